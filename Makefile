@@ -1,0 +1,76 @@
+# "make help" lists the targets.
+
+GO      ?= go
+BIN     := bin/pgweir
+FUZZTIME ?= 20s
+
+# Vet runs on its own. Failures and skipped tests are listed again at the end.
+TESTFLAGS := -race -vet=off -timeout 15m
+# What is tested a second time, with the newest PostgreSQL.
+NEWEST := ./internal/pgtest ./internal/demo
+
+STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format pkgname --format-hide-empty-pkg
+SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: deps-build ## build bin/pgweir
+	$(GO) build -trimpath -buildvcs=auto -o $(BIN) ./cmd/pgweir
+
+.PHONY: demo
+demo: deps-server build ## start a primary, two replicas and pgweir, and take a tour (DEMO="--once" …)
+	@$(BIN) demo $(DEMO)
+
+.PHONY: test
+test: deps build check ## everything CI does: build, check, all tests with the race detector
+	@echo "== tests with the system's PostgreSQL"
+	$(GOTESTSUM) -- $(TESTFLAGS) ./...
+	@echo "== tests with PostgreSQL 18"
+	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) $(NEWEST)
+
+.PHONY: check
+check: fmt vet lint ## formatting, go vet, staticcheck, shellcheck
+
+.PHONY: fmt
+fmt:
+	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$files" ]; then echo "gofmt -w is needed for:"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: ## staticcheck and shellcheck
+	$(STATICCHECK) ./...
+	shellcheck $(SCRIPTS)
+
+.PHONY: fuzz
+fuzz: deps-build ## run every fuzz test for FUZZTIME (20s) each
+	@.ci/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: deps-server build ## compare with PgBouncer and direct connections (BENCH="-quick" …)
+	@.ci/deps.sh bench
+	$(GO) run ./bench $(BENCH)
+
+.PHONY: deps
+deps: ## install what building and testing need and is missing (apt; sudo if not root)
+	@.ci/deps.sh build server test
+
+.PHONY: deps-build deps-server
+deps-build:
+	@.ci/deps.sh build
+deps-server:
+	@.ci/deps.sh build server
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin bench/profiles
+	$(GO) clean -testcache

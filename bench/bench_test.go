@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"math"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func TestRotate(t *testing.T) {
+	for round, want := range []string{"abc", "bca", "cab", "abc"} {
+		if got := strings.Join(rotate([]string{"a", "b", "c"}, round), ""); got != want {
+			t.Errorf("round %d: %s, want %s", round, got, want)
+		}
+	}
+	if got := rotate([]string(nil), 1); got != nil {
+		t.Errorf("rotate of nothing = %v", got)
+	}
+}
+
+func TestPoolsPrepared(t *testing.T) {
+	for version, want := range map[string]bool{
+		"PgBouncer 1.18.0": false, "PgBouncer 1.20.1": false, "PgBouncer 1.21.0": true,
+		"PgBouncer 1.25.2": true, "PgBouncer 2.0": true, "something else": false,
+	} {
+		if got := poolsPrepared(version); got != want {
+			t.Errorf("%s: %v, want %v", version, got, want)
+		}
+	}
+}
+
+func TestFindMetric(t *testing.T) {
+	const page = `# TYPE go_memstats_mallocs_total counter
+go_memstats_mallocs_total 1.8104e+06
+pgweir_clients{state="idle"} 7
+go_memstats_mallocs 3
+`
+	if got, err := findMetric(page, "go_memstats_mallocs_total"); err != nil || got != 1810400 {
+		t.Errorf("got %v, %v; want 1810400", got, err)
+	}
+	if _, err := findMetric(page, "pgweir_clients"); err == nil {
+		t.Error("a metric with labels passes for one without")
+	}
+}
+
+func TestParseRollup(t *testing.T) {
+	const text = "55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:                1812 kB\nPss:                 700 kB\n"
+	if got, err := parseRollup([]byte(text)); err != nil || got != 1812*1024 {
+		t.Errorf("got %v, %v; want %v", got, err, 1812*1024)
+	}
+	if _, err := parseRollup([]byte("Pss: 700 kB\n")); err == nil {
+		t.Error("no error without Rss")
+	}
+}
+
+// TestOwnProbes reads the probes on this process.
+func TestOwnProbes(t *testing.T) {
+	cpu := cpuOf(os.Getpid())
+	before, err := cpu(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := before
+	for after < before+1000 { // the loop itself takes the time it waits for
+		if after, err = cpu(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rss, err := resident(os.Getpid()); err != nil || rss < 1<<20 {
+		t.Errorf("resident size %v, %v", rss, err)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	n := 0.0
+	got, err := watch(ctx, 1, func(context.Context) (float64, error) {
+		if n++; n == 3 {
+			cancel() // a reading that was cut off does not count
+		}
+		return n, nil
+	})
+	if err != nil || len(got) != 2 || got[1].value != 2 {
+		t.Errorf("got %v, %v; want two readings", got, err)
+	}
+	broken := errors.New("broken")
+	if _, err := watch(context.Background(), 1, func(context.Context) (float64, error) { return 0, broken }); !errors.Is(err, broken) {
+		t.Errorf("got %v, want %v", err, broken)
+	}
+}
+
+// frame builds a backend message.
+func frame(kind byte, body string) string {
+	n := len(body) + 4
+	return string([]byte{kind, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}) + body
+}
+
+func TestDrain(t *testing.T) {
+	answer := frame('T', "\x00\x00") + frame('D', strings.Repeat("x", 100)) + frame('C', "SELECT 1\x00") + frame('Z', "I")
+	for name, c := range map[string]struct {
+		text string
+		size int64
+		ok   bool
+	}{
+		"rows":    {answer, int64(len(answer)), true},
+		"no rows": {frame('C', "SELECT 0\x00") + frame('Z', "I"), 20, false},
+		"error":   {frame('E', "SERROR\x00\x00") + frame('Z', "I"), 0, false},
+		"cut":     {answer[:40], 7, false},
+	} {
+		r := bufio.NewReader(iotest.OneByteReader(strings.NewReader(c.text + "more")))
+		if name == "cut" {
+			r = bufio.NewReader(strings.NewReader(c.text))
+		}
+		if size, err := drain(r); size != c.size || (err == nil) != c.ok {
+			t.Errorf("%s: %d, %v; want %d, ok %v", name, size, err, c.size, c.ok)
+		}
+	}
+}
+
+func TestHeapParts(t *testing.T) {
+	if got, want := heapParts([]float64{1024, 0}, []float64{11264, 20480}, 10), "(heap 1.0 KiB, stacks 2.0 KiB)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := heapParts(nil, nil, 10); got != "" {
+		t.Errorf("got %q of a process that tells nothing", got)
+	}
+}
+
+func TestMatrix(t *testing.T) {
+	o := options{loads: []string{"select", "tpcb"}, modes: []string{"simple"}, clients: []int{1, 8}}
+	want := []load{{"select", "simple", 1}, {"select", "simple", 8}, {"tpcb", "simple", 1}, {"tpcb", "simple", 8}}
+	if got := o.matrix(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// sample is a cell of two rounds; PgBouncer failed in the second.
+func sample() *cell {
+	return &cell{
+		load: load{"select", "simple", 1},
+		samples: map[string][]figures{
+			direct:    {{tps: 30000, p50: 50, p99: 90}, {tps: 20000, p50: 60, p99: 110}},
+			pgbouncer: {{tps: 10000, p50: 80, p99: 150, cost: 10}, failedRun},
+			pgweir:    {{tps: 9000, p50: 90, p99: 160, cost: 12}, {tps: 7000, p50: 110, p99: 180, cost: 16}},
+		},
+		faults: []string{"pgbouncer, round 2: gone"},
+	}
+}
+
+func TestReport(t *testing.T) {
+	r := report{
+		options: options{rounds: 2, seconds: 3, systems: []string{direct, pgbouncer, pgweir}, command: "go run ./bench"},
+		systems: []string{direct, pgbouncer, pgweir},
+		cells:   []*cell{sample()},
+		idle:    []idleMemory{{pgweir, 9 * 1024, 11 * 1024, 40 << 20, ""}},
+	}
+	text := r.markdown()
+	for _, line := range []string{
+		"| select | simple | 1 | 25000 / 10000 / 8000 | 0.90 | 55 / 80 / 100 | 1.12 | 100 / 150 / 170 | 1.07 | – / 10.0 / 14.0 | 1.20 |",
+		"| load | mode | PgBouncer | pgweir |",
+		"| select | simple | 30 | 45 |", // added latency: median of each round's difference
+		"| memory of an idle client, KiB | 10 | 11.0 | **missed** |",
+		"- select simple, 1 client: pgbouncer, round 2: gone",
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("the report lacks the line\n%s\n%s", line, text)
+		}
+	}
+	if strings.Contains(text, "Allocations") {
+		t.Errorf("the report shows what was not measured:\n%s", text)
+	}
+	if err := r.write(&strings.Builder{}); err == nil {
+		t.Error("a failed measurement is no error")
+	}
+}
+
+func TestShow(t *testing.T) {
+	nan := math.NaN()
+	for _, c := range []struct {
+		rounds []float64
+		want   string
+	}{{nil, "–"}, {[]float64{nan, nan}, "failed"}, {[]float64{nan, 3}, "3.0"}} {
+		if got := show(c.rounds, "%.1f"); got != c.want {
+			t.Errorf("show(%v) = %q, want %q", c.rounds, got, c.want)
+		}
+	}
+}

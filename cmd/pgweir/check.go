@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgweir/pgweir/config"
+)
+
+func checkCommand() *cobra.Command {
+	var path string
+	var ask bool
+	var who account
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration, and with --connect every server in it",
+		Long: `Check the configuration file and everything it names, and print what it comes to.
+
+With --connect, also log in to every server and print its role, version,
+timeline, replay lag and system identifier. The account is the cluster's service
+account, or --user with the password in PGPASSWORD.`,
+		Example: `  pgweir check --config pgweir.yaml
+  PGPASSWORD=… pgweir check --config pgweir.yaml --connect --user admin`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadForCheck(cmd, path)
+			if err != nil {
+				return err
+			}
+			if !ask {
+				return nil
+			}
+			return checkServers(cmd.Context(), cmd.OutOrStdout(), cfg, who)
+		},
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().BoolVar(&ask, "connect", false, "log in to every server")
+	who.flag(cmd, "log in as this user in place of the service account")
+	return cmd
+}
+
+// loadForCheck loads the file and prints either what it comes to or its faults.
+func loadForCheck(cmd *cobra.Command, path string) (config.Config, error) {
+	cfg, err := loadConfig(path)
+	var faults config.Faults
+	if errors.As(err, &faults) {
+		out := cmd.ErrOrStderr()
+		_, _ = fmt.Fprintf(out, "%s: %s\n", path, count(len(faults), "fault"))
+		for _, f := range faults {
+			_, _ = fmt.Fprintf(out, "  %s\n", f)
+		}
+		return cfg, errReported
+	}
+	if err != nil {
+		return cfg, err
+	}
+	return cfg, summarize(cmd.OutOrStdout(), path, cfg)
+}
+
+// summarize prints what a configuration comes to, in a few lines.
+func summarize(out io.Writer, path string, c config.Config) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(key, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, "  %s\t%s\n", key, fmt.Sprintf(format, args...))
+	}
+	_, _ = fmt.Fprintf(w, "%s: ok\n", path)
+	line("listen", "%s", strings.Join(c.Listen, ", "))
+	line("http", "%s", orNone(c.HTTP))
+	for _, name := range c.ClusterNames() {
+		var addresses []string
+		for _, s := range c.Clusters[name].Servers {
+			addresses = append(addresses, s.Address)
+		}
+		line("cluster "+name, "%s", strings.Join(addresses, ", "))
+	}
+	line("auth", "%s, TLS %s", c.Auth.Method, c.TLS.Mode)
+	line("pool", "%s, %s to one server for one user and database", c.Pool.Mode, count(c.Pool.Size, "connection"))
+	line("routing", "%s, %s, primary reads %s", c.Routing.Route, count(len(c.Routing.Rules), "rule"), c.Routing.PrimaryReads)
+	if len(c.Databases)+len(c.Users) > 0 {
+		line("own settings", "%s, %s", count(len(c.Databases), "database"), count(len(c.Users), "user"))
+	}
+	for _, warning := range c.Warnings() {
+		_, _ = fmt.Fprintf(w, "  warning: %s\n", warning)
+	}
+	return w.Flush()
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

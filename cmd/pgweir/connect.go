@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"text/tabwriter"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/pool/backend"
+)
+
+// The PostgreSQL releases this proxy is made for.
+const (
+	oldestVersion = 15
+	newestVersion = 18
+)
+
+// stateQuery asks a server all that the table shows. On a primary the checkpoint's
+// timeline is behind after a promotion, so its current WAL file tells; a replica
+// knows the timeline it receives, if it receives.
+const stateQuery = `SELECT pg_is_in_recovery(),
+ current_setting('server_version'), current_setting('server_version_num'),
+ CASE WHEN pg_is_in_recovery()
+  THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver LIMIT 1), (SELECT timeline_id FROM pg_control_checkpoint()))
+  ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
+ (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0')::bigint,
+ (SELECT system_identifier FROM pg_control_system())`
+
+// serverState is what one server said of itself.
+type serverState struct {
+	err      error
+	replica  bool
+	version  string
+	number   int // server_version_num
+	timeline string
+	position int64 // WAL inserted (primary) or replayed (replica), in bytes
+	system   string
+}
+
+// checkServers prints a table for every cluster and what is wrong with it.
+func checkServers(ctx context.Context, out io.Writer, c config.Config, who account) error {
+	faults := 0
+	for _, name := range c.ClusterNames() {
+		cl := c.Clusters[name]
+		cred, err := who.credentials(cl.Service)
+		if err != nil {
+			return fmt.Errorf("cluster %s: %w", name, err)
+		}
+		states := askAll(ctx, c, cl, cred)
+		if err := printCluster(out, name, cl, states); err != nil {
+			return err
+		}
+		for _, fault := range judge(cl, states) {
+			faults++
+			_, _ = fmt.Fprintf(out, "  fault: %s\n", fault)
+		}
+	}
+	if faults > 0 {
+		_, _ = fmt.Fprintf(out, "%s\n", count(faults, "fault"))
+		return errReported
+	}
+	_, _ = fmt.Fprintln(out, "servers: ok")
+	return nil
+}
+
+func askAll(ctx context.Context, c config.Config, cl config.Cluster, cred backend.Credentials) []serverState {
+	states := make([]serverState, len(cl.Servers))
+	var wg sync.WaitGroup
+	for i, s := range cl.Servers {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, c.Pool.ConnectTimeout)
+			defer cancel()
+			states[i].err = states[i].ask(ctx, cl, s, cred)
+		})
+	}
+	wg.Wait()
+	return states
+}
+
+func (st *serverState) ask(ctx context.Context, cl config.Cluster, s config.Server, cred backend.Credentials) error {
+	conn, err := connect(ctx, cl, s, cred, cl.Service.Database)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	row, err := queryRow(ctx, conn, stateQuery)
+	if err != nil {
+		return fmt.Errorf("ask for its state: %w", err)
+	}
+	st.replica = row[0] == "t"
+	st.version, _, _ = strings.Cut(row[1], " ")
+	st.timeline, st.system = row[3], row[5]
+	if st.number, err = strconv.Atoi(row[2]); err != nil {
+		return err
+	}
+	st.position, err = strconv.ParseInt(row[4], 10, 64)
+	return err
+}
+
+// primaries are the indexes of the servers that call themselves primary.
+func primaries(states []serverState) []int {
+	var out []int
+	for i, st := range states {
+		if st.err == nil && !st.replica {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func printCluster(out io.Writer, name string, cl config.Cluster, states []serverState) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintf(w, "cluster %s\n  server\trole\tversion\ttimeline\tlag\tsystem identifier\n", name)
+	first := primaries(states)
+	for i, st := range states {
+		role, lag := "primary", "-"
+		switch {
+		case st.err != nil:
+			_, _ = fmt.Fprintf(w, "  %s\tunreachable\t-\t-\t-\t-\n", cl.Servers[i].Address)
+			continue
+		case st.replica:
+			role = "replica"
+			if len(first) == 1 {
+				// The servers were asked at once, so a replica may seem ahead.
+				lag = formatLag(max(states[first[0]].position-st.position, 0))
+			}
+		}
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", cl.Servers[i].Address, role, st.version, st.timeline, lag, st.system)
+	}
+	return w.Flush()
+}
+
+func formatLag(bytes int64) string {
+	switch {
+	case bytes < 10<<10:
+		return fmt.Sprintf("%d B", bytes)
+	case bytes < 10<<20:
+		return fmt.Sprintf("%d KiB", bytes>>10)
+	}
+	return fmt.Sprintf("%d MiB", bytes>>20)
+}
+
+// judge says what is wrong with a cluster.
+func judge(cl config.Cluster, states []serverState) []string {
+	var faults []string
+	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	reached := -1 // the server the others are compared with: the primary, or the first there is
+	for i, st := range states {
+		switch major := st.number / 10000; {
+		case st.err != nil:
+			said := strings.TrimPrefix(st.err.Error(), "connect to server "+cl.Servers[i].Address+": ")
+			add("%s: %s", cl.Servers[i].Address, strings.ReplaceAll(said, "\n", "; "))
+			continue
+		case major < oldestVersion || major > newestVersion:
+			add("%s runs PostgreSQL %s; supported are %d to %d", cl.Servers[i].Address, st.version, oldestVersion, newestVersion)
+		}
+		if reached < 0 {
+			reached = i
+		}
+	}
+	switch p := primaries(states); {
+	case len(p) == 0 && reached >= 0:
+		add("no server is a primary; writes would wait for one")
+	case len(p) > 1:
+		add("%s and %s are both primaries; pgweir uses none until one is gone", cl.Servers[p[0]].Address, cl.Servers[p[1]].Address)
+	case len(p) == 1:
+		reached = p[0]
+	}
+	for i, st := range states {
+		switch base := max(reached, 0); {
+		case st.err != nil || i == base:
+		case st.system != states[base].system:
+			add("%s has system identifier %s, %s has %s: they are not one cluster", cl.Servers[i].Address, st.system, cl.Servers[base].Address, states[base].system)
+		case st.replica && st.timeline != states[base].timeline:
+			add("%s is on timeline %s, %s on %s: it does not follow", cl.Servers[i].Address, st.timeline, cl.Servers[base].Address, states[base].timeline)
+		}
+	}
+	return faults
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/pgtest"
+)
+
+// configFor writes a configuration of the given servers.
+func configFor(t *testing.T, servers ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pgweir.yaml")
+	text := fmt.Sprintf("servers: [%s]\nservice: {user: %s}\n", strings.Join(servers, ", "), pgtest.Superuser)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func wantOutput(t *testing.T, out string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(out, part) {
+			t.Errorf("no %q in:\n%s", part, out)
+		}
+	}
+}
+
+func TestCheckConnect(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Replicas: 1})
+	primary, replica := c.Primary.Addr(), c.Replicas[0].Addr()
+	out, code := pgweir("", "check", "--connect", "--config", configFor(t, replica, primary))
+	wantOutput(t, out, "cluster default", primary+"  primary", replica+"  replica", c.Primary.Version, "servers: ok")
+	if code != 0 {
+		t.Errorf("exit %d", code)
+	}
+
+	out, code = pgweir("", "check", "--connect", "--config", configFor(t, replica, "127.0.0.1:1"))
+	wantOutput(t, out, "127.0.0.1:1      unreachable", "no server is a primary", "connection refused", "2 faults")
+	if code != exitFailure {
+		t.Errorf("exit %d", code)
+	}
+
+	if err := c.Replicas[0].Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	out, code = pgweir("", "check", "--connect", "--user", pgtest.Superuser, "--config", configFor(t, primary, replica))
+	wantOutput(t, out, "are both primaries", "1 fault\n")
+	if code != exitFailure {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestExplainReadsTheCatalog(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{})
+	if err := c.Exec(t.Context(), "CREATE UNLOGGED TABLE scratch (a int); CREATE TABLE orders (a int)"); err != nil {
+		t.Fatal(err)
+	}
+	path := configFor(t, "127.0.0.1:1", c.Primary.Addr())
+	out, code := pgweir("", "explain", "--config", path, "SELECT * FROM orders")
+	wantOutput(t, out, "replica", "orders", "database postgres on "+c.Primary.Addr())
+	if code != 0 || strings.Contains(out, "orders (") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	out, _ = pgweir("", "explain", "--config", path, "SELECT * FROM scratch")
+	wantOutput(t, out, "target     primary", "reason     relation", "scratch (unlogged")
+	out, _ = pgweir("", "explain", "--config", configFor(t, "127.0.0.1:1"), "SELECT * FROM orders")
+	wantOutput(t, out, "orders (unknown to the catalog)", "built in", "connection refused")
+}
+
+func TestJudge(t *testing.T) {
+	cl := config.Cluster{Servers: []config.Server{{Address: "a"}, {Address: "b"}}}
+	healthy := func(replica bool) serverState {
+		return serverState{replica: replica, version: "17.2", number: 170002, timeline: "3", system: "1"}
+	}
+	for name, tc := range map[string]struct {
+		change func(primary, replica *serverState)
+		want   string
+	}{
+		"healthy":     {func(p, r *serverState) {}, ""},
+		"old":         {func(p, r *serverState) { r.version, r.number = "14.1", 140001 }, "b runs PostgreSQL 14.1; supported are 15 to 18"},
+		"new":         {func(p, r *serverState) { p.version, p.number = "19beta1", 190000 }, "a runs PostgreSQL 19beta1; supported are 15 to 18"},
+		"foreign":     {func(p, r *serverState) { r.system = "2" }, "b has system identifier 2, a has 1: they are not one cluster"},
+		"left behind": {func(p, r *serverState) { r.timeline = "2" }, "b is on timeline 2, a on 3: it does not follow"},
+		"unreachable": {func(p, r *serverState) { *r = serverState{err: errors.New("no\nway")} }, "b: no; way"},
+		"no primary":  {func(p, r *serverState) { p.replica = true }, "no server is a primary; writes would wait for one"},
+		"two":         {func(p, r *serverState) { r.replica = false }, "a and b are both primaries; pgweir uses none until one is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			states := []serverState{healthy(false), healthy(true)}
+			tc.change(&states[0], &states[1])
+			if got := strings.Join(judge(cl, states), "|"); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestFormatLag(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 10239: "10239 B", 64 << 10: "64 KiB", 32 << 20: "32 MiB"} {
+		if got := formatLag(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/router"
+)
+
+// firstWord is a table row's first cell, set as code.
+var firstWord = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|")
+
+// section returns the code words that begin the rows of the first table below a heading.
+func section(t *testing.T, page, heading string) []string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "\n## "+heading+"\n")
+	if !ok {
+		t.Fatalf("%s has no heading %q", page, heading)
+	}
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	var words []string
+	for _, m := range firstWord.FindAllStringSubmatch(rest, -1) {
+		words = append(words, m[1])
+	}
+	return words
+}
+
+// TestRoutingPage: the page for operators names every reason, class and pin there is.
+func TestRoutingPage(t *testing.T) {
+	const page = "../../docs/routing.md"
+	var reasons []string
+	for r := router.ReasonNone + 1; int(r) < router.Reasons; r++ {
+		reasons = append(reasons, r.String())
+	}
+	if diff := cmp.Diff(reasons, section(t, page, "Reasons")); diff != "" {
+		t.Errorf("reasons: %s", diff)
+	}
+	if diff := cmp.Diff((router.PinAll | router.PinSession).Names(), section(t, page, "Pins")); diff != "" {
+		t.Errorf("pins: %s", diff)
+	}
+	if got := section(t, page, "Classes"); len(got) != router.Classes {
+		t.Errorf("classes %v, want %d", got, router.Classes)
+	}
+}
+
+// TestAuthQueries runs the built-in query and the one of the page on
+// authentication, function and all, against a server.
+func TestAuthQueries(t *testing.T) {
+	page, err := os.ReadFile("../../docs/authentication.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```sql\n")
+	setup, _, ok := strings.Cut(rest, "```")
+	query := regexp.MustCompile(`query: "(.*?)"`).FindSubmatch(page)
+	if !ok || query == nil {
+		t.Fatal("the page lacks the function or the query")
+	}
+	c := pgtest.New(t, pgtest.Options{})
+	if err := c.Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD 'x'; CREATE ROLE late LOGIN PASSWORD 'x' VALID UNTIL '2000-01-01';"+setup); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		account, query, user string
+		found                bool
+	}{
+		{pgtest.Superuser, config.DefaultAuthQuery, "app", true},
+		{pgtest.Superuser, config.DefaultAuthQuery, "late", false},
+		{pgtest.Superuser, config.DefaultAuthQuery, "nobody", false},
+		{"pgweir", string(query[1]), "app", true},
+	} {
+		conn := logIn(t, c.Primary.Addr(), tc.account)
+		result := conn.ExecParams(t.Context(), tc.query, [][]byte{[]byte(tc.user)}, nil, nil, nil).Read()
+		if result.Err != nil {
+			t.Fatalf("%s: %v", tc.query, result.Err)
+		}
+		found := len(result.Rows) == 1 && len(result.Rows[0]) == 2 && strings.HasPrefix(string(result.Rows[0][1]), "SCRAM-SHA-256$")
+		if found != tc.found {
+			t.Errorf("%s for %s: %q", tc.query, tc.user, result.Rows)
+		}
+	}
+}
+
+func logIn(t *testing.T, address, user string) *pgconn.PgConn {
+	t.Helper()
+	conn, err := connect(t.Context(), config.Cluster{}, config.Server{Address: address}, backend.Credentials{User: user}, "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(t.Context()) })
+	return conn
+}

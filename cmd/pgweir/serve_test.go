@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pgweir/pgweir/config"
+)
+
+// childVariable makes the test binary the program, with childServe for a proxy:
+// "end" ends when told to, "hang" never does.
+const childVariable = "PGWEIR_TEST_CHILD"
+
+func childServe(ctx context.Context, _ config.Config, log *zap.Logger) error {
+	log.Info("serving")
+	<-ctx.Done()
+	if os.Getenv(childVariable) == "hang" {
+		select {}
+	}
+	return nil
+}
+
+// child starts the program and returns its log, line by line.
+func child(t *testing.T, mode string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "serve", "--config", "testdata/smallest.yaml")
+	cmd.Env = append(os.Environ(), childVariable+"="+mode)
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd, bufio.NewScanner(pipe)
+}
+
+func waitLine(t *testing.T, in *bufio.Scanner, part string) {
+	t.Helper()
+	for in.Scan() {
+		if strings.Contains(in.Text(), part) {
+			return
+		}
+	}
+	t.Fatalf("no line with %q: %v", part, in.Err())
+}
+
+func TestSignalStopsGracefully(t *testing.T) {
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		cmd, log := child(t, "end")
+		waitLine(t, log, "serving")
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		for log.Scan() { // to the end: Wait closes the pipe
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", sig, err)
+		}
+	}
+}
+
+func TestSecondSignalStopsAtOnce(t *testing.T) {
+	cmd, log := child(t, "hang")
+	waitLine(t, log, "serving")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	// The line is written after the default action of the signal is back.
+	waitLine(t, log, "stopping")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		t.Errorf("ended with %v, want the signal", err)
+	}
+}
+
+func TestServeError(t *testing.T) {
+	defer func(f func(context.Context, config.Config, *zap.Logger) error) { serveFunc = f }(serveFunc)
+	serveFunc = func(context.Context, config.Config, *zap.Logger) error { return errors.New("port is taken") }
+	out, code := pgweir("", "serve", "--config", "testdata/smallest.yaml")
+	if code != exitFailure || out != "pgweir: serve: port is taken\n" {
+		t.Errorf("exit %d, %q", code, out)
+	}
+}
+
+func TestLogger(t *testing.T) {
+	var out bytes.Buffer
+	log := newLogger(config.Log{Level: "warn", Format: "json"}, zapcore.AddSync(&out))
+	log.Info("unseen")
+	log.Warn("seen", zap.String("user", "app"))
+	var line map[string]any
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["msg"] != "seen" || line["user"] != "app" || line["level"] != "warn" {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	out.Reset()
+	newLogger(config.Log{Level: "debug", Format: "console"}, zapcore.AddSync(&out)).Debug("seen")
+	if !strings.HasSuffix(out.String(), "  DEBUG  seen\n") {
+		t.Errorf("%q", out.String())
+	}
+}

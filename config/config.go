@@ -1,0 +1,254 @@
+// Package config is what an operator may declare: plain structs, one for each
+// consumer, read from one strict YAML file. The package knows no sockets and
+// no SQL; it turns text into values or into a list of faults.
+//
+// A Config returned by Load or Parse is complete: defaults are filled in,
+// references to the environment are resolved, short forms are written out (see
+// Complete), and it is never changed afterwards. One made in code becomes
+// complete by Complete. Values may be read by any number of goroutines.
+//
+// The structs' tags steer the decoder: "enum" lists the words allowed, "unit"
+// bytes takes "32MiB", "secret" also takes {file: path}, "file" is a path
+// relative to the configuration file's directory.
+package config
+
+import "time"
+
+// Config is one whole configuration file.
+type Config struct {
+	// Listen are the addresses clients connect to: host:port, or the absolute
+	// path of a directory in which a Unix-domain socket is made, with the port in
+	// the socket's name behind a colon. Without a port it is 6432.
+	Listen Addresses `yaml:"listen"`
+	// HTTP is the address of metrics and health; empty turns it off.
+	HTTP string `yaml:"http"`
+	// MaxClients bounds the clients of the whole process; 0 is no bound.
+	MaxClients int `yaml:"max_clients"`
+	// ShutdownTimeout is how long running transactions may take after SIGTERM.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
+
+	// Servers, ServerTLS and Service are short for a single cluster named
+	// "default"; Complete moves them to Clusters and leaves them empty.
+	Servers   []Server  `yaml:"servers"`
+	ServerTLS ServerTLS `yaml:"server_tls"`
+	Service   Service   `yaml:"service"`
+
+	// Clusters are the replication clusters by name.
+	Clusters map[string]Cluster `yaml:"clusters"`
+	// Databases maps the name a client asks for to a cluster; "*" stands for
+	// every other name. Without an entry a name means itself on the only cluster.
+	Databases map[string]Database `yaml:"databases"`
+	// Users are per-user limits and secrets, by name.
+	Users map[string]User `yaml:"users"`
+
+	Auth    Auth      `yaml:"auth"`
+	TLS     ClientTLS `yaml:"tls"`
+	Pool    Pool      `yaml:"pool"`
+	Routing Routing   `yaml:"routing"`
+	Log     Log       `yaml:"log"`
+}
+
+// Addresses accepts one address or a list of them.
+type Addresses []string
+
+// Cluster is one primary and its replicas. Which is which is asked of the servers.
+type Cluster struct {
+	Servers []Server  `yaml:"servers"`
+	TLS     ServerTLS `yaml:"tls"`
+	Service Service   `yaml:"service"`
+}
+
+// Server is one PostgreSQL server. It may be written as its address alone.
+type Server struct {
+	// Address is host:port, or the absolute path of a socket directory with
+	// the port behind a colon ("/run/postgresql:5432"). Without a port it is 5432.
+	Address string `yaml:"address"`
+	// Weight is the share of reads a replica gets among its peers, 1 by default.
+	// 0 keeps reads away as long as another replica can serve them.
+	Weight int `yaml:"weight"`
+}
+
+// Service is the account the proxy itself uses: to learn roles, to read the
+// catalog, and for auth_query. Without one the proxy borrows the login of the
+// latest client of the database.
+type Service struct {
+	// User is empty when there is no such account.
+	User     string `yaml:"user"`
+	Password string `yaml:"password" secret:"true"`
+	Database string `yaml:"database"`
+}
+
+// Database says where a database lives and overrides defaults for it.
+type Database struct {
+	Cluster string `yaml:"cluster"`
+	// Name is the database's name on the servers; empty means as the client says.
+	Name string `yaml:"name"`
+	// PoolMode is "transaction" or "session"; empty inherits.
+	PoolMode string `yaml:"pool_mode" enum:"transaction,session"`
+	// PoolSize overrides pool.size; 0 inherits.
+	PoolSize int `yaml:"pool_size"`
+	// MaxClients and MaxServerConnections bound this database; 0 is no bound.
+	// The latter counts connections to one server, over all users.
+	MaxClients           int `yaml:"max_clients"`
+	MaxServerConnections int `yaml:"max_server_connections"`
+	// Route is "auto", "primary" or "replica"; empty inherits.
+	Route string `yaml:"route" enum:"auto,primary,replica"`
+}
+
+// User is one client user.
+type User struct {
+	// Password is plain, "md5…" or "SCRAM-SHA-256$…".
+	Password string `yaml:"password" secret:"true"`
+	// ServerUser and ServerPassword log in to the servers in place of the
+	// client's own name and secret.
+	ServerUser     string `yaml:"server_user"`
+	ServerPassword string `yaml:"server_password" secret:"true"`
+
+	PoolMode             string `yaml:"pool_mode" enum:"transaction,session"`
+	PoolSize             int    `yaml:"pool_size"`
+	MaxClients           int    `yaml:"max_clients"`
+	MaxServerConnections int    `yaml:"max_server_connections"`
+	Route                string `yaml:"route" enum:"auto,primary,replica"`
+}
+
+// Auth is how clients prove who they are.
+type Auth struct {
+	// Method is scram-sha-256 (default), md5, password, cert or trust.
+	Method string `yaml:"method" enum:"scram-sha-256,md5,password,cert,trust"`
+	// UserFile is a userlist file: lines of "name" "secret".
+	UserFile string `yaml:"user_file" file:"true"`
+	// Query finds a secret with the service account on the primary of the
+	// client's cluster; $1 is the user's name, the second column is the secret.
+	// Empty means DefaultAuthQuery where a service account is given and Method
+	// needs secrets.
+	Query string `yaml:"query"`
+	// QueryTTL is how long an answer of Query is kept.
+	QueryTTL time.Duration `yaml:"query_ttl"`
+	// AllowPlainPassword permits method password without TLS.
+	AllowPlainPassword bool `yaml:"allow_plain_password"`
+	// Timeout bounds the whole login of a client.
+	Timeout time.Duration `yaml:"timeout"`
+	// FailureDelay is how long the answer to a wrong password is held back after
+	// the first failure; it doubles up to thirty-two times that for one address and user.
+	FailureDelay time.Duration `yaml:"failure_delay"`
+}
+
+// ClientTLS is TLS between clients and the proxy.
+type ClientTLS struct {
+	// Mode is disable, allow, require or verify-client. Empty means allow once a
+	// certificate is given, else disable.
+	Mode     string `yaml:"mode" enum:"disable,allow,require,verify-client"`
+	CertFile string `yaml:"cert_file" file:"true"`
+	KeyFile  string `yaml:"key_file" file:"true"`
+	// CAFile holds the authorities client certificates are checked against.
+	CAFile     string `yaml:"ca_file" file:"true"`
+	MinVersion string `yaml:"min_version" enum:"1.2,1.3"`
+}
+
+// ServerTLS is TLS between the proxy and the servers, with libpq's modes
+// (https://www.postgresql.org/docs/current/libpq-ssl.html); prefer is the default.
+type ServerTLS struct {
+	Mode     string `yaml:"mode" enum:"disable,allow,prefer,require,verify-ca,verify-full"`
+	CAFile   string `yaml:"ca_file" file:"true"`
+	CertFile string `yaml:"cert_file" file:"true"`
+	KeyFile  string `yaml:"key_file" file:"true"`
+}
+
+// Pool is how connections to one server are shared by the clients of one user and database.
+type Pool struct {
+	Mode string `yaml:"mode" enum:"transaction,session"`
+	Size int    `yaml:"size"`
+	// MinIdle connections are kept open once the pool was used.
+	MinIdle int `yaml:"min_idle"`
+	// AcquireTimeout is how long a statement waits for a connection before it
+	// fails with 53300; 0 is as long as the client does.
+	AcquireTimeout time.Duration `yaml:"acquire_timeout"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout"`
+	// IdleTimeout closes connections nobody used for that long, MaxLifetime any
+	// connection of that age when it is next idle; 0 is never.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	MaxLifetime time.Duration `yaml:"max_lifetime"`
+	// MaxStatements bounds the prepared statements kept on one connection.
+	MaxStatements int `yaml:"max_statements"`
+}
+
+// Routing is what decides where statements run.
+type Routing struct {
+	Route string `yaml:"route" enum:"auto,primary,replica"`
+	// PrimaryReads lets the primary serve reads: never (only if no replica can), or always.
+	PrimaryReads string `yaml:"primary_reads" enum:"never,always"`
+	// MonitorInterval is how often each server's state is asked.
+	MonitorInterval time.Duration `yaml:"monitor_interval"`
+	// PrimaryWait is how long a statement waits for a primary to appear.
+	PrimaryWait time.Duration `yaml:"primary_wait"`
+	// CatalogInterval is how often functions, relations and views are read anew;
+	// 0 is only after DDL was seen passing.
+	CatalogInterval time.Duration `yaml:"catalog_interval"`
+	// PlanCache bounds the memory of analysed statements of one database, in bytes.
+	PlanCache int `yaml:"plan_cache" unit:"bytes"`
+	// SafeFunctions are volatile functions known to be harmless on a replica,
+	// UnsafeFunctions others that must run on the primary; names may be qualified.
+	SafeFunctions   []string `yaml:"safe_functions"`
+	UnsafeFunctions []string `yaml:"unsafe_functions"`
+	Rules           []Rule   `yaml:"rules"`
+}
+
+// Rule sends what it matches to one kind of server. All given conditions must
+// hold; the first matching rule wins. A rule to "replica" cannot make a statement
+// safe that is not a read: that stays a read-only failure the server reports.
+type Rule struct {
+	Route       string `yaml:"route" enum:"auto,primary,replica"`
+	Database    string `yaml:"database"`
+	User        string `yaml:"user"`
+	Application string `yaml:"application"`
+	Table       string `yaml:"table"`
+	Function    string `yaml:"function"`
+	// Pattern is a regular expression (RE2) searched in the statement's text.
+	Pattern string `yaml:"pattern"`
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	Level  string `yaml:"level" enum:"debug,info,warn,error"`
+	Format string `yaml:"format" enum:"console,json"`
+	// SlowStatement logs statements that took at least that long; 0 turns it off.
+	SlowStatement time.Duration `yaml:"slow_statement"`
+	Connections   bool          `yaml:"connections"`
+}
+
+// Default is the configuration before a file is read.
+func Default() Config {
+	return Config{
+		Listen:          Addresses{"127.0.0.1:6432"},
+		HTTP:            "127.0.0.1:9930",
+		MaxClients:      10000,
+		ShutdownTimeout: 30 * time.Second,
+		ServerTLS:       ServerTLS{Mode: "prefer"},
+		Service:         Service{Database: "postgres"},
+		Auth: Auth{
+			Method:       "scram-sha-256",
+			QueryTTL:     time.Minute,
+			Timeout:      30 * time.Second,
+			FailureDelay: 100 * time.Millisecond,
+		},
+		TLS: ClientTLS{MinVersion: "1.2"},
+		Pool: Pool{
+			Mode:           "transaction",
+			Size:           20,
+			AcquireTimeout: 30 * time.Second,
+			ConnectTimeout: 5 * time.Second,
+			IdleTimeout:    10 * time.Minute,
+			MaxLifetime:    time.Hour,
+			MaxStatements:  500,
+		},
+		Routing: Routing{
+			Route:           "auto",
+			PrimaryReads:    "never",
+			MonitorInterval: time.Second,
+			PrimaryWait:     30 * time.Second,
+			CatalogInterval: time.Minute,
+			PlanCache:       32 << 20,
+		},
+		Log: Log{Level: "info", Format: "console", Connections: true},
+	}
+}

@@ -1,0 +1,241 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite expected faults and the generated table of docs/configuration.md")
+
+// environment is what the test files may refer to.
+func environment(name string) (string, bool) {
+	v, ok := map[string]string{
+		"PORT": "7000", "DBPORT": "5440", "EMPTY": "", "SECRET": "s3cret",
+		"PGWEIR_PASSWORD": "a", "REPORTING_PASSWORD": "b",
+	}[name]
+	return v, ok
+}
+
+func parseFile(t *testing.T, path string) (Config, error) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Parse(path, data, environment)
+}
+
+// TestFaults compares what Parse says of each file with the file beside it.
+func TestFaults(t *testing.T) {
+	files, _ := filepath.Glob("testdata/faults/*.yaml")
+	if len(files) == 0 {
+		t.Fatal("no files")
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			_, err := parseFile(t, file)
+			var faults Faults
+			if !errors.As(err, &faults) || len(faults) == 0 {
+				t.Fatalf("error %v is no Faults", err)
+			}
+			golden := strings.TrimSuffix(file, ".yaml") + ".want"
+			got := faults.Error() + "\n"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestSmallestFile(t *testing.T) {
+	got, err := parseFile(t, "testdata/good/smallest.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Auth.Method = "trust"
+	want.Servers = []Server{{"127.0.0.1:5432", 1}, {"127.0.0.1:5433", 1}, {"127.0.0.1:5434", 1}}
+	if diff := cmp.Diff(want.Complete(), got); diff != "" {
+		t.Error(diff)
+	}
+	if got.Clusters["default"].TLS.Mode != "prefer" || len(got.Clusters["default"].Servers) != 3 {
+		t.Errorf("the short form came to %+v", got.Clusters)
+	}
+	if w := got.Warnings(); len(w) != 0 {
+		t.Errorf("warnings %v", w)
+	}
+}
+
+func TestServersOnly(t *testing.T) {
+	c, err := parseFile(t, "testdata/good/servers_only.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Server{{"db1:5432", 1}, {"/run/postgresql:5432", 3}, {"[::1]:5433", 1}}
+	if diff := cmp.Diff(want, c.Clusters["default"].Servers); diff != "" {
+		t.Error(diff)
+	}
+	if w := c.Warnings(); len(w) != 1 || w[0].Path != "auth" {
+		t.Errorf("warnings %v, want one that nobody can log in", w)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	c, err := parseFile(t, "testdata/good/environment.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := c.Clusters["default"]
+	for _, pair := range [][2]string{
+		{c.Listen[0], ":7000"},
+		{cluster.Servers[0].Address, "db1:5440"},
+		{cluster.Servers[1].Address, "db2:5432"},
+		{cluster.Service.Password, "s3cret$x$1"},
+		{cluster.Service.Database, "postgres"},
+		{c.Users["app"].Password, "from a file"},
+		{c.Users["${NOT_IN_KEYS}"].Password, "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"},
+		{c.Routing.Rules[0].Pattern, "^x$"},
+		{c.Auth.Query, DefaultAuthQuery},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("got %q, want %q", pair[0], pair[1])
+		}
+	}
+	if c.Pool.Size != 7 {
+		t.Errorf("pool.size %d, want the variable's default", c.Pool.Size)
+	}
+}
+
+func TestClusters(t *testing.T) {
+	c, err := parseFile(t, "testdata/good/clusters.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Addresses{"127.0.0.1:6432", "/run/pgweir:6432"}, c.Listen); diff != "" {
+		t.Error(diff)
+	}
+	if c.Routing.PlanCache != 64<<20 || c.Pool != Default().Pool {
+		t.Errorf("plan cache %d, pool %+v", c.Routing.PlanCache, c.Pool)
+	}
+	if got := c.Clusters["us"]; got.TLS.Mode != "verify-full" || got.Service.Database != "ops" {
+		t.Errorf("cluster us is %+v", got)
+	}
+	if diff := cmp.Diff(c, c.Complete()); diff != "" {
+		t.Errorf("completing twice changed it: %s", diff)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	if _, err := Load("testdata/good/smallest.yaml"); err != nil {
+		t.Error(err)
+	}
+	if _, err := Load("testdata/no_such_file"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+	var faults Faults
+	if _, err := Load("testdata/faults/empty.yaml"); !errors.As(err, &faults) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	c := Default()
+	c.Servers = []Server{{"db1", 1}}
+	c.Listen = Addresses{"0.0.0.0:6432", "[::1]:6432", "/run/x:6432"}
+	c.Auth.Method = "trust"
+	c = c.Complete()
+	got := c.Warnings()
+	if len(got) != 2 || got[0].Path != "listen[0]" || got[1].Path != "clusters.default.servers" {
+		t.Errorf("warnings %v", got)
+	}
+	c.Auth = Auth{Method: "password", AllowPlainPassword: true, UserFile: "testdata/faults/users.txt"}
+	if err := os.Chmod("testdata/faults/users.txt", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got = c.Warnings()
+	if len(got) != 3 || got[0].Path != "listen[0]" || got[1].Path != "auth.user_file" {
+		t.Errorf("warnings %v", got)
+	}
+}
+
+func TestSplitAddress(t *testing.T) {
+	for _, tc := range []struct{ in, network, target string }{
+		{"db1", "tcp", "db1:5432"},
+		{"db1:1", "tcp", "db1:1"},
+		{":6432", "tcp", ":6432"},
+		{"[::1]", "tcp", "[::1]:5432"},
+		{"::1", "tcp", "[::1]:5432"},
+		{"[fe80::1%eth0]:7", "tcp", "[fe80::1%eth0]:7"},
+		{"/run/pg", "unix", "/run/pg/.s.PGSQL.5432"},
+		{"/run/pg/:6000", "unix", "/run/pg/.s.PGSQL.6000"},
+	} {
+		network, target, err := SplitAddress(tc.in, ServerPort)
+		if err != nil || network != tc.network || target != tc.target {
+			t.Errorf("%q: %s %s %v, want %s %s", tc.in, network, target, err, tc.network, tc.target)
+		}
+	}
+}
+
+func TestSizesAndDurations(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "17": 17, "64KiB": 64 << 10, "3 MB": 3 << 20, "1GiB": 1 << 30, "5B": 5} {
+		if got, ok := parseBytes(text); !ok || got != want {
+			t.Errorf("%q is %d %v, want %d", text, got, ok, want)
+		}
+		if got, ok := parseBytes(formatBytes(want)); !ok || got != want {
+			t.Errorf("%d does not survive as %q", want, formatBytes(want))
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1TiB", "9999999999GiB", "1.5MiB"} {
+		if got, ok := parseBytes(text); ok {
+			t.Errorf("%q is %d", text, got)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0", time.Hour: "1h", 90 * time.Minute: "1h30m", time.Minute: "1m", 10 * time.Second: "10s", 61 * time.Second: "1m1s", 100 * time.Millisecond: "100ms"} {
+		if got := formatDuration(d); got != want {
+			t.Errorf("%d is %q, want %q", d, got, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*/*.yaml")
+	for _, file := range append(files, "../docs/pgweir.yaml") {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse("testdata/good/fuzz.yaml", data, environment)
+		var faults Faults
+		if err != nil && (!errors.As(err, &faults) || len(faults) == 0) {
+			t.Fatalf("%v is no Faults", err)
+		}
+		if err == nil {
+			if diff := cmp.Diff(c, c.Complete()); diff != "" {
+				t.Fatalf("not complete: %s", diff)
+			}
+			c.Warnings()
+			c.Resolve("user", "database")
+			c.RulesFor("database")
+		}
+	})
+}

@@ -1,0 +1,89 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writePair makes a self-signed certificate and its key in dir.
+func writePair(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, name+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})))
+	write(t, filepath.Join(dir, name+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTLSFiles: relative paths start at the file's directory, a matching pair
+// gives TLS its default mode, and another certificate's key is a fault.
+func TestTLSFiles(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "a")
+	writePair(t, dir, "b")
+	parse := func(cert, key string) (Config, error) {
+		text := fmt.Sprintf("servers: [db1]\ntls: {cert_file: %s, key_file: %s, ca_file: a.pem}\nserver_tls: {ca_file: b.pem}\n", cert, key)
+		return Parse(filepath.Join(dir, "pgweir.yaml"), []byte(text), nil)
+	}
+	c, err := parse("a.pem", filepath.Join(dir, "a.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.TLS.Mode != "allow" || c.TLS.CertFile != filepath.Join(dir, "a.pem") {
+		t.Errorf("TLS is %+v", c.TLS)
+	}
+	if _, err := parse("a.pem", "b.key"); err == nil || !strings.Contains(err.Error(), "private key does not match") {
+		t.Errorf("another's key: %v", err)
+	}
+	if _, err := parse(`""`, "b.key"); err == nil || !strings.Contains(err.Error(), "tls.cert_file: key_file needs it") {
+		t.Errorf("a key alone: %v", err)
+	}
+}
+
+func TestUserFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users.txt")
+	for text, want := range map[string]string{
+		"; comment\n\n\"a\" \"secret\"\n\"b \"\"c\"\"\" \"md5\" and more\n": "",
+		"\"\" \"x\"\n": "line 1",
+		"\"a\" \"md5d41d8cd98f00b204e9800998ecf8427e\"\n": "cannot serve",
+		strings.Repeat("x", 70000):                        "64 KiB",
+		"\n\"a\" \"SCRAM-SHA-256$1\"\n":                   "line 2",
+	} {
+		write(t, path, text)
+		err := Auth{Method: "scram-sha-256", UserFile: path}.checkUserFile()
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: %v, want %q", text, err, want)
+		}
+	}
+}

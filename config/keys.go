@@ -1,0 +1,96 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Key is one key a file may hold.
+type Key struct {
+	Path    string // names of map entries are *, list entries []: "clusters.*.servers[].weight"
+	Type    string // for people: "duration", "auto, primary or replica"
+	Default string // as it would be written; empty when there is none
+}
+
+// Keys lists every key a file may hold, in the order of the structs.
+func Keys() []Key {
+	return appendKeys(nil, "", reflect.ValueOf(Default()))
+}
+
+func appendKeys(keys []Key, path string, v reflect.Value) []Key {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		at := join(path, f.Tag.Get("yaml"))
+		keys = append(keys, Key{at, typeName(f.Type, f.Tag), format(v.Field(i), f.Tag)})
+		switch t := f.Type; {
+		case t.Kind() == reflect.Struct:
+			keys = appendKeys(keys, at, v.Field(i))
+		case t.Kind() == reflect.Map:
+			keys = appendKeys(keys, at+".*", element(t.Elem()))
+		case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+			keys = appendKeys(keys, at+"[]", element(t.Elem()))
+		}
+	}
+	return keys
+}
+
+// typeName says in words what a value must be.
+func typeName(t reflect.Type, tag reflect.StructTag) string {
+	switch {
+	case t == durationType:
+		return "a duration such as 30s"
+	case t == addressesType:
+		return "an address or a list of them"
+	case t == reflect.TypeFor[[]Server]():
+		return "a list of servers"
+	case t == reflect.TypeFor[[]Rule]():
+		return "a list of rules"
+	case tag.Get("unit") == "bytes":
+		return "a size such as 32MiB"
+	case tag.Get("enum") != "":
+		words := strings.Split(tag.Get("enum"), ",")
+		last := len(words) - 1
+		return strings.Join(words[:last], ", ") + " or " + words[last]
+	case tag.Get("file") != "":
+		return "a file"
+	case tag.Get("secret") != "":
+		return "a text or {file: path}"
+	}
+	switch t.Kind() {
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "keys and values"
+	}
+	return "a text"
+}
+
+// format writes a value as a file would.
+func format(v reflect.Value, tag reflect.StructTag) string {
+	switch x := v.Interface().(type) {
+	case time.Duration:
+		return formatDuration(x)
+	case Addresses:
+		return strings.Join(x, ", ")
+	case int:
+		if tag.Get("unit") == "bytes" {
+			return formatBytes(int64(x))
+		}
+		return strconv.Itoa(x)
+	case string:
+		return x
+	case bool:
+		return strconv.FormatBool(x)
+	}
+	if k := v.Kind(); k == reflect.Struct || v.Len() == 0 {
+		return ""
+	}
+	return fmt.Sprint(v.Interface())
+}

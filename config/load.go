@@ -1,0 +1,143 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Load reads the file at path with the process's environment. Its error is the
+// file system's, or wraps Faults.
+func Load(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := Parse(path, data, os.LookupEnv)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s:\n%w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads data as the content of the file called name, whose directory is
+// where relative paths start. env looks a variable up; nil knows none. The error
+// is Faults: everything wrong with the text and with the files it names.
+func Parse(name string, data []byte, env func(string) (string, bool)) (Config, error) {
+	if env == nil {
+		env = func(string) (string, bool) { return "", false }
+	}
+	root, err := document(data)
+	if err != nil {
+		return Config{}, syntaxFaults(err)
+	}
+	c := Default()
+	d := &decoder{env: env, dir: filepath.Dir(name), lines: map[string]int{}}
+	d.config(root, &c)
+	c = c.Complete()
+	d.adopt(c.Validate())
+	if err := d.faults.err(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// document returns the top node of the only document in data, nil for an empty file.
+func document(data []byte) (*yaml.Node, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var first, second yaml.Node
+	if err := dec.Decode(&first); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	if err := dec.Decode(&second); err == nil {
+		return nil, Faults{{Line: second.Line, Text: "a second document; one file holds one configuration"}}
+	} else if !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(first.Content) == 0 {
+		return nil, nil
+	}
+	return first.Content[0], nil
+}
+
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
+
+// syntaxFaults turns what the YAML reader says into Faults.
+func syntaxFaults(err error) Faults {
+	var fs Faults
+	if errors.As(err, &fs) {
+		return fs
+	}
+	text := err.Error()
+	m := yamlLine.FindStringSubmatch(text)
+	line, _ := strconv.Atoi(m[1])
+	return Faults{{Line: line, Text: "not YAML: " + strings.TrimPrefix(text, m[0])}}
+}
+
+// config decodes the whole file and holds the one rule that needs to know what
+// was written rather than what it came to.
+func (d *decoder) config(root *yaml.Node, c *Config) {
+	if root == nil {
+		return
+	}
+	d.into(root, "", c)
+	if _, ok := d.lines["clusters"]; !ok {
+		return
+	}
+	for _, short := range []string{"servers", "server_tls", "service"} {
+		if line, ok := d.lines[short]; ok {
+			d.fault(line, short, "is short for a single cluster; with clusters given, write it inside one of them")
+		}
+	}
+	// The short forms are not a cluster of their own beside the others.
+	c.Servers, c.ServerTLS, c.Service = nil, ServerTLS{}, Service{}
+}
+
+// adopt adds faults found in the values, each with the line of its key. Those
+// about a key that could not be read are left out: they only follow from that.
+func (d *decoder) adopt(found Faults) {
+	read := len(d.faults)
+next:
+	for _, f := range found {
+		f.Path, f.Text = d.written(f.Path), d.written(f.Text)
+		for _, known := range d.faults[:read] {
+			if known.Path == "" || related(known.Path, f.Path) {
+				continue next
+			}
+		}
+		f.Line = d.line(f.Path)
+		d.faults = append(d.faults, f)
+	}
+}
+
+// line is where path, or the nearest thing around it, stands in the file.
+func (d *decoder) line(path string) int {
+	for path != "" {
+		if line, ok := d.lines[path]; ok {
+			return line
+		}
+		path = parent(path)
+	}
+	return 0
+}
+
+// written undoes, in a path or a text, the move of the short forms into the
+// cluster "default".
+func (d *decoder) written(s string) string {
+	if _, ok := d.lines["clusters"]; ok {
+		return s
+	}
+	const moved = "clusters." + shortCluster + "."
+	return strings.ReplaceAll(strings.ReplaceAll(s, moved+"tls", "server_tls"), moved, "")
+}

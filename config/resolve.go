@@ -1,0 +1,153 @@
+package config
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// shortCluster is the name of the cluster the short forms make.
+const shortCluster = "default"
+
+// DefaultAuthQuery finds a user's secret as a superuser, or as a member of a
+// role that may read pg_shadow. A password that has expired is not found.
+const DefaultAuthQuery = `SELECT usename, passwd FROM pg_catalog.pg_shadow
+ WHERE usename = $1 AND (valuntil IS NULL OR valuntil > now())`
+
+// Complete returns c with everything filled in that follows from other keys:
+// the short forms become Clusters["default"], addresses get their port, and
+// tls.mode, auth.query and a service account's database their defaults. c is not
+// changed, and completing twice changes nothing more.
+func (c Config) Complete() Config {
+	c.Clusters = completeClusters(c)
+	c.Servers, c.ServerTLS, c.Service = nil, ServerTLS{}, Service{}
+	c.Listen = slices.Clone(c.Listen)
+	for i, a := range c.Listen {
+		c.Listen[i] = complete(a, ListenPort)
+	}
+	if c.TLS.Mode == "" {
+		c.TLS.Mode = "disable"
+		if c.TLS.CertFile != "" {
+			c.TLS.Mode = "allow"
+		}
+	}
+	if c.Auth.Query == "" && c.Auth.needsSecrets() && c.hasService() {
+		c.Auth.Query = DefaultAuthQuery
+	}
+	return c
+}
+
+func completeClusters(c Config) map[string]Cluster {
+	clusters := maps.Clone(c.Clusters)
+	if clusters == nil && len(c.Servers) > 0 {
+		clusters = map[string]Cluster{shortCluster: {c.Servers, c.ServerTLS, c.Service}}
+	}
+	for name, cl := range clusters {
+		cl.Servers = slices.Clone(cl.Servers)
+		for i := range cl.Servers {
+			cl.Servers[i].Address = complete(cl.Servers[i].Address, ServerPort)
+		}
+		cl.TLS.Mode = cmp.Or(cl.TLS.Mode, "prefer")
+		cl.Service.Database = cmp.Or(cl.Service.Database, "postgres")
+		clusters[name] = cl
+	}
+	return clusters
+}
+
+// hasService reports whether every cluster has a service account.
+func (c Config) hasService() bool {
+	for _, cl := range c.Clusters {
+		if cl.Service.User == "" {
+			return false
+		}
+	}
+	return len(c.Clusters) > 0
+}
+
+// needsSecrets reports whether the method compares with a stored secret.
+func (a Auth) needsSecrets() bool { return a.Method != "trust" && a.Method != "cert" }
+
+// ClusterNames are the names of the clusters, sorted.
+func (c Config) ClusterNames() []string { return slices.Sorted(maps.Keys(c.Clusters)) }
+
+// Effective is all that holds for one client: what the keys of its user, its
+// database and the whole file come to. It is comparable.
+type Effective struct {
+	Cluster  string // a key of Clusters
+	Database string // its name on the servers
+
+	// ServerUser is the name to log in with on the servers. ServerPassword is its
+	// secret; empty means the client's own.
+	ServerUser     string
+	ServerPassword string
+
+	PoolMode string // transaction or session
+	PoolSize int    // connections to one server for this user and database
+	MinIdle  int    // never more than PoolSize
+
+	Route string // auto, primary or replica; the session's own pgweir.route is stronger
+
+	// Bounds on all clients, and on all connections to one server, of this
+	// database and of this user; 0 is none.
+	DatabaseClients, UserClients         int
+	DatabaseConnections, UserConnections int
+}
+
+// Resolve says what holds for a client: the user's key if it has one, else the
+// database's, else that of pool and routing. A database without an entry uses
+// the entry "*"; with no entries at all every name means itself on the only
+// cluster. ok is false for a database that is not there: clients get 3D000.
+func (c Config) Resolve(user, database string) (e Effective, ok bool) {
+	d, ok := c.database(database)
+	if !ok {
+		return Effective{}, false
+	}
+	u := c.Users[user]
+	e = Effective{
+		Cluster:             d.Cluster,
+		Database:            d.Name,
+		ServerUser:          cmp.Or(u.ServerUser, user),
+		ServerPassword:      u.ServerPassword,
+		PoolMode:            cmp.Or(u.PoolMode, d.PoolMode, c.Pool.Mode),
+		PoolSize:            cmp.Or(u.PoolSize, d.PoolSize, c.Pool.Size),
+		Route:               cmp.Or(u.Route, d.Route, c.Routing.Route),
+		DatabaseClients:     d.MaxClients,
+		UserClients:         u.MaxClients,
+		DatabaseConnections: d.MaxServerConnections,
+		UserConnections:     u.MaxServerConnections,
+	}
+	e.MinIdle = min(c.Pool.MinIdle, e.PoolSize)
+	return e, true
+}
+
+// RulesFor are the rules for a database as clients name it, in order. Rule.Database
+// is empty in them; users and applications are left to look at.
+func (c Config) RulesFor(database string) []Rule {
+	var rules []Rule
+	for _, r := range c.Routing.Rules {
+		if r.Database == "" || r.Database == database {
+			r.Database = ""
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// database is the entry for a name with its cluster and server name filled in.
+func (c Config) database(name string) (Database, bool) {
+	d, ok := c.Databases[name]
+	if !ok {
+		d, ok = c.Databases["*"]
+	}
+	if !ok && len(c.Databases) > 0 {
+		return Database{}, false
+	}
+	if d.Cluster == "" {
+		if len(c.Clusters) != 1 {
+			return Database{}, false
+		}
+		d.Cluster = c.ClusterNames()[0]
+	}
+	d.Name = cmp.Or(d.Name, name)
+	return d, true
+}

@@ -1,0 +1,244 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Validate returns everything wrong with a complete configuration, files it
+// names included, without lines: Parse adds those. It reads files and nothing
+// else; no name is looked up and no server asked.
+func (c Config) Validate() Faults {
+	var fs Faults
+	c.checkListen(&fs)
+	c.checkClusters(&fs)
+	c.checkDatabases(&fs)
+	c.checkUsers(&fs)
+	c.checkAuth(&fs)
+	c.checkTLS(&fs)
+	c.checkPool(&fs)
+	c.checkRouting(&fs)
+	return fs.sorted()
+}
+
+func (c Config) checkListen(fs *Faults) {
+	if len(c.Listen) == 0 {
+		fs.add("listen", "no address; clients could not connect")
+	}
+	seen := map[string]string{}
+	for i, a := range c.Listen {
+		at := fmt.Sprintf("listen[%d]", i)
+		network, target, err := SplitAddress(a, ListenPort)
+		if err != nil {
+			fs.add(at, "%s", err)
+			continue
+		}
+		if seen[target] != "" {
+			fs.add(at, "%s is given twice", a)
+		}
+		seen[target] = network
+	}
+	if c.HTTP == "" {
+		return
+	}
+	host, port, err := splitHostPort(c.HTTP, 0)
+	switch {
+	case err != nil:
+		fs.add("http", "%s", err)
+	case strings.HasPrefix(host, "/"):
+		fs.add("http", "must be host:port")
+	case seen[net.JoinHostPort(host, port)] != "":
+		fs.add("http", "%s is also a listen address", c.HTTP)
+	}
+}
+
+func (c Config) checkClusters(fs *Faults) {
+	if len(c.Clusters) == 0 {
+		fs.add("servers", "no server; give the list of their addresses")
+	}
+	listens := map[string]bool{}
+	for _, a := range c.Listen {
+		listens[a] = true
+	}
+	seen := map[string]string{}
+	for _, name := range c.ClusterNames() {
+		cl, at := c.Clusters[name], "clusters."+name
+		if len(cl.Servers) == 0 {
+			fs.add(at+".servers", "no server; give the list of their addresses")
+		}
+		for i, s := range cl.Servers {
+			where := fmt.Sprintf("%s.servers[%d]", at, i)
+			checkServer(fs, where, s, seen, listens)
+		}
+		checkServerTLS(fs, at+".tls", cl.TLS)
+		if cl.Service.User == "" && cl.Service.Password != "" {
+			fs.add(at+".service.password", "a password without service.user")
+		}
+	}
+}
+
+func checkServer(fs *Faults, at string, s Server, seen map[string]string, listens map[string]bool) {
+	host, _, err := splitHostPort(s.Address, ServerPort)
+	if err == nil {
+		_, _, err = SplitAddress(s.Address, ServerPort)
+	}
+	switch {
+	case err != nil:
+		fs.add(at+".address", "%s", err)
+	case host == "":
+		fs.add(at+".address", "%q has no host", s.Address)
+	case listens[s.Address]:
+		fs.add(at+".address", "%s is where pgweir itself listens", s.Address)
+	case seen[s.Address] != "":
+		fs.add(at+".address", "%s is already %s", s.Address, seen[s.Address])
+	default:
+		seen[s.Address] = at
+	}
+	if s.Weight < 0 {
+		fs.add(at+".weight", "must not be negative")
+	}
+}
+
+func (c Config) checkDatabases(fs *Faults) {
+	if len(c.Databases) == 0 && len(c.Clusters) > 1 {
+		fs.add("databases", "with %d clusters, say which database is on which; \"*\" stands for all others", len(c.Clusters))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Databases)) {
+		d, at := c.Databases[name], "databases."+name
+		_, known := c.Clusters[d.Cluster]
+		switch {
+		case d.Cluster == "" && len(c.Clusters) > 1:
+			fs.add(at+".cluster", "name one of the clusters: %s", strings.Join(c.ClusterNames(), ", "))
+		case d.Cluster != "" && !known:
+			fs.add(at+".cluster", "no cluster %q; there is %s", d.Cluster, strings.Join(c.ClusterNames(), ", "))
+		}
+		c.checkLimits(fs, at, d.PoolSize, d.MaxServerConnections)
+	}
+}
+
+// checkLimits takes the limits a database or a user may have.
+func (c Config) checkLimits(fs *Faults, at string, size, connections int) {
+	if size > 0 && connections > 0 && size > connections {
+		fs.add(at+".pool_size", "%d is more than max_server_connections, %d", size, connections)
+	}
+}
+
+func (c Config) checkUsers(fs *Faults) {
+	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
+		u, at := c.Users[name], "users."+name
+		if err := c.Auth.checkSecret(u.Password); err != nil {
+			fs.add(at+".password", "%s", err)
+		}
+		if hashed(u.ServerPassword) {
+			fs.add(at+".server_password", "must be plain: it is sent to the servers")
+		}
+		c.checkLimits(fs, at, u.PoolSize, u.MaxServerConnections)
+	}
+}
+
+var (
+	md5Secret   = regexp.MustCompile(`^md5[0-9a-f]{32}$`)
+	scramSecret = regexp.MustCompile(`^SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+$`)
+)
+
+func hashed(secret string) bool {
+	return md5Secret.MatchString(secret) || scramSecret.MatchString(secret)
+}
+
+// checkSecret says whether clients can log in with a secret by the method.
+func (a Auth) checkSecret(secret string) error {
+	switch {
+	case strings.HasPrefix(secret, "SCRAM-SHA-256$") && !scramSecret.MatchString(secret):
+		return fmt.Errorf("is not a whole SCRAM secret; copy it as pg_authid shows it")
+	case a.Method == "scram-sha-256" && md5Secret.MatchString(secret):
+		return fmt.Errorf("is an md5 secret, which cannot serve auth.method scram-sha-256; give a SCRAM or plain one, or use method md5")
+	}
+	return nil
+}
+
+func (c Config) checkAuth(fs *Faults) {
+	a := c.Auth
+	encrypted := c.TLS.Mode == "require" || c.TLS.Mode == "verify-client"
+	switch {
+	case a.Method == "":
+		fs.add("auth.method", "must not be empty")
+	case a.Method == "password" && !encrypted && !a.AllowPlainPassword:
+		fs.add("auth.method", "password sends secrets in clear; set tls.mode to require, or auth.allow_plain_password")
+	case a.Method == "cert" && c.TLS.Mode != "verify-client":
+		fs.add("auth.method", "cert needs tls.mode verify-client")
+	}
+	if a.Query != "" {
+		if !strings.Contains(a.Query, "$1") {
+			fs.add("auth.query", "must use $1, the user's name")
+		}
+		for _, name := range c.ClusterNames() {
+			if c.Clusters[name].Service.User == "" {
+				fs.add("auth.query", "needs service.user in cluster %s", name)
+			}
+		}
+	}
+	if a.Timeout <= 0 {
+		fs.add("auth.timeout", "must be more than 0")
+	}
+	if a.UserFile != "" {
+		if err := a.checkUserFile(); err != nil {
+			fs.add("auth.user_file", "%s", err)
+		}
+	}
+}
+
+func (c Config) checkPool(fs *Faults) {
+	p := c.Pool
+	if p.Mode == "" {
+		fs.add("pool.mode", "must be transaction or session")
+	}
+	if p.Size < 1 {
+		fs.add("pool.size", "must be 1 or more, found %d", p.Size)
+	} else if p.MinIdle > p.Size {
+		fs.add("pool.min_idle", "%d is more than pool.size, %d", p.MinIdle, p.Size)
+	}
+	if p.ConnectTimeout <= 0 {
+		fs.add("pool.connect_timeout", "must be more than 0")
+	}
+	if p.MaxStatements < 1 {
+		fs.add("pool.max_statements", "must be 1 or more, found %d", p.MaxStatements)
+	}
+}
+
+func (c Config) checkRouting(fs *Faults) {
+	r := c.Routing
+	if r.Route == "" || r.PrimaryReads == "" {
+		fs.add("routing", "route and primary_reads must not be empty")
+	}
+	if r.MonitorInterval < 10*time.Millisecond {
+		fs.add("routing.monitor_interval", "must be 10ms or more")
+	}
+	if r.PlanCache < 1<<20 {
+		fs.add("routing.plan_cache", "must be 1MiB or more")
+	}
+	for i, f := range r.UnsafeFunctions {
+		if slices.Contains(r.SafeFunctions, f) {
+			fs.add(fmt.Sprintf("routing.unsafe_functions[%d]", i), "%q is also in safe_functions", f)
+		}
+	}
+	for i, rule := range r.Rules {
+		rule.check(fs, fmt.Sprintf("routing.rules[%d]", i))
+	}
+}
+
+func (r Rule) check(fs *Faults, at string) {
+	if r.Route == "" {
+		fs.add(at, "a rule needs route: primary, replica or auto")
+	}
+	if r == (Rule{Route: r.Route}) {
+		fs.add(at, "a rule needs a condition; for everything, set routing.route")
+	}
+	if _, err := regexp.Compile(r.Pattern); err != nil {
+		fs.add(at+".pattern", "%s", err)
+	}
+}

@@ -1,0 +1,43 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+)
+
+// Warnings are what works but is likely not meant, in a valid configuration.
+func (c Config) Warnings() []Fault {
+	var fs Faults
+	for i, a := range c.Listen {
+		at := fmt.Sprintf("listen[%d]", i)
+		switch {
+		case loopback(a):
+		case c.Auth.Method == "trust":
+			fs.add(at, "%s can be reached from other machines and auth.method trust asks for no password", a)
+		case c.Auth.Method == "password" && c.TLS.Mode != "require" && c.TLS.Mode != "verify-client":
+			fs.add(at, "%s can be reached from other machines and passwords arrive there in clear", a)
+		}
+	}
+	if !c.canLogIn() {
+		fs.add("auth", "nobody can log in: give a service account (service.user), users, or auth.user_file")
+	}
+	if c.Auth.UserFile != "" {
+		if info, err := os.Stat(c.Auth.UserFile); err == nil && info.Mode().Perm()&0o004 != 0 {
+			fs.add("auth.user_file", "%s can be read by every user of this machine", c.Auth.UserFile)
+		}
+	}
+	for _, name := range c.ClusterNames() {
+		if len(c.Clusters[name].Servers) == 1 {
+			fs.add("clusters."+name+".servers", "one server only: there is no replica to read from")
+		}
+	}
+	return fs
+}
+
+// canLogIn reports whether the method can find a secret for anybody.
+func (c Config) canLogIn() bool {
+	return !c.Auth.needsSecrets() || c.Auth.Query != "" || c.Auth.UserFile != "" ||
+		slices.ContainsFunc(slices.Collect(maps.Values(c.Users)), func(u User) bool { return u.Password != "" })
+}

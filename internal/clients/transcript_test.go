@@ -1,0 +1,113 @@
+package clients
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// programTimeout bounds one run of one program.
+const programTimeout = 2 * time.Minute
+
+// target is where a program connects.
+type target struct {
+	addr, database string
+}
+
+// environ is the whole environment of a program: libpq's variables, and nothing
+// that could change what it prints.
+func (to target) environ() []string {
+	host, port, err := net.SplitHostPort(to.addr)
+	if err != nil {
+		panic("address without a port: " + to.addr)
+	}
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LANG=C.UTF-8", "LC_ALL=C.UTF-8", "TZ=UTC", "PYTHONDONTWRITEBYTECODE=1",
+		"PGHOST=" + host, "PGPORT=" + port, "PGUSER=" + role, "PGDATABASE=" + to.database, "PGCONNECT_TIMEOUT=20",
+	}
+}
+
+// client is a program in some language; run gives its transcript.
+type client struct {
+	name string
+	run  func(t *testing.T, to target) []string
+}
+
+// command is a client that is a process of its own.
+func command(name, dir, path string, args ...string) client {
+	return client{name, func(t *testing.T, to target) []string {
+		t.Helper()
+		return runProcess(t, to, dir, path, args...)
+	}}
+}
+
+// runProcess runs a program and returns the lines of its standard output and
+// standard error. A program that hangs is asked for its stacks, then killed.
+func runProcess(t *testing.T, to target, dir, path string, args ...string) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), programTimeout)
+	defer cancel()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, to.environ(), &out, &out
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
+	cmd.WaitDelay = 3 * time.Second
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintf(&out, "\nthe program ended with %v", err)
+	}
+	return lines(out.String(), to)
+}
+
+// byNature finds what differs between any two servers or databases.
+var byNature = regexp.MustCompile(`server process with PID \d+`)
+
+func lines(transcript string, to target) []string {
+	_, port, _ := net.SplitHostPort(to.addr)
+	transcript = strings.NewReplacer(to.database, "DATABASE", "port "+port, "port PORT").Replace(transcript)
+	transcript = byNature.ReplaceAllString(transcript, "server process with PID N")
+	return strings.Split(strings.TrimSpace(transcript), "\n")
+}
+
+// lastLine ends the transcript of a program that got through all its checks.
+const lastLine = "all checks ran"
+
+// requireComplete fails the test if the direct run, the measure of the others, was
+// itself not what its author meant.
+func requireComplete(t *testing.T, transcript []string) {
+	t.Helper()
+	if !slices.ContainsFunc(transcript, func(l string) bool { return strings.Contains(l, lastLine) }) {
+		t.Fatalf("the program did not end as it should on PostgreSQL itself:\n%s", tail(transcript, 40))
+	}
+	for _, l := range transcript {
+		if strings.Contains(l, ".unexpected: ") {
+			t.Errorf("a check does not work on PostgreSQL itself: %s", l)
+		}
+	}
+}
+
+// requireEqual compares a run through the proxy with the direct one.
+func requireEqual(t *testing.T, run string, direct, proxied []string) {
+	t.Helper()
+	if slices.Equal(direct, proxied) {
+		return
+	}
+	t.Errorf("%s: what the client sees differs (- PostgreSQL, + pgweir):\n%s", run, cmp.Diff(direct, proxied))
+	if !strings.Contains(strings.Join(proxied, "\n"), lastLine) {
+		t.Logf("%s: the program did not end as it should:\n%s", run, tail(proxied, 60))
+	}
+}
+
+func tail(transcript []string, n int) string {
+	return strings.Join(transcript[max(0, len(transcript)-n):], "\n")
+}

@@ -1,0 +1,76 @@
+package session
+
+import (
+	"slices"
+	"strings"
+	"unique"
+)
+
+// Names is a set of custom (dotted) setting names. PostgreSQL never forgets that
+// a custom setting was touched on a connection: it reads ” there for ever after,
+// not NULL. So a connection remembers the names touched on it, and a session those it
+// touched itself. The zero value is the empty set; Names are immutable,
+// comparable, and safe for concurrent use.
+type Names struct {
+	h unique.Handle[string] // names in order, each followed by NUL
+}
+
+// With is the union of s and names.
+func (s Names) With(names []string) Names {
+	all := s.list()
+	grown := false
+	for _, n := range names {
+		n = strings.ToLower(n)
+		if !strings.Contains(n, ".") {
+			continue
+		}
+		if at, found := slices.BinarySearch(all, n); !found {
+			all = slices.Insert(all, at, n)
+			grown = true
+		}
+	}
+	if !grown {
+		return s
+	}
+	return Names{unique.Make(strings.Join(all, "\x00") + "\x00")}
+}
+
+// Union is the union of s and o.
+func (s Names) Union(o Names) Names {
+	if s == o || o == (Names{}) {
+		return s
+	}
+	return s.With(o.list())
+}
+
+// Within reports whether every name of s is in o.
+func (s Names) Within(o Names) bool {
+	if s == (Names{}) || s == o {
+		return true
+	}
+	all := o.list()
+	for _, n := range s.list() {
+		if _, found := slices.BinarySearch(all, n); !found {
+			return false
+		}
+	}
+	return true
+}
+
+func (s Names) list() []string {
+	if s == (Names{}) {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(s.h.Value(), "\x00"), "\x00")
+}
+
+// Custom are the custom names among the settings.
+func (s Settings) Custom() Names {
+	var names []string
+	for n := range s.All() {
+		if strings.Contains(n, ".") {
+			names = append(names, n)
+		}
+	}
+	return Names{}.With(names)
+}

@@ -1,0 +1,156 @@
+// Package session is what a session has set: Settings are values that can be
+// compared, shared and carried from one server connection to another. The
+// package knows no sockets and no SQL grammar.
+package session
+
+import (
+	"iter"
+	"sort"
+	"strings"
+	"unique"
+)
+
+// Settings are setting names with their values. The zero value is none. Two
+// Settings are equal (==) exactly when they hold the same names with the same
+// bytes. They are immutable and safe for concurrent use.
+type Settings struct {
+	// h is the canonical form: "name\x00value\x00" for each name in order; values
+	// cannot hold NUL because the protocol's strings cannot.
+	h unique.Handle[string]
+}
+
+// From makes Settings of names (matched without regard to case, as PostgreSQL does) and values.
+func From(values map[string]string) Settings {
+	names := make([]string, 0, len(values))
+	folded := make(map[string]string, len(values))
+	for n, v := range values {
+		n = strings.ToLower(n)
+		names = append(names, n)
+		folded[n] = v
+	}
+	if len(names) == 0 {
+		return Settings{}
+	}
+	sort.Strings(names)
+	var b strings.Builder
+	for _, n := range names {
+		b.WriteString(n)
+		b.WriteByte(0)
+		b.WriteString(folded[n])
+		b.WriteByte(0)
+	}
+	return Settings{h: unique.Make(b.String())}
+}
+
+// All are the names, in order, with their values.
+func (s Settings) All() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		if s == (Settings{}) {
+			return
+		}
+		rest := s.h.Value()
+		for rest != "" {
+			name, after, _ := strings.Cut(rest, "\x00")
+			value, tail, _ := strings.Cut(after, "\x00")
+			if !yield(name, value) {
+				return
+			}
+			rest = tail
+		}
+	}
+}
+
+// Value is the value of one name.
+func (s Settings) Value(name string) (string, bool) {
+	for n, v := range s.All() {
+		if n == name {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// Change is one step from one Settings to another; Reset is a return to the server's default.
+type Change struct {
+	Name, Value string
+	Reset       bool
+}
+
+// Diff is what must be changed to get from s to want.
+func (s Settings) Diff(want Settings) []Change {
+	if s == want {
+		return nil
+	}
+	var changes []Change
+	for n := range s.All() {
+		if _, ok := want.Value(n); !ok {
+			changes = append(changes, Change{Name: n, Reset: true})
+		}
+	}
+	for n, v := range want.All() {
+		if have, ok := s.Value(n); !ok || have != v {
+			changes = append(changes, Change{Name: n, Value: v})
+		}
+	}
+	return changes
+}
+
+// Options parses the startup parameter "options" by PostgreSQL's rules: words are
+// separated by white space, a backslash takes the next character literally, and
+// settings are written "-c name=value", "-cname=value" or "--name=value", with
+// dashes in names read as underscores. rest is what was not a setting.
+// See https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS
+func Options(s string) (settings map[string]string, rest []string) {
+	settings = map[string]string{}
+	words := splitOptions(s)
+	for i := 0; i < len(words); i++ {
+		w := words[i]
+		var setting string
+		switch {
+		case w == "-c" && i+1 < len(words):
+			i++
+			setting = words[i]
+		case strings.HasPrefix(w, "-c") && len(w) > 2:
+			setting = w[2:]
+		case strings.HasPrefix(w, "--") && len(w) > 2:
+			setting = w[2:]
+		default:
+			rest = append(rest, w)
+			continue
+		}
+		name, value, ok := strings.Cut(setting, "=")
+		if !ok || name == "" {
+			rest = append(rest, setting)
+			continue
+		}
+		settings[strings.ReplaceAll(name, "-", "_")] = value
+	}
+	return settings, rest
+}
+
+func splitOptions(s string) []string {
+	var words []string
+	var word strings.Builder
+	inWord := false
+	for i := 0; i < len(s); i++ {
+		switch ch := s[i]; {
+		case ch == '\\' && i+1 < len(s):
+			i++
+			word.WriteByte(s[i])
+			inWord = true
+		case ch == ' ' || (ch >= '\t' && ch <= '\r'):
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+				inWord = false
+			}
+		default:
+			word.WriteByte(ch)
+			inWord = true
+		}
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words
+}

@@ -1,0 +1,58 @@
+package session
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestSettingsAreValues(t *testing.T) {
+	a := From(map[string]string{"TimeZone": "UTC", "app.id": "7"})
+	b := From(map[string]string{"app.id": "7", "timezone": "UTC"})
+	if a != b {
+		t.Error("equal settings differ")
+	}
+	if a == From(map[string]string{"app.id": "7", "timezone": "utc"}) {
+		t.Error("values differing in case are equal")
+	}
+	if From(nil) != (Settings{}) {
+		t.Error("no settings are not the zero value")
+	}
+}
+
+func TestDiff(t *testing.T) {
+	from := From(map[string]string{"a.x": "1", "timezone": "UTC", "same": "s"})
+	to := From(map[string]string{"a.x": "2", "same": "s", "new": ""})
+	want := []Change{{Name: "timezone", Reset: true}, {Name: "a.x", Value: "2"}, {Name: "new"}}
+	if d := cmp.Diff(want, from.Diff(to)); d != "" {
+		t.Error(d)
+	}
+	if from.Diff(from) != nil {
+		t.Error("a difference to itself")
+	}
+}
+
+func TestOptions(t *testing.T) {
+	tests := []struct {
+		in       string
+		settings map[string]string
+		rest     []string
+	}{
+		{"", map[string]string{}, nil},
+		{"-c a.b=c -cx=1  --search-path=a,b", map[string]string{"a.b": "c", "x": "1", "search_path": "a,b"}, nil},
+		{`-c app.name=two\ words\\`, map[string]string{"app.name": `two words\`}, nil},
+		{"-c app.id=0b9f-c1d2-4f-c3", map[string]string{"app.id": "0b9f-c1d2-4f-c3"}, nil},
+		{"-c eq=a=b", map[string]string{"eq": "a=b"}, nil},
+		{"-c", map[string]string{}, []string{"-c"}},
+		{"-e -c novalue --", map[string]string{}, []string{"-e", "novalue", "--"}},
+	}
+	for _, tt := range tests {
+		settings, rest := Options(tt.in)
+		if d := cmp.Diff(tt.settings, settings); d != "" {
+			t.Errorf("%q: %s", tt.in, d)
+		}
+		if d := cmp.Diff(tt.rest, rest); d != "" {
+			t.Errorf("%q: %s", tt.in, d)
+		}
+	}
+}

@@ -1,0 +1,32 @@
+//go:build !linux
+
+package wire
+
+import "syscall"
+
+func sysRead(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(fd), p)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func sysWrite(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), p)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func sysPeek(fd uintptr) (closed, waiting bool) {
+	var b [1]byte
+	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		return false, true
+	}
+	return err != nil || n == 0, false
+}

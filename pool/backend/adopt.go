@@ -1,0 +1,84 @@
+package backend
+
+import (
+	"context"
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+)
+
+// Adopt makes b carry want. On error b must be closed: a statement must never
+// run under settings nobody is sure of. Outside a transaction only.
+func (b *Backend) Adopt(ctx context.Context, want session.Settings) error {
+	if b.settings == want {
+		return nil
+	}
+	changes := b.settings.Diff(want)
+	b.touched = b.touched.Union(want.Custom())
+	// client_encoding goes first and alone: it decides how the bytes of the other values are read.
+	for i, c := range changes {
+		if c.Name == "client_encoding" {
+			if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, adoptQuery(changes[i:i+1]))); err != nil {
+				return err
+			}
+			changes = append(changes[:i:i], changes[i+1:]...)
+			break
+		}
+	}
+	if len(changes) > 0 {
+		if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, adoptQuery(changes))); err != nil {
+			return err
+		}
+	}
+	b.settings = want
+	return nil
+}
+
+// adoptQuery is one statement, so that it changes all or nothing. set_config with
+// NULL returns a setting to its default.
+// https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET
+func adoptQuery(changes []session.Change) string {
+	var q strings.Builder
+	q.WriteString("SELECT ")
+	for i, c := range changes {
+		if i > 0 {
+			q.WriteString(", ")
+		}
+		q.WriteString("pg_catalog.set_config(")
+		quoteLiteral(&q, c.Name)
+		if c.Reset {
+			q.WriteString(", NULL, false)")
+			continue
+		}
+		q.WriteString(", ")
+		quoteLiteral(&q, c.Value)
+		q.WriteString(", false)")
+	}
+	return q.String()
+}
+
+// quoteLiteral writes s as a literal that means the same whatever
+// standard_conforming_strings is.
+func quoteLiteral(q *strings.Builder, s string) {
+	if strings.Contains(s, `\`) {
+		q.WriteString(" E'")
+		s = strings.ReplaceAll(s, `\`, `\\`)
+	} else {
+		q.WriteByte('\'')
+	}
+	q.WriteString(strings.ReplaceAll(s, "'", "''"))
+	q.WriteByte('\'')
+}
+
+// Reset returns b to what a fresh connection is: DISCARD ALL. Custom settings
+// that were touched stay touched.
+func (b *Backend) Reset(ctx context.Context) error {
+	if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "DISCARD ALL")); err != nil {
+		return err
+	}
+	b.settings = session.Settings{}
+	b.held.clear()
+	b.Unnamed = 0
+	return nil
+}

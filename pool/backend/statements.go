@@ -1,0 +1,123 @@
+package backend
+
+import (
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// NamePrefix begins the names statements bear on servers; clients' names never reach one.
+const NamePrefix = "_pgweir_"
+
+// Statement is one prepared statement as all clients and servers share it: its
+// identity is its text and parameter types. Immutable.
+type Statement struct {
+	Name  string // on servers
+	Text  string
+	Types string // count and OIDs of parameter types, as in a Parse frame
+	// SQL is the PREPARE statement that makes it, for one prepared by SQL; empty otherwise.
+	SQL string
+}
+
+// Registry gives equal statements one identity, so that servers hold them once
+// whoever prepared them. Safe for concurrent use. It forgets the least recently
+// asked for; a client that still has a forgotten one keeps it alive.
+type Registry struct {
+	mu    sync.Mutex // protects known
+	known *lru.Cache[string, *Statement]
+	last  atomic.Uint64
+}
+
+// NewRegistry remembers up to size statements.
+func NewRegistry(size int) *Registry {
+	known, err := lru.New[string, *Statement](max(size, 1))
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return &Registry{known: known}
+}
+
+// Statement is the one statement of that text and those types.
+func (r *Registry) Statement(text, types []byte) *Statement {
+	var key strings.Builder
+	key.WriteString(string(types))
+	key.Write(text)
+	return r.find(key.String(), func(name string) *Statement {
+		return &Statement{Name: name, Text: string(text), Types: string(types)}
+	})
+}
+
+// SQLStatement is the one statement made by PREPARE; before and after are the
+// statement's text around the name.
+func (r *Registry) SQLStatement(before, after string) *Statement {
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], uint64(len(before)))
+	return r.find("\x00SQL"+string(n[:])+before+after, func(name string) *Statement {
+		return &Statement{Name: name, SQL: before + name + after}
+	})
+}
+
+func (r *Registry) find(key string, build func(name string) *Statement) *Statement {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.known.Get(key); ok {
+		return s
+	}
+	s := build(NamePrefix + strconv.FormatUint(r.last.Add(1), 10))
+	r.known.Add(key, s)
+	return s
+}
+
+// statements are those one backend holds, bounded; the least recently used goes first.
+type statements struct {
+	held    *simplelru.LRU[*Statement, struct{}]
+	evicted []*Statement
+}
+
+func newStatements(size int) *statements {
+	s := &statements{}
+	held, err := simplelru.NewLRU(max(size, 1), func(st *Statement, _ struct{}) {
+		s.evicted = append(s.evicted, st)
+	})
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	s.held = held
+	return s
+}
+
+func (s *statements) clear() {
+	s.held.Purge()
+	s.evicted = s.evicted[:0]
+}
+
+// Holds reports whether s is prepared on b, and counts as a use of it.
+func (b *Backend) Holds(s *Statement) bool {
+	_, ok := b.held.held.Get(s)
+	return ok
+}
+
+// Hold notes that s is prepared on b. evicted are statements to be closed there
+// to make room; the slice is valid until the next call.
+func (b *Backend) Hold(s *Statement) (evicted []*Statement) {
+	b.held.evicted = b.held.evicted[:0]
+	b.held.held.Add(s, struct{}{})
+	return b.held.evicted
+}
+
+// Drop notes that s is not prepared on b any more, or may not be.
+func (b *Backend) Drop(s *Statement) {
+	b.held.held.Remove(s)
+	b.held.evicted = b.held.evicted[:0]
+}
+
+// DropAll notes that b holds no statements (DEALLOCATE ALL, DISCARD ALL).
+func (b *Backend) DropAll() {
+	b.held.clear()
+	b.Unnamed = 0
+}

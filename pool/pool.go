@@ -1,0 +1,447 @@
+// Package pool is bounded, fair sharing of one server's connections: a Pool for
+// each user and database, with a Group over the pools of a process that closes
+// what grows old and enforces limits that span pools.
+package pool
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/pool/backend"
+)
+
+// ErrTimeout is that no connection became free within the acquire timeout.
+var ErrTimeout = errors.New("no server connection became free in time")
+
+// ErrClosed is that the pool was closed.
+var ErrClosed = errors.New("pool is closed")
+
+// Options are what a Pool is made with.
+type Options struct {
+	Size           int           // connections at most
+	MinIdle        int           // kept open once the pool was used
+	AcquireTimeout time.Duration // 0 is no bound
+	IdleTimeout    time.Duration // 0 is never
+	MaxLifetime    time.Duration // 0 is never
+	// Dialing bounds logins at one time, so that a start under load does not
+	// storm the server; 0 is 4.
+	Dialing int
+	// Limits are further bounds this pool shares with others; nil ones are no bound.
+	Limits []*Limit
+	// Dial makes a connection. It must honour ctx.
+	Dial func(ctx context.Context) (*backend.Backend, error)
+}
+
+// Want is what a session needs of a connection.
+type Want struct {
+	Settings session.Settings // best carried already
+	Touched  session.Names    // custom settings it may find touched
+}
+
+// Pool shares the connections of one server, user and database. Safe for concurrent use.
+type Pool struct {
+	o Options
+
+	mu      sync.Mutex // protects the fields below; no I/O under it
+	idle    []*backend.Backend
+	open    int // idle, in use, and being dialled
+	dialing int
+	waiters list.List // of *waiter, first come first served
+	closed  bool
+	era     uint64 // connections of an earlier era are closed when given back
+
+	acquired, dialled, dialFailed, recycled, timeouts atomic.Uint64
+	waited                                            atomic.Int64 // ns
+}
+
+// waiter is one goroutine waiting for a grant.
+type waiter struct {
+	want    Want
+	grant   chan grant // of capacity 1
+	granted bool       // no longer among the waiters
+}
+
+// grant is a connection, or the place to dial one (a place already counted in open and dialing).
+type grant struct {
+	b   *backend.Backend
+	err error
+}
+
+// New makes a Pool; it opens nothing until it is asked.
+func New(o Options) *Pool {
+	if o.Dialing <= 0 {
+		o.Dialing = 4
+	}
+	p := &Pool{o: o}
+	p.o.Limits = nil
+	for _, l := range o.Limits {
+		if l != nil {
+			l.join(p)
+			p.o.Limits = append(p.o.Limits, l)
+		}
+	}
+	return p
+}
+
+// TryAcquire takes an idle connection if there is one that fits and nobody waits.
+// It does no I/O and allocates nothing. The caller must Release or Discard it.
+func (p *Pool) TryAcquire(want Want) *backend.Backend {
+	p.mu.Lock()
+	if p.waiters.Len() > 0 {
+		p.mu.Unlock()
+		return nil
+	}
+	b := p.takeLocked(want)
+	p.mu.Unlock()
+	if b != nil {
+		p.acquired.Add(1)
+	}
+	return b
+}
+
+// takeLocked picks the idle connection with equal settings used last, else the
+// one used last among those that touched no setting the session did not.
+func (p *Pool) takeLocked(want Want) *backend.Backend {
+	pick := -1
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		b := p.idle[i]
+		if !b.Touched().Within(want.Touched) {
+			continue
+		}
+		if b.Settings() == want.Settings {
+			pick = i
+			break
+		}
+		if pick < 0 {
+			pick = i
+		}
+	}
+	if pick < 0 {
+		return nil
+	}
+	b := p.idle[pick]
+	last := len(p.idle) - 1
+	copy(p.idle[pick:], p.idle[pick+1:])
+	p.idle[last] = nil
+	p.idle = p.idle[:last]
+	return b
+}
+
+// Acquire takes a connection: an idle one, a new one, or the next that is given
+// back, in the order callers came. Errors: ErrTimeout, ErrClosed, ctx's, or
+// those of dialling. The caller must Release or Discard what it gets.
+func (p *Pool) Acquire(ctx context.Context, want Want) (*backend.Backend, error) {
+	started := time.Now()
+	defer func() { p.waited.Add(int64(time.Since(started))) }()
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, ErrClosed
+	}
+	if p.waiters.Len() == 0 {
+		if b := p.takeLocked(want); b != nil {
+			p.mu.Unlock()
+			p.acquired.Add(1)
+			return b, nil
+		}
+	}
+	w := &waiter{want: want, grant: make(chan grant, 1)}
+	e := p.waiters.PushBack(w)
+	retired := p.serveLocked()
+	p.mu.Unlock()
+	p.closeAll(retired)
+	p.reclaim()
+	return p.await(ctx, e, w)
+}
+
+func (p *Pool) await(ctx context.Context, e *list.Element, w *waiter) (*backend.Backend, error) {
+	var expired <-chan time.Time
+	if p.o.AcquireTimeout > 0 {
+		t := time.NewTimer(p.o.AcquireTimeout)
+		defer t.Stop()
+		expired = t.C
+	}
+	var err error
+	select {
+	case g := <-w.grant:
+		return p.use(ctx, g)
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-expired:
+		err = ErrTimeout
+		p.timeouts.Add(1)
+	}
+	p.mu.Lock()
+	granted := w.granted
+	p.waiters.Remove(e)
+	p.mu.Unlock()
+	if granted {
+		// It was granted at the same moment: pass it on.
+		g := <-w.grant
+		switch {
+		case g.b != nil:
+			p.Release(g.b)
+		case g.err == nil:
+			p.undial()
+		}
+	}
+	return nil, err
+}
+
+// use turns a grant into a connection.
+func (p *Pool) use(ctx context.Context, g grant) (*backend.Backend, error) {
+	if g.err != nil {
+		return nil, g.err
+	}
+	if g.b == nil {
+		b, err := p.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		g.b = b
+	}
+	p.acquired.Add(1)
+	return g.b, nil
+}
+
+// dial makes the connection for a place counted in open and dialing.
+func (p *Pool) dial(ctx context.Context) (*backend.Backend, error) {
+	b, err := p.o.Dial(ctx)
+	if err != nil {
+		p.dialFailed.Add(1)
+		p.undial()
+		return nil, err
+	}
+	p.dialled.Add(1)
+	p.mu.Lock()
+	p.dialing--
+	b.Era = p.era
+	retired := p.serveLocked()
+	p.mu.Unlock()
+	p.closeAll(retired)
+	return b, nil
+}
+
+func (p *Pool) undial() {
+	p.mu.Lock()
+	p.open--
+	p.dialing--
+	retired := p.serveLocked()
+	p.mu.Unlock()
+	p.limitsGive()
+	p.closeAll(retired)
+}
+
+// serveLocked grants what can be granted to the waiters in front. It returns idle
+// connections it took out because they fit nobody who waits; the caller closes them.
+func (p *Pool) serveLocked() (retired []*backend.Backend) {
+	for p.waiters.Len() > 0 {
+		e := p.waiters.Front()
+		w := e.Value.(*waiter)
+		var g grant
+		switch {
+		case p.closed:
+			g.err = ErrClosed
+		default:
+			if g.b = p.takeLocked(w.want); g.b != nil {
+				break
+			}
+			if p.dialing >= p.o.Dialing {
+				return retired
+			}
+			if p.open >= p.o.Size {
+				if len(p.idle) == 0 {
+					return retired
+				}
+				// All idle ones touched settings this session never set: replace the oldest.
+				retired = append(retired, p.dropIdleLocked(0))
+				p.recycled.Add(1)
+			}
+			if !p.limitsTake() {
+				return retired
+			}
+			p.open++
+			p.dialing++
+		}
+		p.waiters.Remove(e)
+		w.granted = true
+		w.grant <- g
+	}
+	return retired
+}
+
+// dropIdleLocked takes idle connection i out for good.
+func (p *Pool) dropIdleLocked(i int) *backend.Backend {
+	b := p.idle[i]
+	p.idle = append(p.idle[:i], p.idle[i+1:]...)
+	p.open--
+	return b
+}
+
+// closeAll closes connections taken out of the pool, whose places are free already.
+func (p *Pool) closeAll(bs []*backend.Backend) {
+	for _, b := range bs {
+		b.Close()
+		p.limitsGive()
+	}
+}
+
+// Release gives a connection back for anyone. It must be outside a transaction,
+// with nothing left to read, and its settings known.
+func (p *Pool) Release(b *backend.Backend) {
+	if b.Canceled() {
+		// A cancel request may still hit it: not before that is dealt with.
+		go p.releaseCanceled(b)
+		return
+	}
+	p.release(b)
+}
+
+func (p *Pool) releaseCanceled(b *backend.Backend) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := b.CancelDone(ctx); err != nil {
+		p.Discard(b)
+		return
+	}
+	p.release(b)
+}
+
+func (p *Pool) release(b *backend.Backend) {
+	now := time.Now()
+	b.Used = now
+	if p.o.MaxLifetime > 0 && now.Sub(b.Created) > p.o.MaxLifetime {
+		p.Discard(b)
+		return
+	}
+	p.mu.Lock()
+	if p.closed || b.Era != p.era || (p.waiters.Len() == 0 && p.starvedElsewhere()) {
+		p.mu.Unlock()
+		p.Discard(b)
+		return
+	}
+	p.idle = append(p.idle, b)
+	if p.waiters.Len() == 0 {
+		p.mu.Unlock()
+		return
+	}
+	retired := p.serveLocked()
+	p.mu.Unlock()
+	p.closeAll(retired)
+}
+
+// Discard closes a connection that was acquired.
+func (p *Pool) Discard(b *backend.Backend) {
+	b.Close()
+	p.mu.Lock()
+	p.open--
+	retired := p.serveLocked()
+	p.mu.Unlock()
+	p.limitsGive()
+	p.closeAll(retired)
+}
+
+// Expire closes all idle connections now and those in use when they are given back.
+func (p *Pool) Expire() {
+	p.mu.Lock()
+	p.era++
+	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
+	retired := p.serveLocked()
+	p.mu.Unlock()
+	p.closeAll(append(idle, retired...))
+}
+
+// Close refuses further use and closes what is idle; what is in use is closed when given back.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
+	p.serveLocked()
+	p.mu.Unlock()
+	p.closeAll(idle)
+}
+
+func (p *Pool) takeIdleLocked(which func(*backend.Backend) bool) (taken []*backend.Backend) {
+	for i := 0; i < len(p.idle); {
+		if which(p.idle[i]) {
+			taken = append(taken, p.dropIdleLocked(i))
+		} else {
+			i++
+		}
+	}
+	return taken
+}
+
+// Tend closes idle connections past their time or dead, and opens what MinIdle asks. now is the time.
+func (p *Pool) Tend(ctx context.Context, now time.Time) error {
+	p.mu.Lock()
+	spare := len(p.idle) - p.o.MinIdle
+	old := p.takeIdleLocked(func(b *backend.Backend) bool {
+		if p.o.MaxLifetime > 0 && now.Sub(b.Created) > p.o.MaxLifetime || !b.Alive() {
+			return true
+		}
+		if spare > 0 && p.o.IdleTimeout > 0 && now.Sub(b.Used) > p.o.IdleTimeout {
+			spare--
+			return true
+		}
+		return false
+	})
+	retired := p.serveLocked()
+	missing := 0
+	if p.used() && !p.closed {
+		missing = min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
+	}
+	p.mu.Unlock()
+	p.closeAll(append(old, retired...))
+	for ; missing > 0; missing-- {
+		if err := p.addIdle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Pool) used() bool { return p.dialled.Load() > 0 }
+
+// addIdle dials one connection into the idle ones, if there is room.
+func (p *Pool) addIdle(ctx context.Context) error {
+	p.mu.Lock()
+	if p.closed || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake() {
+		p.mu.Unlock()
+		return nil
+	}
+	p.open++
+	p.dialing++
+	p.mu.Unlock()
+	b, err := p.dial(ctx)
+	if err != nil {
+		return fmt.Errorf("min_idle: %w", err)
+	}
+	p.release(b)
+	return nil
+}
+
+// Stats is a Pool's state at one moment, and its counts since the start.
+type Stats struct {
+	Size, Open, Idle, Used, Waiting, Dialing              int
+	Acquired, Dialled, DialFailed, Recycled, TimeoutsSeen uint64
+	Waited                                                time.Duration
+}
+
+// Stats tells the pool's state.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Stats{
+		Size: p.o.Size, Open: p.open, Idle: len(p.idle), Used: p.open - len(p.idle) - p.dialing,
+		Waiting: p.waiters.Len(), Dialing: p.dialing,
+		Acquired: p.acquired.Load(), Dialled: p.dialled.Load(), DialFailed: p.dialFailed.Load(),
+		Recycled: p.recycled.Load(), TimeoutsSeen: p.timeouts.Load(), Waited: time.Duration(p.waited.Load()),
+	}
+}

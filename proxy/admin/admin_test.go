@@ -1,0 +1,57 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestServer(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "test_total"})
+	reg.MustRegister(c)
+	var notReady error
+	s, err := Start(Options{Address: "127.0.0.1:0", Gatherer: reg, Ready: func() error { return notReady }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(context.Background())
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func(path string) (int, string) {
+		t.Helper()
+		r, err := client.Get("http://" + s.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, _ := io.ReadAll(r.Body)
+		return r.StatusCode, string(body)
+	}
+	if code, body := get("/metrics"); code != 200 || !strings.Contains(body, "test_total 0") {
+		t.Errorf("metrics: %d %s", code, body)
+	}
+	if code, _ := get("/healthz"); code != 200 {
+		t.Errorf("healthz: %d", code)
+	}
+	if code, _ := get("/readyz"); code != 200 {
+		t.Errorf("readyz: %d", code)
+	}
+	notReady = errors.New("no server is up")
+	if code, body := get("/readyz"); code != 503 || !strings.Contains(body, "no server is up") {
+		t.Errorf("readyz: %d %s", code, body)
+	}
+	if code, _ := get("/debug/pprof/"); code != 404 {
+		t.Errorf("profiles are served unasked: %d", code)
+	}
+	if _, err := Start(Options{Address: s.Addr().String(), Gatherer: reg}); err == nil {
+		t.Error("two servers on one address")
+	}
+}

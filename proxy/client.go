@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/router"
+)
+
+// client is one client's session. Its goroutine owns everything in it but what mu protects.
+type client struct {
+	s     *Server
+	o     *origin
+	front *wire.Conn
+	log   *zap.Logger
+	id    uint64
+	key   cancelKey
+	app   string
+
+	// What the session is.
+	settings session.Settings // of its startup packet
+	touched  session.Names    // custom settings it has used
+	route    router.Route
+	routeSet bool // by the session itself
+	trace    bool
+
+	// Its prepared statements.
+	statements map[string]*statement
+	unnamed    unnamed
+	portals    map[string]*router.Plan // named portals of the transaction
+
+	tx   transaction
+	pins router.PinSet
+	// doubt: what the session left on its server connection cannot be known.
+	// dirty: it can, and DISCARD ALL removes it.
+	doubt, dirty bool
+	pinnedAt     time.Time
+
+	// The server connection it holds, if any.
+	b      *backend.Backend
+	pool   *pool.Pool
+	server *cluster.Server
+	role   cluster.Role
+	// inUnit: the server has frames since the last Sync. skipping: after an error,
+	// everything up to the client's Sync is dropped.
+	inUnit, skipping bool
+
+	ctx  context.Context // ends when the session must
+	end  context.CancelFunc
+	idle atomic.Bool // waiting for the client, outside a transaction
+
+	mu      sync.Mutex              // protects the fields below
+	running *backend.Backend        // what a cancel request may reach
+	waiting context.CancelCauseFunc // or the wait it ends
+}
+
+// errTerminate is the client's orderly end.
+var errTerminate = errors.New("terminate")
+
+// serve answers units until the client or the server ends the session.
+func (c *client) serve() error {
+	err := c.loop()
+	c.farewell(err)
+	c.leave()
+	return err
+}
+
+func (c *client) loop() error {
+	for {
+		if err := c.waitForClient(); err != nil {
+			return err
+		}
+		u := takeUnit()
+		err := c.answer(u)
+		putUnit(u)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// waitForClient blocks while the session is idle. It holds no buffer then. What
+// a server connection says meanwhile is passed on, if the session listens to one.
+func (c *client) waitForClient() error {
+	if len(c.front.Buffered()) > 0 {
+		return nil
+	}
+	if !c.tx.open && !c.inUnit {
+		c.idle.Store(true)
+		defer c.idle.Store(false)
+		if c.s.draining.Load() {
+			return errShutdown
+		}
+	}
+	if c.b != nil && c.pins&(router.PinListen|router.PinSession) != 0 && !c.tx.open && !c.inUnit {
+		return c.waitForBoth()
+	}
+	err := c.front.Fill()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errShutdown
+	}
+	return err
+}
+
+var errShutdown = wire.Fatalf("57P01", "terminating connection due to administrator command")
+
+// farewell tells the client why its session ends, if there is something to say.
+func (c *client) farewell(err error) {
+	var refused *wire.Error
+	switch {
+	case errors.As(err, &refused):
+	case errors.Is(err, errTerminate), errors.Is(err, io.EOF), err == nil:
+		return
+	case c.ctx.Err() != nil:
+		refused = errShutdown
+	default:
+		return
+	}
+	_ = c.front.SetDeadline(time.Now().Add(time.Second))
+	_, _ = c.front.Write(refused.Append(nil))
+}
+
+// leave gives up everything the session holds. A transaction left open is rolled back.
+func (c *client) leave() {
+	_ = c.front.Close()
+	c.front.Free()
+	if c.b == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	b := c.b
+	if c.inUnit || c.doubt || b.CancelDone(ctx) != nil {
+		c.discard()
+		return
+	}
+	if c.tx.open {
+		status, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "ROLLBACK"))
+		if err != nil || status != wire.TxIdle {
+			c.discard()
+			return
+		}
+		c.tx = transaction{}
+	}
+	if c.pins != 0 {
+		c.dirty = true
+		c.setPins(0)
+	}
+	c.release()
+}
+
+// release gives the server connection back if nothing ties the session to it.
+func (c *client) release() {
+	if c.b == nil || c.tx.open || c.inUnit || c.pins != 0 {
+		return
+	}
+	b := c.b
+	if c.doubt {
+		c.discard()
+		return
+	}
+	if c.dirty {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := b.CancelDone(ctx); err != nil {
+			c.discard()
+			return
+		}
+		if err := b.Reset(ctx); err != nil {
+			c.discard()
+			return
+		}
+	}
+	p := c.letGo()
+	p.Release(b)
+}
+
+// discard closes the server connection.
+func (c *client) discard() {
+	b := c.b
+	if b == nil {
+		return
+	}
+	p := c.letGo()
+	p.Discard(b)
+}
+
+// letGo forgets the server connection, which the caller gives back.
+func (c *client) letGo() *pool.Pool {
+	c.mu.Lock()
+	c.running = nil
+	c.mu.Unlock()
+	c.server.End()
+	p := c.pool
+	c.b, c.pool, c.server, c.role = nil, nil, nil, cluster.RoleUnknown
+	c.inUnit, c.dirty, c.doubt = false, false, false
+	if c.pins != 0 {
+		c.setPins(0)
+	}
+	return p
+}
+
+// hold takes a server connection for the session.
+func (c *client) take(b *backend.Backend, p *pool.Pool, s *cluster.Server, r cluster.Role) {
+	s.Begin()
+	c.b, c.pool, c.server, c.role = b, p, s, r
+}
+
+// cancel carries out a cancel request: what runs is canceled on its server, a
+// wait for a connection ends. It is called from another goroutine.
+func (c *client) cancel(ctx context.Context) error {
+	c.mu.Lock()
+	var send func(context.Context) error
+	switch {
+	case c.waiting != nil:
+		c.waiting(errCanceled)
+	case c.running != nil:
+		send = c.running.BeginCancel()
+	}
+	c.mu.Unlock()
+	if send == nil {
+		return nil
+	}
+	return send(ctx)
+}
+
+var errCanceled = wire.Errorf("57014", "canceling statement due to user request")
+
+func (c *client) setRunning(b *backend.Backend) {
+	c.mu.Lock()
+	c.running = b
+	c.mu.Unlock()
+}

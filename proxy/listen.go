@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/pgweir/pgweir/internal/wire"
+)
+
+// waitForBoth waits for the client while its server connection may speak too: a
+// notification it listens for, or the end of the connection.
+func (c *client) waitForBoth() error {
+	for {
+		heard := make(chan error, 1)
+		go hear(c.b.Conn, c.front, heard)
+		err := c.front.Fill()
+		c.b.Conn.Wake()
+		heardErr := <-heard
+		_ = c.b.Conn.SetReadDeadline(time.Time{})
+		_ = c.front.SetReadDeadline(time.Time{})
+		if heardErr == nil {
+			heardErr = c.passOn()
+		}
+		if heardErr != nil && !errors.Is(heardErr, os.ErrDeadlineExceeded) {
+			c.doubt = true
+			c.discard()
+			var fatal *wire.Error
+			if errors.As(heardErr, &fatal) {
+				return fatal
+			}
+			return wire.Fatalf("08006", "connection to the server was lost")
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+// hear waits until the server says something, and wakes the client's read then.
+func hear(server, client *wire.Conn, heard chan<- error) {
+	err := server.Fill()
+	heard <- err
+	client.Wake()
+}
+
+// passOn forwards what a server says of its own accord.
+func (c *client) passOn() error {
+	conn := c.b.Conn
+	for len(conn.Buffered()) > 0 {
+		typ, size, err := conn.Header()
+		if err != nil {
+			return err
+		}
+		frame, err := conn.Frame(size)
+		if err != nil {
+			return err
+		}
+		if typ == wire.ErrorResponse {
+			return wire.Fatalf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
+		}
+		if typ == wire.ParameterStatus {
+			if n, v, ok := wire.ParameterParts(frame); ok {
+				c.b.SetParameter(string(n), string(v))
+			}
+		}
+		if _, err := c.front.Write(frame); err != nil {
+			return err
+		}
+		conn.Discard(size)
+	}
+	return nil
+}

@@ -1,0 +1,316 @@
+package proxy
+
+import (
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/router"
+)
+
+// smallFrame is PostgreSQL's bound of messages that carry no data of arbitrary length.
+const smallFrame = 10000
+
+// read gathers one unit: frames up to Sync, Flush, a simple query or a function
+// call. They stay in the client's buffer until the unit is answered, so that it
+// can be sent again.
+func (c *client) read(u *unit) error {
+	for {
+		buf, err := c.front.Need(u.size + wire.HeaderSize)
+		if err != nil {
+			return err
+		}
+		typ, size, err := wire.PeekHeader(buf[u.size:])
+		if err := checkFrame(typ, size, err); err != nil {
+			return err
+		}
+		if buf, err = c.front.Need(u.size + size); err != nil {
+			return err
+		}
+		off := u.size
+		u.size += size
+		done, err := c.gather(u, typ, buf[off:off+size], off)
+		if done || err != nil {
+			return err
+		}
+		if u.size > maxUnit {
+			u.end = endPart
+			return nil
+		}
+	}
+}
+
+// checkFrame refuses what PostgreSQL refuses: it closes the connection on an
+// impossible length, and says so of an unknown type.
+func checkFrame(typ byte, size int, err error) error {
+	limit := smallFrame
+	switch typ {
+	case wire.Query, wire.Parse, wire.Bind, wire.FunctionCall, wire.CopyData:
+		limit = wire.MaxFrame
+	case wire.Execute, wire.Close, wire.Describe, wire.Sync, wire.Flush, wire.CopyDone, wire.CopyFail, wire.Terminate:
+	default:
+		return wire.Fatalf("08P01", "invalid frontend message type %d", typ)
+	}
+	if err != nil || size-1 > limit {
+		return wire.ErrFrameLength
+	}
+	return nil
+}
+
+// gather adds one frame to the unit and reports whether it is the last.
+func (c *client) gather(u *unit, typ byte, frame []byte, off int) (done bool, err error) {
+	if typ == wire.Terminate {
+		return true, errTerminate
+	}
+	if c.skipping || u.failed {
+		// The server would discard everything up to Sync.
+		u.rewritten = true
+		if typ == wire.Sync {
+			c.gatherSync(u, off)
+		}
+		return typ == wire.Sync, nil
+	}
+	switch typ {
+	case wire.Query:
+		u.end = endQuery
+		c.gatherQuery(u, frame, off)
+		return true, nil
+	case wire.FunctionCall:
+		u.end = endQuery
+		u.note(functionCallPlan)
+		u.ops = append(u.ops, op{kind: opCall, off: off, size: len(frame), plan: functionCallPlan})
+		return true, nil
+	case wire.Parse:
+		c.gatherParse(u, frame, off)
+	case wire.Bind:
+		c.gatherBind(u, frame, off)
+	case wire.Describe:
+		c.gatherDescribe(u, frame, off)
+	case wire.Execute:
+		c.gatherExecute(u, frame, off)
+	case wire.Close:
+		c.gatherClose(u, frame, off)
+	case wire.Sync:
+		c.gatherSync(u, off)
+		return true, nil
+	case wire.Flush:
+		u.end = endFlush
+		return true, nil
+	default: // copy messages after a failed COPY are ignored, as PostgreSQL does
+		u.rewritten = true
+	}
+	return false, nil
+}
+
+func (c *client) gatherSync(u *unit, off int) {
+	u.end, u.sync = endSync, true
+	u.ops = append(u.ops, op{kind: opSync, off: off, size: wire.HeaderSize})
+}
+
+// functionCallPlan: what a function does that is called by number is not looked
+// up; it may leave anything behind.
+var functionCallPlan = &router.Plan{
+	Class: router.ClassUnknown, Target: router.TargetPrimary, Reason: router.ReasonFunctionCall, Statements: 1,
+}
+
+// malformedPlan is of a frame the server is left to refuse.
+var malformedPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary, Reason: router.ReasonUnparsed}
+
+func (c *client) gatherQuery(u *unit, frame []byte, off int) {
+	o := op{kind: opQuery, off: off, size: len(frame)}
+	text, ok := wire.QueryText(frame)
+	if !ok {
+		o.plan = malformedPlan
+		u.note(o.plan)
+		u.ops = append(u.ops, o)
+		return
+	}
+	c.unnamed.drop() // as PostgreSQL's simple query does
+	p := c.plan(text)
+	if c.executable(p, u) && len(u.ops) == 0 && !c.inUnit {
+		c.executeQuery(u, p, string(text))
+		return
+	}
+	if p.SQL.Verb != router.PreparedNone {
+		if !c.rewriteSQL(u, &o, p, text) {
+			return
+		}
+		p = c.planOf(o.sql, p)
+	}
+	o.plan = p
+	u.note(p)
+	u.ops = append(u.ops, o)
+}
+
+func (c *client) gatherParse(u *unit, frame []byte, off int) {
+	o := op{kind: opParse, off: off, size: len(frame)}
+	name, text, types, ok := wire.ParseParts(frame)
+	if !ok {
+		u.note(malformedPlan)
+		u.ops = append(u.ops, o)
+		return
+	}
+	p := c.plan(text)
+	local := c.executable(p, u)
+	if p.SQL.Verb != router.PreparedNone && !local {
+		if !c.rewriteSQL(u, &o, p, text) {
+			return
+		}
+		if o.text != "" {
+			text = []byte(o.text)
+		}
+		p = c.planOf(o.sql, p)
+	}
+	if len(name) == 0 {
+		o.tag = c.unnamed.define(c, text, types, p, o.sql)
+	} else {
+		if _, exists := c.statements[string(name)]; exists {
+			u.refuse(wire.Errorf("42P05", "prepared statement \"%s\" already exists", name))
+			return
+		}
+		u.rewritten = true
+		o.name = string(name)
+		o.stmt = c.newStatement(c.s.registry.Statement(text, types), p, o.sql)
+		c.define(o.name, o.stmt)
+	}
+	if local {
+		u.answerLocally(parseComplete)
+		u.ops[len(u.ops)-1].name = o.name
+		return
+	}
+	u.note(p)
+	u.ops = append(u.ops, o)
+	if o.stmt == nil {
+		u.parsed = len(u.ops)
+	}
+}
+
+// lookUp finds the statement a frame names; nil with a refusal noted if there is none.
+func (c *client) lookUp(u *unit, name []byte) (st *statement, p *router.Plan) {
+	if len(name) == 0 {
+		if c.unnamed.tag == 0 {
+			u.refuse(wire.Errorf("26000", "unnamed prepared statement does not exist"))
+			return nil, nil
+		}
+		return nil, c.unnamed.plan
+	}
+	st, ok := c.statements[string(name)]
+	if !ok {
+		u.refuse(wire.Errorf("26000", "prepared statement \"%s\" does not exist", name))
+		return nil, nil
+	}
+	u.rewritten = true
+	return st, c.refresh(st)
+}
+
+func (c *client) gatherBind(u *unit, frame []byte, off int) {
+	portal, name, _, ok := wire.BindParts(frame)
+	if !ok {
+		u.note(malformedPlan)
+		u.ops = append(u.ops, op{kind: opBind, off: off, size: len(frame)})
+		return
+	}
+	st, p := c.lookUp(u, name)
+	if p == nil {
+		return
+	}
+	o := op{kind: opBind, off: off, size: len(frame), stmt: st}
+	if st == nil {
+		o.tag, o.sql = c.unnamed.tag, c.unnamed.sql
+	} else {
+		o.sql = st.sql
+	}
+	u.bound, u.boundSQL, u.local = p, o.sql, nil
+	u.boundStmt, u.boundParse = st, u.parsed
+	if len(portal) == 0 && c.executable(p, u) {
+		u.local = p
+		u.answerLocally(bindComplete)
+		return
+	}
+	if len(portal) > 0 {
+		u.cursor = true
+		if c.portals == nil {
+			c.portals = map[string]*router.Plan{}
+		}
+		c.portals[string(portal)] = p
+	}
+	u.note(p)
+	u.ops = append(u.ops, o)
+}
+
+func (c *client) gatherDescribe(u *unit, frame []byte, off int) {
+	o := op{kind: opDescribe, off: off, size: len(frame)}
+	kind, name, ok := wire.TargetParts(frame)
+	switch {
+	case !ok:
+		u.note(malformedPlan)
+	case kind == 'P':
+		if len(name) == 0 && u.local != nil {
+			u.answerLocally(describeLocal(u.local))
+			return
+		}
+		u.server = true
+	default:
+		st, p := c.lookUp(u, name)
+		if p == nil {
+			return
+		}
+		if c.executable(p, u) {
+			u.answerLocally(append(noParameters[:len(noParameters):len(noParameters)], describeLocal(p)...))
+			return
+		}
+		if o.stmt = st; st == nil {
+			o.tag, o.sql = c.unnamed.tag, c.unnamed.sql
+		}
+		u.note(p)
+	}
+	u.ops = append(u.ops, o)
+}
+
+func (c *client) gatherExecute(u *unit, frame []byte, off int) {
+	portal, limit, ok := wire.ExecuteParts(frame)
+	o := op{kind: opExecute, off: off, size: len(frame)}
+	switch {
+	case !ok:
+		u.note(malformedPlan)
+	case len(portal) > 0:
+		o.plan = c.portals[string(portal)]
+	case u.local != nil:
+		c.executePortal(u)
+		return
+	default:
+		o.plan, o.sql = u.bound, u.boundSQL
+		o.stmt, o.parse = u.boundStmt, u.boundParse
+		if limit > 0 {
+			u.cursor = true
+		}
+	}
+	u.server = true
+	u.ops = append(u.ops, o)
+}
+
+func (c *client) gatherClose(u *unit, frame []byte, off int) {
+	kind, name, ok := wire.TargetParts(frame)
+	if ok && kind == 'S' {
+		// A server's copy is shared; only the client's name for it goes.
+		if len(name) == 0 {
+			c.unnamed.drop()
+		} else if st := c.statements[string(name)]; st != nil {
+			delete(c.statements, string(name))
+			u.answerLocally(closeComplete)
+			last := &u.ops[len(u.ops)-1]
+			last.name, last.before = string(name), st
+			return
+		}
+		u.answerLocally(closeComplete)
+		return
+	}
+	if !ok {
+		u.note(malformedPlan)
+	} else if len(name) > 0 {
+		delete(c.portals, string(name))
+	}
+	if ok && c.b == nil && !u.server {
+		u.answerLocally(closeComplete) // no server, no portal
+		return
+	}
+	u.server = true
+	u.ops = append(u.ops, op{kind: opClose, off: off, size: len(frame)})
+}

@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/backend"
+)
+
+// replicate serves a replication connection: it gets one of its own to the
+// primary, and everything passes unseen until either side closes.
+// https://www.postgresql.org/docs/current/protocol-replication.html
+func (g *greeting) replicate(ctx context.Context, eff config.Effective, cred backend.Credentials) error {
+	s := g.s
+	primary, err := s.clusters[eff.Cluster].WaitPrimary(ctx)
+	if err != nil {
+		return err
+	}
+	addr, err := backend.ParseAddress(primary.Address)
+	if err != nil {
+		return err
+	}
+	params := map[string]string{}
+	for n, v := range g.params {
+		if n != "user" && n != "database" {
+			params[n] = v
+		}
+	}
+	l, err := backend.Open(ctx, backend.Options{Address: addr, TLS: s.accounts[eff.Cluster].tls}, cred, eff.Database, params)
+	if err != nil {
+		return err
+	}
+	defer l.Conn.Close()
+	out := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
+	for n, v := range l.Parameters {
+		out = wire.AppendParameter(out, n, v)
+	}
+	if out, err = (&pgproto3.BackendKeyData{ProcessID: l.PID, SecretKey: l.Key}).Encode(out); err != nil {
+		return err
+	}
+	if err := g.Send(wire.AppendReady(out, wire.TxIdle)); err != nil {
+		return err
+	}
+	s.log.Info("replication connection", zap.String("client", remoteHost(g.nc)), zap.String("server", primary.Address))
+	return g.shovel(l.Conn)
+}
+
+// shovel copies both ways until one side ends or the service does.
+func (g *greeting) shovel(server net.Conn) error {
+	client := g.front.NetConn()
+	_ = g.nc.SetDeadline(time.Time{})
+	stop := context.AfterFunc(g.s.ctx, func() { _ = client.Close(); _ = server.Close() })
+	defer stop()
+	if _, err := server.Write(g.front.Buffered()); err != nil {
+		return err
+	}
+	g.front.Free()
+	done := make(chan struct{})
+	go pour(server, client, done)
+	_, _ = io.Copy(client, server)
+	_ = client.Close()
+	_ = server.Close()
+	<-done
+	return errors.Join(errCancelRequest) // nothing is left to be said
+}
+
+// pour copies from one side to the other; an end of the one ends the other.
+func pour(to, from net.Conn, done chan<- struct{}) {
+	defer close(done)
+	_, _ = io.Copy(to, from)
+	_ = to.Close()
+}

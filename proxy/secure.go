@@ -1,0 +1,185 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/router"
+)
+
+// staleAfter is how long a connection may have been idle before it is looked at
+// before use: a server that was restarted has closed it.
+const staleAfter = 50 * time.Millisecond
+
+// secure makes c.b a connection to a server the decision asks for, carrying the
+// session's settings. If that fails the unit must not run.
+func (c *client) secure(u *unit, d router.Decision) error {
+	u.decision, u.begun = d, false
+	if c.b != nil && d.Target == router.TargetPrimary && c.role == cluster.RoleReplica {
+		if err := c.leaveReplica(); err != nil {
+			return err
+		}
+	}
+	if c.b != nil {
+		if !c.b.Canceled() {
+			return nil
+		}
+		if err := c.b.CancelDone(c.ctx); err != nil {
+			c.discard()
+			return fmt.Errorf("%w: %w", errServerLost, err)
+		}
+		return nil
+	}
+	if err := c.acquire(u, d); err != nil {
+		return err
+	}
+	u.begun = c.tx.open
+	return nil
+}
+
+// leaveReplica ends a transaction that has only read on a replica, for it to go on elsewhere.
+func (c *client) leaveReplica() error {
+	frames := wire.AppendSync(nil)
+	if c.tx.open {
+		frames = wire.AppendQuery(nil, "ROLLBACK")
+		if c.inUnit {
+			if _, err := c.b.RoundTrip(c.ctx, wire.AppendSync(nil)); err != nil {
+				c.discard()
+				return nil // nothing is lost with it
+			}
+		}
+	}
+	b := c.b
+	status, err := b.RoundTrip(c.ctx, frames)
+	if err != nil || status != wire.TxIdle {
+		c.discard()
+		return nil
+	}
+	c.letGo().Release(b)
+	return nil
+}
+
+// errServerLost is that a server connection failed.
+var errServerLost = errors.New("server connection lost")
+
+// acquire takes a connection from the pool of a server the decision asks for. A
+// server that cannot be reached is left to the monitor, and another one tried as
+// long as the configuration lets a statement wait.
+func (c *client) acquire(u *unit, d router.Decision) error {
+	want := pool.Want{Settings: c.settings, Touched: c.touched}
+	if u.plan != nil && len(u.plan.Touches) > 0 {
+		c.touched = c.touched.With(u.plan.Touches)
+		want.Touched = c.touched
+	}
+	for {
+		s, role, err := c.pick(u, d)
+		if err != nil {
+			return err
+		}
+		p := c.o.pools[s.Index]
+		b := p.TryAcquire(want)
+		if b == nil {
+			b, err = c.wait(func(ctx context.Context) (*backend.Backend, error) { return p.Acquire(ctx, want) })
+			if unreachable(err) {
+				c.o.cluster.Suspect(s, err)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		} else if u.started.Sub(b.Used) > staleAfter && !b.Alive() {
+			p.Discard(b)
+			continue
+		}
+		c.take(b, p, s, role)
+		return c.adopt(want)
+	}
+}
+
+func (c *client) adopt(want pool.Want) error {
+	b := c.b
+	if b.Settings() != want.Settings {
+		c.s.metrics.adoptions.Add(1)
+		if err := b.Adopt(c.ctx, want.Settings); err != nil {
+			c.discard()
+			return err
+		}
+	}
+	b.Touch(c.touched)
+	return nil
+}
+
+// pick chooses the server: a replica for reads, else the primary, for which it waits.
+func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role, error) {
+	cl := c.o.cluster
+	t := cl.Topology()
+	if d.Target == router.TargetReplica {
+		if s := cl.Reader(c.s.primaryReads); s != nil {
+			if t.Primary == s {
+				u.decision.Reason = router.ReasonPrimaryReads
+				return s, cluster.RolePrimary, nil
+			}
+			return s, cluster.RoleReplica, nil
+		}
+		u.decision.Reason = router.ReasonNoReplica
+	}
+	if t.Primary != nil {
+		return t.Primary, cluster.RolePrimary, nil
+	}
+	var primary *cluster.Server
+	_, err := c.wait(func(ctx context.Context) (_ *backend.Backend, err error) {
+		ctx, cancel := context.WithTimeout(ctx, c.s.cfg.Routing.PrimaryWait)
+		defer cancel()
+		primary, err = cl.WaitPrimary(ctx)
+		return nil, err
+	})
+	return primary, cluster.RolePrimary, err
+}
+
+// wait runs what may take long. It ends early if the client sends a cancel
+// request or vanishes.
+func (c *client) wait(f func(ctx context.Context) (*backend.Backend, error)) (*backend.Backend, error) {
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	defer cancel(nil)
+	c.mu.Lock()
+	c.waiting = cancel
+	c.mu.Unlock()
+	stop := c.front.WatchClose(func() { cancel(&lostError{errors.New("closed while waiting")}) })
+	started := time.Now()
+	b, err := f(ctx)
+	c.s.metrics.wait.observe(time.Since(started))
+	stop()
+	c.mu.Lock()
+	c.waiting = nil
+	c.mu.Unlock()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return b, err
+}
+
+// unreachable reports whether err is of a server that is not there, rather than
+// of a login it refused.
+func unreachable(err error) bool {
+	if err == nil || errors.Is(err, pool.ErrTimeout) || errors.Is(err, pool.ErrClosed) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	var lost *lostError
+	var own *wire.Error
+	if errors.As(err, &lost) || errors.As(err, &own) {
+		return false
+	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return refused.Code == "57P03" // starting up, shutting down
+	}
+	return true
+}

@@ -1,0 +1,393 @@
+// Package proxy is one client's life: it accepts a connection, proves who is
+// there, and then answers its batches one after the other (see answer.go), each by
+// a server the router's decision asks for. A client's goroutine owns everything
+// in its session; what clients share is immutable or an origin, a pool, a cluster.
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/auth"
+)
+
+// Server accepts clients and owns everything they share.
+type Server struct {
+	cfg      config.Config
+	log      *zap.Logger
+	metrics  *metrics
+	tls      *auth.TLS
+	verifier *auth.Verifier
+	registry *backend.Registry
+
+	clusters     map[string]*cluster.Cluster
+	accounts     map[string]*account
+	origins      origins
+	userLimits   map[string]*pool.Limit // protected by origins.mu
+	userClients  sync.Map               // user → *atomic.Int64, of users with max_clients
+	primaryReads bool
+
+	ctx        context.Context // of everything in the background and of all sessions
+	stop       context.CancelFunc
+	background sync.WaitGroup
+	sessions   sync.WaitGroup
+	lastID     atomic.Uint64
+	draining   atomic.Bool
+
+	mu        sync.Mutex // protects the fields below
+	clients   map[uint32]*client
+	listeners []net.Listener
+}
+
+// New makes a Server of a complete, valid configuration. It serves nothing until Start.
+func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
+	s := &Server{
+		cfg: cfg, log: log,
+		registry:     backend.NewRegistry(registrySize),
+		clusters:     map[string]*cluster.Cluster{},
+		accounts:     map[string]*account{},
+		userLimits:   map[string]*pool.Limit{},
+		clients:      map[uint32]*client{},
+		primaryReads: cfg.Routing.PrimaryReads == "always",
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.origins = origins{s: s, byID: map[originKey]*origin{}, dbs: map[string]*database{}}
+	s.metrics = &metrics{s: s}
+	var err error
+	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
+		return nil, err
+	}
+	if s.verifier, err = auth.New(cfg.Auth, cfg.Users, s.tls, s.lookUp); err != nil {
+		return nil, err
+	}
+	for name, c := range cfg.Clusters {
+		if err := s.addCluster(name, c); err != nil {
+			return nil, err
+		}
+	}
+	if reg != nil {
+		if err := reg.Register(s.metrics); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// registrySize bounds the prepared statements that have one identity over all clients.
+const registrySize = 50000
+
+func (s *Server) addCluster(name string, c config.Cluster) error {
+	tls, err := backend.LoadTLS(c.TLS)
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", name, err)
+	}
+	a := &account{s: s, tls: tls, service: c.Service}
+	var servers []*cluster.Server
+	for i, sv := range c.Servers {
+		servers = append(servers, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
+	}
+	s.accounts[name] = a
+	s.clusters[name] = cluster.New(cluster.Options{
+		Name: name, Servers: servers,
+		Interval: s.cfg.Routing.MonitorInterval, Timeout: s.cfg.Pool.ConnectTimeout,
+		Prober:  &probe{account: a, conns: map[*cluster.Server]*backend.Backend{}},
+		Changed: func(before, after cluster.State) { s.serverChanged(name, before, after) },
+	})
+	return nil
+}
+
+// serverChanged logs what became of a server. Connections to one that changed
+// its role, or went away, are not used again.
+func (s *Server) serverChanged(name string, before, after cluster.State) {
+	fields := []zap.Field{zap.String("cluster", name), zap.String("server", after.Server.Address), zap.Stringer("role", after.Role)}
+	switch {
+	case after.Up:
+		s.log.Info("server is up", append(fields, zap.Uint32("timeline", after.Timeline), zap.Int("version", after.Version))...)
+	case errors.Is(after.Err, cluster.ErrNoLogin):
+		return
+	default:
+		s.log.Warn("server is down", append(fields, zap.Error(after.Err))...)
+	}
+	if before.Up && (!after.Up || before.Role != after.Role) {
+		for _, o := range s.origins.all() {
+			if o.cluster.Name() == name {
+				p := o.pools[after.Server.Index]
+				s.background.Go(p.Expire)
+			}
+		}
+	}
+}
+
+// lookUp is auth.query: asked of the primary of the database's cluster.
+func (s *Server) lookUp(ctx context.Context, database, user string) (secret string, found bool, err error) {
+	eff, ok := s.cfg.Resolve(user, database)
+	if !ok {
+		return "", false, nil
+	}
+	primary, err := s.clusters[eff.Cluster].WaitPrimary(ctx)
+	if err != nil {
+		return "", false, err
+	}
+	b, err := s.accounts[eff.Cluster].open(ctx, primary, "")
+	if err != nil {
+		return "", false, err
+	}
+	defer b.Close()
+	err = b.QueryParam(ctx, s.cfg.Auth.Query, user, func(v [][]byte) error {
+		if len(v) >= 2 && v[1] != nil {
+			secret, found = string(v[1]), true
+		}
+		return nil
+	})
+	return secret, found, err
+}
+
+// Start opens the listeners and serves until Shutdown or Close.
+func (s *Server) Start() error {
+	for _, address := range s.cfg.Listen {
+		l, err := listen(address)
+		if err != nil {
+			s.closeListeners()
+			return err
+		}
+		s.mu.Lock()
+		s.listeners = append(s.listeners, l)
+		s.mu.Unlock()
+	}
+	for _, c := range s.clusters {
+		s.background.Go(func() { c.Run(s.ctx) })
+	}
+	s.background.Go(s.tend)
+	for _, l := range s.listeners {
+		s.log.Info("listening", zap.Stringer("address", l.Addr()))
+		s.background.Go(func() { s.accept(l) })
+	}
+	return nil
+}
+
+// Addrs are the addresses listened on.
+func (s *Server) Addrs() (addrs []net.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
+// listen opens a TCP address, or a socket named as PostgreSQL names its own in a
+// directory. A socket file nobody answers at is left over, and replaced.
+func listen(address string) (net.Listener, error) {
+	network, target, err := config.SplitAddress(address, config.ListenPort)
+	if err != nil {
+		return nil, err
+	}
+	if network == "unix" {
+		if conn, err := net.Dial(network, target); err == nil {
+			_ = conn.Close()
+		} else if info, err := os.Lstat(target); err == nil && info.Mode()&os.ModeSocket != 0 {
+			_ = os.Remove(target)
+		}
+	}
+	l, err := net.Listen(network, target)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	if network == "unix" {
+		if err := os.Chmod(filepath.Clean(target), 0o777); err != nil {
+			_ = l.Close()
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+func (s *Server) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of file descriptors, most likely: clients wait in the backlog.
+			s.log.Warn("a client could not be accepted", zap.Error(err))
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-s.ctx.Done():
+				return
+			}
+		}
+		s.sessions.Go(func() { s.welcomeClient(conn) })
+	}
+}
+
+// tend lets all pools close what is old and open what they should keep.
+func (s *Server) tend() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case now := <-ticker.C:
+			for _, o := range s.origins.all() {
+				for i, p := range o.pools {
+					if !o.cluster.Topology().States[i].Up {
+						continue
+					}
+					if err := p.Tend(s.ctx, now); err != nil && s.ctx.Err() == nil {
+						s.log.Warn("pool", zap.String("user", o.key.user), zap.String("database", o.key.database), zap.Error(err))
+					}
+				}
+			}
+		}
+	}
+}
+
+func (s *Server) closeListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+}
+
+// Shutdown ends the service: no new clients, idle sessions end now, others when
+// they are idle or ctx ends. It returns when everything is closed.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.draining.Store(true)
+	s.closeListeners()
+	done := make(chan struct{})
+	go func() { s.sessions.Wait(); close(done) }()
+	s.endIdle()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-done:
+			waiting = false
+		case <-ctx.Done():
+			waiting = false
+		case <-ticker.C:
+			s.endIdle()
+		}
+	}
+	s.Close()
+}
+
+// Close ends everything now and returns when it has ended.
+func (s *Server) Close() {
+	s.draining.Store(true)
+	s.closeListeners()
+	s.stop()
+	s.mu.Lock()
+	for _, c := range s.clients {
+		c.end()
+	}
+	s.mu.Unlock()
+	s.sessions.Wait()
+	for _, o := range s.origins.all() {
+		for _, p := range o.pools {
+			p.Close()
+		}
+	}
+	s.background.Wait()
+}
+
+// endIdle wakes the sessions that are idle outside a transaction; they end.
+func (s *Server) endIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.clients {
+		if c.idle.Load() {
+			c.front.Wake()
+		}
+	}
+}
+
+// Draining reports whether the service is ending.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// Ready reports whether statements can be served, and if not, why.
+func (s *Server) Ready() error {
+	if s.draining.Load() {
+		return errors.New("shutting down")
+	}
+	for name, c := range s.clusters {
+		t := c.Topology()
+		if t.Primary == nil && len(t.Replicas) == 0 && t.Known {
+			return fmt.Errorf("cluster %s: no server is up", name)
+		}
+	}
+	return nil
+}
+
+// cancelKey is what a client must show to cancel its statement.
+type cancelKey struct {
+	pid    uint32
+	secret []byte
+}
+
+// register gives a client its number and secret.
+func (s *Server) register(c *client, secretSize int) error {
+	secret := make([]byte, secretSize)
+	if _, err := rand.Read(secret); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		var b [4]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return err
+		}
+		pid := binary.BigEndian.Uint32(b[:]) & 0x7fffffff
+		if _, taken := s.clients[pid]; pid != 0 && !taken {
+			c.key = cancelKey{pid, secret}
+			s.clients[pid] = c
+			return nil
+		}
+	}
+}
+
+func (s *Server) unregister(c *client) {
+	s.mu.Lock()
+	delete(s.clients, c.key.pid)
+	s.mu.Unlock()
+}
+
+// remoteHost is the client's address without the port, for limits and logs.
+func remoteHost(conn net.Conn) string {
+	a := conn.RemoteAddr().String()
+	if host, _, err := net.SplitHostPort(a); err == nil {
+		return host
+	}
+	return strings.TrimSpace(a)
+}
+
+// port is the port listened on, for people.
+func port(a net.Addr) string {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return strconv.Itoa(t.Port)
+	}
+	return a.String()
+}

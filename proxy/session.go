@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/router"
+)
+
+// session makes an authenticated client's session: where its statements go, and
+// that its startup settings are what a server accepts.
+func (g *greeting) session(ctx context.Context, id auth.Identity, database string) (*client, error) {
+	s := g.s
+	eff, ok := s.cfg.Resolve(id.User, database)
+	if !ok {
+		return nil, wire.Fatalf("3D000", "database \"%s\" does not exist", database)
+	}
+	cred := credentials(id, eff)
+	s.accounts[eff.Cluster].lend(cred, eff.Database)
+	if r := g.params["replication"]; r != "" {
+		if on, ok := parseBool(r); !ok || on {
+			return nil, g.replicate(ctx, eff, cred)
+		}
+	}
+	settings, err := startupSettings(g.params)
+	if err != nil {
+		return nil, err
+	}
+	o := s.origins.find(originKey{id.User, database}, eff, cred)
+	c := &client{
+		s: s, o: o, front: g.front, id: s.lastID.Add(1),
+		app: g.params["application_name"], settings: settings, touched: settings.Custom(),
+	}
+	c.ctx, c.end = context.WithCancel(s.ctx)
+	c.log = s.log.With(zap.Uint64("conn", c.id), zap.String("user", id.User),
+		zap.String("database", database), zap.String("application", c.app))
+	if err := s.enter(c); err != nil {
+		c.end()
+		return nil, err
+	}
+	if err := g.welcome(ctx, c); err != nil {
+		s.leave(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+// credentials are how to log in to the servers for a client.
+func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
+	cred := backend.Credentials{User: eff.ServerUser}
+	switch {
+	case eff.ServerPassword != "":
+		cred.Password = eff.ServerPassword
+	case eff.ServerUser == id.User:
+		cred.Password, cred.Keys, cred.MD5 = id.Secret.Password, id.Secret.Keys, id.Secret.MD5
+	}
+	return cred
+}
+
+// welcome tells the client that its session has begun.
+func (g *greeting) welcome(ctx context.Context, c *client) error {
+	reported, err := c.o.welcome(ctx, c.s, c.settings)
+	if err != nil {
+		if len(c.o.welcomes) == 0 && c.o.clients.Load() == 1 {
+			c.s.origins.forget(c.o)
+		}
+		return err
+	}
+	secretSize := 4
+	if g.minor >= 2 {
+		secretSize = 32
+	}
+	if err := c.s.register(c, secretSize); err != nil {
+		return err
+	}
+	out := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
+	for n, v := range reported {
+		out = wire.AppendParameter(out, n, v)
+	}
+	out, err = (&pgproto3.BackendKeyData{ProcessID: c.key.pid, SecretKey: c.key.secret}).Encode(out)
+	if err != nil {
+		return err
+	}
+	out = wire.AppendReady(out, wire.TxIdle)
+	if _, err := g.front.Write(out); err != nil {
+		c.s.unregister(c)
+		return err
+	}
+	if c.o.eff.PoolMode == "session" {
+		c.setPins(router.PinSession)
+	}
+	return nil
+}
+
+// enter counts a client in, unless a limit is reached.
+func (s *Server) enter(c *client) error {
+	eff := c.o.eff
+	n := s.metrics.clients.Add(1)
+	d := c.o.db.clients.Add(1)
+	u := s.clientsOf(c.o.key.user).Add(1)
+	c.o.clients.Add(1)
+	over := ""
+	switch {
+	case s.cfg.MaxClients > 0 && n > int64(s.cfg.MaxClients):
+		over = "max_clients"
+	case eff.DatabaseClients > 0 && d > int64(eff.DatabaseClients):
+		over = "max_clients of database \"" + c.o.key.database + "\""
+	case eff.UserClients > 0 && u > int64(eff.UserClients):
+		over = "max_clients of user \"" + c.o.key.user + "\""
+	default:
+		return nil
+	}
+	s.leave(c)
+	return wire.Fatalf("53300", "sorry, too many clients already: %s is reached", over)
+}
+
+// leave counts a client out.
+func (s *Server) leave(c *client) {
+	s.metrics.clients.Add(-1)
+	c.o.db.clients.Add(-1)
+	s.clientsOf(c.o.key.user).Add(-1)
+	c.o.clients.Add(-1)
+}
+
+func (s *Server) clientsOf(user string) *atomic.Int64 {
+	if n, ok := s.userClients.Load(user); ok {
+		return n.(*atomic.Int64)
+	}
+	n, _ := s.userClients.LoadOrStore(user, new(atomic.Int64))
+	return n.(*atomic.Int64)
+}
+
+// serveClient lives a session through.
+func (s *Server) serveClient(c *client) {
+	s.metrics.logins.Add(1)
+	if s.cfg.Log.Connections {
+		c.log.Info("client connected", zap.String("client", remoteHost(c.front.NetConn())))
+	}
+	began := time.Now()
+	defer c.end()
+	err := c.serve()
+	s.unregister(c)
+	s.leave(c)
+	if !s.cfg.Log.Connections {
+		return
+	}
+	fields := []zap.Field{zap.Duration("after", time.Since(began))}
+	if err != nil && !errors.Is(err, errTerminate) && !errors.Is(err, io.EOF) {
+		fields = append(fields, zap.NamedError("because", err))
+	}
+	c.log.Info("client disconnected", fields...)
+}

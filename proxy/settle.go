@@ -1,0 +1,326 @@
+package proxy
+
+import (
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/router"
+)
+
+// settle takes over what a unit the server has answered means for the session,
+// and gives the connection back if nothing holds it.
+func (c *client) settle(u *unit) error {
+	for i := range u.ops {
+		o := &u.ops[i]
+		if o.executes() && o.plan != nil {
+			c.leaves(o.plan)
+		} else if o.kind == opCall {
+			c.setPins(c.pins | router.PinOpaque)
+		}
+	}
+	c.s.metrics.statement(u, c.role)
+	c.logSlow(u)
+	if u.status == 0 {
+		c.inUnit = true // Flush: the server waits for the rest
+		return nil
+	}
+	c.follow(u.status)
+	if u.end == endQuery {
+		c.b.Unnamed = 0
+	}
+	c.release()
+	return nil
+}
+
+// follow takes over the transaction status.
+func (c *client) follow(status byte) {
+	switch status {
+	case wire.TxIdle:
+		if c.tx.ddl {
+			c.o.db.catalogChanged()
+		}
+		if c.tx.open || c.tx.ddl || c.tx.read {
+			c.tx = transaction{}
+		}
+		if len(c.portals) > 0 {
+			clear(c.portals)
+		}
+	default:
+		c.tx.open, c.tx.failed = true, status == wire.TxFailed
+	}
+}
+
+// leaves notes the session state a statement may have left behind, whether it
+// succeeded or not.
+func (c *client) leaves(p *router.Plan) {
+	if len(p.Touches) > 0 {
+		c.touched = c.touched.With(p.Touches)
+		c.b.Touch(c.touched)
+	}
+	if p.Flags.Has(router.FlagDirty) {
+		c.doubt = true
+	}
+	if p.Pins == 0 {
+		return
+	}
+	pins := p.Pins &^ p.Unpins
+	c.setPins(c.pins | pins)
+	if p.Pins&(router.PinOpaque|router.PinLoad) != 0 {
+		c.doubt = true
+	} else {
+		c.dirty = true
+	}
+}
+
+// succeeded takes over what a statement means when the server has carried it out.
+func (c *client) succeeded(u *unit, o *op) {
+	p := o.plan
+	if p.Flags.Has(router.FlagDDL) {
+		c.tx.ddl = true
+	}
+	if p.Tx.Verb != router.TxNone {
+		c.tx.follow(p, string(c.textOf(u, o)))
+	}
+	if p.Flags.Has(router.FlagForgets) { // DISCARD ALL, DEALLOCATE ALL
+		c.b.DropAll()
+		c.statements = nil
+		c.doubt = c.doubt || p.Statements > 1
+	}
+	if p.Unpins == 0 {
+		return
+	}
+	if p.Unpins&router.PinSetting != 0 {
+		c.b.ForgetSettings()
+	}
+	if left := c.pins &^ p.Unpins; left != c.pins && !c.tx.open {
+		c.dirty = c.dirty || c.pins != 0
+		c.setPins(left)
+	}
+}
+
+// textOf is the text an op runs, as far as it is at hand.
+func (c *client) textOf(u *unit, o *op) []byte {
+	switch {
+	case o.text != "":
+		return []byte(o.text)
+	case o.kind == opQuery:
+		text, _ := wire.QueryText(c.front.Buffered()[o.off : o.off+o.size])
+		return text
+	case o.stmt != nil:
+		return []byte(o.stmt.Text)
+	case o.parse > 0:
+		parse := &u.ops[o.parse-1]
+		_, text, _, _ := wire.ParseParts(c.front.Buffered()[parse.off : parse.off+parse.size])
+		return text
+	}
+	return c.unnamed.text
+}
+
+// setPins notes what ties the session to its server connection.
+func (c *client) setPins(pins router.PinSet) {
+	if pins == c.pins {
+		return
+	}
+	c.s.metrics.pinned(c.pins, pins)
+	if c.pins == 0 {
+		c.pinnedAt = time.Now()
+		c.log.Debug("session pinned to its server connection", zap.Stringer("reason", pins))
+	} else if pins == 0 {
+		c.log.Debug("session no longer pinned", zap.Stringer("reason", c.pins), zap.Duration("after", time.Since(c.pinnedAt)))
+	}
+	c.pins = pins
+}
+
+// retry says that a unit may be sent again, nothing of its answer having reached the client.
+type retry struct {
+	reason  retryReason
+	primary bool // on the primary only
+}
+
+func (r *retry) Error() string { return "to be sent again: " + r.reason.String() }
+
+// retryReason is why a unit is sent again.
+type retryReason uint8
+
+const (
+	retryReadOnly retryReason = iota // a replica refused it: it is not a read
+	retryConflict                    // recovery canceled it
+	retryLost                        // the server went away
+	retryPlan                        // a prepared statement's result type changed
+	retryReasons
+)
+
+var retryNames = [retryReasons]string{"read_only", "recovery_conflict", "connection_lost", "cached_plan"}
+
+func (r retryReason) String() string { return retryNames[r] }
+
+// worthRetry says whether an error would not occur, or not again, if the unit
+// were sent once more.
+func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
+	if o.fail != nil {
+		return nil
+	}
+	code := string(wire.ErrorField(frame, 'C'))
+	if code == "0A000" && string(wire.ErrorField(frame, 'R')) == "RevalidateCachedQuery" && !u.renew &&
+		(!c.tx.open || u.begun) && !c.inUnit {
+		u.renew = true
+		return &retry{reason: retryPlan}
+	}
+	if c.role != cluster.RoleReplica || c.tx.open && c.stays() {
+		return nil
+	}
+	switch code {
+	case "25006", "0A000", "55000":
+		if c.tx.access == router.ReadOnly {
+			return nil
+		}
+		return &retry{reason: retryReadOnly, primary: true}
+	case "40001":
+		return &retry{reason: retryConflict, primary: true}
+	case "57P01", "57P02", "57P03":
+		return &retry{reason: retryLost}
+	}
+	return nil
+}
+
+// stays reports whether the open transaction cannot leave its replica.
+func (c *client) stays() bool {
+	iso, _ := c.characteristics()
+	return iso == router.RepeatableRead && c.tx.read || len(c.portals) > 0
+}
+
+// recover deals with a unit whose exchange failed.
+func (c *client) recover(u *unit, err error) error {
+	var again *retry
+	var lost *lostError
+	var fatal *fatalError
+	switch {
+	case errors.As(err, &again):
+		return c.prepareRetry(u, again)
+	case errors.As(err, &lost):
+		c.doubt = true
+		c.discard()
+		return err
+	case errors.As(err, &fatal):
+		return c.serverGone(u, err, fatal.frame)
+	case errors.Is(err, errServerLost):
+		return c.serverGone(u, err, nil)
+	}
+	return err
+}
+
+// prepareRetry brings the session back to where it was before the unit.
+func (c *client) prepareRetry(u *unit, again *retry) error {
+	if again.reason == retryReadOnly {
+		c.learn(u)
+	}
+	if err := c.drain(u); err != nil || again.reason == retryLost {
+		c.discard()
+		return again
+	}
+	c.inUnit = false
+	switch {
+	case again.reason == retryPlan && u.begun:
+		c.discard() // its transaction has failed
+	case again.reason == retryPlan:
+	case c.tx.open:
+		return errors.Join(c.leaveReplica(), again)
+	default:
+		c.release()
+	}
+	return again
+}
+
+// drain reads to the ReadyForQuery of a unit that failed.
+func (c *client) drain(u *unit) error {
+	var frames []byte
+	last := u.queue[len(u.queue)-1].kind
+	at := u.queue[u.head].kind
+	if last != opSync && at != opQuery && at != opCall {
+		frames = wire.AppendSync(nil) // the server skips to a Sync that was not sent
+	}
+	if len(frames) > 0 {
+		if _, err := c.b.Conn.Write(frames); err != nil {
+			return err
+		}
+	}
+	for {
+		typ, size, err := c.b.Conn.Header()
+		if err != nil {
+			return err
+		}
+		if _, err := c.b.Conn.Frame(size); err != nil {
+			return err
+		}
+		c.b.Conn.Discard(size)
+		if typ == wire.ReadyForQuery {
+			return nil
+		}
+	}
+}
+
+// serverGone deals with a server connection that ended in the middle. frame is
+// what the server said of it, if it did.
+func (c *client) serverGone(u *unit, err error, frame []byte) error {
+	s, cl := c.server, c.o.cluster
+	held := c.pins != 0
+	inTx := c.tx.open
+	mayRead := frame == nil && u.hold && !held && u.onlyReads() &&
+		(!inTx || u.begun || c.role == cluster.RoleReplica && !c.stays())
+	midFrame := u.pass > 0
+	c.log.Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
+	c.s.metrics.serversLost.Add(1)
+	c.discard()
+	if frame == nil {
+		cl.Kick()
+	}
+	if mayRead {
+		return &retry{reason: retryLost}
+	}
+	e := wire.Errorf("08006", "connection to the server was lost while the statement ran")
+	if frame != nil {
+		e = wire.Errorf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
+		e.Detail, e.Hint = string(wire.ErrorField(frame, 'D')), string(wire.ErrorField(frame, 'H'))
+	}
+	if held || midFrame {
+		// Session state went with the connection: so does the session, as it would directly.
+		e.Severity = "FATAL"
+		_ = c.flush(u)
+		return e
+	}
+	c.undo(u.queue[u.head:])
+	u.hold = false
+	c.fail(u, e, u.end == endQuery && u.ops[len(u.ops)-1].kind != opSync)
+	if u.sync {
+		c.skipping = false
+		u.answer = wire.AppendReady(u.answer, c.status())
+	}
+	return c.flush(u)
+}
+
+// onlyReads reports whether running the unit twice does no harm.
+func (u *unit) onlyReads() bool {
+	for i := range u.ops {
+		if o := &u.ops[i]; o.executes() && (o.plan == nil || o.plan.Class != router.ClassRead) {
+			return false
+		}
+	}
+	return true
+}
+
+// learn remembers the unit's statements as writes, a replica having refused one.
+func (c *client) learn(u *unit) {
+	for i := range u.ops {
+		o := &u.ops[i]
+		if o.plan == nil || !o.executes() {
+			continue
+		}
+		if text := c.textOf(u, o); len(text) > 0 {
+			c.o.db.plans.Learn(text)
+		}
+	}
+}

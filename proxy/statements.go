@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/router/catalog"
+)
+
+// statement is a client's prepared statement.
+type statement struct {
+	*backend.Statement
+	plan     *router.Plan
+	snapshot *catalog.Snapshot // what plan was made with
+	sql      *sqlPrepared
+}
+
+// sqlPrepared is what a PREPARE makes, or an EXECUTE needs on its server first.
+type sqlPrepared struct {
+	makes, needs *statement
+	name         string // the client's name of what is made
+}
+
+func (c *client) newStatement(shared *backend.Statement, p *router.Plan, sql *sqlPrepared) *statement {
+	return &statement{Statement: shared, plan: p, snapshot: c.o.db.plans.Snapshot(), sql: sql}
+}
+
+// plan is the plan of a text for this session.
+func (c *client) plan(text []byte) *router.Plan {
+	return c.o.db.plans.Get(text).For(c.o.key.user, c.app)
+}
+
+// refresh is the plan of a statement, made anew if the catalog has changed.
+func (c *client) refresh(st *statement) *router.Plan {
+	if now := c.o.db.plans.Snapshot(); st.snapshot != now && st.Text != "" {
+		st.snapshot = now
+		st.plan = c.planOf(st.sql, c.plan([]byte(st.Text)))
+	}
+	return st.plan
+}
+
+// planOf is p, or the plan of the statement that p's text executes.
+func (c *client) planOf(sql *sqlPrepared, p *router.Plan) *router.Plan {
+	if sql != nil && sql.needs != nil && p.SQL.Verb == router.PreparedExecute {
+		return c.refresh(sql.needs)
+	}
+	return p
+}
+
+// define gives a name to a statement.
+func (c *client) define(name string, st *statement) {
+	if c.statements == nil {
+		c.statements = map[string]*statement{}
+	}
+	c.statements[name] = st
+}
+
+// unnamedTag tells unnamed statements apart, over all clients; 0 is none.
+type unnamedTag uint64
+
+// unnamed is the client's unnamed statement. Its text is kept because it may be
+// bound after the server connection that parsed it was given back.
+type unnamed struct {
+	tag   unnamedTag
+	seq   uint32
+	text  []byte
+	types []byte
+	plan  *router.Plan
+	sql   *sqlPrepared
+}
+
+func (n *unnamed) define(c *client, text, types []byte, p *router.Plan, sql *sqlPrepared) unnamedTag {
+	n.seq++
+	n.tag = unnamedTag(c.id<<32 | uint64(n.seq))
+	n.text = append(n.text[:0], text...)
+	n.types = append(n.types[:0], types...)
+	n.plan, n.sql = p, sql
+	return n.tag
+}
+
+// drop forgets it; a long text's memory is given back.
+func (n *unnamed) drop() {
+	if cap(n.text) > 1024 {
+		n.text = nil
+	}
+	n.tag, n.plan, n.sql = 0, nil, nil
+}
+
+// A statement's text that names another one prepared by SQL bears the client's
+// name for it. Servers know it by the name all clients share, so that it can be
+// prepared wherever it is needed and clashes with nobody's.
+
+// rewriteSQL puts the shared name into the text of a PREPARE or EXECUTE, as
+// o.text, and what it makes or needs into o.sql. It returns false if it refused.
+func (c *client) rewriteSQL(u *unit, o *op, p *router.Plan, text []byte) bool {
+	before, after := string(text[:p.SQL.NameStart]), string(text[p.SQL.NameEnd:])
+	st, exists := c.statements[p.SQL.Name]
+	switch p.SQL.Verb {
+	case router.PreparedPrepare:
+		if exists {
+			u.refuse(wire.Errorf("42P05", "prepared statement \"%s\" already exists", p.SQL.Name))
+			return false
+		}
+		shared := c.s.registry.SQLStatement(before, after)
+		o.text = shared.SQL
+		o.sql = &sqlPrepared{makes: c.newStatement(shared, p.SQL.Inner, nil), name: p.SQL.Name}
+	case router.PreparedExecute:
+		if !exists {
+			u.refuse(wire.Errorf("26000", "prepared statement \"%s\" does not exist", p.SQL.Name))
+			return false
+		}
+		o.text = before + st.Name + after
+		o.sql = &sqlPrepared{needs: st}
+	default: // DEALLOCATE in a failed transaction: the server refuses it
+		return true
+	}
+	u.rewritten = true
+	return true
+}

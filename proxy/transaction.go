@@ -1,0 +1,177 @@
+package proxy
+
+import (
+	"strings"
+
+	"github.com/pgweir/pgweir/router"
+)
+
+// transaction is the transaction block as the client sees it. A block the proxy
+// has answered BEGIN for, but no server knows of yet, is deferred: open, with no
+// server connection held.
+type transaction struct {
+	open   bool
+	failed bool
+
+	begin     string   // the BEGIN that opens it, on any server
+	prelude   []string // SET TRANSACTION statements to follow it
+	isolation router.Isolation
+	access    router.Access
+
+	savepoints []savepoint // alive, oldest first
+
+	read bool // something has read in it
+	ddl  bool // it changed the catalog, perhaps
+
+	route    router.Route // SET LOCAL pgweir.route
+	routeSet bool
+}
+
+// savepoint is one by name, with the statement that sets it.
+type savepoint struct{ name, text string }
+
+// deferrable reports whether the proxy can answer a transaction control
+// statement itself: no server takes part yet.
+func (c *client) deferrable(p *router.Plan, u *unit) bool {
+	if c.b != nil || u.server {
+		return false
+	}
+	t := &c.tx
+	switch p.Tx.Verb {
+	case router.TxBegin:
+		return !t.open
+	case router.TxCommit, router.TxRollback:
+		return t.open
+	case router.TxSavepoint:
+		return t.open && !t.failed
+	case router.TxSet:
+		return t.open && !t.failed && len(t.savepoints) == 0
+	}
+	return false
+}
+
+// deferTx carries out a deferrable statement and returns its command tag.
+func (c *client) deferTx(p *router.Plan, text string) (tag string) {
+	t := &c.tx
+	switch p.Tx.Verb {
+	case router.TxBegin:
+		*t = transaction{open: true, begin: text, isolation: p.Tx.Isolation, access: p.Tx.Access}
+		if strings.HasPrefix(strings.ToUpper(skipSpaceAndComments(text)), "START") {
+			return "START TRANSACTION"
+		}
+		return "BEGIN"
+	case router.TxCommit, router.TxRollback:
+		tag = "COMMIT"
+		if p.Tx.Verb == router.TxRollback || t.failed {
+			tag = "ROLLBACK"
+		}
+		next := transaction{}
+		if p.Tx.Chain {
+			next = transaction{open: true, begin: t.begin, prelude: t.prelude, isolation: t.isolation, access: t.access}
+		}
+		*t = next
+		return tag
+	case router.TxSavepoint:
+		t.savepoints = append(t.savepoints, savepoint{p.Tx.Name, text})
+		return "SAVEPOINT"
+	default: // SET TRANSACTION
+		t.prelude = append(t.prelude, text)
+		t.characterize(p)
+		return "SET"
+	}
+}
+
+func (t *transaction) characterize(p *router.Plan) {
+	if p.Tx.Isolation != router.IsolationDefault {
+		t.isolation = p.Tx.Isolation
+	}
+	if p.Tx.Access != router.AccessDefault {
+		t.access = p.Tx.Access
+	}
+}
+
+// follow notes a transaction control statement that succeeded on a server.
+func (t *transaction) follow(p *router.Plan, text string) {
+	switch p.Tx.Verb {
+	case router.TxBegin:
+		if t.begin == "" {
+			t.begin, t.isolation, t.access = text, p.Tx.Isolation, p.Tx.Access
+		}
+	case router.TxSet:
+		t.prelude = append(t.prelude, text)
+		t.characterize(p)
+	case router.TxSavepoint:
+		t.savepoints = append(t.savepoints, savepoint{p.Tx.Name, text})
+	case router.TxCommit, router.TxRollback: // AND CHAIN, if the transaction is still open
+		t.savepoints, t.read = nil, false
+	case router.TxRelease:
+		if i := t.find(p.Tx.Name); i >= 0 {
+			t.savepoints = t.savepoints[:i]
+		}
+	case router.TxRollbackTo:
+		if i := t.find(p.Tx.Name); i >= 0 {
+			t.savepoints = t.savepoints[:i+1]
+		}
+	}
+}
+
+// find is the newest living savepoint of a name.
+func (t *transaction) find(name string) int {
+	for i := len(t.savepoints) - 1; i >= 0; i-- {
+		if t.savepoints[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// opening are the statements that bring a server to where the transaction is.
+func (t *transaction) opening(run func(text string)) {
+	run(t.begin)
+	for _, text := range t.prelude {
+		run(text)
+	}
+	for _, s := range t.savepoints {
+		run(s.text)
+	}
+}
+
+// skipSpaceAndComments cuts white space and comments off the front of a statement.
+func skipSpaceAndComments(s string) string {
+	for {
+		s = strings.TrimLeft(s, " \t\r\n\f\v")
+		switch {
+		case strings.HasPrefix(s, "--"):
+			i := strings.IndexByte(s, '\n')
+			if i < 0 {
+				return ""
+			}
+			s = s[i+1:]
+		case strings.HasPrefix(s, "/*"):
+			s = skipBlockComment(s)
+		default:
+			return s
+		}
+	}
+}
+
+// skipBlockComment cuts one block comment, which may hold others.
+func skipBlockComment(s string) string {
+	depth := 0
+	for i := 0; i+1 < len(s); {
+		switch s[i : i+2] {
+		case "/*":
+			depth++
+			i += 2
+		case "*/":
+			depth--
+			i += 2
+			if depth == 0 {
+				return s[i:]
+			}
+		default:
+			i++
+		}
+	}
+	return ""
+}

@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/router"
+)
+
+// maxUnit bounds the frames of a pipeline that are gathered before they are sent on.
+const maxUnit = 256 << 10
+
+// opKind is a message that a server answers.
+type opKind uint8
+
+const (
+	opParse opKind = iota
+	opBind
+	opDescribe
+	opExecute
+	opClose
+	opSync
+	opQuery
+	opCall
+	opLocal // answered by the proxy: no frame goes to a server
+)
+
+// op is one message of a unit and the answer it waits for.
+type op struct {
+	kind  opKind
+	quiet bool // the proxy's own: its answer is dropped
+
+	off, size int // the client's frame in the unit; size 0 for the proxy's own
+
+	name   string        // opParse: the client's name of a named statement
+	stmt   *statement    // what it defines or uses
+	before *statement    // what the name meant before, to be put back after an error
+	plan   *router.Plan  // opExecute, opQuery: what runs
+	text   string        // in place of the frame's text, if that had to be rewritten
+	answer []byte        // opLocal: whole frames
+	query  bool          // opLocal: of a simple query, so that ReadyForQuery follows
+	fail   *wire.Error   // the proxy's own refusal, in place of the server's error
+	parse  int           // opExecute: 1 + the op that parsed its unnamed statement; 0 is an earlier unit
+	tag    unnamedTag    // opParse, opBind, opDescribe of the unnamed statement
+	sql    *sqlPrepared  // what its text prepares or executes by SQL; nil for nothing
+	apply  func(*client) // what its success means to the session; nil for nothing
+}
+
+// unitEnd is how a unit ends.
+type unitEnd uint8
+
+const (
+	endSync  unitEnd = iota
+	endFlush         // the client wants answers and goes on
+	endPart          // the unit is too long to be gathered; more follows
+	endQuery         // a simple query or a function call
+)
+
+// unit is the batch in work: the client's frames up to Sync, Flush or a simple
+// query, and the queue of answers awaited. It is borrowed while there is one.
+type unit struct {
+	ops  []op
+	size int // bytes of the client's frames
+	end  unitEnd
+	sync bool // ops ends in a Sync
+
+	plan       *router.Plan // the strictest
+	cursor     bool         // it opens what ties its transaction to a server
+	server     bool         // some op needs a server
+	rewritten  bool         // the frames cannot go as they came
+	failed     bool         // an op carries fail: the rest up to Sync is not looked at
+	local      *router.Plan // what the unnamed portal holds, if the proxy executes it
+	bound      *router.Plan // what the portal bound last holds
+	boundSQL   *sqlPrepared
+	boundStmt  *statement
+	parsed     int // 1 + the last op that parsed the unnamed statement
+	boundParse int
+	started    time.Time
+
+	// Of one attempt.
+	queue    []op // what is awaited, in order: ops and the proxy's own
+	head     int
+	out      []byte // composed frames
+	answer   []byte // for the client, not yet written
+	hold     bool   // nothing was written to the client, and nothing shall be until it is sure
+	pass     int    // bytes of a frame begun that pass unseen
+	status   byte   // of the last ReadyForQuery
+	errored  bool   // the server refused something
+	decision router.Decision
+	begun    bool // this attempt opened the transaction on its server
+	renew    bool // prepared statements are prepared anew
+}
+
+var units = sync.Pool{New: func() any { return new(unit) }}
+
+// keep bounds what a unit given back may hold on to.
+const keep = 64 << 10
+
+func takeUnit() *unit { return units.Get().(*unit) }
+
+func putUnit(u *unit) {
+	ops, queue, out, answer := u.ops, u.queue, u.out, u.answer
+	clear(ops)
+	clear(queue)
+	*u = unit{}
+	if cap(ops) <= 1024 && cap(queue) <= 1024 && cap(out) <= keep && cap(answer) <= keep {
+		u.ops, u.queue, u.out, u.answer = ops[:0], queue[:0], out[:0], answer[:0]
+	}
+	units.Put(u)
+}
+
+// note takes a plan into account for the choice of a server.
+func (u *unit) note(p *router.Plan) {
+	u.server = true
+	if p.Flags.Has(router.FlagCursor) {
+		u.cursor = true
+	}
+	if u.plan == nil || p.Target > u.plan.Target || p.Target == u.plan.Target && p.Class == router.ClassWrite {
+		u.plan = p
+	}
+}
+
+// local answers an op without a server.
+func (u *unit) answerLocally(frames []byte) {
+	u.rewritten = true
+	u.ops = append(u.ops, op{kind: opLocal, answer: frames})
+}
+
+// refuse makes the next answer an error of the proxy's own.
+func (u *unit) refuse(e *wire.Error) {
+	u.rewritten, u.failed = true, true
+	u.ops = append(u.ops, op{kind: opBind, fail: e})
+}
+
+// Canned answers.
+var (
+	parseComplete = []byte{wire.ParseComplete, 0, 0, 0, 4}
+	bindComplete  = []byte{wire.BindComplete, 0, 0, 0, 4}
+	closeComplete = []byte{wire.CloseComplete, 0, 0, 0, 4}
+	noData        = []byte{wire.NoData, 0, 0, 0, 4}
+	noParameters  = []byte{wire.ParameterDescription, 0, 0, 0, 6, 0, 0}
+	flushFrame    = []byte{wire.Flush, 0, 0, 0, 4}
+)

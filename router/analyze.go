@@ -1,0 +1,286 @@
+package router
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// analysis is the making of one Plan. It is used by one goroutine, once.
+type analysis struct {
+	facts     facts
+	overrides *overrides
+	original  string // as it came: rules look at it
+	text      string // as it is parsed
+	rec       maskRecord
+
+	// dependent: a literal was looked at that the mask leaves out.
+	dependent bool
+
+	cur       *verdict // of the statement being walked
+	relations names
+	functions names
+	ctes      []cteScope
+	lenient   bool // DDL: what is walked is not executed as a read
+	planOnly  bool // EXPLAIN without ANALYZE: nothing is written
+}
+
+// verdict is what is known of one statement.
+type verdict struct {
+	class  Class
+	target Target
+	reason Reason
+	fixed  bool // class, target and reason are final
+
+	hard    Reason // known not to be a read; nothing overrides it
+	caution Reason // not proved to be one; an operator may know better
+
+	flags        Flags
+	pins, unpins PinSet
+	touches      names
+
+	tx  Tx
+	sql Prepared
+	own Own
+}
+
+func newAnalysis(f facts, o *overrides, text string) *analysis {
+	return &analysis{facts: f, overrides: o, original: text, text: text}
+}
+
+// run makes the Plan but for learned facts, rules and hints. A text the parser
+// refuses may be valid for a newer server, hence its pin (which counts only if
+// the statement succeeds).
+func (a *analysis) run() *Plan {
+	tree := a.parse()
+	if tree == nil {
+		if own, ok := ownSet(a.text); ok {
+			a.dependent = true
+			return &Plan{Class: ClassSetting, Target: TargetAny, Reason: ReasonLocal, Own: own, Statements: 1, obstinate: true}
+		}
+		return &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Pins: PinOpaque}
+	}
+	verdicts := make([]verdict, 0, len(tree.GetStmts()))
+	for _, raw := range tree.GetStmts() {
+		if raw.GetStmt() == nil {
+			continue
+		}
+		verdicts = append(verdicts, verdict{})
+		a.cur = &verdicts[len(verdicts)-1]
+		a.ctes, a.lenient, a.planOnly = a.ctes[:0], false, false
+		a.statement(raw.GetStmt())
+		a.cur.settle()
+	}
+	plan := join(verdicts)
+	plan.Relations, plan.Functions = a.relations.list, a.functions.list
+	if in := plan.SQL.Inner; in != nil {
+		in.Relations, in.Functions = plan.Relations, plan.Functions
+	}
+	if plan.SQL.Verb != PreparedNone && plan.SQL.Verb != PreparedDeallocateAll {
+		a.locateName(plan)
+	}
+	return plan
+}
+
+// parse returns nil for what is not valid SQL.
+func (a *analysis) parse() *pg.ParseResult {
+	_, masked := a.mask()
+	text := a.text
+	if strings.IndexByte(text, 0) >= 0 {
+		return nil
+	}
+	if !utf8.ValidString(text) {
+		// Clients may use another encoding. Inside masked literals no byte matters.
+		if !masked {
+			return nil
+		}
+		if text = blank(text, a.rec.strings); !utf8.ValidString(text) {
+			return nil
+		}
+		a.text = text
+	}
+	if tooDeep(text) {
+		return nil
+	}
+	tree, err := pg.Parse(text)
+	if err != nil {
+		return nil
+	}
+	return tree
+}
+
+func (a *analysis) mask() (key []byte, ok bool) {
+	m := masking{text: []byte(a.text), start: true, rec: &a.rec}
+	ok = m.run()
+	if !ok {
+		a.rec = maskRecord{}
+	}
+	return m.key, ok
+}
+
+// blank overwrites the bytes beyond ASCII in the given spans.
+func blank(text string, spans [][2]int) string {
+	b := []byte(text)
+	for _, span := range spans {
+		for i := span[0]; i < span[1]; i++ {
+			if b[i] >= utf8.RuneSelf {
+				b[i] = '?'
+			}
+		}
+	}
+	return string(b)
+}
+
+// settle turns what the walk found into class, target and reason.
+func (v *verdict) settle() {
+	switch {
+	case v.fixed:
+	case v.hard != ReasonNone:
+		v.class, v.target, v.reason = classOf(v.hard, v.caution), TargetPrimary, v.hard
+	case v.caution != ReasonNone:
+		v.class, v.target, v.reason = ClassUnknown, TargetPrimary, v.caution
+	case v.pins != 0:
+		v.class, v.target, v.reason = ClassUnknown, TargetPrimary, ReasonFunction
+	default:
+		v.class, v.target, v.reason = ClassRead, TargetReplica, ReasonRead
+	}
+}
+
+// classOf is the class of a statement that is known not to be a plain read.
+func classOf(hard, caution Reason) Class {
+	switch {
+	case hard == ReasonSetting && caution == ReasonNone:
+		return ClassSetting
+	case hard == ReasonSetting, hard == ReasonLock, hard == ReasonCursor:
+		return ClassUnknown
+	}
+	return ClassWrite
+}
+
+// fix makes the verdict final.
+func (v *verdict) fix(c Class, t Target, r Reason) {
+	v.class, v.target, v.reason, v.fixed = c, t, r, true
+}
+
+// is marks the statement as known not to be a read. The first reason counts,
+// but changing settings is the least of them.
+func (a *analysis) is(r Reason) {
+	if a.cur.hard == ReasonNone || a.cur.hard == ReasonSetting {
+		a.cur.hard = r
+	}
+}
+
+// doubt marks the statement as not proved to be a read.
+func (a *analysis) doubt(r Reason) {
+	if a.cur.caution == ReasonNone {
+		a.cur.caution = r
+	}
+}
+
+// pin notes state the statement may leave behind.
+func (a *analysis) pin(p PinSet) { a.cur.pins |= p }
+
+// severity orders classes: a text of several statements has the highest.
+var severity = [Classes]int{ClassEmpty: 0, ClassRead: 1, ClassTx: 2, ClassSetting: 3, ClassUnknown: 4, ClassWrite: 5}
+
+// join makes one Plan of the statements of a text.
+func join(verdicts []verdict) *Plan {
+	if len(verdicts) == 0 {
+		return &Plan{Class: ClassEmpty, Target: TargetAny, Reason: ReasonEmpty}
+	}
+	if len(verdicts) == 1 {
+		v := &verdicts[0]
+		return &Plan{
+			Class: v.class, Target: v.target, Reason: v.reason, Flags: v.flags,
+			Pins: v.pins, Unpins: v.unpins, Touches: v.touches.list,
+			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1,
+			obstinate: v.obstinate(),
+		}
+	}
+	return joinMany(verdicts)
+}
+
+func joinMany(verdicts []verdict) *Plan {
+	p := &Plan{Class: ClassEmpty, Target: TargetAny, Statements: len(verdicts)}
+	var touches names
+	for i := range verdicts {
+		v := &verdicts[i]
+		v.amongOthers()
+		worse := severity[v.class] > severity[p.Class]
+		if v.target > p.Target || v.target == p.Target && (worse || p.Reason == ReasonNone) {
+			p.Target, p.Reason = v.target, v.reason
+		}
+		if worse {
+			p.Class = v.class
+		}
+		p.Flags |= v.flags
+		p.Pins, p.Unpins = p.Pins&^v.unpins|v.pins, p.Unpins&^v.pins|v.unpins
+		p.obstinate = p.obstinate || v.obstinate()
+		for _, t := range v.touches.list {
+			touches.add(t)
+		}
+	}
+	p.Touches = touches.list
+	if p.Flags.Has(FlagTxControl) {
+		p.Target, p.Reason, p.obstinate = TargetPrimary, ReasonMulti, true
+		p.Unpins = 0
+		for i := range verdicts {
+			p.Pins |= verdicts[i].pins
+		}
+	}
+	return p
+}
+
+// amongOthers is what changes for a statement that does not stand alone: the
+// proxy can neither answer it itself nor replace a name in it.
+func (v *verdict) amongOthers() {
+	switch {
+	case v.tx.Verb != TxNone:
+		v.flags |= FlagTxControl
+	case v.own.Verb != OwnNone:
+		v.class, v.target, v.reason = ClassSetting, TargetPrimary, ReasonSetting
+		if v.own.Verb == OwnShow {
+			v.class = ClassRead
+			break
+		}
+		v.touches.add("pgweir." + v.own.Name)
+		if v.own.Local {
+			v.flags |= FlagSetsLocal
+		} else {
+			v.flags |= FlagSetsState
+			v.pins |= PinSetting
+		}
+	case v.sql.Verb == PreparedDeallocateAll:
+		v.target, v.reason = TargetPrimary, ReasonMulti
+		v.flags |= FlagForgets
+	case v.sql.Verb != PreparedNone:
+		v.target, v.reason = TargetPrimary, ReasonMulti
+		v.pins |= PinPrepared
+	}
+}
+
+// obstinate reports whether no rule or hint can make it a read for a replica.
+func (v *verdict) obstinate() bool {
+	if v.hard != ReasonNone {
+		return true
+	}
+	return v.fixed && v.class != ClassRead
+}
+
+// names is a list without repetition, in order of appearance.
+type names struct {
+	list []string
+	seen map[string]struct{}
+}
+
+func (n *names) add(s string) {
+	if _, ok := n.seen[s]; ok {
+		return
+	}
+	if n.seen == nil {
+		n.seen = make(map[string]struct{})
+	}
+	n.seen[s] = struct{}{}
+	n.list = append(n.list, s)
+}

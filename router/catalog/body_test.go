@@ -1,0 +1,118 @@
+package catalog
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestScanBody(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		unclean    bool
+	}{
+		{"empty", "", false},
+		{"select", "select 1", false},
+		{"update", "update t set a = 1", false},
+		{"update with alias", "UPDATE ONLY t AS x SET a = 1 FROM u", false},
+		{"upsert", "insert into t values (1) on conflict do update set a = 2", false},
+		{"merge", "merge into t using u on a = b when matched then update set a = 1", false},
+		{"set first", "set a = 1", true},
+		{"set after update", "update t set a = 1; set b = 2", true},
+		{"set in then after update", "begin if x then update t set a = 1; end if; if y then set z = 1; end if; end", true},
+		{"set after loop", "begin for r in update t set a = 1 returning * loop set x = 1; end loop; end", true},
+		{"set after label", "begin <<l>> set x = 1; end", true},
+		{"set after else", "begin update t set a = case when true then 1 else 2 end; end", false},
+		{"quoted set", `begin update t set "set" = 1; end`, false},
+		{"quoted begin is no keyword", `select "begin", "set" from t`, false},
+		{"comment between", "begin/**/set/**/x = 1; end", true},
+		{"line comment", "begin -- set x = 1\n end", false},
+		{"line comment ends at carriage return", "begin -- \rset x = 1; end", true},
+		{"nested comment", "begin /* /* */ set x = 1; */ end", false},
+		{"open comment", "begin /* set", true},
+		{"open string", "begin 'set", true},
+		{"open dollar", "begin $a$ set $b$", true},
+		{"string", "begin raise 'set x = 1; create temp table'; end", false},
+		{"escape string", `begin raise E'it\'s; set x = 1'; end`, false},
+		{"escape string ends", `begin raise E'\\'; set x = 1; end`, true},
+		{"plain string with backslash", `begin raise '\'; set x = 1; end`, true},
+		{"plain string with harmless backslash", `begin raise '\d+'; end`, false},
+		{"doubled quote", "begin raise 'it''s'; end", false},
+		{"dollar string", "begin raise $x$ set y = 1; $x$; end", false},
+		{"parameter", "select $1, $2", false},
+		{"unicode identifier", `select U&"\0061"`, true},
+		{"u and", "select u &x from t", false},
+		{"temp", "create temp table x()", true},
+		{"pg_temp", "insert into pg_temp.x values (1)", true},
+		{"upper case", "CREATE TEMPORARY TABLE x()", true},
+		{"column named load", "select load, listen, role from t", false},
+		{"load", "begin load 'x'; end", true},
+		{"listen", "listen x", true},
+		{"prepare", "begin prepare x as select 1; end", true},
+		{"discard", "discard all", true},
+		{"deallocate", "begin null; deallocate all; end", true},
+		{"reset", "begin reset all; end", true},
+		{"reset role in exception", "begin null; exception when others then reset role; end", true},
+		{"do", "begin do 'x'; end", true},
+		{"on conflict do nothing", "insert into t values (1) on conflict do nothing", false},
+		{"dynamic", "begin execute 'select 1'; end", true},
+		{"cursor with hold", "declare c cursor with hold for select 1", true},
+		{"explain create", "explain analyze create table x as select 1", true},
+	} {
+		if got := scanBody(test.text); (got.unclean != "") != test.unclean {
+			t.Errorf("%s: unclean %q, want %v", test.name, got.unclean, test.unclean)
+		}
+	}
+}
+
+func TestScanBodyNames(t *testing.T) {
+	b := scanBody(`begin perform App.F(x), "G"(1), h (2), r.attr; if a <-> b then insert into T select -1 @@ -c; end if; end`)
+	for _, c := range []string{"f", "G", "h", "attr"} {
+		if !slices.Contains(b.calls, c) {
+			t.Errorf("call %s not seen: %q", c, b.calls)
+		}
+	}
+	for _, w := range []string{"app", "t", "r"} {
+		if !slices.Contains(b.words, w) {
+			t.Errorf("word %s not seen: %q", w, b.words)
+		}
+	}
+	if want := []string{"<->", "-", "@@"}; !slices.Equal(b.operators, want) {
+		t.Errorf("operators %q, want %q", b.operators, want)
+	}
+	if !b.writes || scanBody("select 1").writes {
+		t.Error("writes")
+	}
+	if b := scanBody("begin execute $x$ select 'f(1)', g(2) $x$; end"); !slices.Equal(b.calls, []string{"g", "f"}) {
+		t.Errorf("calls in dynamic SQL: %q", b.calls)
+	}
+	if b := scanBody("begin raise 'g(2)'; end"); len(b.calls) != 0 {
+		t.Errorf("calls in a message: %q", b.calls)
+	}
+}
+
+// FuzzScanBody: the scan ends and does not panic, and SET as the only statement after
+// any text that reads well is found.
+func FuzzScanBody(f *testing.F) {
+	for _, s := range []string{"", "begin 'x'; end", "/* */", "$a$ $a$", `E'\''`, `"x"`, "update t set a=1", "U&'x'", "<<a>>", "--"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		scanBody(text)
+		if b := scanBody(text + "\n; set a = 1"); b.unclean == "" && !insideLiteral(text) {
+			t.Errorf("SET not seen after %q", text)
+		}
+	})
+}
+
+// insideLiteral reports whether text ends within a string or comment, so that what follows is data.
+func insideLiteral(text string) bool {
+	l := lexer{text: text + "\n"}
+	for {
+		switch l.next().kind {
+		case tokenBroken:
+			return true
+		case tokenEnd:
+			return false
+		}
+	}
+}

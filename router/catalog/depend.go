@@ -1,0 +1,254 @@
+package catalog
+
+import (
+	"strconv"
+	"strings"
+)
+
+// arrows reads everything that depends on something by OID.
+func (l *loader) arrows() {
+	g := l.g
+	l.read("aggregates", aggregatesQuery, 2, func(r row) {
+		if id, ok := g.find(kindFunction, r.oid(0)); ok {
+			l.to(id, kindFunction, r.oid(1), bothFaults)
+		}
+	})
+	l.read("operators", operatorsQuery, 3, func(r row) {
+		l.to(g.add(kindOperator, 0, r.text(0), r.text(1)), kindFunction, r.oid(2), bothFaults)
+	})
+	l.typeParts()
+	l.read("casts", castsQuery, 3, func(r row) {
+		if id, ok := g.find(kindType, r.oid(0)); ok {
+			l.to(id, kindFunction, r.oid(1), bothFaults)
+		}
+	})
+	l.read("rules", rulesQuery, 3, l.rule)
+	l.read("defaults", defaultsQuery, 3, func(r row) {
+		if r.flag(1) {
+			l.onRelation(kindRelation, r.oid(0), r.text(2), bothFaults)
+		}
+		l.onRelation(kindWrite, r.oid(0), r.text(2), notClean)
+	})
+	l.read("constraints", constraintsQuery, 6, l.constraint)
+	l.read("indexes", indexesQuery, 2, func(r row) {
+		l.onRelation(kindWrite, r.oid(0), r.text(1), notClean)
+	})
+	l.read("policies", policiesQuery, 3, func(r row) {
+		l.onRelation(kindRelation, r.oid(0), r.text(1), bothFaults)
+		l.onRelation(kindWrite, r.oid(0), r.text(2), notClean)
+	})
+	l.read("triggers", triggersQuery, 3, func(r row) {
+		if id, ok := g.find(kindWrite, r.oid(0)); ok {
+			l.to(id, kindFunction, r.oid(1), notClean)
+			l.refs(id, r.text(2), notClean)
+		}
+	})
+	l.read("children", childrenQuery, 2, func(r row) {
+		l.between(kindRelation, r.oid(0), r.oid(1), bothFaults)
+		l.between(kindWrite, r.oid(0), r.oid(1), notClean)
+	})
+	l.read("operator classes", implicitQuery, 1, func(r row) {
+		l.to(l.implicit, kindFunction, r.oid(0), bothFaults)
+	})
+}
+
+// to makes from depend on an object; one that was not read is taken as bad.
+func (l *loader) to(from int32, k kind, oid uint32, f fault) {
+	id, ok := l.g.find(k, oid)
+	if !ok {
+		l.g.condemn(from, f, "unknown "+kindNames[k])
+		return
+	}
+	l.g.depend(from, id, f)
+}
+
+// between makes one object depend on another of its kind, if both were read.
+func (l *loader) between(k kind, from, to uint32, f fault) {
+	a, aok := l.g.find(k, from)
+	b, bok := l.g.find(k, to)
+	if aok && bok {
+		l.g.depend(a, b, f)
+	}
+}
+
+func (l *loader) onRelation(k kind, oid uint32, refs string, f fault) {
+	if id, ok := l.g.find(k, oid); ok {
+		l.refs(id, refs, f)
+	}
+}
+
+// typeParts makes types depend on their functions and on other types, now that
+// all have nodes. A value of a row type, and a row written, is made through the
+// types of its columns.
+func (l *loader) typeParts() {
+	for _, t := range l.types {
+		for i, k := range []kind{kindFunction, kindFunction, kindType, kindType, kindType, kindFunction} {
+			if t.parts[i] != 0 {
+				l.to(t.node, k, t.parts[i], bothFaults)
+			}
+		}
+	}
+	for _, c := range l.columns {
+		if id, ok := l.g.find(kindType, c.rowType); ok {
+			l.to(id, kindType, c.typ, bothFaults)
+		}
+		if id, ok := l.g.find(kindWrite, c.relation); ok {
+			l.to(id, kindType, c.typ, notClean)
+		}
+	}
+}
+
+// rule reads one row of rulesQuery. A view reads what it is defined by, and
+// writing to it may write to any of that. A materialized view runs its definition
+// only to be refreshed.
+func (l *loader) rule(r row) {
+	if id, ok := l.g.find(kindRelation, r.oid(0)); ok && r.char(1) == '1' && l.g.nodes[id].relkind == 'v' {
+		l.refs(id, r.text(2), bothFaults)
+	}
+	if id, ok := l.g.find(kindWrite, r.oid(0)); ok {
+		l.refs(id, r.text(2), notClean)
+		l.written(id, r.text(2))
+	}
+}
+
+// constraint reads one row of constraintsQuery.
+func (l *loader) constraint(r row) {
+	relation, domain, referenced := r.oid(1), r.oid(2), r.oid(3)
+	switch {
+	case r.flag(4): // ON DELETE or ON UPDATE that changes rows
+		l.between(kindWrite, referenced, relation, notClean)
+	case domain != 0:
+		if id, ok := l.g.find(kindType, domain); ok {
+			l.refs(id, r.text(5), bothFaults)
+		}
+	case relation != 0:
+		l.onRelation(kindWrite, relation, r.text(5), notClean)
+	}
+}
+
+// refs makes from depend on what an expression tree refers to; see queries.go.
+func (l *loader) refs(from int32, text string, f fault) {
+	eachRef(text, func(field string, oid uint32) {
+		switch field {
+		case "relid":
+			l.to(from, kindRelation, oid, f)
+		case "resulttype", "typid":
+			if id, ok := l.g.find(kindType, oid); ok && oid >= firstUserOID {
+				l.g.depend(from, id, f)
+			}
+		case "commandType":
+			if oid > 5 {
+				l.g.condemn(from, f, "utility statement")
+			}
+		default:
+			l.to(from, kindFunction, oid, f)
+		}
+	})
+}
+
+// written makes from depend on writing to every relation of a tree.
+func (l *loader) written(from int32, text string) {
+	eachRef(text, func(field string, oid uint32) {
+		if field == "relid" {
+			l.to(from, kindWrite, oid, notClean)
+		}
+	})
+}
+
+// eachRef reads "funcid 1371,relid 12073".
+func eachRef(text string, f func(field string, oid uint32)) {
+	for ref := range strings.SplitSeq(text, ",") {
+		field, number, ok := strings.Cut(ref, " ")
+		if oid, err := strconv.ParseUint(number, 10, 32); ok && err == nil {
+			f(field, uint32(oid))
+		}
+	}
+}
+
+// modifies reports whether a tree has an UPDATE, INSERT, DELETE or MERGE (2 to 5).
+func modifies(text string) bool {
+	var is bool
+	eachRef(text, func(field string, n uint32) { is = is || field == "commandType" && n >= 2 })
+	return is
+}
+
+// bodies makes functions depend on what their sources name. A name stands for
+// every object that bears it in any schema.
+func (l *loader) bodies() {
+	byName := l.index()
+	for _, s := range l.sources {
+		b := &s.body
+		if b.refs != "" {
+			l.refs(s.function, b.refs, bothFaults)
+			if modifies(b.refs) {
+				l.written(s.function, b.refs)
+			}
+			continue
+		}
+		if b.unclean != "" {
+			l.g.condemn(s.function, notClean, b.unclean)
+		}
+		for _, w := range b.words {
+			l.named(byName, s.function, kindRelation, w, bothFaults)
+			l.named(byName, s.function, kindType, w, bothFaults)
+			if b.writes {
+				l.named(byName, s.function, kindWrite, w, notClean)
+			}
+		}
+		for _, c := range b.calls {
+			l.named(byName, s.function, kindFunction, c, bothFaults)
+		}
+		for _, o := range b.operators {
+			l.named(byName, s.function, kindOperator, o, bothFaults)
+		}
+	}
+}
+
+// nameKey is a name of one kind of object.
+type nameKey struct {
+	kind kind
+	name string
+}
+
+// nameIndex finds the nodes of a name: last is one, before its predecessor.
+type nameIndex struct {
+	last   map[nameKey]int32
+	before []int32
+}
+
+// index indexes the nodes that can matter to a caller: those that are bad or depend on something.
+func (l *loader) index() nameIndex {
+	matters := make([]bool, len(l.g.nodes))
+	for i := range l.g.nodes {
+		matters[i] = l.g.nodes[i].bad != 0
+	}
+	for _, a := range l.g.arrows {
+		// That a write reads its own relation says nothing the relation does not.
+		if l.g.nodes[a.from].kind != kindWrite || a.to != a.from-1 {
+			matters[a.from] = true
+		}
+	}
+	for _, s := range l.sources {
+		matters[s.function] = true
+	}
+	x := nameIndex{last: map[nameKey]int32{}, before: make([]int32, len(l.g.nodes))}
+	for i := range l.g.nodes {
+		if !matters[i] {
+			continue
+		}
+		k := nameKey{l.g.nodes[i].kind, l.g.nodes[i].name}
+		x.before[i] = -1
+		if last, ok := x.last[k]; ok {
+			x.before[i] = last
+		}
+		x.last[k] = int32(i)
+	}
+	return x
+}
+
+func (l *loader) named(x nameIndex, from int32, k kind, name string, f fault) {
+	id, ok := x.last[nameKey{k, name}]
+	for ; ok && id >= 0; id = x.before[id] {
+		l.g.depend(from, id, f)
+	}
+}

@@ -1,0 +1,225 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// LoadOptions say how to load; the zero value loads everything anew.
+type LoadOptions struct {
+	// Previous, if given, is returned as it is when nothing of the same database
+	// has changed since; finding that out takes two queries.
+	Previous *Snapshot
+
+	// anyVersion takes functions that builtin.txt does not hold as what pg_proc
+	// says of them; for writing that file.
+	anyVersion bool
+}
+
+// firstUserOID is the first OID not given by initdb (FirstNormalObjectId).
+const firstUserOID = 16384
+
+// Load reads what must be known of the database that q runs its queries in. Any
+// role will do, and a standby as well as a primary, though the server's own
+// settings are those of the server that is asked. Queries run one after the
+// other; what changes between them is found at the next Load, and what one
+// query misses is taken as unsafe. The error is that of q, or of ctx.
+func Load(ctx context.Context, q Query, o LoadOptions) (*Snapshot, error) {
+	l := &loader{ctx: ctx, query: q, g: newGraph(), anyVersion: o.anyVersion}
+	s := &Snapshot{loaded: true}
+	// Before all else: a change after it is a change at the next Load.
+	l.read("fingerprint", fingerprintQuery, 1, func(r row) { s.fingerprint = r.text(0) })
+	l.read("settings", settingsQuery, 3, func(r row) { s.settings.read(r) })
+	if p := o.Previous; l.err == nil && p != nil && p.loaded &&
+		p.fingerprint == s.fingerprint && p.settings.text() == s.settings.text() {
+		return p, nil
+	}
+	l.objects()
+	l.arrows()
+	if l.err != nil {
+		return nil, l.err
+	}
+	l.bodies()
+	l.g.settle()
+	l.publish(s)
+	return s.seal(), nil
+}
+
+// read takes one row of settingsQuery.
+func (s *settings) read(r row) {
+	config := r.text(2)
+	if !r.null(0) {
+		s.add(r.text(0), r.flag(1), config)
+		return
+	}
+	if s.server == nil {
+		s.server = map[string]string{}
+	}
+	name, value, _ := strings.Cut(config, "=")
+	s.server[name] = value
+}
+
+// loader is one Load. After the first error it does nothing more.
+type loader struct {
+	ctx   context.Context
+	query Query
+	err   error
+	g     *graph
+
+	anyVersion bool
+
+	implicit int32
+	sources  []source // of functions, used when all names are known
+	types    []typeParts
+	columns  []column
+}
+
+// typeParts are a type's input and modifier functions, base, element, subtype and
+// canonical function; 0 is none.
+type typeParts struct {
+	node  int32
+	parts [6]uint32
+}
+
+// column is a column of a user's type.
+type column struct{ rowType, relation, typ uint32 }
+
+type source struct {
+	function int32
+	body     body
+}
+
+var errRow = errors.New("the answer has another shape than expected")
+
+// read runs one query whose rows have the given width.
+func (l *loader) read(what, sql string, width int, f func(row)) {
+	if l.err != nil {
+		return
+	}
+	err := l.query(l.ctx, sql, func(values [][]byte) error {
+		if len(values) != width {
+			return errRow
+		}
+		f(values)
+		return nil
+	})
+	if err == nil {
+		err = l.ctx.Err()
+	}
+	if err != nil {
+		l.err = fmt.Errorf("catalog: read %s: %w", what, err)
+	}
+}
+
+// row is one row of an answer.
+type row [][]byte
+
+func (r row) text(i int) string { return string(r[i]) }
+func (r row) null(i int) bool   { return r[i] == nil }
+func (r row) flag(i int) bool   { return string(r[i]) == "t" }
+
+func (r row) oid(i int) uint32 {
+	n, _ := strconv.ParseUint(string(r[i]), 10, 32) // NULL and nonsense are no object
+	return uint32(n)
+}
+
+// char is the first byte of a value of type "char".
+func (r row) char(i int) byte {
+	if len(r[i]) == 0 {
+		return 0
+	}
+	return r[i][0]
+}
+
+// objects makes the nodes.
+func (l *loader) objects() {
+	l.read("functions", functionsQuery, 11, l.function)
+	l.read("relations", relationsQuery, 6, l.relation)
+	l.read("types", typesQuery, 9, func(r row) {
+		t := typeParts{node: l.g.add(kindType, r.oid(0), r.text(1), r.text(2))}
+		for i := range t.parts {
+			t.parts[i] = r.oid(3 + i)
+		}
+		l.types = append(l.types, t)
+	})
+	l.read("columns", columnsQuery, 5, func(r row) {
+		if _, ok := l.g.find(kindType, r.oid(0)); !ok {
+			l.g.add(kindType, r.oid(0), r.text(1), r.text(2))
+		}
+		l.columns = append(l.columns, column{rowType: r.oid(0), relation: r.oid(3), typ: r.oid(4)})
+	})
+	l.implicit = l.g.add(kindImplicit, 0, "", "")
+}
+
+// function reads one row of functionsQuery and judges what its row alone shows.
+func (l *loader) function(r row) {
+	f := function{
+		oid: r.oid(0), schema: r.text(1), name: r.text(2), volatility: r.char(3), kind: r.char(4),
+		language: r.text(5), extension: r.text(6),
+	}
+	f.unheard = !l.anyVersion && f.builtin() && f.volatility != 'i' &&
+		!Builtin().functions.find(f.schema, f.name).Known
+	id := l.g.add(kindFunction, f.oid, f.schema, f.name)
+	if why := f.keptFromReplica(); why != "" {
+		l.g.condemn(id, notReplica, why)
+	}
+	if why := f.mayLeaveState(); why != "" {
+		l.g.condemn(id, notClean, why)
+	}
+	if !r.null(7) {
+		l.sources = append(l.sources, source{function: id, body: scanBody(r.text(7))})
+	}
+	for i := 8; i <= 10; i++ {
+		if !r.null(i) {
+			l.sources = append(l.sources, source{function: id, body: body{refs: r.text(i)}})
+		}
+	}
+	if f.oid >= firstUserOID && f.language == "internal" && r.null(10) {
+		l.g.condemn(id, bothFaults, "unknown internal function")
+	}
+}
+
+// relation reads one row of relationsQuery.
+func (l *loader) relation(r row) {
+	oid, schema, name := r.oid(0), r.text(1), r.text(2)
+	id := l.g.add(kindRelation, oid, schema, name)
+	write := l.g.add(kindWrite, oid, schema, name)
+	l.g.nodes[id].relkind, l.g.nodes[write].relkind = r.char(3), r.char(3)
+	l.g.depend(write, id, notClean)
+	switch {
+	case r.char(3) == 'f':
+		l.g.condemn(id, notReplica, "foreign table")
+	case r.char(3) == 'S':
+		// A standby has replayed values ahead of those given out.
+		l.g.condemn(id, notReplica, "sequence")
+	case r.char(4) == 'u':
+		l.g.condemn(id, notReplica, "unlogged")
+	}
+}
+
+// publish moves the settled graph into the snapshot's tables.
+func (l *loader) publish(s *Snapshot) {
+	objects := map[kind][]named{}
+	for i := range l.g.nodes {
+		n := &l.g.nodes[i]
+		if n.kind == kindWrite {
+			continue
+		}
+		o := named{schema: n.schema, name: n.name, fact: Relation{Fact: l.g.fact(int32(i))}}
+		if n.kind == kindRelation { // its kindWrite follows it
+			o.fact.WriteClean = l.g.nodes[i+1].bad&notClean == 0
+			if o.fact.Why == "" {
+				o.fact.Why = l.g.why(int32(i+1), notClean)
+			}
+		}
+		objects[n.kind] = append(objects[n.kind], o)
+	}
+	s.functions = newNameTable(objects[kindFunction])
+	s.relations = newNameTable(objects[kindRelation])
+	s.types = newNameTable(objects[kindType])
+	s.operators = newNameTable(objects[kindOperator])
+	s.implicit = l.g.fact(l.implicit)
+}

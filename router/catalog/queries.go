@@ -1,0 +1,210 @@
+package catalog
+
+import "strings"
+
+// All that is asked of a database. Every query is one pass over a catalog, needs
+// no privilege, names nothing through search_path, uses no backslash and
+// answers the same on a standby.
+//
+// Dependencies come from the stored expression trees, not from pg_depend, which
+// leaves out everything PostgreSQL was born with. refs turns a tree into the text
+// "funcid 1371,relid 12073": each OID of a function that it calls (funcid;
+// opfuncid by an operator; aggfnoid, winfnoid), relation that it reads (relid)
+// and type that it casts to (resulttype, typid), and its kinds of command.
+//
+// OIDs below 16384 are those of objects made by initdb. Temporary objects are
+// left out everywhere: other sessions come and go with theirs.
+
+// refs is the SQL that finds the references in a tree (an expression of type text).
+func refs(tree string) string {
+	return `(SELECT pg_catalog.string_agg(DISTINCT m[1] || ' ' || m[2], ',')
+  FROM pg_catalog.regexp_matches(` + tree + `,
+    ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype|typid|commandType) ([0-9]+)', 'g') m WHERE m[2] <> '0')`
+}
+
+// notTemporary keeps a schema n's temporary objects out.
+const notTemporary = `n.nspname !~ '^pg_(toast_)?temp_'`
+
+// fingerprintQuery tells whether anything below can have changed: it hashes where
+// and by which transaction each row was written. It reads no large value.
+var fingerprintQuery = func() string {
+	var parts []string
+	for _, from := range []string{
+		"pg_proc", "pg_aggregate", "pg_operator", "pg_cast", "pg_namespace", "pg_inherits", "pg_extension",
+		"pg_trigger", "pg_policy", "pg_constraint", "pg_amproc", "pg_amop",
+	} {
+		parts = append(parts, fingerprintOf("pg_catalog."+from+" x", ""))
+	}
+	class := "pg_catalog.pg_class x"
+	of := func(catalog, column string) string {
+		return "pg_catalog." + catalog + " x JOIN pg_catalog.pg_class c ON c.oid = x." + column
+	}
+	parts = append(parts,
+		fingerprintOf(class, "x.relpersistence <> 't' AND x.relkind IN ('r','p','v','m','f','S','c')"),
+		fingerprintOf(of("pg_rewrite", "ev_class"), "c.relpersistence <> 't'"),
+		fingerprintOf(of("pg_attrdef", "adrelid"), "c.relpersistence <> 't'"),
+		fingerprintOf(of("pg_index", "indexrelid"), "c.relpersistence <> 't' AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)"),
+		fingerprintOf("pg_catalog.pg_type x", "x.typtype <> 'c' AND x.typcategory <> 'A'"),
+	)
+	return "SELECT pg_catalog.concat_ws('/', pg_catalog.current_database(), pg_catalog.current_setting('server_version_num'), " +
+		strings.Join(parts, ", ") + ")"
+}()
+
+func fingerprintOf(from, where string) string {
+	if where != "" {
+		where = " WHERE " + where
+	}
+	return `(SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.bit_xor(pg_catalog.hashtextextended(
+  pg_catalog.concat(x.ctid, x.xmin, x.cmin), 0))) FROM ` + from + where + ")"
+}
+
+// settingsQuery: role (” is all), whether for this database only, name=value; and,
+// with a NULL role, settings of the server, known only while nothing nearer to
+// the session hides them.
+const settingsQuery = `
+SELECT COALESCE(r.rolname, ''), s.setdatabase <> 0, c.config
+  FROM pg_catalog.pg_db_role_setting s
+  LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole,
+  pg_catalog.unnest(s.setconfig) c(config)
+ WHERE (s.setrole = 0 OR r.oid IS NOT NULL)
+   AND (s.setdatabase = 0 OR s.setdatabase =
+        (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+UNION ALL
+SELECT NULL, false, name || '=' || reset_val
+  FROM pg_catalog.pg_settings
+ WHERE name IN ('default_transaction_isolation', 'default_transaction_read_only')
+   AND source IN ('default', 'environment variable', 'configuration file', 'command line')`
+
+// functionsQuery: oid, schema, name, volatility, kind, language, extension, source
+// (LANGUAGE sql and plpgsql), references of a parsed body, of default arguments,
+// and the built-in functions that a LANGUAGE internal function of a user is.
+var functionsQuery = `
+SELECT p.oid, n.nspname, p.proname, p.provolatile, p.prokind, l.lanname, e.extname,
+  CASE WHEN p.oid >= 16384 AND p.prosqlbody IS NULL AND l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END,
+  CASE WHEN p.oid >= 16384 AND p.prosqlbody IS NOT NULL THEN ` + refs("p.prosqlbody::pg_catalog.text") + ` END,
+  CASE WHEN p.oid >= 16384 AND p.proargdefaults IS NOT NULL THEN ` + refs("p.proargdefaults::pg_catalog.text") + ` END,
+  CASE WHEN p.oid >= 16384 AND l.lanname = 'internal' THEN
+    (SELECT pg_catalog.string_agg('funcid ' || b.oid, ',') FROM pg_catalog.pg_proc b
+      WHERE b.oid < 16384 AND b.prolang = p.prolang AND b.prosrc = p.prosrc) END
+  FROM pg_catalog.pg_proc p
+  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+  LEFT JOIN pg_catalog.pg_depend d ON p.oid >= 16384 AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+    AND d.objid = p.oid AND d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+  LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+ WHERE ` + notTemporary + `
+ ORDER BY p.oid`
+
+// aggregatesQuery: aggregate, and every function behind it.
+const aggregatesQuery = `
+SELECT a.aggfnoid::pg_catalog.oid, f.oid
+  FROM pg_catalog.pg_aggregate a, LATERAL (VALUES (a.aggtransfn::pg_catalog.oid), (a.aggfinalfn::pg_catalog.oid),
+    (a.aggcombinefn::pg_catalog.oid), (a.aggserialfn::pg_catalog.oid), (a.aggdeserialfn::pg_catalog.oid),
+    (a.aggmtransfn::pg_catalog.oid), (a.aggminvtransfn::pg_catalog.oid), (a.aggmfinalfn::pg_catalog.oid)) f(oid)
+ WHERE f.oid <> 0`
+
+// operatorsQuery: schema, name, function.
+const operatorsQuery = `
+SELECT n.nspname, o.oprname, o.oprcode::pg_catalog.oid
+  FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+ WHERE ` + notTemporary + ` ORDER BY o.oid`
+
+// typesQuery: oid, schema, name, input and modifier functions, base, element and
+// range's own parts. Row types of tables, and arrays of them, are left out:
+// columnsQuery brings those that matter.
+const typesQuery = `
+SELECT t.oid, n.nspname, t.typname, t.typinput::pg_catalog.oid, t.typmodin::pg_catalog.oid,
+  t.typbasetype, CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END,
+  COALESCE(r.rngsubtype, 0), COALESCE(r.rngcanonical::pg_catalog.oid, 0)
+  FROM pg_catalog.pg_type t
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+  LEFT JOIN pg_catalog.pg_type te ON te.oid = t.typelem AND t.typcategory = 'A'
+  LEFT JOIN pg_catalog.pg_class ce ON ce.oid = te.typrelid
+  LEFT JOIN pg_catalog.pg_range r ON t.oid IN (r.rngtypid, r.rngmultitypid)
+ WHERE (t.oid < 16384 OR ((c.oid IS NULL OR c.relkind = 'c') AND (ce.oid IS NULL OR ce.relkind = 'c')))
+   AND ` + notTemporary + ` ORDER BY t.oid`
+
+// castsQuery: target type, function, context.
+const castsQuery = `
+SELECT casttarget, castfunc, castcontext FROM pg_catalog.pg_cast WHERE castfunc <> 0 ORDER BY oid`
+
+// relationsQuery: oid, schema, name, kind, persistence, row security.
+const relationsQuery = `
+SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relrowsecurity
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+   AND ` + notTemporary + ` ORDER BY c.oid`
+
+// columnsQuery: the row type of a relation or composite type, its schema and name,
+// the relation, and the type of one of its columns, where that is a user's and may run code.
+const columnsQuery = `
+SELECT DISTINCT c.reltype, n.nspname, c.relname, c.oid, a.atttypid
+  FROM pg_catalog.pg_attribute a
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+ WHERE t.oid >= 16384 AND t.typtype <> 'e' AND NOT a.attisdropped AND a.attnum > 0
+   AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't' ORDER BY 1, 5`
+
+// rulesQuery: relation, event ('1' is a view's definition), references.
+var rulesQuery = `
+SELECT x.ev_class, x.ev_type, ` + refs("x.ev_action::pg_catalog.text || x.ev_qual::pg_catalog.text") + `
+  FROM pg_catalog.pg_rewrite x JOIN pg_catalog.pg_class c ON c.oid = x.ev_class
+ WHERE c.relpersistence <> 't' AND (x.ev_enabled <> 'D' OR x.ev_type = '1') ORDER BY x.oid`
+
+// defaultsQuery: relation, whether it runs on reading too (a virtual generated
+// column), references. Most defaults are constants: the LIKE skips them cheaply.
+var defaultsQuery = `
+SELECT x.adrelid, a.attgenerated = 'v', ` + refs("x.adbin::pg_catalog.text") + `
+  FROM pg_catalog.pg_attrdef x
+  JOIN pg_catalog.pg_class c ON c.oid = x.adrelid
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = x.adrelid AND a.attnum = x.adnum
+ WHERE c.relpersistence <> 't' AND x.adbin::pg_catalog.text ~ ':(funcid|opfuncid|resulttype) ' ORDER BY x.oid`
+
+// constraintsQuery: kind, relation, domain, referenced relation, whether a change
+// of the referenced row changes this relation, references.
+var constraintsQuery = `
+SELECT x.contype, x.conrelid, x.contypid, x.confrelid,
+  x.contype = 'f' AND (x.confdeltype NOT IN ('a', 'r') OR x.confupdtype NOT IN ('a', 'r')),
+  CASE WHEN x.contype = 'c' THEN ` + refs("x.conbin::pg_catalog.text") + ` END
+  FROM pg_catalog.pg_constraint x LEFT JOIN pg_catalog.pg_class c ON c.oid = x.conrelid
+ WHERE x.contype IN ('c', 'f') AND COALESCE(c.relpersistence <> 't', true) ORDER BY x.oid`
+
+// indexesQuery: relation, references of its index expressions and predicates.
+var indexesQuery = `
+SELECT x.indrelid, ` + refs("pg_catalog.concat(x.indexprs::pg_catalog.text, x.indpred::pg_catalog.text)") + `
+  FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
+ WHERE c.relpersistence <> 't' AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL) ORDER BY x.indexrelid`
+
+// policiesQuery: relation, references of USING, references of WITH CHECK.
+var policiesQuery = `
+SELECT x.polrelid, ` + refs("x.polqual::pg_catalog.text") + `, ` + refs("x.polwithcheck::pg_catalog.text") + `
+  FROM pg_catalog.pg_policy x JOIN pg_catalog.pg_class c ON c.oid = x.polrelid
+ WHERE c.relrowsecurity AND c.relpersistence <> 't' ORDER BY x.oid`
+
+// triggersQuery: relation, function, references of WHEN. Built-in functions, such as
+// those of foreign keys, are clean and left out.
+var triggersQuery = `
+SELECT x.tgrelid, x.tgfoid, ` + refs("x.tgqual::pg_catalog.text") + `
+  FROM pg_catalog.pg_trigger x JOIN pg_catalog.pg_class c ON c.oid = x.tgrelid
+ WHERE c.relpersistence <> 't' AND (x.tgfoid >= 16384 OR x.tgqual IS NOT NULL)
+   AND x.tgenabled <> 'D' ORDER BY x.oid`
+
+// childrenQuery: parent, child; partitions too.
+const childrenQuery = `
+SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i
+  JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+ WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' ORDER BY 2, 1`
+
+// implicitQuery: users' functions of operator classes, which run for ORDER BY,
+// DISTINCT, GROUP BY and index scans without being named, and of implicit casts.
+const implicitQuery = `
+SELECT DISTINCT u.f FROM (
+  SELECT amproc::pg_catalog.oid FROM pg_catalog.pg_amproc
+  UNION ALL SELECT o.oprcode::pg_catalog.oid FROM pg_catalog.pg_amop a
+    JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr
+  UNION ALL SELECT castfunc FROM pg_catalog.pg_cast WHERE castcontext IN ('i', 'a')) u(f)
+  JOIN pg_catalog.pg_proc p ON p.oid = u.f
+  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+ WHERE u.f >= 16384 AND l.lanname NOT IN ('c', 'internal') ORDER BY 1`

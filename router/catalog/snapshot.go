@@ -1,0 +1,96 @@
+package catalog
+
+import (
+	"hash/fnv"
+	"strings"
+)
+
+// Snapshot is all that is known of one database at one time. It never changes
+// and may be shared by any number of goroutines. Names are compared as
+// PostgreSQL stores them: the caller folds unquoted identifiers.
+//
+// It does not hold temporary objects, indexes and TOAST tables: a session that
+// uses temporary objects is tied to its server anyway, and other sessions'
+// cannot be reached.
+type Snapshot struct {
+	loaded  bool
+	version uint64
+
+	functions, operators, types, relations nameTable
+
+	implicit    Fact
+	settings    settings
+	fingerprint string // of the catalogs it was read from; empty if it was not
+}
+
+// Function returns what is known of all overloads of a function, aggregate or
+// procedure; with an empty schema, of those in every schema.
+//
+// Replica: it is declared IMMUTABLE or STABLE, or is volatile but known to be
+// harmless, and neither the function nor anything its source names is known to
+// belong to the primary. Dynamic SQL in a STABLE function is taken at its
+// declaration, as PostgreSQL itself refuses its writes.
+//
+// Clean: for PostgreSQL's own, that it is on no list; for LANGUAGE sql and
+// plpgsql, that no word of the source can leave state and all it calls is clean;
+// for LANGUAGE c, that it is IMMUTABLE or of a well-known extension. Settings in a
+// function's own SET clause do not matter, since they end with the call.
+func (s *Snapshot) Function(schema, name string) Fact { return s.functions.find(schema, name).Fact }
+
+// Operator returns what is known of the functions behind an operator.
+func (s *Snapshot) Operator(schema, name string) Fact { return s.operators.find(schema, name).Fact }
+
+// Type returns what is known of a cast to a type, from anything: its input and
+// cast functions, the checks of a domain, the same of elements and attributes.
+func (s *Snapshot) Type(schema, name string) Fact {
+	f := s.types.find(schema, name).Fact
+	if f.Known {
+		return f
+	}
+	// The row type of a table whose columns are all of built-in types, or an array of it.
+	table := strings.TrimPrefix(name, "_")
+	if !s.relations.find(schema, name).Known && !s.relations.find(schema, table).Known {
+		return f
+	}
+	if f := s.types.find(schema, table).Fact; f.Known {
+		return f
+	}
+	return Fact{Known: true, Replica: true, Clean: true}
+}
+
+// Relation returns what is known of reading a table, view, materialized view,
+// sequence or foreign table, through views, policies, partitions and
+// children to any depth; and of writing to it. A composite type has no relation.
+func (s *Snapshot) Relation(schema, name string) Relation { return s.relations.find(schema, name) }
+
+// Implicit is the worst of what PostgreSQL may run without the text naming it:
+// users' implicit and assignment casts and operator classes.
+// Those written in C are trusted, as only a superuser can make them.
+func (s *Snapshot) Implicit() Fact { return s.implicit }
+
+// Version tells contents apart: equal contents have equal versions, in every process.
+func (s *Snapshot) Version() uint64 { return s.version }
+
+// Loaded reports whether the snapshot was read from a database.
+func (s *Snapshot) Loaded() bool { return s.loaded }
+
+// Functions is how many names of functions are known, counted by schema.
+func (s *Snapshot) Functions() int { return len(s.functions.entries) }
+
+// Relations is how many relations are known.
+func (s *Snapshot) Relations() int { return len(s.relations.entries) }
+
+// seal computes the version; the snapshot does not change afterwards.
+func (s *Snapshot) seal() *Snapshot {
+	h := fnv.New64a()
+	for _, t := range []*nameTable{&s.functions, &s.operators, &s.types, &s.relations} {
+		t.sum(h)
+	}
+	implicit := nameTable{
+		entries: []entry{{}}, schemas: []string{""}, facts: []Relation{{Fact: s.implicit}},
+	}
+	implicit.sum(h)
+	h.Write([]byte(s.settings.text()))
+	s.version = h.Sum64()
+	return s
+}

@@ -1,0 +1,89 @@
+package router
+
+// View is what a decision needs of the session besides the Plan.
+type View struct {
+	Route     Route     // the session's, its user's or its database's wish
+	Pins      PinSet    // state that ties it to the primary connection it has
+	InTx      bool      // inside a transaction block, or a pipeline that has begun
+	OnPrimary bool      // which already runs on the primary
+	OnReplica bool      // or on a replica
+	Read      bool      // it has read there
+	Cursor    bool      // the batch opens a cursor or a portal that outlives it
+	Isolation Isolation // of the transaction, or of the next one
+	Access    Access
+}
+
+// Decision is where a batch runs, and why.
+type Decision struct {
+	Target Target
+	Reason Reason
+}
+
+// Decide joins what is known of a batch's strictest Plan with the state of its
+// session. It is a pure function; the rules are those of the package's comment.
+func Decide(p *Plan, v View) Decision {
+	switch {
+	case v.Pins != 0:
+		return Decision{TargetPrimary, ReasonPinned}
+	case v.OnPrimary:
+		return Decision{TargetPrimary, ReasonTransaction}
+	case v.OnReplica:
+		return decideOnReplica(p, v)
+	case p.Target == TargetAny:
+		// Nothing to stay with: a COMMIT without BEGIN, a FETCH without cursor. The
+		// primary answers as one server would.
+		return Decision{TargetPrimary, p.Reason}
+	case p.Target == TargetPrimary:
+		if v.Route == RouteReplica && overridable(p) {
+			return Decision{TargetReplica, ReasonRoute}
+		}
+		return Decision{TargetPrimary, p.Reason}
+	case v.Route == RoutePrimary && !p.Flags.Has(FlagHint):
+		return Decision{TargetPrimary, ReasonRoute}
+	case v.InTx && !mayReadOnReplica(v):
+		return Decision{TargetPrimary, ReasonIsolation}
+	case v.InTx && v.Cursor && v.Access != ReadOnly:
+		// A cursor cannot move, and a later write must find its transaction.
+		return Decision{TargetPrimary, ReasonCursor}
+	}
+	return Decision{TargetReplica, p.Reason}
+}
+
+func decideOnReplica(p *Plan, v View) Decision {
+	stay := Decision{TargetReplica, ReasonTransaction}
+	switch {
+	case p.Target == TargetAny:
+		return stay
+	case p.Target == TargetReplica:
+		if v.Cursor && v.Access != ReadOnly {
+			return Decision{TargetPrimary, ReasonCursor}
+		}
+		return Decision{TargetReplica, p.Reason}
+	case v.Access == ReadOnly && p.Class == ClassWrite:
+		return stay // the same refusal there as on the primary
+	case v.Isolation == RepeatableRead && v.Read:
+		return stay // its snapshot cannot move
+	}
+	return Decision{TargetPrimary, p.Reason}
+}
+
+// mayReadOnReplica: a standby has no SERIALIZABLE, and a REPEATABLE READ
+// transaction that may write could not keep its snapshot when it moves.
+func mayReadOnReplica(v View) bool {
+	switch v.Isolation {
+	case Serializable:
+		return false
+	case RepeatableRead:
+		return v.Access == ReadOnly
+	}
+	return true
+}
+
+// overridable: the wish "replica" beats caution, not knowledge of a write.
+func overridable(p *Plan) bool {
+	switch p.Reason {
+	case ReasonFunction, ReasonUnknownFn, ReasonRelation, ReasonUnknownRel, ReasonNoCatalog, ReasonLearned:
+		return p.Pins == 0
+	}
+	return false
+}

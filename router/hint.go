@@ -1,0 +1,116 @@
+package router
+
+import (
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// hintWord stands in every comment that may be a hint; such comments stay in
+// the key of the cache.
+var hintWord = []byte("pgweir")
+
+const hintPrefix = "pgweir:"
+
+// findHint reads the wish in the comments of text: /* pgweir:primary */ or
+// -- pgweir:replica, alone or among other words, in lower case. If comments
+// contradict each other, the primary wins.
+func findHint(text string) Route {
+	if !strings.Contains(text, hintPrefix) {
+		return RouteAuto
+	}
+	scan, err := pg.Scan(text)
+	if err != nil {
+		return RouteAuto
+	}
+	found := RouteAuto
+	for _, t := range scan.GetTokens() {
+		if k := t.GetToken(); k != pg.Token_SQL_COMMENT && k != pg.Token_C_COMMENT {
+			continue
+		}
+		switch hintIn(text[t.GetStart():t.GetEnd()]) {
+		case RoutePrimary:
+			return RoutePrimary
+		case RouteReplica:
+			found = RouteReplica
+		}
+	}
+	return found
+}
+
+// hintIn reads one comment.
+func hintIn(comment string) Route {
+	found := RouteAuto
+	for rest := comment; ; {
+		i := strings.Index(rest, hintPrefix)
+		if i < 0 {
+			return found
+		}
+		begins := i == 0 || !identByte[rest[i-1]]
+		rest = rest[i+len(hintPrefix):]
+		n := 0
+		for n < len(rest) && identByte[rest[n]] {
+			n++
+		}
+		switch {
+		case begins && rest[:n] == "primary":
+			return RoutePrimary
+		case begins && rest[:n] == "replica":
+			found = RouteReplica
+		}
+	}
+}
+
+// finish applies the wishes of the text, or else of the configuration.
+func (a *analysis) finish(p *Plan, r *rules) {
+	hint := findHint(a.text)
+	for _, plan := range []*Plan{p, p.SQL.Inner} {
+		if plan == nil {
+			continue
+		}
+		if hint == RouteAuto {
+			r.apply(plan, a.original)
+			continue
+		}
+		if plan.send(hint, ReasonHint) {
+			plan.Flags |= FlagHint
+		}
+	}
+}
+
+// send makes p go to the wished kind of server, if it may. It reports whether
+// the wish was granted.
+func (p *Plan) send(to Route, why Reason) bool {
+	if !p.movable() {
+		return false
+	}
+	switch to {
+	case RoutePrimary:
+		if p.Target != TargetPrimary {
+			p.Target, p.Reason = TargetPrimary, why
+		}
+	case RouteReplica:
+		if p.obstinate || p.SQL.Verb == PreparedExecute {
+			return false
+		}
+		p.Class, p.Target, p.Reason = ClassRead, TargetReplica, why
+		if p.Pins&PinOpaque != 0 {
+			p.Pins &^= PinOpaque
+			p.Flags |= FlagDirty
+		}
+	}
+	return true
+}
+
+// movable reports whether where p runs is a question at all.
+func (p *Plan) movable() bool {
+	switch {
+	case p.Class == ClassTx, p.Class == ClassEmpty, p.Own.Verb != OwnNone:
+		return false
+	case p.SQL.Verb == PreparedDeallocate, p.SQL.Verb == PreparedDeallocateAll:
+		return false
+	case p.Reason == ReasonCursor && p.Target == TargetAny:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,183 @@
+package router
+
+// Plan is all that is known of one statement text (or one string of several
+// statements). It is computed once, is immutable, and is shared by all
+// sessions. It holds no parse tree and never executes itself.
+type Plan struct {
+	Class  Class
+	Target Target // the strictest of its statements, before the session is looked at
+	Reason Reason // why Target
+	Flags  Flags
+
+	// Pins are kinds of session state the text may leave behind, Unpins those it removes.
+	Pins, Unpins PinSet
+	// Touches are the custom (dotted) settings it may set, session or local.
+	Touches []string
+
+	Tx  Tx       // transaction control, when the text is exactly one such statement
+	SQL Prepared // PREPARE, EXECUTE or DEALLOCATE, when the text is exactly one such statement
+	Own Own      // a setting of the proxy itself (pgweir.*), when the text is exactly that
+
+	Statements int      // how many statements the text holds
+	Relations  []string // schema-qualified where the text says so; for people and rules
+	Functions  []string
+
+	// Variants are for the users and applications some rule names; see For.
+	Variants []Variant
+
+	// obstinate: it is known not to be a read; no rule or hint takes it to a replica.
+	obstinate bool
+}
+
+// Variant is the Plan for some sessions only.
+type Variant struct {
+	User, Application string // empty matches all
+	Plan              *Plan
+}
+
+// For is the Plan for one session: p itself unless a rule of the configuration
+// names its user or application. Without such rules it costs one comparison.
+func (p *Plan) For(user, application string) *Plan {
+	for i := range p.Variants {
+		v := &p.Variants[i]
+		if (v.User == "" || v.User == user) && (v.Application == "" || v.Application == application) {
+			return v.Plan
+		}
+	}
+	return p
+}
+
+// Flags say what a batch must know of a Plan beside its target.
+type Flags uint16
+
+const (
+	// FlagDDL: the catalog may differ once it is committed.
+	FlagDDL Flags = 1 << iota
+	// FlagCursor: it opens a cursor, so its transaction stays on its server.
+	FlagCursor
+	// FlagStays: it cannot run inside a transaction block (VACUUM, CREATE DATABASE …)
+	// or otherwise must be passed alone.
+	FlagStays
+	// FlagTxControl: transaction control stands among several statements.
+	FlagTxControl
+	// FlagCopyIn: COPY FROM STDIN is in the text.
+	FlagCopyIn
+	// FlagHint: the text itself says where it runs (comment hint).
+	FlagHint
+	// FlagSetsState: a SET, RESET or set_config changes settings of the session
+	// in a way that lasts beyond the transaction.
+	FlagSetsState
+	// FlagSetsLocal: settings are changed for the transaction only.
+	FlagSetsLocal
+	// FlagDirty: a rule or hint sends to a replica what is not proved to leave no
+	// session state. The session does not depend on that state, but nobody may
+	// meet it: the server connection is closed afterwards.
+	FlagDirty
+	// FlagForgets: the server connection has no prepared statements afterwards
+	// (DISCARD ALL; DEALLOCATE ALL among other statements).
+	FlagForgets
+)
+
+// Has reports whether all of want are set.
+func (f Flags) Has(want Flags) bool { return f&want == want }
+
+// TxVerb is a transaction control statement.
+type TxVerb uint8
+
+const (
+	TxNone TxVerb = iota
+	TxBegin
+	TxCommit
+	TxRollback
+	TxSavepoint
+	TxRelease
+	TxRollbackTo
+	TxSet     // SET TRANSACTION
+	TxPrepare // PREPARE TRANSACTION
+)
+
+// Isolation is a transaction isolation level; READ UNCOMMITTED is READ COMMITTED in PostgreSQL.
+type Isolation uint8
+
+const (
+	IsolationDefault Isolation = iota
+	ReadCommitted
+	RepeatableRead
+	Serializable
+)
+
+// Access is a transaction's access mode.
+type Access uint8
+
+const (
+	AccessDefault Access = iota
+	ReadWrite
+	ReadOnly
+)
+
+// Tx is one transaction control statement.
+type Tx struct {
+	Verb      TxVerb
+	Isolation Isolation
+	Access    Access
+	Chain     bool   // COMMIT/ROLLBACK AND CHAIN
+	Name      string // of the savepoint, folded as PostgreSQL folds it
+}
+
+// Prepared is a SQL-level PREPARE, EXECUTE or DEALLOCATE. The bytes
+// [NameStart, NameEnd) of the text are the statement's name as written, so that
+// the name can be replaced.
+type Prepared struct {
+	Verb               PreparedVerb
+	Name               string // folded; empty for DEALLOCATE ALL
+	NameStart, NameEnd int
+	Inner              *Plan // PREPARE: the plan of the statement being prepared
+}
+
+// PreparedVerb is what a Prepared does.
+type PreparedVerb uint8
+
+const (
+	PreparedNone PreparedVerb = iota
+	PreparedPrepare
+	PreparedExecute
+	PreparedDeallocate
+	PreparedDeallocateAll
+)
+
+// Own is SET, SHOW or RESET of a setting of the proxy: route, trace.
+type Own struct {
+	Verb  OwnVerb
+	Name  string // without "pgweir."
+	Value string
+	Local bool
+}
+
+// OwnVerb is what an Own does.
+type OwnVerb uint8
+
+const (
+	OwnNone OwnVerb = iota
+	OwnSet
+	OwnShow
+	OwnReset
+)
+
+// PinSet is a set of reasons that tie a session to its server connection.
+type PinSet uint16
+
+const (
+	PinSetting  PinSet = 1 << iota // a setting was changed for the session
+	PinRole                        // SET ROLE, SET SESSION AUTHORIZATION
+	PinTemp                        // temporary tables
+	PinCursor                      // WITH HOLD cursors
+	PinLock                        // session advisory locks
+	PinListen                      // LISTEN
+	PinLoad                        // LOAD
+	PinSequence                    // currval, lastval
+	PinOpaque                      // DO, CALL, functions not proved to leave no state
+	PinPrepared                    // a SQL-level prepared statement that cannot be carried
+	PinSession                     // session pooling is configured
+	PinNone     PinSet = 0
+	PinAll      PinSet = PinSession - 1
+)
