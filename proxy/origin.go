@@ -57,6 +57,9 @@ type database struct {
 
 	// changes counts DDL seen, seen those the plans' catalog has in it.
 	changes, seen atomic.Uint64
+
+	mu   sync.Mutex    // protects read
+	read chan struct{} // closed when the catalog is next read
 }
 
 func (d *database) label() string { return d.cluster.Name() + "/" + d.name }
@@ -70,16 +73,39 @@ func (d *database) catalogChanged() {
 
 func (d *database) stale() bool { return d.changes.Load() != d.seen.Load() }
 
-// load reads the catalog over a connection of its own.
+// catalogPatience is how long a statement waits for the catalog to be read, if it
+// is otherwise known too badly to be let run without tying its session to a server.
+const catalogPatience = 2 * time.Second
+
+// awaitCatalog waits until the catalog holds all that was seen to change, but not for ever.
+func (d *database) awaitCatalog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catalogPatience)
+	defer cancel()
+	for ctx.Err() == nil {
+		d.mu.Lock()
+		read := d.read
+		d.mu.Unlock()
+		if d.plans.Snapshot().Loaded() && !d.stale() {
+			return
+		}
+		select {
+		case <-read:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// load reads the catalog over a connection of its own, once there is a server to
+// read it from: the primary, or a replica while there is none.
 func (d *database) load(ctx context.Context, previous *catalog.Snapshot) (*catalog.Snapshot, error) {
+	if err := d.cluster.Wait(ctx, func(t *cluster.Topology) bool { return t.Primary != nil || len(t.Replicas) > 0 }); err != nil {
+		return nil, cluster.ErrNoServer
+	}
 	at := d.changes.Load()
 	t := d.cluster.Topology()
 	s := t.Primary
 	if s == nil {
-		s = d.cluster.Replica()
-	}
-	if s == nil {
-		return nil, cluster.ErrNoServer
+		s = t.Replicas[0]
 	}
 	b, err := d.account.open(ctx, s, d.name)
 	if err != nil {
@@ -87,10 +113,18 @@ func (d *database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	}
 	defer b.Close()
 	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous})
-	if err == nil && s == t.Primary {
+	if err != nil {
+		return nil, err
+	}
+	d.plans.SetSnapshot(snapshot)
+	if s == t.Primary {
 		d.seen.Store(at)
 	}
-	return snapshot, err
+	d.mu.Lock()
+	close(d.read)
+	d.read = make(chan struct{})
+	d.mu.Unlock()
+	return snapshot, nil
 }
 
 // account is how the proxy itself logs in to one cluster: with the service
@@ -281,7 +315,7 @@ func (os *origins) databaseLocked(key originKey, eff config.Effective) *database
 	}
 	s := os.s
 	cl := s.clusters[eff.Cluster]
-	d := &database{cluster: cl, account: s.accounts[eff.Cluster], name: eff.Database}
+	d := &database{cluster: cl, account: s.accounts[eff.Cluster], name: eff.Database, read: make(chan struct{})}
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
@@ -291,9 +325,8 @@ func (os *origins) databaseLocked(key originKey, eff config.Effective) *database
 		Rules: s.cfg.RulesFor(key.database),
 	})
 	d.refresher = catalog.NewRefresher(catalog.RefreshOptions{
-		Interval: r.CatalogInterval, Timeout: 30 * time.Second, Load: d.load,
+		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
 		Publish: func(sn *catalog.Snapshot) {
-			d.plans.SetSnapshot(sn)
 			s.log.Info("catalog read", zap.String("database", d.label()),
 				zap.Int("functions", sn.Functions()), zap.Int("relations", sn.Relations()))
 		},
@@ -316,6 +349,7 @@ func (o *origin) welcome(ctx context.Context, s *Server, want session.Settings) 
 	if known {
 		return w, nil
 	}
+	o.db.awaitCatalog(ctx) // or the first statements would know nothing
 	w, err := o.askWelcome(ctx, s, want)
 	if err != nil {
 		return nil, err

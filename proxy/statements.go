@@ -27,7 +27,14 @@ func (c *client) newStatement(shared *backend.Statement, p *router.Plan, sql *sq
 
 // plan is the plan of a text for this session.
 func (c *client) plan(text []byte) *router.Plan {
-	return c.o.db.plans.Get(text).For(c.o.key.user, c.app)
+	p := c.o.db.plans.Get(text)
+	if p.Pins&router.PinOpaque != 0 && c.o.db.stale() {
+		// What it uses may just have been created: better wait than tie the session
+		// to its server because of it.
+		c.o.db.awaitCatalog(c.ctx)
+		p = c.o.db.plans.Get(text)
+	}
+	return p.For(c.o.key.user, c.app)
 }
 
 // refresh is the plan of a statement, made anew if the catalog has changed.

@@ -102,9 +102,33 @@ func requireEqual(t *testing.T, run string, direct, proxied []string) {
 	if slices.Equal(direct, proxied) {
 		return
 	}
-	t.Errorf("%s: what the client sees differs (- PostgreSQL, + pgweir):\n%s", run, cmp.Diff(direct, proxied))
+	var d differences
+	cmp.Equal(direct, proxied, cmp.Reporter(&d))
+	t.Errorf("%s: what the client sees differs (- PostgreSQL, + pgweir):\n%s", run, d.text.String())
 	if !strings.Contains(strings.Join(proxied, "\n"), lastLine) {
 		t.Logf("%s: the program did not end as it should:\n%s", run, tail(proxied, 60))
+	}
+}
+
+// differences is a cmp reporter that writes whole lines.
+type differences struct {
+	path cmp.Path
+	text strings.Builder
+}
+
+func (d *differences) PushStep(step cmp.PathStep) { d.path = append(d.path, step) }
+func (d *differences) PopStep()                   { d.path = d.path[:len(d.path)-1] }
+
+func (d *differences) Report(r cmp.Result) {
+	if r.Equal() {
+		return
+	}
+	before, after := d.path.Last().Values()
+	if before.IsValid() {
+		fmt.Fprintf(&d.text, "- %s\n", before)
+	}
+	if after.IsValid() {
+		fmt.Fprintf(&d.text, "+ %s\n", after)
 	}
 }
 

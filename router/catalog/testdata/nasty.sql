@@ -110,6 +110,14 @@ create view v_lateral as select * from plain p, lateral (select pg_backend_pid()
 create materialized view m_plain as select * from v_nextval;
 create view v_over_m as select * from m_plain;
 
+create view v_tablesample as select * from plain tablesample bernoulli (10);
+create view v_tablesample_bad as select * from plain tablesample bernoulli (pg_backend_pid());
+create view v_array_coerce as select '{1}'::int[]::d_bad[] from plain;
+create view v_io_coerce as select id::text::d_state from plain;
+create view v_offset as select id from plain group by id having count(*) > 1 limit 3 offset pg_backend_pid();
+create view v_from_function as select * from plain, g_set_config();
+create view v_row_compare as select id from plain where (id, name) < (2, 'b');
+create view v_ordered_set as select array_agg(id order by id desc), percentile_cont(0.5) within group (order by id) from plain;
 create view v_writable as select * from plain;
 create function t_instead() returns trigger language plpgsql as $$ begin perform pg_advisory_lock(1); return new; end $$;
 create trigger t instead of insert on v_writable for each row execute function t_instead();
