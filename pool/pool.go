@@ -4,7 +4,6 @@
 package pool
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +51,7 @@ type Pool struct {
 	idle    []*backend.Backend
 	open    int // idle, in use, and being dialled
 	dialing int
-	waiters list.List // of *waiter, first come first served
+	waiters queue // first come first served
 	closed  bool
 	era     uint64 // connections of an earlier era are closed when given back
 
@@ -65,6 +64,47 @@ type waiter struct {
 	want    Want
 	grant   chan grant // of capacity 1
 	granted bool       // no longer among the waiters
+	timer   *time.Timer
+
+	before, after *waiter // in the queue
+}
+
+var waiters = sync.Pool{New: func() any {
+	w := &waiter{grant: make(chan grant, 1), timer: time.NewTimer(time.Hour)}
+	w.timer.Stop()
+	return w
+}}
+
+// queue is a list of waiters that allocates nothing.
+type queue struct {
+	front, back *waiter
+	n           int
+}
+
+func (q *queue) push(w *waiter) {
+	w.before, w.after = q.back, nil
+	if q.back == nil {
+		q.front = w
+	} else {
+		q.back.after = w
+	}
+	q.back = w
+	q.n++
+}
+
+func (q *queue) remove(w *waiter) {
+	if w.before == nil {
+		q.front = w.after
+	} else {
+		w.before.after = w.after
+	}
+	if w.after == nil {
+		q.back = w.before
+	} else {
+		w.after.before = w.before
+	}
+	w.before, w.after = nil, nil
+	q.n--
 }
 
 // grant is a connection, or the place to dial one (a place already counted in open and dialing).
@@ -93,7 +133,7 @@ func New(o Options) *Pool {
 // It does no I/O and allocates nothing. The caller must Release or Discard it.
 func (p *Pool) TryAcquire(want Want) *backend.Backend {
 	p.mu.Lock()
-	if p.waiters.Len() > 0 {
+	if p.waiters.n > 0 {
 		p.mu.Unlock()
 		return nil
 	}
@@ -133,10 +173,21 @@ func (p *Pool) takeLocked(want Want) *backend.Backend {
 	return b
 }
 
+// Patience is told when an Acquire takes longer than a moment. It is what a
+// caller needs to do only then: to watch whether anybody still wants the connection.
+type Patience interface {
+	// Late returns the context the rest of the wait obeys. It is called at most
+	// once per Acquire, by the goroutine that called that.
+	Late() context.Context
+}
+
+// moment is how long a wait may last before Patience is told of it.
+const moment = 50 * time.Millisecond
+
 // Acquire takes a connection: an idle one, a new one, or the next that is given
-// back, in the order callers came. Errors: ErrTimeout, ErrClosed, ctx's, or
-// those of dialling. The caller must Release or Discard what it gets.
-func (p *Pool) Acquire(ctx context.Context, want Want) (*backend.Backend, error) {
+// back, in the order callers came. Errors: ErrTimeout, ErrClosed, those of the
+// context, or those of dialling. The caller must Release or Discard what it gets.
+func (p *Pool) Acquire(want Want, patience Patience) (*backend.Backend, error) {
 	started := time.Now()
 	defer func() { p.waited.Add(int64(time.Since(started))) }()
 	p.mu.Lock()
@@ -144,63 +195,79 @@ func (p *Pool) Acquire(ctx context.Context, want Want) (*backend.Backend, error)
 		p.mu.Unlock()
 		return nil, ErrClosed
 	}
-	if p.waiters.Len() == 0 {
+	if p.waiters.n == 0 {
 		if b := p.takeLocked(want); b != nil {
 			p.mu.Unlock()
 			p.acquired.Add(1)
 			return b, nil
 		}
 	}
-	w := &waiter{want: want, grant: make(chan grant, 1)}
-	e := p.waiters.PushBack(w)
+	w := waiters.Get().(*waiter)
+	defer waiters.Put(w)
+	w.want, w.granted = want, false
+	p.waiters.push(w)
 	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.closeAll(retired)
 	p.reclaim()
-	return p.await(ctx, e, w)
+	return p.await(w, patience)
 }
 
-func (p *Pool) await(ctx context.Context, e *list.Element, w *waiter) (*backend.Backend, error) {
+// await waits for w's grant. When it returns the waiter is in no list and its channel is empty.
+func (p *Pool) await(w *waiter, patience Patience) (*backend.Backend, error) {
+	w.timer.Reset(moment)
+	defer w.timer.Stop()
+	select {
+	case g := <-w.grant:
+		return p.use(g, patience.Late)
+	case <-w.timer.C:
+	}
+	ctx := patience.Late()
+	late := func() context.Context { return ctx }
 	var expired <-chan time.Time
 	if p.o.AcquireTimeout > 0 {
-		t := time.NewTimer(p.o.AcquireTimeout)
-		defer t.Stop()
-		expired = t.C
+		w.timer.Reset(max(p.o.AcquireTimeout-moment, 0))
+		expired = w.timer.C
 	}
 	var err error
 	select {
 	case g := <-w.grant:
-		return p.use(ctx, g)
+		return p.use(g, late)
 	case <-ctx.Done():
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	case <-expired:
 		err = ErrTimeout
 		p.timeouts.Add(1)
 	}
 	p.mu.Lock()
 	granted := w.granted
-	p.waiters.Remove(e)
+	if !granted {
+		p.waiters.remove(w)
+	}
 	p.mu.Unlock()
 	if granted {
-		// It was granted at the same moment: pass it on.
-		g := <-w.grant
-		switch {
-		case g.b != nil:
-			p.Release(g.b)
-		case g.err == nil:
-			p.undial()
-		}
+		p.passOn(<-w.grant) // it was granted at the same moment
 	}
 	return nil, err
 }
 
+// passOn gives up a grant that came too late.
+func (p *Pool) passOn(g grant) {
+	switch {
+	case g.b != nil:
+		p.Release(g.b)
+	case g.err == nil:
+		p.undial()
+	}
+}
+
 // use turns a grant into a connection.
-func (p *Pool) use(ctx context.Context, g grant) (*backend.Backend, error) {
+func (p *Pool) use(g grant, late func() context.Context) (*backend.Backend, error) {
 	if g.err != nil {
 		return nil, g.err
 	}
 	if g.b == nil {
-		b, err := p.dial(ctx)
+		b, err := p.dial(late())
 		if err != nil {
 			return nil, err
 		}
@@ -241,9 +308,8 @@ func (p *Pool) undial() {
 // serveLocked grants what can be granted to the waiters in front. It returns idle
 // connections it took out because they fit nobody who waits; the caller closes them.
 func (p *Pool) serveLocked() (retired []*backend.Backend) {
-	for p.waiters.Len() > 0 {
-		e := p.waiters.Front()
-		w := e.Value.(*waiter)
+	for p.waiters.n > 0 {
+		w := p.waiters.front
 		var g grant
 		switch {
 		case p.closed:
@@ -269,7 +335,7 @@ func (p *Pool) serveLocked() (retired []*backend.Backend) {
 			p.open++
 			p.dialing++
 		}
-		p.waiters.Remove(e)
+		p.waiters.remove(w)
 		w.granted = true
 		w.grant <- g
 	}
@@ -321,13 +387,13 @@ func (p *Pool) release(b *backend.Backend) {
 		return
 	}
 	p.mu.Lock()
-	if p.closed || b.Era != p.era || (p.waiters.Len() == 0 && p.starvedElsewhere()) {
+	if p.closed || b.Era != p.era || (p.waiters.n == 0 && p.starvedElsewhere()) {
 		p.mu.Unlock()
 		p.Discard(b)
 		return
 	}
 	p.idle = append(p.idle, b)
-	if p.waiters.Len() == 0 {
+	if p.waiters.n == 0 {
 		p.mu.Unlock()
 		return
 	}
@@ -440,7 +506,7 @@ func (p *Pool) Stats() Stats {
 	defer p.mu.Unlock()
 	return Stats{
 		Size: p.o.Size, Open: p.open, Idle: len(p.idle), Used: p.open - len(p.idle) - p.dialing,
-		Waiting: p.waiters.Len(), Dialing: p.dialing,
+		Waiting: p.waiters.n, Dialing: p.dialing,
 		Acquired: p.acquired.Load(), Dialled: p.dialled.Load(), DialFailed: p.dialFailed.Load(),
 		Recycled: p.recycled.Load(), TimeoutsSeen: p.timeouts.Load(), Waited: time.Duration(p.waited.Load()),
 	}

@@ -127,9 +127,15 @@ func (c *client) answerByServer(u *unit) error {
 	primary := false
 	for attempt := 1; ; attempt++ {
 		err := c.attempt(u, primary)
+		if err == nil {
+			return nil
+		}
 		var again *retry
-		if err == nil || !errors.As(err, &again) || attempt == maxAttempts {
+		if !errors.As(err, &again) {
 			return err
+		}
+		if attempt == maxAttempts {
+			return c.refuseUnit(u, wire.Errorf("08006", "statement failed on %d servers: %v", attempt, again.reason))
 		}
 		primary = primary || again.primary
 		u.decision.Reason = router.ReasonRetried

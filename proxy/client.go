@@ -57,13 +57,16 @@ type client struct {
 	// everything up to the client's Sync is dropped.
 	inUnit, skipping bool
 
-	ctx  context.Context // ends when the session must
-	end  context.CancelFunc
-	idle atomic.Bool // waiting for the client, outside a transaction
+	ctx     context.Context // ends when the session must
+	end     context.CancelFunc
+	unwatch func()      // ends the watch over the client while it waits
+	idle    atomic.Bool // waiting for the client, outside a transaction
 
-	mu      sync.Mutex              // protects the fields below
-	running *backend.Backend        // what a cancel request may reach
-	waiting context.CancelCauseFunc // or the wait it ends
+	mu       sync.Mutex              // protects the fields below
+	running  *backend.Backend        // what a cancel request may reach
+	queued   bool                    // or a wait for a server or connection it ends:
+	canceled bool                    // noted, if the wait has only begun,
+	waiting  context.CancelCauseFunc // or by this
 }
 
 // errTerminate is the client's orderly end.
@@ -224,8 +227,11 @@ func (c *client) cancel(ctx context.Context) error {
 	c.mu.Lock()
 	var send func(context.Context) error
 	switch {
-	case c.waiting != nil:
-		c.waiting(errCanceled)
+	case c.queued:
+		c.canceled = true
+		if c.waiting != nil {
+			c.waiting(errCanceled)
+		}
 	case c.running != nil:
 		send = c.running.BeginCancel()
 	}

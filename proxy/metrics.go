@@ -41,9 +41,9 @@ func (m *metrics) statement(u *unit, role cluster.Role) {
 	if role == cluster.RoleReplica {
 		target = router.TargetReplica
 	}
-	for i := range u.ops {
-		o := &u.ops[i]
-		if !o.executes() {
+	for i := range u.queue {
+		o := &u.queue[i]
+		if !o.executes() || o.quiet || o.skipped {
 			continue
 		}
 		class := router.ClassUnknown

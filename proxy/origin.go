@@ -372,7 +372,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 			return nil, err
 		}
 		p := o.pools[server.Index]
-		b, err := p.Acquire(ctx, want)
+		b, err := p.Acquire(want, patient{ctx})
 		if unreachable(err) {
 			o.cluster.Suspect(server, err)
 			continue
@@ -396,6 +396,12 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 		return w, nil
 	}
 }
+
+// patient waits as long as a context lets it.
+type patient struct{ ctx context.Context }
+
+// Late implements pool.Patience.
+func (p patient) Late() context.Context { return p.ctx }
 
 func (o *origin) anyServer(ctx context.Context, wait time.Duration) (*cluster.Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)

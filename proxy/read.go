@@ -107,7 +107,8 @@ func (c *client) gatherSync(u *unit, off int) {
 // functionCallPlan: what a function does that is called by number is not looked
 // up; it may leave anything behind.
 var functionCallPlan = &router.Plan{
-	Class: router.ClassUnknown, Target: router.TargetPrimary, Reason: router.ReasonFunctionCall, Statements: 1,
+	Class: router.ClassUnknown, Target: router.TargetPrimary, Reason: router.ReasonFunctionCall,
+	Pins: router.PinOpaque, Statements: 1,
 }
 
 // malformedPlan is of a frame the server is left to refuse.

@@ -3,9 +3,11 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/router"
 )
 
 // writeAt is how many bytes for the client are gathered before they are written
@@ -252,6 +254,7 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 		c.s.metrics.refused(o.fail)
 	}
 	c.undo(u.queue[u.head:])
+	o.skipped = notUnderstood(o.plan, frame)
 	if o.kind == opQuery || o.kind == opCall {
 		return o.fail == nil, nil // its ReadyForQuery follows
 	}
@@ -259,12 +262,28 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 		if u.queue[u.head].quiet && u.queue[u.head].kind == opClose {
 			c.doubt = true // a statement that was to be closed is still there
 		}
-		u.head++
+		if u.head++; u.head < len(u.queue) {
+			u.queue[u.head].skipped = true
+		}
 	}
 	if u.head == len(u.queue) {
 		err = c.endSkipped(u)
 	}
 	return o.fail == nil, err
+}
+
+// notUnderstood reports whether a server refused a statement before running any of
+// it: what is unknown to the proxy need not be feared then. An error from within a
+// function has a context.
+func notUnderstood(p *router.Plan, frame []byte) bool {
+	if p == nil || p.Statements > 1 || wire.ErrorField(frame, 'W') != nil {
+		return false
+	}
+	switch p.Reason {
+	case router.ReasonUnparsed, router.ReasonUnknownRel, router.ReasonUnknownFn, router.ReasonNoCatalog, router.ReasonWrite:
+		return strings.HasPrefix(string(wire.ErrorField(frame, 'C')), "42")
+	}
+	return false
 }
 
 // endSkipped ends a unit the server skips the rest of, with no Sync to come: a

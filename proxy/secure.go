@@ -87,7 +87,7 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 		p := c.o.pools[s.Index]
 		b := p.TryAcquire(want)
 		if b == nil {
-			b, err = c.wait(func(ctx context.Context) (*backend.Backend, error) { return p.Acquire(ctx, want) })
+			b, err = c.await(p, want)
 			if unreachable(err) {
 				c.o.cluster.Suspect(s, err)
 				continue
@@ -134,36 +134,60 @@ func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role
 	if t.Primary != nil {
 		return t.Primary, cluster.RolePrimary, nil
 	}
-	var primary *cluster.Server
-	_, err := c.wait(func(ctx context.Context) (_ *backend.Backend, err error) {
-		ctx, cancel := context.WithTimeout(ctx, c.s.cfg.Routing.PrimaryWait)
-		defer cancel()
-		primary, err = cl.WaitPrimary(ctx)
-		return nil, err
-	})
+	late := c.Late()
+	ctx, cancel := context.WithTimeout(late, c.s.cfg.Routing.PrimaryWait)
+	defer cancel()
+	primary, err := cl.WaitPrimary(ctx)
+	if cause := context.Cause(late); cause != nil {
+		err = cause
+	}
+	c.endWait()
 	return primary, cluster.RolePrimary, err
 }
 
-// wait runs what may take long. It ends early if the client sends a cancel
-// request or vanishes.
-func (c *client) wait(f func(ctx context.Context) (*backend.Backend, error)) (*backend.Backend, error) {
-	ctx, cancel := context.WithCancelCause(c.ctx)
-	defer cancel(nil)
-	c.mu.Lock()
-	c.waiting = cancel
-	c.mu.Unlock()
-	stop := c.front.WatchClose(func() { cancel(&lostError{errors.New("closed while waiting")}) })
+// await waits for a connection of a pool.
+func (c *client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 	started := time.Now()
-	b, err := f(ctx)
-	c.s.metrics.wait.observe(time.Since(started))
-	stop()
 	c.mu.Lock()
-	c.waiting = nil
+	c.queued = true
 	c.mu.Unlock()
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	b, err := p.Acquire(want, c)
+	if canceled := c.endWait(); canceled && b != nil {
+		p.Release(b)
+		b, err = nil, errCanceled
 	}
+	c.s.metrics.wait.observe(time.Since(started))
 	return b, err
+}
+
+// Late implements pool.Patience: from now on the wait ends if the client sends a
+// cancel request or vanishes.
+func (c *client) Late() context.Context {
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	c.mu.Lock()
+	c.queued, c.waiting = true, cancel
+	if c.canceled {
+		cancel(errCanceled)
+	}
+	c.mu.Unlock()
+	c.unwatch = c.front.WatchClose(func() { cancel(&lostError{errors.New("closed while waiting")}) })
+	return ctx
+}
+
+// endWait ends what Late began, and reports whether a cancel request came.
+func (c *client) endWait() (canceled bool) {
+	if c.unwatch != nil {
+		c.unwatch()
+		c.unwatch = nil
+	}
+	c.mu.Lock()
+	if c.waiting != nil {
+		c.waiting(nil)
+	}
+	canceled = c.canceled
+	c.queued, c.canceled, c.waiting = false, false, nil
+	c.mu.Unlock()
+	return canceled
 }
 
 // unreachable reports whether err is of a server that is not there, rather than

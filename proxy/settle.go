@@ -14,12 +14,9 @@ import (
 // settle takes over what a unit the server has answered means for the session,
 // and gives the connection back if nothing holds it.
 func (c *client) settle(u *unit) error {
-	for i := range u.ops {
-		o := &u.ops[i]
-		if o.executes() && o.plan != nil {
+	for i := range u.queue {
+		if o := &u.queue[i]; o.executes() && !o.quiet && !o.skipped && o.plan != nil {
 			c.leaves(o.plan)
-		} else if o.kind == opCall {
-			c.setPins(c.pins | router.PinOpaque)
 		}
 	}
 	c.s.metrics.statement(u, c.role)

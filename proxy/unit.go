@@ -30,6 +30,9 @@ const (
 type op struct {
 	kind  opKind
 	quiet bool // the proxy's own: its answer is dropped
+	// skipped: the server did not run it, because of an error before it or because it
+	// could not make sense of it.
+	skipped bool
 
 	off, size int // the client's frame in the unit; size 0 for the proxy's own
 

@@ -1,10 +1,12 @@
 package router
 
-import pg "github.com/pganalyze/pg_query_go/v5"
+import "strings"
 
 // PostgreSQL's parser, as a library, turns its tree into bytes by recursion
 // without a limit: `SELECT 1+1+1…` of 400 KB overflows the C stack and ends the
-// process. tooDeep finds such texts before the parser sees them.
+// process. And its lexer reads a run of operator characters again for each
+// token in it, so `/*/*/*…` takes time in the square of its length: minutes for
+// 1 MB. tooDeep finds such texts before the parser sees them.
 
 const (
 	// shallowBytes is a size below which no text can be too deep: a level takes
@@ -12,34 +14,76 @@ const (
 	shallowBytes = 8 << 10
 	// maxDepth is how many levels of the tree are let through, estimated from above.
 	maxDepth = 8000
+	// maxRun is how many operator characters may stand side by side.
+	maxRun = 1000
 )
 
-// tooDeep estimates the depth of the parse tree of text from above. The tokens
-// come from PostgreSQL's own lexer, which does not recurse. Within one pair of
-// parentheses every token may add a level, but what follows a comma, an AND and
-// the like begins anew; the chains of UNION, JOIN and CASE do not.
+// tooDeep estimates the depth of the parse tree of text from above. Within one
+// pair of parentheses every token may add a level, but what follows a comma, an
+// AND and the like begins anew; the chains of UNION, JOIN and CASE do not. It
+// also refuses long runs of operator characters outside literals.
 func tooDeep(text string) bool {
 	if len(text) <= shallowBytes {
 		return false
 	}
-	scan, err := pg.Scan(text)
-	if err != nil {
-		return false // the parser fails in the same way, without a tree
-	}
-	var d depth
-	for _, t := range scan.GetTokens() {
-		if d.token(t.GetToken()); d.total() > maxDepth {
+	d := depth{lexer: lexer{text: text}}
+	for {
+		t := d.next()
+		switch t.kind {
+		case tokenEnd:
+			return false
+		case tokenBad:
+			return true // not valid SQL either
+		case tokenComment:
+			if l := longestRun(text[t.start:t.end]); l > maxRun && text[t.start] == '/' {
+				return true
+			}
+			continue
+		case tokenOther:
+			if d.adjacent(t) > maxRun {
+				return true
+			}
+		}
+		if d.token(t); d.below+d.level.run+d.level.chain > maxDepth {
 			return true
 		}
 	}
-	return false
 }
 
 // depth is the state of an estimate.
 type depth struct {
+	lexer
 	level depthLevel
 	outer []depthLevel
 	below int // levels of outer
+
+	runStart, runEnd int // the latest run of operator characters
+}
+
+// operatorBytes are the characters operators are made of.
+const operatorBytes = "~!@#^&|`?+-*/%<>="
+
+// adjacent is the length of the run of operator characters that t ends.
+func (d *depth) adjacent(t token) int {
+	if strings.IndexByte(operatorBytes, d.text[t.start]) < 0 {
+		return 0
+	}
+	if t.start != d.runEnd {
+		d.runStart = t.start
+	}
+	d.runEnd = t.end
+	return d.runEnd - d.runStart
+}
+
+func longestRun(s string) (longest int) {
+	run := 0
+	for i := range len(s) {
+		if run++; strings.IndexByte(operatorBytes, s[i]) < 0 {
+			run = 0
+		}
+		longest = max(longest, run)
+	}
+	return longest
 }
 
 // depthLevel is one pair of parentheses.
@@ -48,30 +92,39 @@ type depthLevel struct {
 	chain int // UNION, JOIN, CASE
 }
 
-func (d *depth) total() int { return d.below + d.level.run + d.level.chain }
+func (d *depth) token(t token) {
+	if t.kind == tokenOther {
+		d.punctuation(d.text[t.start])
+		return
+	}
+	switch d.word(t) {
+	case "and", "or", "when", "then", "else", "select", "where", "on", "values":
+		d.level.run = 0
+	case "union", "except", "intersect", "join", "case":
+		d.level.chain++
+		d.level.run = 0
+	default:
+		d.level.run++
+	}
+}
 
-func (d *depth) token(t pg.Token) {
-	switch t {
-	case pg.Token_ASCII_40, pg.Token_ASCII_91: // ( [
+func (d *depth) punctuation(c byte) {
+	switch c {
+	case '(', '[':
 		d.level.run++
 		d.outer = append(d.outer, d.level)
 		d.below += d.level.run + d.level.chain
 		d.level = depthLevel{}
-	case pg.Token_ASCII_41, pg.Token_ASCII_93: // ) ]
+	case ')', ']':
 		if n := len(d.outer); n > 0 {
 			d.level = d.outer[n-1]
 			d.outer = d.outer[:n-1]
 			d.below -= d.level.run + d.level.chain
 		}
-	case pg.Token_ASCII_59: // ;
-		*d = depth{outer: d.outer[:0]}
-	case pg.Token_ASCII_44, pg.Token_AND, pg.Token_OR, pg.Token_WHEN, pg.Token_THEN, pg.Token_ELSE,
-		pg.Token_SELECT, pg.Token_WHERE, pg.Token_ON, pg.Token_VALUES:
+	case ';':
+		d.level, d.outer, d.below = depthLevel{}, d.outer[:0], 0
+	case ',':
 		d.level.run = 0
-	case pg.Token_UNION, pg.Token_EXCEPT, pg.Token_INTERSECT, pg.Token_JOIN, pg.Token_CASE:
-		d.level.chain++
-		d.level.run = 0
-	case pg.Token_SQL_COMMENT, pg.Token_C_COMMENT:
 	default:
 		d.level.run++
 	}

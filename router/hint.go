@@ -1,10 +1,6 @@
 package router
 
-import (
-	"strings"
-
-	pg "github.com/pganalyze/pg_query_go/v5"
-)
+import "strings"
 
 // hintWord stands in every comment that may be a hint; such comments stay in
 // the key of the cache.
@@ -19,16 +15,13 @@ func findHint(text string) Route {
 	if !strings.Contains(text, hintPrefix) {
 		return RouteAuto
 	}
-	scan, err := pg.Scan(text)
-	if err != nil {
-		return RouteAuto
-	}
 	found := RouteAuto
-	for _, t := range scan.GetTokens() {
-		if k := t.GetToken(); k != pg.Token_SQL_COMMENT && k != pg.Token_C_COMMENT {
+	l := lexer{text: text}
+	for t := l.next(); t.kind != tokenEnd && t.kind != tokenBad; t = l.next() {
+		if t.kind != tokenComment {
 			continue
 		}
-		switch hintIn(text[t.GetStart():t.GetEnd()]) {
+		switch hintIn(text[t.start:t.end]) {
 		case RoutePrimary:
 			return RoutePrimary
 		case RouteReplica:

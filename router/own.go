@@ -1,10 +1,6 @@
 package router
 
-import (
-	"strings"
-
-	pg "github.com/pganalyze/pg_query_go/v5"
-)
+import "strings"
 
 // ownSet reads SET [SESSION | LOCAL] pgweir.name {= | TO} word. PRIMARY is a
 // reserved word, so PostgreSQL's grammar refuses `SET pgweir.route = primary`;
@@ -34,22 +30,18 @@ func ownSet(text string) (Own, bool) {
 // ownWords are the tokens of text in lower case, without comments and the
 // semicolons at the end. Anything but words, "." and "=" is not ours.
 func ownWords(text string) ([]string, bool) {
-	scan, err := pg.Scan(text)
-	if err != nil {
-		return nil, false
-	}
 	var words []string
+	l := lexer{text: text}
 	ended := false
-	for _, t := range scan.GetTokens() {
-		switch k := t.GetToken(); {
-		case k == pg.Token_SQL_COMMENT, k == pg.Token_C_COMMENT:
-		case k == pg.Token_ASCII_59:
+	for t := l.next(); t.kind != tokenEnd; t = l.next() {
+		switch {
+		case t.kind == tokenComment:
+		case l.is(t, ';'):
 			ended = len(words) > 0
 		case ended:
 			return nil, false
-		case k == pg.Token_IDENT, k == pg.Token_ASCII_46, k == pg.Token_ASCII_61,
-			t.GetKeywordKind() != pg.KeywordKind_NO_KEYWORD:
-			words = append(words, strings.ToLower(text[t.GetStart():t.GetEnd()]))
+		case t.kind == tokenWord, l.is(t, '.'), l.is(t, '='):
+			words = append(words, lowerASCII(text[t.start:t.end]))
 		default:
 			return nil, false
 		}

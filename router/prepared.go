@@ -47,14 +47,11 @@ func (a *analysis) deallocate(s *pg.DeallocateStmt) {
 // locateName finds where in the text the name of the prepared statement stands.
 // If it cannot, the statement stays on one server connection.
 func (a *analysis) locateName(p *Plan) {
-	scan, err := pg.Scan(a.text)
-	if err == nil {
-		n := nameFinder{tokens: scan.GetTokens()}
-		if at := n.find(p.SQL.Verb); at != nil {
-			p.SQL.NameStart, p.SQL.NameEnd = int(at.GetStart()), int(at.GetEnd())
-			a.dependent = a.dependent || n.comments
-			return
-		}
+	f := nameFinder{lexer: lexer{text: a.text}}
+	if at := f.find(); at.kind == tokenWord || at.kind == tokenQuoted {
+		p.SQL.NameStart, p.SQL.NameEnd = at.start, at.end
+		a.dependent = a.dependent || f.comments
+		return
 	}
 	p.SQL = Prepared{}
 	p.Class, p.Target, p.Reason = ClassUnknown, TargetPrimary, ReasonUtility
@@ -63,96 +60,74 @@ func (a *analysis) locateName(p *Plan) {
 
 // nameFinder walks the tokens of a statement up to the name.
 type nameFinder struct {
-	tokens   []*pg.ScanToken
+	lexer
 	comments bool // some were passed: their length is not part of the key
 }
 
-// next takes the next token that is not a comment; nil at the end.
-func (f *nameFinder) next() *pg.ScanToken {
-	for len(f.tokens) > 0 {
-		t := f.tokens[0]
-		f.tokens = f.tokens[1:]
-		if k := t.GetToken(); k != pg.Token_SQL_COMMENT && k != pg.Token_C_COMMENT {
-			return t
-		}
-		f.comments = true
-	}
-	return nil
-}
-
-func (f *nameFinder) find(verb PreparedVerb) *pg.ScanToken {
+// step takes the next token that is not a comment.
+func (f *nameFinder) step() token {
 	t := f.next()
-	for t != nil && t.GetToken() == pg.Token_ASCII_59 {
+	for t.kind == tokenComment {
+		f.comments = true
 		t = f.next()
 	}
-	if t == nil {
-		return nil
+	return t
+}
+
+func (f *nameFinder) find() token {
+	t := f.step()
+	for f.is(t, ';') {
+		t = f.step()
 	}
-	switch t.GetToken() {
-	case pg.Token_PREPARE, pg.Token_EXECUTE:
-		return f.next()
-	case pg.Token_DEALLOCATE:
+	switch f.word(t) {
+	case "prepare", "execute":
+		return f.step()
+	case "deallocate":
 		return f.deallocated()
-	case pg.Token_EXPLAIN:
-		return f.explained()
-	case pg.Token_CREATE:
+	case "explain":
+		return f.after("execute")
+	case "create":
 		return f.created()
 	}
-	return nil
+	return token{}
 }
 
 // deallocated passes the optional PREPARE, which may also be the name itself.
-func (f *nameFinder) deallocated() *pg.ScanToken {
-	t := f.next()
-	if t.GetToken() != pg.Token_PREPARE {
+func (f *nameFinder) deallocated() token {
+	t := f.step()
+	if f.word(t) != "prepare" {
 		return t
 	}
-	if name := f.next(); name != nil && name.GetToken() != pg.Token_ASCII_59 {
+	if name := f.step(); name.kind == tokenWord || name.kind == tokenQuoted {
 		return name
 	}
 	return t
 }
 
-// explained passes the options of EXPLAIN.
-func (f *nameFinder) explained() *pg.ScanToken {
-	for t := f.next(); t != nil; t = f.next() {
-		switch t.GetToken() {
-		case pg.Token_ASCII_40:
-			f.group()
-		case pg.Token_EXECUTE:
-			return f.next()
-		}
-	}
-	return nil
-}
-
-// group passes the rest of a parenthesis.
-func (f *nameFinder) group() {
-	for depth := 1; depth > 0; {
-		t := f.next()
-		if t == nil {
-			return
-		}
-		switch t.GetToken() {
-		case pg.Token_ASCII_40:
+// after finds what follows word outside parentheses.
+func (f *nameFinder) after(word string) token {
+	depth := 0
+	for t := f.step(); t.kind != tokenEnd && t.kind != tokenBad; t = f.step() {
+		switch {
+		case f.is(t, '('):
 			depth++
-		case pg.Token_ASCII_41:
+		case f.is(t, ')'):
 			depth--
+		case depth == 0 && f.word(t) == word:
+			return f.step()
 		}
 	}
+	return token{}
 }
 
-// created finds the name in CREATE TABLE … AS EXECUTE name.
-func (f *nameFinder) created() *pg.ScanToken {
-	for t := f.next(); t != nil; t = f.next() {
-		switch t.GetToken() {
-		case pg.Token_ASCII_40:
-			f.group()
-		case pg.Token_AS:
-			if t = f.next(); t.GetToken() == pg.Token_EXECUTE {
-				return f.next()
-			}
+// created finds the name in CREATE TABLE … AS EXECUTE name; AS is reserved.
+func (f *nameFinder) created() token {
+	for {
+		switch t := f.after("as"); {
+		case t.kind == tokenEnd || t.kind == tokenBad:
+			return token{}
+		case f.word(t) == "execute":
+			return f.step()
 		}
 	}
-	return nil
 }

@@ -21,7 +21,7 @@ const (
 // TestClients runs every client directly, through the proxy and through the proxy
 // again, and compares what it saw.
 func TestClients(t *testing.T) {
-	cluster := newCluster(t, nil)
+	cluster := newCluster(t, noLag)
 	proxy := startProxy(t, cluster)
 	for _, c := range clients(t) {
 		t.Run(c.name, func(t *testing.T) {

@@ -20,6 +20,11 @@ const (
 
 const setupTimeout = 30 * time.Second
 
+// noLag makes a commit wait until it can be seen on every replica, so that what a
+// client sees does not depend on how far behind they are. What lag may show is the
+// subject of other tests.
+var noLag = map[string]string{"synchronous_standby_names": "ANY 2 (*)", "synchronous_commit": "remote_apply"}
+
 // newCluster starts a primary with two replicas and the roles of the programs.
 func newCluster(t *testing.T, conf map[string]string) *pgtest.Cluster {
 	t.Helper()

@@ -108,8 +108,10 @@ func plain(value any) string {
 		return fmt.Sprintf("%+v", pointed(value))
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// File lines move between minor versions, not between two runs.
-		return fmt.Sprintf("error %+v", *pg)
+		// Where in whose source an error was made says who made it, which may be the proxy.
+		seen := *pg
+		seen.File, seen.Line, seen.Routine = "", 0, ""
+		return fmt.Sprintf("error %+v", seen)
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return "error: the context ended"

@@ -69,13 +69,14 @@ func runProcess(t *testing.T, to target, dir, path string, args ...string) []str
 	return lines(out.String(), to)
 }
 
-// byNature finds what differs between any two servers or databases.
-var byNature = regexp.MustCompile(`server process with PID \d+`)
+// byNature finds what differs between any two servers: process numbers, and in what
+// source file an error was made.
+var byNature = regexp.MustCompile(`PID \d+|LOCATION: .*`)
 
 func lines(transcript string, to target) []string {
 	_, port, _ := net.SplitHostPort(to.addr)
 	transcript = strings.NewReplacer(to.database, "DATABASE", "port "+port, "port PORT").Replace(transcript)
-	transcript = byNature.ReplaceAllString(transcript, "server process with PID N")
+	transcript = byNature.ReplaceAllString(transcript, "(differs)")
 	return strings.Split(strings.TrimSpace(transcript), "\n")
 }
 

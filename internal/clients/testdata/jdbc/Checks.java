@@ -79,7 +79,7 @@ final class Checks {
             ServerErrorMessage m = p.getServerErrorMessage();
             return String.join("|", List.of(p.getSQLState(), m.getSeverity(), m.getMessage() + "", m.getDetail() + "", m.getHint() + "",
                     m.getPosition() + "", m.getInternalPosition() + "", m.getInternalQuery() + "", m.getWhere() + "", m.getSchema() + "",
-                    m.getTable() + "", m.getColumn() + "", m.getDatatype() + "", m.getConstraint() + "", m.getFile() + "", m.getRoutine() + ""))
+                    m.getTable() + "", m.getColumn() + "", m.getDatatype() + "", m.getConstraint() + ""))
                     .replace("\n", "\\n");
         }
         String state = t instanceof SQLException s ? s.getSQLState() + " " : "";

@@ -7,8 +7,7 @@ import asyncpg
 from checks import TARGET, begin, say, selected, start
 
 FIELDS = ("severity", "sqlstate", "message", "detail", "hint", "position", "internal_position", "internal_query", "context",
-          "schema_name", "table_name", "column_name", "data_type_name", "constraint_name", "server_source_filename",
-          "server_source_function")
+          "schema_name", "table_name", "column_name", "data_type_name", "constraint_name")
 
 
 async def connect(**options):

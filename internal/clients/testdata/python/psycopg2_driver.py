@@ -8,7 +8,6 @@ FIELDS = (
     "severity", "severity_nonlocalized", "sqlstate", "message_primary", "message_detail",
     "message_hint", "statement_position", "internal_position", "internal_query", "context",
     "schema_name", "table_name", "column_name", "datatype_name", "constraint_name",
-    "source_file", "source_function",
 )
 
 

@@ -1,0 +1,206 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/proxy"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Suite(m)) }
+
+// patience bounds every wait for something that must happen.
+const patience = 30 * time.Second
+
+var settled sync.Once
+
+// shared is the cluster of this test binary. Commits in the databases made by
+// newDatabase wait until both replicas show them, so that a read never finds a
+// replica behind.
+func shared(t testing.TB) *pgtest.Cluster {
+	t.Helper()
+	cluster := pgtest.Shared(t)
+	settled.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := cluster.Exec(ctx, "alter system set synchronous_standby_names = 'FIRST 2 (*)'"); err != nil {
+			t.Fatal(err)
+		}
+		if err := cluster.Primary.Reload(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return cluster
+}
+
+// newDatabase makes a database for one test, in which sql has been run.
+func newDatabase(t testing.TB, sql string) string {
+	t.Helper()
+	cluster := shared(t)
+	name := cluster.Database(t)
+	run(t, "postgres", `alter database "`+name+`" set synchronous_commit = remote_apply`)
+	if sql != "" {
+		run(t, name, sql)
+	}
+	return name
+}
+
+// run runs SQL on the primary, past the proxy, and waits for the replicas.
+func run(t testing.TB, database, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cluster := shared(t)
+	if err := cluster.Primary.Exec(ctx, database, sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	if err := cluster.WaitReplay(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// service is a proxy in front of the shared cluster.
+type service struct {
+	*proxy.Server
+	addr string // host:port
+	reg  *prometheus.Registry
+}
+
+// start runs a proxy for the length of a test and returns when it knows all
+// servers. Every client is trusted.
+func start(t testing.TB, change ...func(*config.Config)) *service {
+	t.Helper()
+	cluster := shared(t)
+	cfg := config.Default()
+	cfg.Listen = config.Addresses{"127.0.0.1:0"}
+	cfg.HTTP = ""
+	for _, s := range cluster.Servers() {
+		cfg.Servers = append(cfg.Servers, config.Server{Address: s.Addr(), Weight: 1})
+	}
+	cfg.ServerTLS.Mode = "disable"
+	cfg.Service.User = pgtest.Superuser
+	cfg.Auth.Method = "trust"
+	cfg.Routing.MonitorInterval = 200 * time.Millisecond
+	cfg.Log.Connections = false
+	for _, f := range change {
+		f(&cfg)
+	}
+	return startConfig(t, cfg)
+}
+
+// startConfig is start with a configuration of the caller's own.
+func startConfig(t testing.TB, cfg config.Config) *service {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	server, err := proxy.New(cfg.Complete(), testLog(t), reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		server.Close()
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	s := &service{Server: server, addr: server.Addrs()[0].String(), reg: reg}
+	servers := len(cfg.Servers)
+	for _, c := range cfg.Clusters {
+		servers += len(c.Servers)
+	}
+	until(t, "all servers are up", func() bool { return s.metric(t, "pgweir_server_up") == float64(servers) })
+	return s
+}
+
+// testLog writes what the proxy logs to standard error if PGWEIR_TEST_LOG is set.
+func testLog(t testing.TB) *zap.Logger {
+	if os.Getenv("PGWEIR_TEST_LOG") == "" {
+		return zap.NewNop()
+	}
+	enc := zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig())
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(os.Stderr), zap.DebugLevel)).Named(t.Name())
+}
+
+// until asks again and again whether something has come true.
+func until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+		<-tick.C
+	}
+}
+
+// metric is the sum of a metric's values over all series that have the labels,
+// each given as name=value.
+func (s *service) metric(t testing.TB, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := s.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			has := map[string]bool{}
+			for _, l := range m.GetLabel() {
+				has[l.GetName()+"="+l.GetValue()] = true
+			}
+			match := true
+			for _, l := range labels {
+				match = match && has[l]
+			}
+			if match {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// dsn is how clients connect to the proxy.
+func (s *service) dsn(database string, more ...string) string {
+	host, port, _ := strings.Cut(s.addr, ":")
+	return fmt.Sprintf("host=%s port=%s user=%s dbname=%s sslmode=disable %s", host, port, pgtest.Superuser, database, strings.Join(more, " "))
+}
+
+// connect is a client of the proxy for the length of a test.
+func (s *service) connect(t testing.TB, database string, more ...string) *pgx.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.dsn(database, more...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// poolSize bounds the connections of every pool.
+func poolSize(n int) func(*config.Config) {
+	return func(c *config.Config) { c.Pool.Size = n }
+}
+
+// maxStatements bounds the prepared statements of every server connection.
+func maxStatements(n int) func(*config.Config) {
+	return func(c *config.Config) { c.Pool.MaxStatements = n }
+}
