@@ -39,6 +39,7 @@ type options struct {
 	scale       int
 	poolSize    int
 	idleClients int
+	profiled    int // clients of the profiled loads
 	binary      string   // pgweir, built by the run when empty
 	baseBinary  string   // an older pgweir to compare with
 	weirEnv     []string // NAME=value, for pgweir only
@@ -74,6 +75,7 @@ func (o *options) flags(l *lists) *flag.FlagSet {
 	fs.IntVar(&o.scale, "scale", 10, "pgbench's scale factor (100,000 accounts each)")
 	fs.IntVar(&o.poolSize, "pool", 20, "server connections of each pool")
 	fs.IntVar(&o.idleClients, "idle", 2000, "idle clients whose memory is measured")
+	fs.IntVar(&o.profiled, "profile-clients", 64, "clients during a profile")
 	fs.StringVar(&o.binary, "pgweir", "", "pgweir binary to run (built by default)")
 	fs.StringVar(&o.baseBinary, "base", "", "another pgweir binary to compare with")
 	fs.StringVar(&o.out, "out", "", "file for the report (default "+resultsFile+" for a full run, else none)")
@@ -135,7 +137,7 @@ func (o *options) fill(l lists) (err error) {
 
 // full tells whether no flag narrows the run.
 func full(fs *flag.FlagSet) bool {
-	harmless := []string{"profile", "pgweir", "timeout", "out"}
+	harmless := []string{"profile", "profile-clients", "pgweir", "timeout", "out"}
 	full := true
 	fs.Visit(func(f *flag.Flag) { full = full && slices.Contains(harmless, f.Name) })
 	return full
@@ -154,7 +156,7 @@ func (o options) validate() error {
 		value, max int
 	}{
 		{"rounds", o.rounds, 100}, {"seconds", o.seconds, 600}, {"scale", o.scale, 1000},
-		{"pool", o.poolSize, 200}, {"idle", o.idleClients, 4000},
+		{"profile-clients", o.profiled, maxConnections - 50}, {"pool", o.poolSize, 200}, {"idle", o.idleClients, 4000},
 		{"clients", slices.Max(o.clients), maxConnections - 50}, {"clients", slices.Min(o.clients), maxConnections - 50},
 	} {
 		if n.value < 1 || n.value > n.max {

@@ -13,12 +13,11 @@ import (
 
 const (
 	profileDir     = "bench/profiles"
-	profileClients = 64
 	profileSeconds = 8
 )
 
-// takeProfiles saves a CPU profile of pgweir under each load with 64 clients, with
-// its top as text beside it.
+// takeProfiles saves a CPU profile of pgweir under each script and mode, with its
+// top as text beside it.
 func takeProfiles(ctx context.Context, l *lab, r *report) error {
 	if err := os.MkdirAll(profileDir, 0o755); err != nil {
 		return err
@@ -29,7 +28,7 @@ func takeProfiles(ctx context.Context, l *lab, r *report) error {
 		}
 		for _, script := range l.options.loads {
 			for _, mode := range l.options.modes {
-				if err := l.profile(ctx, s, load{script, mode, profileClients}); err != nil {
+				if err := l.profile(ctx, s, load{script, mode, l.options.profiled}); err != nil {
 					return err
 				}
 			}

@@ -1,120 +1,155 @@
 package pool
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pgweir/pgweir/pool/backend"
 )
 
 // Limit bounds the connections of several pools together (of one database, of
 // one user, on one server). Safe for concurrent use.
+//
+// A pool that finds it full while somebody waits is starved. It is served when
+// a place becomes free, and others see to it that one does: they close idle
+// connections at once, and one given back if the starved pool's caller has waited
+// longer than their own. So callers of all pools wait about equally long.
 type Limit struct {
-	max     int64
-	n       atomic.Int64
-	starved atomic.Int64 // pools that found it full and have waiters
+	max     int
+	order   uint64 // in which limits are locked
+	starved atomic.Int64
 
-	mu      sync.Mutex // protects the fields below
-	waiting map[*Pool]struct{}
-	members []*Pool
+	mu      sync.Mutex // protects the fields below; taken under a Pool's mu, never the other way
+	n       int
+	waiting map[*Pool]time.Time // starved pools, and since when the caller in front waits
+	members []*Pool             // replaced, not changed
 }
+
+// handOver is how much longer another pool's caller must have waited for a
+// connection to be closed in its favour while a pool's own callers wait.
+// Each hand-over costs a login.
+const handOver = 100 * time.Millisecond
+
+var limits atomic.Uint64
 
 // NewLimit bounds to max connections; nil for 0, which is no bound.
 func NewLimit(max int) *Limit {
 	if max <= 0 {
 		return nil
 	}
-	return &Limit{max: int64(max), waiting: map[*Pool]struct{}{}}
+	return &Limit{max: max, order: limits.Add(1), waiting: map[*Pool]time.Time{}}
 }
 
 func (l *Limit) join(p *Pool) {
 	l.mu.Lock()
-	l.members = append(l.members, p)
+	l.members = append(slices.Clone(l.members), p)
 	l.mu.Unlock()
 }
 
-func (l *Limit) take() bool {
-	if l.n.Add(1) <= l.max {
-		return true
-	}
-	l.n.Add(-1)
-	return false
-}
-
-// limitsTake takes one place of every limit, or none. A pool that gets none is
-// noted, to be served when a place becomes free.
-func (p *Pool) limitsTake() bool {
-	for i, l := range p.o.Limits {
-		if l.take() {
-			continue
-		}
-		l.note(p)
-		// The place may have become free between the two steps.
-		if l.take() {
-			continue
-		}
-		for _, taken := range p.o.Limits[:i] {
-			taken.n.Add(-1)
-		}
-		return false
-	}
-	return true
-}
-
-func (l *Limit) note(p *Pool) {
+func (l *Limit) leave(p *Pool) {
 	l.mu.Lock()
-	if _, known := l.waiting[p]; !known {
-		l.waiting[p] = struct{}{}
-		l.starved.Add(1)
-	}
+	l.members = slices.DeleteFunc(slices.Clone(l.members), func(m *Pool) bool { return m == p })
 	l.mu.Unlock()
 }
 
-// limitsGive frees one place of every limit and serves the pools that wait for one. Not under p.mu.
-func (p *Pool) limitsGive() {
+// limitsTake takes one place of every limit, or none. If somebody waits for it,
+// since is when he came, and the pool is noted as starved by every full limit.
+func (p *Pool) limitsTake(since time.Time) bool {
+	// All at once: a place taken and put back would be missed by who looked meanwhile.
 	for _, l := range p.o.Limits {
-		l.n.Add(-1)
+		l.mu.Lock()
+	}
+	free := true
+	for _, l := range p.o.Limits {
+		if l.n >= l.max {
+			free = false
+			if !since.IsZero() {
+				l.waiting[p] = since
+				l.starved.Store(int64(len(l.waiting)))
+			}
+		}
 	}
 	for _, l := range p.o.Limits {
-		if l.starved.Load() == 0 {
-			continue
+		if free {
+			l.n++
 		}
-		l.mu.Lock()
-		starved := l.waiting
-		l.waiting = map[*Pool]struct{}{}
-		l.starved.Store(0)
 		l.mu.Unlock()
-		for s := range starved {
-			s.mu.Lock()
-			retired := s.serveLocked()
-			s.mu.Unlock()
-			s.closeAll(retired)
-		}
+	}
+	return free
+}
+
+// limitsGive frees one place of every limit and serves the pools that wait for
+// one, the longest first. Not under p.mu.
+func (p *Pool) limitsGive() {
+	var starved []*Pool
+	for _, l := range p.o.Limits {
+		starved = append(starved, l.give()...)
+	}
+	for _, s := range starved {
+		s.serve()
 	}
 }
 
-// starvedElsewhere reports whether another pool waits for a place of a limit of
-// p's, so that keeping an idle connection would starve it.
-func (p *Pool) starvedElsewhere() bool {
+// give frees one place and returns the pools that may want it; those that get none note it again.
+func (l *Limit) give() (starved []*Pool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n--
+	if len(l.waiting) == 0 {
+		return nil
+	}
+	for s := range l.waiting {
+		starved = append(starved, s)
+	}
+	slices.SortFunc(starved, func(a, b *Pool) int { return l.waiting[a].Compare(l.waiting[b]) })
+	clear(l.waiting)
+	l.starved.Store(0)
+	return starved
+}
+
+// yieldsLocked reports whether a connection given back is to be closed because
+// another pool is starved: at once if nobody waits here, else if its caller has
+// waited clearly longer.
+func (p *Pool) yieldsLocked() bool {
+	var own time.Time
+	if front := p.waiters.front; front != nil {
+		own = front.since
+	}
 	for _, l := range p.o.Limits {
-		if l.starved.Load() > 0 {
+		if l.starved.Load() > 0 && l.starves(p, own) {
 			return true
 		}
 	}
 	return false
 }
 
-// reclaim closes one idle connection of another pool for each full limit p waits for. Not under p.mu.
+// starves reports whether a pool other than p waits, longer than since own if that is set.
+func (l *Limit) starves(p *Pool, own time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s, since := range l.waiting {
+		if s != p && (own.IsZero() || since.Add(handOver).Before(own)) {
+			return true
+		}
+	}
+	return false
+}
+
+// reclaim closes one idle connection of another pool for each full limit that
+// starves p. Not under p.mu.
 func (p *Pool) reclaim() {
 	for _, l := range p.o.Limits {
 		if l.starved.Load() == 0 {
 			continue
 		}
 		l.mu.Lock()
+		_, waits := l.waiting[p]
 		members := l.members
 		l.mu.Unlock()
 		for _, other := range members {
-			if other != p && other.giveUpIdle() {
+			if waits && other != p && other.giveUpIdle() {
 				break
 			}
 		}

@@ -4,9 +4,11 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +57,8 @@ type Pool struct {
 	closed  bool
 	era     uint64 // connections of an earlier era are closed when given back
 
+	quarantine sync.WaitGroup // of releaseCanceled; added to under mu while not closed
+
 	acquired, dialled, dialFailed, recycled, timeouts atomic.Uint64
 	waited                                            atomic.Int64 // ns
 }
@@ -62,6 +66,7 @@ type Pool struct {
 // waiter is one goroutine waiting for a grant.
 type waiter struct {
 	want    Want
+	since   time.Time
 	grant   chan grant // of capacity 1
 	granted bool       // no longer among the waiters
 	timer   *time.Timer
@@ -119,12 +124,10 @@ func New(o Options) *Pool {
 		o.Dialing = 4
 	}
 	p := &Pool{o: o}
-	p.o.Limits = nil
-	for _, l := range o.Limits {
-		if l != nil {
-			l.join(p)
-			p.o.Limits = append(p.o.Limits, l)
-		}
+	p.o.Limits = slices.DeleteFunc(slices.Clone(o.Limits), func(l *Limit) bool { return l == nil })
+	slices.SortFunc(p.o.Limits, func(a, b *Limit) int { return cmp.Compare(a.order, b.order) })
+	for _, l := range p.o.Limits {
+		l.join(p)
 	}
 	return p
 }
@@ -204,12 +207,11 @@ func (p *Pool) Acquire(want Want, patience Patience) (*backend.Backend, error) {
 	}
 	w := waiters.Get().(*waiter)
 	defer waiters.Put(w)
-	w.want, w.granted = want, false
+	w.want, w.since, w.granted = want, started, false
 	p.waiters.push(w)
 	retired := p.serveLocked()
 	p.mu.Unlock()
-	p.closeAll(retired)
-	p.reclaim()
+	p.finish(retired)
 	return p.await(w, patience)
 }
 
@@ -244,7 +246,9 @@ func (p *Pool) await(w *waiter, patience Patience) (*backend.Backend, error) {
 	if !granted {
 		p.waiters.remove(w)
 	}
+	retired := p.serveLocked() // the next in line may want what this one did not
 	p.mu.Unlock()
+	p.finish(retired)
 	if granted {
 		p.passOn(<-w.grant) // it was granted at the same moment
 	}
@@ -279,6 +283,9 @@ func (p *Pool) use(g grant, late func() context.Context) (*backend.Backend, erro
 
 // dial makes the connection for a place counted in open and dialing.
 func (p *Pool) dial(ctx context.Context) (*backend.Backend, error) {
+	p.mu.Lock()
+	era := p.era
+	p.mu.Unlock()
 	b, err := p.o.Dial(ctx)
 	if err != nil {
 		p.dialFailed.Add(1)
@@ -288,10 +295,10 @@ func (p *Pool) dial(ctx context.Context) (*backend.Backend, error) {
 	p.dialled.Add(1)
 	p.mu.Lock()
 	p.dialing--
-	b.Era = p.era
+	b.Era = era
 	retired := p.serveLocked()
 	p.mu.Unlock()
-	p.closeAll(retired)
+	p.finish(retired)
 	return b, nil
 }
 
@@ -302,7 +309,21 @@ func (p *Pool) undial() {
 	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.limitsGive()
+	p.finish(retired)
+}
+
+// serve grants what can be granted. Not under p.mu.
+func (p *Pool) serve() {
+	p.mu.Lock()
+	retired := p.serveLocked()
+	p.mu.Unlock()
+	p.finish(retired)
+}
+
+// finish does what serveLocked left to be done without the lock.
+func (p *Pool) finish(retired []*backend.Backend) {
 	p.closeAll(retired)
+	p.reclaim()
 }
 
 // serveLocked grants what can be granted to the waiters in front. It returns idle
@@ -329,7 +350,12 @@ func (p *Pool) serveLocked() (retired []*backend.Backend) {
 				retired = append(retired, p.dropIdleLocked(0))
 				p.recycled.Add(1)
 			}
-			if !p.limitsTake() {
+			if !p.limitsTake(w.since) {
+				if len(p.idle) > 0 {
+					// The limit may be full of connections that fit nobody here.
+					retired = append(retired, p.dropIdleLocked(0))
+					p.recycled.Add(1)
+				}
 				return retired
 			}
 			p.open++
@@ -363,6 +389,16 @@ func (p *Pool) closeAll(bs []*backend.Backend) {
 func (p *Pool) Release(b *backend.Backend) {
 	if b.Canceled() {
 		// A cancel request may still hit it: not before that is dealt with.
+		p.mu.Lock()
+		closed := p.closed
+		if !closed {
+			p.quarantine.Add(1)
+		}
+		p.mu.Unlock()
+		if closed {
+			p.Discard(b)
+			return
+		}
 		go p.releaseCanceled(b)
 		return
 	}
@@ -370,6 +406,7 @@ func (p *Pool) Release(b *backend.Backend) {
 }
 
 func (p *Pool) releaseCanceled(b *backend.Backend) {
+	defer p.quarantine.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := b.CancelDone(ctx); err != nil {
@@ -387,7 +424,7 @@ func (p *Pool) release(b *backend.Backend) {
 		return
 	}
 	p.mu.Lock()
-	if p.closed || b.Era != p.era || (p.waiters.n == 0 && p.starvedElsewhere()) {
+	if p.closed || b.Era != p.era || p.yieldsLocked() {
 		p.mu.Unlock()
 		p.Discard(b)
 		return
@@ -399,7 +436,7 @@ func (p *Pool) release(b *backend.Backend) {
 	}
 	retired := p.serveLocked()
 	p.mu.Unlock()
-	p.closeAll(retired)
+	p.finish(retired)
 }
 
 // Discard closes a connection that was acquired.
@@ -410,7 +447,7 @@ func (p *Pool) Discard(b *backend.Backend) {
 	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.limitsGive()
-	p.closeAll(retired)
+	p.finish(retired)
 }
 
 // Expire closes all idle connections now and those in use when they are given back.
@@ -420,17 +457,22 @@ func (p *Pool) Expire() {
 	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
 	retired := p.serveLocked()
 	p.mu.Unlock()
-	p.closeAll(append(idle, retired...))
+	p.finish(append(idle, retired...))
 }
 
-// Close refuses further use and closes what is idle; what is in use is closed when given back.
+// Close refuses further use and closes what is idle; what is in use is closed when
+// given back. It waits for connections whose cancel requests are being dealt with.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
 	p.serveLocked()
 	p.mu.Unlock()
+	for _, l := range p.o.Limits {
+		l.leave(p)
+	}
 	p.closeAll(idle)
+	p.quarantine.Wait()
 }
 
 func (p *Pool) takeIdleLocked(which func(*backend.Backend) bool) (taken []*backend.Backend) {
@@ -464,7 +506,7 @@ func (p *Pool) Tend(ctx context.Context, now time.Time) error {
 		missing = min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
 	}
 	p.mu.Unlock()
-	p.closeAll(append(old, retired...))
+	p.finish(append(old, retired...))
 	for ; missing > 0; missing-- {
 		if err := p.addIdle(ctx); err != nil {
 			return err
@@ -478,7 +520,7 @@ func (p *Pool) used() bool { return p.dialled.Load() > 0 }
 // addIdle dials one connection into the idle ones, if there is room.
 func (p *Pool) addIdle(ctx context.Context) error {
 	p.mu.Lock()
-	if p.closed || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake() {
+	if p.closed || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake(time.Time{}) {
 		p.mu.Unlock()
 		return nil
 	}

@@ -158,6 +158,7 @@ func (c *client) attempt(u *unit, primary bool) error {
 	if len(u.queue) == 0 || len(frames) == 0 {
 		return c.flush(u)
 	}
+	c.s.metrics.added.observe(time.Since(u.started))
 	c.setRunning(c.b)
 	err := c.exchange(u, frames)
 	c.setRunning(nil)

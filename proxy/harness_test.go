@@ -3,6 +3,8 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -85,7 +87,7 @@ func start(t testing.TB, change ...func(*config.Config)) *service {
 	t.Helper()
 	cluster := shared(t)
 	cfg := config.Default()
-	cfg.Listen = config.Addresses{"127.0.0.1:0"}
+	cfg.Listen = config.Addresses{freeAddress(t)}
 	cfg.HTTP = ""
 	for _, s := range cluster.Servers() {
 		cfg.Servers = append(cfg.Servers, config.Server{Address: s.Addr(), Weight: 1})
@@ -121,6 +123,22 @@ func startConfig(t testing.TB, cfg config.Config) *service {
 	}
 	until(t, "all servers are up", func() bool { return s.metric(t, "pgweir_server_up") == float64(servers) })
 	return s
+}
+
+// freeAddress is a loopback address nobody listens on. Its port is below those the
+// kernel gives to outgoing connections, so that none of them takes it meanwhile.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(5000)))
+		if err == nil {
+			address := l.Addr().String()
+			_ = l.Close()
+			return address
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }
 
 // testLog writes what the proxy logs to standard error if PGWEIR_TEST_LOG is set.

@@ -19,6 +19,7 @@ type metrics struct {
 
 	statements [router.Targets][router.Reasons][router.Classes]atomic.Uint64
 	whole      histogram // of a unit, from its last frame to its last answer
+	added      histogram // of that, before it went to a server: the proxy's own part
 	wait       histogram // for a server or a connection
 	login      histogram
 
@@ -105,6 +106,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descStatements = desc("statements_total", "Statements run, by the kind of server, why there, and class.", "target", "reason", "class")
 	descWhole      = desc("statement_seconds", "From a batch's last frame to its last answer.")
+	descAdded      = desc("added_seconds", "From a batch's last frame until it goes to a server: analysis, choice, waiting and settings.")
 	descWait       = desc("wait_seconds", "Waits for a server or a connection; batches that found one idle are not in it.")
 	descLogin      = desc("login_seconds", "Logins of clients.")
 	descClients    = desc("clients", "Clients connected.")
@@ -149,6 +151,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	ch <- m.whole.metric(descWhole)
+	ch <- m.added.metric(descAdded)
 	ch <- m.wait.metric(descWait)
 	ch <- m.login.metric(descLogin)
 	gauge(descClients, float64(m.clients.Load()))

@@ -53,8 +53,8 @@ const (
 //
 // Cost on one core of a shared two-core machine, without allocation:
 //
-//	point select, 55 bytes             55–90 ns
-//	ORM select of 43 columns, 2.4 KB   2.5 µs
+//	point select, 55 bytes             100 ns of CPU
+//	ORM select of 43 columns, 2.4 KB   1.9 µs
 func mask(dst, text []byte) (key []byte, ok bool) {
 	m := masking{text: text, key: dst, start: true}
 	ok = m.run()

@@ -113,15 +113,26 @@ func requireEqual(t *testing.T, run string, direct, proxied []string) {
 
 // differences is a cmp reporter that writes whole lines.
 type differences struct {
-	path cmp.Path
-	text strings.Builder
+	path  cmp.Path
+	count int
+	text  strings.Builder
 }
+
+// maxDifferences bounds what is shown: after a program ended early all lines differ.
+const maxDifferences = 60
 
 func (d *differences) PushStep(step cmp.PathStep) { d.path = append(d.path, step) }
 func (d *differences) PopStep()                   { d.path = d.path[:len(d.path)-1] }
 
 func (d *differences) Report(r cmp.Result) {
 	if r.Equal() {
+		return
+	}
+	switch d.count++; {
+	case d.count == maxDifferences:
+		d.text.WriteString("…\n")
+		return
+	case d.count > maxDifferences:
 		return
 	}
 	before, after := d.path.Last().Values()
