@@ -6,13 +6,15 @@ import (
 	"time"
 )
 
-// allocClients is enough to use the pool and few enough to count queries only.
-const allocClients = 8
+// allocClients are few enough to find a connection at once, and enough to wait for one.
+var allocClients = []int{8, 64}
 
-// allocation is what pgweir allocates for one query of a load.
+// allocation is what pgweir allocates for one query of a load, and how many of its
+// statements it sent to a replica, in per cent.
 type allocation struct {
 	load
-	objects float64
+	objects  float64
+	replicas float64
 }
 
 // rowResult is the result whose rows are counted, rowBytes a row of it on the wire:
@@ -28,20 +30,17 @@ func measureAllocs(ctx context.Context, l *lab, r *report) error {
 		if s.name != pgweir {
 			continue
 		}
-		for _, script := range l.options.loads {
-			for _, mode := range l.options.modes {
-				w := load{script, mode, allocClients}
-				n, err := l.allocations(ctx, s, w)
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				if err != nil {
-					r.fault("allocations, %v: %v", w, err)
-					continue
-				}
-				progress("%-30s %.2f allocations/query", w, n)
-				r.allocs = append(r.allocs, allocation{w, n})
+		for _, w := range l.options.matrixOf(allocClients) {
+			a, err := l.allocations(ctx, s, w)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
+			if err != nil {
+				r.fault("allocations, %v: %v", w, err)
+				continue
+			}
+			progress("%-30s %.2f allocations/query, %.0f %% on replicas", w, a.objects, a.replicas)
+			r.allocs = append(r.allocs, a)
 		}
 		n, err := s.rowAllocations(ctx)
 		if err != nil {
@@ -75,10 +74,14 @@ func (s *system) mallocs(ctx context.Context) (float64, error) {
 	return v[0], nil
 }
 
-func (l *lab) allocations(ctx context.Context, s *system, w load) (float64, error) {
+func (l *lab) allocations(ctx context.Context, s *system, w load) (allocation, error) {
 	own, err := scrapeCost(ctx, s)
 	if err != nil {
-		return 0, err
+		return allocation{}, err
+	}
+	before, err := s.statements(ctx)
+	if err != nil {
+		return allocation{}, err
 	}
 	count := 0.0
 	f, err := l.pgbench(ctx, s, w, 3, 500*time.Millisecond, func(ctx context.Context) (float64, error) {
@@ -86,7 +89,21 @@ func (l *lab) allocations(ctx context.Context, s *system, w load) (float64, erro
 		count++
 		return v - count*own, err
 	})
-	return max(f.cost, 0), err // a reading may cost less than it did on the idle proxy
+	if err != nil {
+		return allocation{}, err
+	}
+	after, err := s.statements(ctx)
+	// A reading may cost less under load than it did on the idle proxy.
+	return allocation{w, max(f.cost, 0), share(before, after, "replica")}, err
+}
+
+// share is how much of the growth of all counters is one's, in per cent.
+func share(before, after map[string]float64, of string) float64 {
+	all := 0.0
+	for key, n := range after {
+		all += n - before[key]
+	}
+	return 100 * (after[of] - before[of]) / all
 }
 
 // scrapeCost is what one reading of the metrics allocates on an idle proxy.

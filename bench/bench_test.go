@@ -48,6 +48,22 @@ go_memstats_mallocs 3
 	}
 }
 
+func TestShareOfReplicas(t *testing.T) {
+	const page = `# TYPE pgweir_statements_total counter
+pgweir_statements_total{class="read",reason="read",target="replica"} 30
+pgweir_statements_total{class="read",reason="hint",target="replica"} 15
+pgweir_statements_total{class="write",reason="write",target="primary"} 5
+pgweir_statements_total_other{target="replica"} 1000
+`
+	sums := sumBy(page, "pgweir_statements_total", "target")
+	if want := map[string]float64{"replica": 45, "primary": 5}; !reflect.DeepEqual(sums, want) {
+		t.Errorf("got %v, want %v", sums, want)
+	}
+	if got := share(map[string]float64{"replica": 30}, sums, "replica"); got != 75 {
+		t.Errorf("share of replicas %v, want 75", got)
+	}
+}
+
 func TestParseRollup(t *testing.T) {
 	const text = "55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:                1812 kB\nPss:                 700 kB\n"
 	if got, err := parseRollup([]byte(text)); err != nil || got != 1812*1024 {
@@ -132,9 +148,9 @@ func TestHeapParts(t *testing.T) {
 }
 
 func TestMatrix(t *testing.T) {
-	o := options{loads: []string{"select", "tpcb"}, modes: []string{"simple"}, clients: []int{1, 8}}
+	o := options{loads: []string{"select", "tpcb"}, modes: []string{"simple"}}
 	want := []load{{"select", "simple", 1}, {"select", "simple", 8}, {"tpcb", "simple", 1}, {"tpcb", "simple", 8}}
-	if got := o.matrix(); !reflect.DeepEqual(got, want) {
+	if got := o.matrixOf([]int{1, 8}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

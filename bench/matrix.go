@@ -21,11 +21,12 @@ const cpuEvery = 20 * time.Millisecond
 // failedRun is put in the place of a run that failed.
 var failedRun = figures{tps: math.NaN(), p50: math.NaN(), p99: math.NaN(), cost: math.NaN()}
 
-func (o options) matrix() []load {
+// matrixOf are the loads of the wanted scripts and modes with each number of clients.
+func (o options) matrixOf(clients []int) []load {
 	var all []load
 	for _, script := range o.loads {
 		for _, mode := range o.modes {
-			for _, n := range o.clients {
+			for _, n := range clients {
 				all = append(all, load{script, mode, n})
 			}
 		}
@@ -45,7 +46,7 @@ func rotate[T any](all []T, round int) []T {
 
 // measureMatrix runs pgbench over all loads, the systems in turns.
 func measureMatrix(ctx context.Context, l *lab, r *report) error {
-	loads := l.options.matrix()
+	loads := l.options.matrixOf(l.options.clients)
 	total, done, began := 0, 0, time.Now()
 	for _, w := range loads {
 		total += l.options.rounds * len(l.able(w))

@@ -56,3 +56,28 @@ func findMetric(text, name string) (float64, error) {
 	}
 	return 0, fmt.Errorf("no metric %s", name)
 }
+
+// sumBy adds up the values of a metric for each value of one of its labels.
+func sumBy(text, name, label string) map[string]float64 {
+	sums := map[string]float64{}
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
+		rest, ok := strings.CutPrefix(lines.Text(), name+"{")
+		labels, value, ok2 := strings.Cut(rest, "} ")
+		if !ok || !ok2 {
+			continue
+		}
+		_, of, ok := strings.Cut(","+labels, ","+label+`="`)
+		key, _, _ := strings.Cut(of, `"`)
+		if v, err := strconv.ParseFloat(value, 64); ok && err == nil {
+			sums[key] += v
+		}
+	}
+	return sums
+}
+
+// statements tells how many statements pgweir has run on each kind of server.
+func (s *system) statements(ctx context.Context) (map[string]float64, error) {
+	page, err := s.fetch(ctx, "/metrics", 10*time.Second)
+	return sumBy(string(page), "pgweir_statements_total", "target"), err
+}

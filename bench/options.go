@@ -39,7 +39,7 @@ type options struct {
 	scale       int
 	poolSize    int
 	idleClients int
-	profiled    int // clients of the profiled loads
+	profiled    int      // clients of the profiled loads
 	binary      string   // pgweir, built by the run when empty
 	baseBinary  string   // an older pgweir to compare with
 	weirEnv     []string // NAME=value, for pgweir only

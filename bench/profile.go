@@ -16,8 +16,8 @@ const (
 	profileSeconds = 8
 )
 
-// takeProfiles saves a CPU profile of pgweir under each script and mode, with its
-// top as text beside it.
+// takeProfiles saves a CPU profile of pgweir under each script and mode, with the
+// functions that cost most, by themselves and with all they call, as text beside it.
 func takeProfiles(ctx context.Context, l *lab, r *report) error {
 	if err := os.MkdirAll(profileDir, 0o755); err != nil {
 		return err
@@ -26,11 +26,9 @@ func takeProfiles(ctx context.Context, l *lab, r *report) error {
 		if s.name != pgweir {
 			continue
 		}
-		for _, script := range l.options.loads {
-			for _, mode := range l.options.modes {
-				if err := l.profile(ctx, s, load{script, mode, l.options.profiled}); err != nil {
-					return err
-				}
+		for _, w := range l.options.matrixOf([]int{l.options.profiled}) {
+			if err := l.profile(ctx, s, w); err != nil {
+				return err
 			}
 		}
 	}
@@ -52,10 +50,14 @@ func (l *lab) profile(ctx context.Context, s *system, w load) error {
 	if err := os.WriteFile(file, data, 0o644); err != nil {
 		return err
 	}
-	top, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-nodecount=60", file).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("go tool pprof: %w\n%s", err, top)
+	var text []byte
+	for _, order := range []string{"-flat", "-cum"} {
+		top, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", order, "-nodecount=60", file).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("go tool pprof: %w\n%s", err, top)
+		}
+		text = append(append(text, top...), '\n')
 	}
 	progress("saved %s", file)
-	return os.WriteFile(strings.TrimSuffix(file, ".pprof")+".txt", top, 0o644)
+	return os.WriteFile(strings.TrimSuffix(file, ".pprof")+".txt", text, 0o644)
 }

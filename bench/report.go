@@ -311,10 +311,10 @@ func (r *report) allocTable() string {
 		return ""
 	}
 	var t table
-	fmt.Fprintf(&t, "## Allocations\n\nObjects pgweir allocates for a query, %d clients.\n\n", allocClients)
-	t.head(2, "load", "mode", "allocations/query")
+	t.WriteString("## Allocations and routing\n\nObjects pgweir allocates for a query, and the statements it sent to replicas.\n\n")
+	t.head(2, "load", "mode", "clients", "allocations/query", "on replicas, %")
 	for _, a := range r.allocs {
-		t.row(a.script, a.mode, number(a.objects, "%.2f"))
+		t.row(a.script, a.mode, fmt.Sprint(a.clients), number(a.objects, "%.2f"), number(a.replicas, "%.0f"))
 	}
 	if r.rowAllocs != nil {
 		fmt.Fprintf(&t, "\nFor 1,000 rows of a large result: %.2f.\n", *r.rowAllocs)

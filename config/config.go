@@ -177,6 +177,12 @@ type Routing struct {
 	Route string `yaml:"route" enum:"auto,primary,replica"`
 	// PrimaryReads lets the primary serve reads: never (only if no replica can), or always.
 	PrimaryReads string `yaml:"primary_reads" enum:"never,always"`
+	// Consistency is what a read on a replica must see: database (all that was
+	// committed through this proxy before it) or eventual (whatever the replica has).
+	Consistency string `yaml:"consistency" enum:"database,eventual"`
+	// FreshnessWait is how long a read waits for a replica to replay the last
+	// commit before it goes to the primary.
+	FreshnessWait time.Duration `yaml:"freshness_wait"`
 	// MonitorInterval is how often each server's state is asked.
 	MonitorInterval time.Duration `yaml:"monitor_interval"`
 	// PrimaryWait is how long a statement waits for a primary to appear.
@@ -244,6 +250,8 @@ func Default() Config {
 		Routing: Routing{
 			Route:           "auto",
 			PrimaryReads:    "never",
+			Consistency:     "database",
+			FreshnessWait:   10 * time.Millisecond,
 			MonitorInterval: time.Second,
 			PrimaryWait:     30 * time.Second,
 			CatalogInterval: time.Minute,

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/pgweir/pgweir/pool/backend"
 )
 
 // Limit bounds the connections of several pools together (of one database, of
@@ -51,6 +49,8 @@ func (l *Limit) join(p *Pool) {
 func (l *Limit) leave(p *Pool) {
 	l.mu.Lock()
 	l.members = slices.DeleteFunc(slices.Clone(l.members), func(m *Pool) bool { return m == p })
+	delete(l.waiting, p)
+	l.starved.Store(int64(len(l.waiting)))
 	l.mu.Unlock()
 }
 
@@ -164,6 +164,6 @@ func (p *Pool) giveUpIdle() bool {
 	}
 	b := p.dropIdleLocked(0)
 	p.mu.Unlock()
-	p.closeAll([]*backend.Backend{b})
+	p.Discard(b)
 	return true
 }

@@ -51,12 +51,14 @@ type Pool struct {
 
 	mu      sync.Mutex // protects the fields below; no I/O under it
 	idle    []*backend.Backend
-	open    int // idle, in use, and being dialled
+	open    int // idle, in use, being dialled and being closed
 	dialing int
+	retired bool  // an idle connection is being closed to make room
 	waiters queue // first come first served
 	closed  bool
 	era     uint64 // connections of an earlier era are closed when given back
 
+	spare      sync.Pool      // of *waiter
 	quarantine sync.WaitGroup // of releaseCanceled; added to under mu while not closed
 
 	acquired, dialled, dialFailed, recycled, timeouts atomic.Uint64
@@ -74,11 +76,11 @@ type waiter struct {
 	before, after *waiter // in the queue
 }
 
-var waiters = sync.Pool{New: func() any {
+func newWaiter() any {
 	w := &waiter{grant: make(chan grant, 1), timer: time.NewTimer(time.Hour)}
 	w.timer.Stop()
 	return w
-}}
+}
 
 // queue is a list of waiters that allocates nothing.
 type queue struct {
@@ -123,7 +125,7 @@ func New(o Options) *Pool {
 	if o.Dialing <= 0 {
 		o.Dialing = 4
 	}
-	p := &Pool{o: o}
+	p := &Pool{o: o, spare: sync.Pool{New: newWaiter}}
 	p.o.Limits = slices.DeleteFunc(slices.Clone(o.Limits), func(l *Limit) bool { return l == nil })
 	slices.SortFunc(p.o.Limits, func(a, b *Limit) int { return cmp.Compare(a.order, b.order) })
 	for _, l := range p.o.Limits {
@@ -205,8 +207,8 @@ func (p *Pool) Acquire(want Want, patience Patience) (*backend.Backend, error) {
 			return b, nil
 		}
 	}
-	w := waiters.Get().(*waiter)
-	defer waiters.Put(w)
+	w := p.spare.Get().(*waiter)
+	defer p.spare.Put(w)
 	w.want, w.since, w.granted = want, started, false
 	p.waiters.push(w)
 	retired := p.serveLocked()
@@ -306,10 +308,9 @@ func (p *Pool) undial() {
 	p.mu.Lock()
 	p.open--
 	p.dialing--
-	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.limitsGive()
-	p.finish(retired)
+	p.serve()
 }
 
 // serve grants what can be granted. Not under p.mu.
@@ -321,14 +322,23 @@ func (p *Pool) serve() {
 }
 
 // finish does what serveLocked left to be done without the lock.
-func (p *Pool) finish(retired []*backend.Backend) {
-	p.closeAll(retired)
+func (p *Pool) finish(retired *backend.Backend) {
+	if retired != nil {
+		retired.Close()
+		p.mu.Lock()
+		p.open--
+		p.retired = false
+		p.mu.Unlock()
+		p.limitsGive()
+		p.serve()
+	}
 	p.reclaim()
 }
 
-// serveLocked grants what can be granted to the waiters in front. It returns idle
-// connections it took out because they fit nobody who waits; the caller closes them.
-func (p *Pool) serveLocked() (retired []*backend.Backend) {
+// serveLocked grants what can be granted to the waiters in front. It may return an
+// idle connection it took out because it does not fit who waits; finish closes it
+// and serves again.
+func (p *Pool) serveLocked() (retired *backend.Backend) {
 	for p.waiters.n > 0 {
 		w := p.waiters.front
 		var g grant
@@ -340,23 +350,10 @@ func (p *Pool) serveLocked() (retired []*backend.Backend) {
 				break
 			}
 			if p.dialing >= p.o.Dialing {
-				return retired
+				return nil
 			}
-			if p.open >= p.o.Size {
-				if len(p.idle) == 0 {
-					return retired
-				}
-				// All idle ones touched settings this session never set: replace the oldest.
-				retired = append(retired, p.dropIdleLocked(0))
-				p.recycled.Add(1)
-			}
-			if !p.limitsTake(w.since) {
-				if len(p.idle) > 0 {
-					// The limit may be full of connections that fit nobody here.
-					retired = append(retired, p.dropIdleLocked(0))
-					p.recycled.Add(1)
-				}
-				return retired
+			if p.open >= p.o.Size || !p.limitsTake(w.since) {
+				return p.retireLocked()
 			}
 			p.open++
 			p.dialing++
@@ -368,20 +365,22 @@ func (p *Pool) serveLocked() (retired []*backend.Backend) {
 	return retired
 }
 
-// dropIdleLocked takes idle connection i out for good.
-func (p *Pool) dropIdleLocked(i int) *backend.Backend {
-	b := p.idle[i]
-	p.idle = append(p.idle[:i], p.idle[i+1:]...)
-	p.open--
-	return b
+// retireLocked takes out the idle connection unused for longest, none of which
+// fits who waits; nil if there is none or one is being closed already.
+func (p *Pool) retireLocked() *backend.Backend {
+	if len(p.idle) == 0 || p.retired {
+		return nil
+	}
+	p.retired = true
+	p.recycled.Add(1)
+	return p.dropIdleLocked(0)
 }
 
-// closeAll closes connections taken out of the pool, whose places are free already.
-func (p *Pool) closeAll(bs []*backend.Backend) {
-	for _, b := range bs {
-		b.Close()
-		p.limitsGive()
-	}
+// dropIdleLocked takes idle connection i out for good; it counts until it is closed.
+func (p *Pool) dropIdleLocked(i int) *backend.Backend {
+	b := p.idle[i]
+	p.idle = slices.Delete(p.idle, i, i+1)
+	return b
 }
 
 // Release gives a connection back for anyone. It must be outside a transaction,
@@ -444,10 +443,9 @@ func (p *Pool) Discard(b *backend.Backend) {
 	b.Close()
 	p.mu.Lock()
 	p.open--
-	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.limitsGive()
-	p.finish(retired)
+	p.serve()
 }
 
 // Expire closes all idle connections now and those in use when they are given back.
@@ -455,9 +453,8 @@ func (p *Pool) Expire() {
 	p.mu.Lock()
 	p.era++
 	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
-	retired := p.serveLocked()
 	p.mu.Unlock()
-	p.finish(append(idle, retired...))
+	p.discardAll(idle)
 }
 
 // Close refuses further use and closes what is idle; what is in use is closed when
@@ -471,8 +468,14 @@ func (p *Pool) Close() {
 	for _, l := range p.o.Limits {
 		l.leave(p)
 	}
-	p.closeAll(idle)
+	p.discardAll(idle)
 	p.quarantine.Wait()
+}
+
+func (p *Pool) discardAll(bs []*backend.Backend) {
+	for _, b := range bs {
+		p.Discard(b)
+	}
 }
 
 func (p *Pool) takeIdleLocked(which func(*backend.Backend) bool) (taken []*backend.Backend) {
@@ -500,14 +503,9 @@ func (p *Pool) Tend(ctx context.Context, now time.Time) error {
 		}
 		return false
 	})
-	retired := p.serveLocked()
-	missing := 0
-	if p.used() && !p.closed {
-		missing = min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
-	}
 	p.mu.Unlock()
-	p.finish(append(old, retired...))
-	for ; missing > 0; missing-- {
+	p.discardAll(old)
+	for missing := p.missing(); missing > 0; missing-- {
 		if err := p.addIdle(ctx); err != nil {
 			return err
 		}
@@ -515,7 +513,15 @@ func (p *Pool) Tend(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-func (p *Pool) used() bool { return p.dialled.Load() > 0 }
+// missing is how many idle connections a pool that was used ought to open.
+func (p *Pool) missing() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.dialled.Load() == 0 {
+		return 0
+	}
+	return min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
+}
 
 // addIdle dials one connection into the idle ones, if there is room.
 func (p *Pool) addIdle(ctx context.Context) error {

@@ -49,6 +49,9 @@ func (c *client) answerAlone(u *unit) error {
 		switch {
 		case o.kind == opSync:
 			c.skipping = false
+			if !c.tx.open {
+				c.dropPortals()
+			}
 			u.answer = wire.AppendReady(u.answer, c.status())
 		case o.fail != nil:
 			c.fail(u, o.fail, o.kind == opQuery)
@@ -155,8 +158,8 @@ func (c *client) attempt(u *unit, primary bool) error {
 	frames := c.compose(u)
 	u.hold = c.mayRetry(u)
 	u.answer = u.answer[:0]
-	if len(u.queue) == 0 || len(frames) == 0 {
-		return c.flush(u)
+	if !u.asks() {
+		return c.answerHere(u)
 	}
 	c.s.metrics.added.observe(time.Since(u.started))
 	c.setRunning(c.b)
@@ -164,6 +167,28 @@ func (c *client) attempt(u *unit, primary bool) error {
 	c.setRunning(nil)
 	if err != nil {
 		return c.recover(u, err)
+	}
+	return c.settle(u)
+}
+
+// asks reports whether a server has anything to answer.
+func (u *unit) asks() bool {
+	for i := range u.queue {
+		if u.queue[i].kind != opLocal {
+			return true
+		}
+	}
+	return false
+}
+
+// answerHere gives the answers of a unit all of which turned out to be the proxy's
+// own: statements the server holds already. Its Sync is still to come.
+func (c *client) answerHere(u *unit) error {
+	for i := range u.queue {
+		c.emit(u, &u.queue[i])
+	}
+	if err := c.flush(u); err != nil {
+		return err
 	}
 	return c.settle(u)
 }
@@ -190,6 +215,11 @@ func (c *client) decide(u *unit) router.Decision {
 		v.Isolation, v.Access = c.characteristics()
 	}
 	d := router.Decide(p, v)
+	if d.Target == router.TargetReplica && v.OnReplica && c.consistent() && !c.stays() &&
+		!u.cursor && !c.server.Fresh(c.o.db.lastCommit()) {
+		// Its transaction has only read, and sees what is committed meanwhile.
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
+	}
 	if d.Target == router.TargetReplica && !v.OnReplica && c.o.db.stale() {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
 	}
@@ -218,6 +248,9 @@ func (c *client) characteristics() (router.Isolation, router.Access) {
 func (c *client) mayRetry(u *unit) bool {
 	if c.pins != 0 {
 		return false
+	}
+	if u.resumes {
+		return false // its portals are on this server only
 	}
 	if c.role == cluster.RoleReplica {
 		return true

@@ -39,7 +39,9 @@ type client struct {
 	// Its prepared statements.
 	statements map[string]*statement
 	unnamed    unnamed
-	portals    map[string]*router.Plan // named portals of the transaction
+	portal     portalOf            // the unnamed one
+	portals    map[string]portalOf // named ones of the transaction
+	units      uint64              // read so far
 
 	tx   transaction
 	pins router.PinSet
@@ -100,21 +102,34 @@ func (c *client) waitForClient() error {
 	if len(c.front.Buffered()) > 0 {
 		return nil
 	}
-	if !c.tx.open && !c.inUnit {
-		c.idle.Store(true)
-		defer c.idle.Store(false)
-		if c.s.draining.Load() {
-			return errShutdown
-		}
+	busy := c.tx.open || c.inUnit
+	c.idle.Store(!busy)
+	if !busy && c.s.draining.Load() {
+		return errShutdown
 	}
-	if c.b != nil && c.pins&(router.PinListen|router.PinSession) != 0 && !c.tx.open && !c.inUnit {
-		return c.waitForBoth()
+	var err error
+	if c.b != nil && c.pins&(router.PinListen|router.PinSession) != 0 && !busy {
+		err = c.waitForBoth()
+	} else {
+		err = c.front.Fill()
 	}
-	err := c.front.Fill()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	woken := !busy && !c.idle.CompareAndSwap(true, false)
+	if woken || errors.Is(err, os.ErrDeadlineExceeded) {
 		return errShutdown
 	}
 	return err
+}
+
+// abort ends the session wherever it is. It is called from another goroutine, and
+// may have to be called again: a session sets deadlines of its own.
+func (c *client) abort() {
+	c.end()
+	_ = c.front.SetDeadline(time.Unix(1, 0))
+	c.mu.Lock()
+	if c.running != nil {
+		c.running.Conn.Wake()
+	}
+	c.mu.Unlock()
 }
 
 var errShutdown = wire.Fatalf("57P01", "terminating connection due to administrator command")

@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Suite(m)) }
 
 // patience bounds every wait for something that must happen.
-const patience = 30 * time.Second
+const patience = 20 * time.Second
 
 var settled sync.Once
 

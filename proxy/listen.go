@@ -34,14 +34,17 @@ func (c *client) waitForBoth() error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
+		if c.s.draining.Load() {
+			return errShutdown
+		}
 	}
 }
 
 // hear waits until the server says something, and wakes the client's read then.
 func hear(server, client *wire.Conn, heard chan<- error) {
 	err := server.Fill()
+	client.Wake() // before the other side goes on, which clears the deadline
 	heard <- err
-	client.Wake()
 }
 
 // passOn forwards what a server says of its own accord.

@@ -42,7 +42,11 @@ func (c *client) executeQuery(u *unit, p *router.Plan, text string) {
 
 // executePortal executes what the unnamed portal holds.
 func (c *client) executePortal(u *unit) {
-	answer, refused, apply := c.execute(u.local, string(c.unnamed.text))
+	text := string(c.unnamed.text)
+	if st := c.portal.stmt; st != nil {
+		text = st.Text
+	}
+	answer, refused, apply := c.execute(c.portal.plan, text)
 	if refused != nil {
 		u.refuse(refused)
 		return

@@ -32,6 +32,7 @@ type metrics struct {
 	clientErrors  atomic.Uint64 // the proxy's own, told to clients
 	serverErrors  atomic.Uint64 // servers', passed on
 	serversLost   atomic.Uint64
+	delayed       atomic.Uint64    // reads that waited for a replica to become fresh
 	pins          [16]atomic.Int64 // sessions now, by bit of PinSet
 	pinsTotal     [16]atomic.Uint64
 }
@@ -116,6 +117,8 @@ var (
 	descRetries    = desc("retries_total", "Batches sent again before anything reached the client, by reason.", "reason")
 	descErrors     = desc("errors_total", "Errors told to clients, by side.", "side")
 	descLost       = desc("server_connections_lost_total", "Server connections that ended in the middle of a batch.")
+	descDelayed    = desc("reads_delayed_total", "Reads that had to wait for a replica to replay the last commit.")
+	descStale      = desc("replica_staleness_seconds", "How long ago a replica is known to have had all that was committed.", "cluster", "server")
 	descPins       = desc("pinned_sessions", "Sessions tied to a server connection, by reason.", "reason")
 	descPinsTotal  = desc("pins_total", "Times a session was tied to a server connection, by reason.", "reason")
 	descPool       = desc("pool_connections", "Server connections of a pool, by state.", "server", "database", "user", "state")
@@ -165,6 +168,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	count(descErrors, m.clientErrors.Load(), "proxy")
 	count(descErrors, m.serverErrors.Load(), "server")
 	count(descLost, m.serversLost.Load())
+	count(descDelayed, m.delayed.Load())
 	for i := range m.pins {
 		if bit := router.PinSet(1) << i; bit <= router.PinSession {
 			gauge(descPins, float64(m.pins[i].Load()), bit.String())
@@ -183,6 +187,9 @@ func (s *Server) collect(count func(*prometheus.Desc, uint64, ...string), gauge 
 				up = 1
 			}
 			gauge(descServerUp, up, cl.Name(), st.Server.Address, st.Role.String())
+			if st.Up && st.Role == cluster.RoleReplica {
+				gauge(descStale, st.Server.Staleness().Seconds(), cl.Name(), st.Server.Address)
+			}
 			gauge(descServerLoad, float64(st.Server.Load()), cl.Name(), st.Server.Address)
 		}
 	}

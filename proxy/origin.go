@@ -58,11 +58,30 @@ type database struct {
 	// changes counts DDL seen, seen those the plans' catalog has in it.
 	changes, seen atomic.Uint64
 
+	// committed is the Moment after the last commit through this proxy.
+	committed atomic.Int64
+
 	mu   sync.Mutex    // protects read
 	read chan struct{} // closed when the catalog is next read
 }
 
 func (d *database) label() string { return d.cluster.Name() + "/" + d.name }
+
+// lastCommit is a moment at which all that was committed through this proxy, as
+// far as any client was told, had been.
+func (d *database) lastCommit() cluster.Moment { return cluster.Moment(d.committed.Load()) }
+
+// noteCommit says that something may just have been committed. It is called before
+// the client can know.
+func (d *database) noteCommit() {
+	now := int64(cluster.Now())
+	for {
+		last := d.committed.Load()
+		if last >= now || d.committed.CompareAndSwap(last, now) {
+			return
+		}
+	}
+}
 
 // catalogChanged says that DDL was committed: until the catalog is read again its
 // facts are not relied on.
@@ -194,6 +213,52 @@ type probe struct {
 
 	mu    sync.Mutex // protects conns; a server's entry is used by one goroutine at a time
 	conns map[*cluster.Server]*backend.Backend
+}
+
+// locate is the tracker's look at the servers' places in the log: a connection to
+// each, kept. It is used by one goroutine.
+type locate struct {
+	account *account
+	conns   map[*cluster.Server]*backend.Backend
+}
+
+// Inserted implements cluster.Sampler.
+func (l *locate) Inserted(ctx context.Context, s *cluster.Server) (cluster.LSN, error) {
+	return l.ask(ctx, s, "SELECT pg_catalog.pg_current_wal_insert_lsn()")
+}
+
+// Replayed implements cluster.Sampler.
+func (l *locate) Replayed(ctx context.Context, s *cluster.Server) (cluster.LSN, error) {
+	return l.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn()")
+}
+
+func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (lsn cluster.LSN, err error) {
+	b := l.conns[s]
+	if b == nil {
+		if b, err = l.account.open(ctx, s, ""); err != nil {
+			return 0, err
+		}
+		l.conns[s] = b
+	}
+	err = b.Query(ctx, query, func(v [][]byte) error {
+		var high, low uint32
+		_, err := fmt.Sscanf(string(v[0]), "%X/%X", &high, &low)
+		lsn = cluster.LSN(high)<<32 | cluster.LSN(low)
+		return err
+	})
+	if err != nil {
+		b.Close()
+		delete(l.conns, s)
+	}
+	return lsn, err
+}
+
+// Close implements cluster.Sampler.
+func (l *locate) Close() {
+	for _, b := range l.conns {
+		b.Close()
+	}
+	l.conns = nil
 }
 
 const probeQuery = `SELECT pg_catalog.pg_is_in_recovery(), c.timeline_id, s.system_identifier,

@@ -12,6 +12,7 @@ const smallFrame = 10000
 // call. They stay in the client's buffer until the unit is answered, so that it
 // can be sent again.
 func (c *client) read(u *unit) error {
+	c.units++
 	for {
 		buf, err := c.front.Need(u.size + wire.HeaderSize)
 		if err != nil {
@@ -63,7 +64,7 @@ func (c *client) gather(u *unit, typ byte, frame []byte, off int) (done bool, er
 		// The server would discard everything up to Sync.
 		u.rewritten = true
 		if typ == wire.Sync {
-			c.gatherSync(u, off)
+			c.gatherSync(u, frame, off)
 		}
 		return typ == wire.Sync, nil
 	}
@@ -88,9 +89,13 @@ func (c *client) gather(u *unit, typ byte, frame []byte, off int) (done bool, er
 	case wire.Close:
 		c.gatherClose(u, frame, off)
 	case wire.Sync:
-		c.gatherSync(u, off)
+		c.gatherSync(u, frame, off)
 		return true, nil
 	case wire.Flush:
+		if len(frame) > wire.HeaderSize {
+			u.note(malformedPlan)
+			u.ops = append(u.ops, op{kind: opBind, off: off, size: len(frame)})
+		}
 		u.end = endFlush
 		return true, nil
 	default: // copy messages after a failed COPY are ignored, as PostgreSQL does
@@ -99,9 +104,12 @@ func (c *client) gather(u *unit, typ byte, frame []byte, off int) (done bool, er
 	return false, nil
 }
 
-func (c *client) gatherSync(u *unit, off int) {
+func (c *client) gatherSync(u *unit, frame []byte, off int) {
 	u.end, u.sync = endSync, true
-	u.ops = append(u.ops, op{kind: opSync, off: off, size: wire.HeaderSize})
+	if len(frame) > wire.HeaderSize {
+		u.note(malformedPlan) // the server's error comes before its ReadyForQuery
+	}
+	u.ops = append(u.ops, op{kind: opSync, off: off, size: len(frame)})
 }
 
 // functionCallPlan: what a function does that is called by number is not looked
@@ -124,6 +132,7 @@ func (c *client) gatherQuery(u *unit, frame []byte, off int) {
 		return
 	}
 	c.unnamed.drop() // as PostgreSQL's simple query does
+	c.portal = portalOf{}
 	p := c.plan(text)
 	if c.executable(p, u) && len(u.ops) == 0 && !c.inUnit {
 		c.executeQuery(u, p, string(text))
@@ -218,19 +227,20 @@ func (c *client) gatherBind(u *unit, frame []byte, off int) {
 	} else {
 		o.sql = st.sql
 	}
-	u.bound, u.boundSQL, u.local = p, o.sql, nil
-	u.boundStmt, u.boundParse = st, u.parsed
-	if len(portal) == 0 && c.executable(p, u) {
-		u.local = p
-		u.answerLocally(bindComplete)
-		return
-	}
-	if len(portal) > 0 {
+	held := portalOf{plan: p, sql: o.sql, stmt: st, unit: c.units, parse: u.parsed}
+	if len(portal) == 0 {
+		held.local = c.executable(p, u)
+		c.portal = held
+		if held.local {
+			u.answerLocally(bindComplete)
+			return
+		}
+	} else {
 		u.cursor = true
 		if c.portals == nil {
-			c.portals = map[string]*router.Plan{}
+			c.portals = map[string]portalOf{}
 		}
-		c.portals[string(portal)] = p
+		c.portals[string(portal)] = held
 	}
 	u.note(p)
 	u.ops = append(u.ops, o)
@@ -243,8 +253,9 @@ func (c *client) gatherDescribe(u *unit, frame []byte, off int) {
 	case !ok:
 		u.note(malformedPlan)
 	case kind == 'P':
-		if len(name) == 0 && u.local != nil {
-			u.answerLocally(describeLocal(u.local))
+		held := c.held(u, name)
+		if held.local {
+			u.answerLocally(describeLocal(held.plan))
 			return
 		}
 		u.server = true
@@ -271,20 +282,34 @@ func (c *client) gatherExecute(u *unit, frame []byte, off int) {
 	switch {
 	case !ok:
 		u.note(malformedPlan)
-	case len(portal) > 0:
-		o.plan = c.portals[string(portal)]
-	case u.local != nil:
-		c.executePortal(u)
-		return
 	default:
-		o.plan, o.sql = u.bound, u.boundSQL
-		o.stmt, o.parse = u.boundStmt, u.boundParse
-		if limit > 0 {
+		held := c.held(u, portal)
+		if held.local {
+			c.executePortal(u)
+			return
+		}
+		o.plan, o.sql, o.stmt = held.plan, held.sql, held.stmt
+		if held.unit == c.units {
+			o.parse = held.parse
+		}
+		if limit > 0 && len(portal) == 0 {
 			u.cursor = true
 		}
 	}
 	u.server = true
 	u.ops = append(u.ops, o)
+}
+
+// held is what a portal holds, which may have been bound in an earlier unit.
+func (c *client) held(u *unit, portal []byte) portalOf {
+	held := c.portal
+	if len(portal) > 0 {
+		held = c.portals[string(portal)]
+	}
+	if held.unit != c.units && !held.local {
+		u.resumes = true
+	}
+	return held
 }
 
 func (c *client) gatherClose(u *unit, frame []byte, off int) {
@@ -307,6 +332,8 @@ func (c *client) gatherClose(u *unit, frame []byte, off int) {
 		u.note(malformedPlan)
 	} else if len(name) > 0 {
 		delete(c.portals, string(name))
+	} else {
+		c.portal = portalOf{}
 	}
 	if ok && c.b == nil && !u.server {
 		u.answerLocally(closeComplete) // no server, no portal

@@ -119,6 +119,13 @@ func (c *client) scan(u *unit, buf []byte) (need int, err error) {
 			break
 		}
 		frame := buf[pos : pos+size]
+		if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && c.trace {
+			// Something of the proxy's own may take its place, behind what came before.
+			if err := c.push(u, buf[start:pos]); err != nil {
+				return 0, err
+			}
+			start = pos
+		}
 		keep, err := c.see(u, o, typ, frame)
 		if err != nil {
 			conn.Discard(pos + size)
@@ -230,6 +237,9 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 		u.head++
 	}
 	c.inUnit, c.skipping = false, false
+	if c.role != cluster.RoleReplica {
+		c.noteWrites(u)
+	}
 	if c.trace && !o.quiet {
 		c.traceUnit(u, o)
 	}

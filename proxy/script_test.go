@@ -2,8 +2,10 @@ package proxy_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -135,7 +137,7 @@ func play(t testing.TB, s *script, addr, database string, single bool) []string 
 	for _, line := range s.lines {
 		p.line(line)
 	}
-	for name := range p.conns {
+	for _, name := range slices.Sorted(maps.Keys(p.conns)) {
 		p.now = name
 		p.finish()
 	}

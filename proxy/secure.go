@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -90,7 +92,9 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 			b, err = c.await(p, want)
 			if unreachable(err) {
 				c.o.cluster.Suspect(s, err)
-				continue
+				if time.Since(u.started) < c.s.cfg.Routing.PrimaryWait {
+					continue
+				}
 			}
 			if err != nil {
 				return err
@@ -122,7 +126,7 @@ func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role
 	cl := c.o.cluster
 	t := cl.Topology()
 	if d.Target == router.TargetReplica {
-		if s := cl.Reader(c.s.primaryReads); s != nil {
+		if s := c.reader(); s != nil {
 			if t.Primary == s {
 				u.decision.Reason = router.ReasonPrimaryReads
 				return s, cluster.RolePrimary, nil
@@ -130,6 +134,9 @@ func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role
 			return s, cluster.RoleReplica, nil
 		}
 		u.decision.Reason = router.ReasonNoReplica
+		if len(t.Replicas) > 0 {
+			u.decision.Reason = router.ReasonFreshness
+		}
 	}
 	if t.Primary != nil {
 		return t.Primary, cluster.RolePrimary, nil
@@ -144,6 +151,28 @@ func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role
 	c.endWait()
 	return primary, cluster.RolePrimary, err
 }
+
+// reader is the server for a read: one that has replayed all that was committed
+// through this proxy, after a short wait if need be.
+func (c *client) reader() *cluster.Server {
+	cl := c.o.cluster
+	if !c.consistent() {
+		return cl.Reader(c.s.primaryReads, cluster.AnyTime)
+	}
+	asOf := c.o.db.lastCommit()
+	s := cl.Reader(c.s.primaryReads, asOf)
+	if s != nil || len(cl.Topology().Replicas) == 0 {
+		return s
+	}
+	c.s.metrics.delayed.Add(1)
+	if cl.AwaitFresh(c.ctx, asOf, c.s.cfg.Routing.FreshnessWait) {
+		return cl.Reader(false, asOf)
+	}
+	return nil
+}
+
+// consistent reports whether the session's reads must see what was committed.
+func (c *client) consistent() bool { return c.s.cfg.Routing.Consistency != "eventual" }
 
 // await waits for a connection of a pool.
 func (c *client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
@@ -191,19 +220,16 @@ func (c *client) endWait() (canceled bool) {
 }
 
 // unreachable reports whether err is of a server that is not there, rather than
-// of a login it refused.
+// of a login it refused or could not be given.
 func unreachable(err error) bool {
-	if err == nil || errors.Is(err, pool.ErrTimeout) || errors.Is(err, pool.ErrClosed) || errors.Is(err, context.Canceled) {
-		return false
-	}
 	var lost *lostError
-	var own *wire.Error
-	if errors.As(err, &lost) || errors.As(err, &own) {
-		return false
-	}
 	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	var network net.Error
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &lost):
+		return false
+	case errors.As(err, &refused):
 		return refused.Code == "57P03" // starting up, shutting down
 	}
-	return true
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

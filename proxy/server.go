@@ -109,6 +109,7 @@ func (s *Server) addCluster(name string, c config.Cluster) error {
 		Name: name, Servers: servers,
 		Interval: s.cfg.Routing.MonitorInterval, Timeout: s.cfg.Pool.ConnectTimeout,
 		Prober:  &probe{account: a, conns: map[*cluster.Server]*backend.Backend{}},
+		Sampler: &locate{account: a, conns: map[*cluster.Server]*backend.Backend{}},
 		Changed: func(before, after cluster.State) { s.serverChanged(name, before, after) },
 	})
 	return nil
@@ -174,6 +175,7 @@ func (s *Server) Start() error {
 	}
 	for _, c := range s.clusters {
 		s.background.Go(func() { c.Run(s.ctx) })
+		s.background.Go(func() { c.Track(s.ctx) })
 	}
 	s.background.Go(s.tend)
 	for _, l := range s.listeners {
@@ -276,22 +278,27 @@ func (s *Server) closeListeners() {
 func (s *Server) Shutdown(ctx context.Context) {
 	s.draining.Store(true)
 	s.closeListeners()
+	s.awaitSessions(ctx, s.endIdle)
+	s.Close()
+}
+
+// awaitSessions nudges the sessions until all have ended or ctx has. It does so
+// again and again, because one may be just about to become idle.
+func (s *Server) awaitSessions(ctx context.Context, nudge func()) {
 	done := make(chan struct{})
 	go func() { s.sessions.Wait(); close(done) }()
-	s.endIdle()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for waiting := true; waiting; {
+	for {
+		nudge()
 		select {
 		case <-done:
-			waiting = false
+			return
 		case <-ctx.Done():
-			waiting = false
+			return
 		case <-ticker.C:
-			s.endIdle()
 		}
 	}
-	s.Close()
 }
 
 // Close ends everything now and returns when it has ended.
@@ -299,12 +306,7 @@ func (s *Server) Close() {
 	s.draining.Store(true)
 	s.closeListeners()
 	s.stop()
-	s.mu.Lock()
-	for _, c := range s.clients {
-		c.end()
-	}
-	s.mu.Unlock()
-	s.sessions.Wait()
+	s.awaitSessions(context.Background(), s.abortAll)
 	for _, o := range s.origins.all() {
 		for _, p := range o.pools {
 			p.Close()
@@ -318,9 +320,18 @@ func (s *Server) endIdle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.clients {
-		if c.idle.Load() {
+		if c.idle.CompareAndSwap(true, false) {
 			c.front.Wake()
 		}
+	}
+}
+
+// abortAll ends all sessions wherever they are.
+func (s *Server) abortAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.clients {
+		c.abort()
 	}
 }
 

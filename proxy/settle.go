@@ -23,6 +23,7 @@ func (c *client) settle(u *unit) error {
 	c.logSlow(u)
 	if u.status == 0 {
 		c.inUnit = true // Flush: the server waits for the rest
+		c.tx.wrote = c.tx.wrote || u.mayWrite()
 		return nil
 	}
 	c.follow(u.status)
@@ -31,6 +32,36 @@ func (c *client) settle(u *unit) error {
 	}
 	c.release()
 	return nil
+}
+
+// noteWrites notes what a unit on the primary may have written or committed. It is
+// called before the client gets to know: a read it then sends finds the note.
+func (c *client) noteWrites(u *unit) {
+	c.tx.wrote = c.tx.wrote || u.mayWrite()
+	if c.tx.wrote && (u.status == wire.TxIdle || c.tx.commits) {
+		c.o.db.noteCommit()
+		c.tx.wrote, c.tx.commits = false, false
+	}
+}
+
+// mayWrite reports whether the unit runs anything that is not proved to write nothing.
+func (u *unit) mayWrite() bool {
+	for i := range u.queue {
+		if o := &u.queue[i]; o.executes() && !o.quiet && (o.plan == nil || !harmless(o.plan)) {
+			return true
+		}
+	}
+	return false
+}
+
+func harmless(p *router.Plan) bool {
+	switch p.Class {
+	case router.ClassRead, router.ClassSetting, router.ClassEmpty:
+		return true
+	case router.ClassTx:
+		return p.Tx.Verb != router.TxNone && p.Tx.Verb != router.TxPrepare
+	}
+	return false
 }
 
 // follow takes over the transaction status.
@@ -43,11 +74,17 @@ func (c *client) follow(status byte) {
 		if c.tx.open || c.tx.ddl || c.tx.read {
 			c.tx = transaction{}
 		}
-		if len(c.portals) > 0 {
-			clear(c.portals)
-		}
+		c.dropPortals()
 	default:
 		c.tx.open, c.tx.failed = true, status == wire.TxFailed
+	}
+}
+
+// dropPortals forgets the portals, which end with their transaction.
+func (c *client) dropPortals() {
+	c.portal = portalOf{}
+	if len(c.portals) > 0 {
+		clear(c.portals)
 	}
 }
 
@@ -78,6 +115,9 @@ func (c *client) succeeded(u *unit, o *op) {
 	p := o.plan
 	if p.Flags.Has(router.FlagDDL) {
 		c.tx.ddl = true
+	}
+	if p.Tx.Verb == router.TxCommit && c.tx.wrote {
+		c.o.db.noteCommit() // its command tag may reach the client before ReadyForQuery does
 	}
 	if p.Tx.Verb != router.TxNone {
 		c.tx.follow(p, string(c.textOf(u, o)))
@@ -167,7 +207,7 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 		u.renew = true
 		return &retry{reason: retryPlan}
 	}
-	if c.role != cluster.RoleReplica || c.tx.open && c.stays() {
+	if c.role != cluster.RoleReplica || c.tx.open && c.stays() || u.resumes {
 		return nil
 	}
 	switch code {
@@ -192,6 +232,10 @@ func (c *client) stays() bool {
 
 // recover deals with a unit whose exchange failed.
 func (c *client) recover(u *unit, err error) error {
+	if c.ctx.Err() != nil {
+		c.discard()
+		return errShutdown
+	}
 	var again *retry
 	var lost *lostError
 	var fatal *fatalError
@@ -271,6 +315,9 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 	midFrame := u.pass > 0
 	c.log.Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.serversLost.Add(1)
+	if c.role != cluster.RoleReplica && (c.tx.wrote || u.mayWrite()) {
+		c.o.db.noteCommit() // nobody knows whether it was
+	}
 	c.discard()
 	if frame == nil {
 		cl.Kick()

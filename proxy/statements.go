@@ -21,6 +21,17 @@ type sqlPrepared struct {
 	name         string // the client's name of what is made
 }
 
+// portalOf is what a portal holds. The unnamed one lives, as named ones do, until the
+// transaction ends: its Execute may come in a later unit than its Bind.
+type portalOf struct {
+	plan  *router.Plan
+	sql   *sqlPrepared
+	stmt  *statement // nil for the unnamed one
+	local bool       // the proxy executes it
+	unit  uint64     // client.units when it was bound
+	parse int        // 1 + the op of that unit that parsed its unnamed statement; 0 is an earlier unit
+}
+
 func (c *client) newStatement(shared *backend.Statement, p *router.Plan, sql *sqlPrepared) *statement {
 	return &statement{Statement: shared, plan: p, snapshot: c.o.db.plans.Snapshot(), sql: sql}
 }
@@ -46,12 +57,17 @@ func (c *client) refresh(st *statement) *router.Plan {
 	return st.plan
 }
 
-// planOf is p, or the plan of the statement that p's text executes.
+// planOf is p, or the plan of the statement that p's text executes, unless what p
+// itself holds (its arguments) is the stricter.
 func (c *client) planOf(sql *sqlPrepared, p *router.Plan) *router.Plan {
-	if sql != nil && sql.needs != nil && p.SQL.Verb == router.PreparedExecute {
-		return c.refresh(sql.needs)
+	if sql == nil || sql.needs == nil || p.SQL.Verb != router.PreparedExecute {
+		return p
 	}
-	return p
+	inner := c.refresh(sql.needs)
+	if p.Target == router.TargetPrimary && inner.Target != router.TargetPrimary {
+		return p
+	}
+	return inner
 }
 
 // define gives a name to a statement.

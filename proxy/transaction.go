@@ -22,6 +22,9 @@ type transaction struct {
 
 	read bool // something has read in it
 	ddl  bool // it changed the catalog, perhaps
+	// wrote: it wrote on the primary, perhaps. commits: a COMMIT AND CHAIN or the like
+	// ended a part of it.
+	wrote, commits bool
 
 	route    router.Route // SET LOCAL pgweir.route
 	routeSet bool
@@ -103,7 +106,7 @@ func (t *transaction) follow(p *router.Plan, text string) {
 	case router.TxSavepoint:
 		t.savepoints = append(t.savepoints, savepoint{p.Tx.Name, text})
 	case router.TxCommit, router.TxRollback: // AND CHAIN, if the transaction is still open
-		t.savepoints, t.read = nil, false
+		t.savepoints, t.read, t.commits = nil, false, true
 	case router.TxRelease:
 		if i := t.find(p.Tx.Name); i >= 0 {
 			t.savepoints = t.savepoints[:i]

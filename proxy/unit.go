@@ -73,12 +73,8 @@ type unit struct {
 	server     bool         // some op needs a server
 	rewritten  bool         // the frames cannot go as they came
 	failed     bool         // an op carries fail: the rest up to Sync is not looked at
-	local      *router.Plan // what the unnamed portal holds, if the proxy executes it
-	bound      *router.Plan // what the portal bound last holds
-	boundSQL   *sqlPrepared
-	boundStmt  *statement
-	parsed     int // 1 + the last op that parsed the unnamed statement
-	boundParse int
+	resumes    bool         // it needs a portal of an earlier unit
+	parsed     int          // 1 + the last op that parsed the unnamed statement
 	started    time.Time
 
 	// Of one attempt.

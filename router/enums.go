@@ -102,6 +102,7 @@ const (
 	ReasonReplication
 	// Of the servers.
 	ReasonNoReplica // no replica can serve it
+	ReasonFreshness // no replica is known to have replayed the last commit
 	ReasonPrimaryReads
 	ReasonRetried // a replica failed it
 	ReasonLocal   // the proxy answered
@@ -113,7 +114,7 @@ var reasonNames = [reasonCount]string{
 	"relation", "unknown_relation", "sequence", "lock", "setting", "utility", "transaction_control",
 	"unparsed", "empty", "hint", "rule", "learned", "no_catalog", "multi",
 	"route", "transaction", "isolation", "cursor", "pinned", "function_call", "replication",
-	"no_replica", "primary_reads", "retried", "local",
+	"no_replica", "freshness", "primary_reads", "retried", "local",
 }
 
 func (r Reason) String() string { return reasonNames[r] }

@@ -16,13 +16,14 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/serve"
 )
 
 // childVariable makes the test binary the program, with childServe for a proxy:
 // "end" ends when told to, "hang" never does.
 const childVariable = "PGWEIR_TEST_CHILD"
 
-func childServe(ctx context.Context, _ config.Config, log *zap.Logger) error {
+func childServe(ctx context.Context, _ config.Config, log *zap.Logger, _ serve.Options) error {
 	log.Info("serving")
 	<-ctx.Done()
 	if os.Getenv(childVariable) == "hang" {
@@ -90,8 +91,10 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 }
 
 func TestServeError(t *testing.T) {
-	defer func(f func(context.Context, config.Config, *zap.Logger) error) { serveFunc = f }(serveFunc)
-	serveFunc = func(context.Context, config.Config, *zap.Logger) error { return errors.New("port is taken") }
+	defer func(f func(context.Context, config.Config, *zap.Logger, serve.Options) error) { serveFunc = f }(serveFunc)
+	serveFunc = func(context.Context, config.Config, *zap.Logger, serve.Options) error {
+		return errors.New("port is taken")
+	}
 	out, code := pgweir("", "serve", "--config", "testdata/smallest.yaml")
 	if code != exitFailure || out != "pgweir: serve: port is taken\n" {
 		t.Errorf("exit %d, %q", code, out)

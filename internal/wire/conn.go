@@ -345,8 +345,9 @@ func (c *Conn) Quiet() bool {
 }
 
 // WatchClose calls gone, from another goroutine, if the peer closes the
-// connection while its owner waits for something else. It looks without reading. The owner
-// must call stop before it reads again; stop returns when the watch has ended.
+// connection while its owner waits for something else, whatever it sent before that.
+// It looks without reading. The owner must call stop before it reads again; stop
+// returns when the watch has ended.
 func (c *Conn) WatchClose(gone func()) (stop func()) {
 	raw := c.raw
 	if t, ok := c.nc.(*tls.Conn); ok {
@@ -366,16 +367,10 @@ func (c *Conn) WatchClose(gone func()) (stop func()) {
 	}
 }
 
-// watch ends when the peer closes, says something, or the read deadline passes.
+// watch ends when the peer closes or the read deadline passes.
 func watch(raw syscall.RawConn, gone func(), done chan<- struct{}) {
 	defer close(done)
-	closed := false
-	err := raw.Read(func(fd uintptr) bool {
-		var waiting bool
-		closed, waiting = sysPeek(fd)
-		return !waiting
-	})
-	if err == nil && closed {
+	if raw.Read(sysGone) == nil {
 		gone()
 	}
 }

@@ -3,6 +3,8 @@ package wire
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // sysRead and sysWrite call the kernel on a non-blocking socket without telling
@@ -31,6 +33,19 @@ func sysWrite(fd uintptr, p []byte) (int, error) {
 		}
 		if errno != syscall.EINTR {
 			return 0, errno
+		}
+	}
+}
+
+// sysGone looks whether the peer has closed, even if there are bytes to read before
+// the end: a client that gives up says goodbye first.
+func sysGone(fd uintptr) bool {
+	const ended = unix.POLLRDHUP | unix.POLLHUP | unix.POLLERR
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	for {
+		_, err := unix.Poll(fds[:], 0)
+		if err != unix.EINTR {
+			return err == nil && fds[0].Revents&ended != 0
 		}
 	}
 }

@@ -30,3 +30,9 @@ func sysPeek(fd uintptr) (closed, waiting bool) {
 	}
 	return err != nil || n == 0, false
 }
+
+// sysGone looks whether the peer has closed; bytes to read before the end hide it.
+func sysGone(fd uintptr) bool {
+	closed, _ := sysPeek(fd)
+	return closed
+}

@@ -185,9 +185,10 @@ func (b *Backend) roundTrip(ctx context.Context, frames []byte, see func(frame [
 type canceling struct {
 	sent atomic.Bool // a request was announced since the last CancelDone
 
-	mu   sync.Mutex // protects the fields below
-	n    int
-	done chan struct{} // closed when n returns to 0
+	mu     sync.Mutex // protects the fields below
+	n      int
+	done   chan struct{} // closed when n returns to 0
+	failed error         // of a request that may still arrive some time
 }
 
 // BeginCancel announces a cancel request while b is in use, and returns what sends
@@ -203,14 +204,16 @@ func (b *Backend) BeginCancel() (send func(ctx context.Context) error) {
 	c.sent.Store(true)
 	c.mu.Unlock()
 	return func(ctx context.Context) error {
-		defer func() {
-			c.mu.Lock()
-			if c.n--; c.n == 0 {
-				close(c.done)
-			}
-			c.mu.Unlock()
-		}()
-		return b.login.Cancel(ctx)
+		err := b.login.Cancel(ctx)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err != nil {
+			c.failed = err
+		}
+		if c.n--; c.n == 0 {
+			close(c.done)
+		}
+		return err
 	}
 }
 
@@ -218,7 +221,8 @@ func (b *Backend) BeginCancel() (send func(ctx context.Context) error) {
 func (b *Backend) Canceled() bool { return b.cancels.sent.Load() }
 
 // CancelDone waits until no cancel request is on its way and the server has
-// dealt with the last one. Between statements only.
+// dealt with the last one. Between statements only. It fails, and b must be closed,
+// if a request was sent that nobody knows the fate of.
 func (b *Backend) CancelDone(ctx context.Context) error {
 	c := &b.cancels
 	for {
@@ -226,6 +230,10 @@ func (b *Backend) CancelDone(ctx context.Context) error {
 		if !c.sent.Load() {
 			c.mu.Unlock()
 			return nil
+		}
+		if c.failed != nil {
+			c.mu.Unlock()
+			return c.failed
 		}
 		if c.n == 0 {
 			c.sent.Store(false)

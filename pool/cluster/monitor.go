@@ -41,6 +41,7 @@ type Options struct {
 	Interval time.Duration // between looks at each server
 	Timeout  time.Duration // of one look
 	Prober   Prober
+	Sampler  Sampler // nil: freshness is not tracked
 	// Changed is told of every change of a server's state, from the monitor's goroutine. It may be nil.
 	Changed func(before, after State)
 }
@@ -52,15 +53,18 @@ type Cluster struct {
 	turn atomic.Uint32
 	kick chan struct{} // asks for a look now; of capacity 1
 
+	tracker *tracker
+
 	mu      sync.Mutex    // protects the fields below
 	changed chan struct{} // closed at the next publication
 }
 
 // New makes a Cluster of which nothing is known until Run.
 func New(o Options) *Cluster {
-	c := &Cluster{o: o, kick: make(chan struct{}, 1), changed: make(chan struct{})}
+	c := &Cluster{o: o, kick: make(chan struct{}, 1), changed: make(chan struct{}), tracker: newTracker()}
 	states := make([]State, len(o.Servers))
 	for i, s := range o.Servers {
+		s.fresh.Store(-1)
 		states[i] = State{Server: s, Err: ErrNoLogin}
 	}
 	c.topo.Store(&Topology{States: states})
@@ -72,9 +76,6 @@ func (c *Cluster) Name() string { return c.o.Name }
 
 // Topology is what is known now.
 func (c *Cluster) Topology() *Topology { return c.topo.Load() }
-
-// Replica picks a replica for a read; nil if none is up.
-func (c *Cluster) Replica() *Server { return c.topo.Load().Replica(c.turn.Add(1)) }
 
 // Kick makes the monitor look at the servers now.
 func (c *Cluster) Kick() {
@@ -253,11 +254,15 @@ func judge(states []State) *Topology {
 	return t
 }
 
-// Reader picks a server for a read: a replica, or with primary also the primary,
-// whichever has the least load for its weight. It is nil if none of them is up.
-func (c *Cluster) Reader(primary bool) *Server {
+// AnyTime asks for no freshness.
+const AnyTime Moment = -2
+
+// Reader picks a server for a read that must see what was committed before asOf: a
+// replica, or with primary also the primary, whichever has the least load for its
+// weight. It is nil if none of them will do.
+func (c *Cluster) Reader(primary bool, asOf Moment) *Server {
 	t := c.topo.Load()
-	s := t.Replica(c.turn.Add(1))
+	s := t.Replica(c.turn.Add(1), asOf)
 	if !primary || t.Primary == nil {
 		return s
 	}

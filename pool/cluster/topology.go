@@ -27,7 +27,8 @@ type Server struct {
 	Index   int // in the cluster's configuration
 	Weight  int // share of reads; 0 is only if no other replica can
 
-	load atomic.Int64
+	load  atomic.Int64
+	fresh atomic.Int64 // Moment as of which it is fresh; see freshness.go
 }
 
 // Begin and End bracket a use of one of the server's connections.
@@ -65,9 +66,9 @@ func (t *Topology) State(s *Server) State { return t.States[s.Index] }
 // Role is s's role.
 func (t *Topology) Role(s *Server) Role { return t.States[s.Index].Role }
 
-// Replica picks the replica with the least load for its weight, turn by turn
-// among equals; nil if none is up.
-func (t *Topology) Replica(turn uint32) *Server {
+// Replica picks, of the replicas fresh as of a moment, the one with the least
+// load for its weight, turn by turn among equals; nil if there is none.
+func (t *Topology) Replica(turn uint32, asOf Moment) *Server {
 	n := uint32(len(t.Replicas))
 	if n == 0 {
 		return nil
@@ -76,7 +77,7 @@ func (t *Topology) Replica(turn uint32) *Server {
 	var bestLoad int64
 	for i := range n {
 		s := t.Replicas[(turn+i)%n]
-		if s.Weight == 0 {
+		if s.Weight == 0 || !s.Fresh(asOf) {
 			continue
 		}
 		// Loads compare as (load+1)/weight without dividing.
@@ -85,8 +86,13 @@ func (t *Topology) Replica(turn uint32) *Server {
 			best, bestLoad = s, load
 		}
 	}
-	if best == nil {
-		best = t.Replicas[turn%n]
+	if best != nil {
+		return best
 	}
-	return best
+	for i := range n { // those of weight 0
+		if s := t.Replicas[(turn+i)%n]; s.Fresh(asOf) {
+			return s
+		}
+	}
+	return nil
 }
