@@ -204,8 +204,9 @@ func TestStorm(t *testing.T) {
 	wide, narrow := NewLimit(7), NewLimit(3)
 	s := &storm{}
 	var each []*fake
+	inWide, inNarrow := &fake{}, &fake{}
 	for i, limits := range [][]*Limit{{wide}, {wide, narrow}, {narrow, wide}} {
-		own := &fake{}
+		own := &fake{counts: []*fake{inWide, inNarrow}[:len(limits)]}
 		each = append(each, own)
 		rnd := rand.New(rand.NewPCG(seed, uint64(1000+i)))
 		var mu sync.Mutex
@@ -244,6 +245,9 @@ func TestStorm(t *testing.T) {
 		if n := each[i].open.Load(); n != 0 {
 			t.Errorf("pool %d: %d connections are left", i, n)
 		}
+	}
+	if w, n := inWide.most.Load(), inNarrow.most.Load(); w > 7 || n > 3 {
+		t.Errorf("%d and %d connections at one time, limits 7 and 3", w, n)
 	}
 	if wide.n != 0 || narrow.n != 0 || len(wide.members)+len(narrow.members) != 0 {
 		t.Errorf("limits still count %d and %d, %d and %d members", wide.n, narrow.n, len(wide.members), len(narrow.members))

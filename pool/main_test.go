@@ -26,6 +26,16 @@ type fake struct {
 	open    atomic.Int64
 	most    atomic.Int64 // open connections at one time
 	dialled atomic.Int64
+	counts  []*fake // further ones that count its connections
+}
+
+func (f *fake) count(n int64) {
+	now := f.open.Add(n)
+	for most := f.most.Load(); now > most && !f.most.CompareAndSwap(most, now); most = f.most.Load() {
+	}
+	for _, c := range f.counts {
+		c.count(n)
+	}
 }
 
 var errRefused = errors.New("connection refused")
@@ -40,9 +50,7 @@ func (f *fake) connect(ctx context.Context) (*backend.Backend, error) {
 	if f.gone.Load() {
 		return nil, errRefused
 	}
-	n := f.open.Add(1)
-	for most := f.most.Load(); n > most && !f.most.CompareAndSwap(most, n); most = f.most.Load() {
-	}
+	f.count(1)
 	return backend.New(&backend.Login{Conn: &fakeConn{f: f}, Parameters: map[string]string{}}, 10), nil
 }
 
@@ -76,7 +84,7 @@ func (c *fakeConn) Read(p []byte) (int, error) {
 }
 
 func (c *fakeConn) Close() error {
-	c.once.Do(func() { c.f.open.Add(-1) })
+	c.once.Do(func() { c.f.count(-1) })
 	return nil
 }
 

@@ -199,6 +199,10 @@ func (c *client) decide(u *unit) router.Decision {
 	if p == nil {
 		p = anyPlan
 	}
+	if c.tx.failed && c.b != nil {
+		// Wherever else it went, it would begin anew.
+		return router.Decision{Target: c.target(), Reason: router.ReasonTransaction}
+	}
 	inTx := c.tx.open || c.inUnit
 	v := router.View{
 		Route:  c.wish(),
@@ -224,6 +228,14 @@ func (c *client) decide(u *unit) router.Decision {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
 	}
 	return d
+}
+
+// target is the kind of server the session holds a connection to.
+func (c *client) target() router.Target {
+	if c.role == cluster.RoleReplica {
+		return router.TargetReplica
+	}
+	return router.TargetPrimary
 }
 
 // anyPlan is of frames that only make sense where the session is.

@@ -48,6 +48,7 @@ type client struct {
 	// doubt: what the session left on its server connection cannot be known.
 	// dirty: it can, and DISCARD ALL removes it.
 	doubt, dirty bool
+	forgot       bool // RESET ALL took away its startup settings
 	pinnedAt     time.Time
 
 	// The server connection it holds, if any.
@@ -223,7 +224,7 @@ func (c *client) letGo() *pool.Pool {
 	c.server.End()
 	p := c.pool
 	c.b, c.pool, c.server, c.role = nil, nil, nil, cluster.RoleUnknown
-	c.inUnit, c.dirty, c.doubt = false, false, false
+	c.inUnit, c.dirty, c.doubt, c.forgot = false, false, false, false
 	if c.pins != 0 {
 		c.setPins(0)
 	}

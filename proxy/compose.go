@@ -3,6 +3,7 @@ package proxy
 import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/router"
 )
 
 // missingStatement is a name no server holds: binding it is how the proxy makes a
@@ -17,6 +18,13 @@ func (c *client) compose(u *unit) []byte {
 	u.pass, u.status, u.errored = 0, 0, false
 	if u.begun {
 		c.tx.opening(func(text string) { c.inject(u, text) })
+		for i := range u.queue {
+			u.queue[i].opening = true
+		}
+	}
+	if u.fresh && u.asksForSequences() {
+		// What the last session drew there is not this one's to see.
+		c.inject(u, "DISCARD SEQUENCES")
 	}
 	if !u.rewritten && len(u.out) == 0 && u.end != endPart && !c.lacksUnnamed(u) {
 		u.queue = append(u.queue, u.ops...)
@@ -33,6 +41,16 @@ func (c *client) compose(u *unit) []byte {
 		u.out = append(u.out, flushFrame...)
 	}
 	return u.out
+}
+
+// asksForSequences reports whether the unit reads what a sequence gave to its session.
+func (u *unit) asksForSequences() bool {
+	for i := range u.ops {
+		if p := u.ops[i].plan; p != nil && p.Pins&router.PinSequence != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // addRest adds the Sync after a refused op; the rest would be discarded.
@@ -175,7 +193,7 @@ func (c *client) closeOnServer(u *unit, st *backend.Statement) {
 // any other. There is no Sync behind it: if it fails, the server discards the
 // client's statement too, a simple query included.
 func (c *client) inject(u *unit, text string) {
-	st := c.s.registry.Statement([]byte(text), noTypes)
+	st := c.s.registry.Statement([]byte(text), noTypes, c.reading(u, []byte(text)))
 	if !c.b.Holds(st) {
 		c.holdStatement(u, st)
 		u.out = wire.AppendParse(u.out, st.Name, st.Text, nil)

@@ -28,8 +28,7 @@ func (c *client) executable(p *router.Plan, u *unit) bool {
 func (c *client) executeQuery(u *unit, p *router.Plan, text string) {
 	answer, refused, apply := c.execute(p, text)
 	if refused != nil {
-		u.refuse(refused)
-		u.ops[len(u.ops)-1].kind = opQuery
+		u.refuseQuery(refused)
 		return
 	}
 	if p.Own.Verb == router.OwnShow {

@@ -86,6 +86,11 @@ func (c *client) gather(u *unit, typ byte, frame []byte, off int) (done bool, er
 		c.gatherDescribe(u, frame, off)
 	case wire.Execute:
 		c.gatherExecute(u, frame, off)
+		if u.copies {
+			// What follows is for the COPY, or for nobody if it is refused.
+			u.end = endPart
+			return true, nil
+		}
 	case wire.Close:
 		c.gatherClose(u, frame, off)
 	case wire.Sync:
@@ -140,6 +145,7 @@ func (c *client) gatherQuery(u *unit, frame []byte, off int) {
 	}
 	if p.SQL.Verb != router.PreparedNone {
 		if !c.rewriteSQL(u, &o, p, text) {
+			u.endRefused()
 			return
 		}
 		p = c.planOf(o.sql, p)
@@ -177,7 +183,7 @@ func (c *client) gatherParse(u *unit, frame []byte, off int) {
 		}
 		u.rewritten = true
 		o.name = string(name)
-		o.stmt = c.newStatement(c.s.registry.Statement(text, types), p, o.sql)
+		o.stmt = c.newStatement(c.s.registry.Statement(text, types, c.reading(u, text)), p, o.sql)
 		c.define(o.name, o.stmt)
 	}
 	if local {
@@ -284,6 +290,11 @@ func (c *client) gatherExecute(u *unit, frame []byte, off int) {
 		u.note(malformedPlan)
 	default:
 		held := c.held(u, portal)
+		if held.local && c.b != nil && (held.plan.Tx.Verb != router.TxNone || held.plan.Flags.Has(router.FlagForgets)) {
+			// A server has taken part since it was bound.
+			u.refuse(wire.Errorf("34000", "portal \"%s\" does not exist", portal))
+			return
+		}
 		if held.local {
 			c.executePortal(u)
 			return
@@ -295,6 +306,7 @@ func (c *client) gatherExecute(u *unit, frame []byte, off int) {
 		if limit > 0 && len(portal) == 0 {
 			u.cursor = true
 		}
+		u.copies = held.plan != nil && held.plan.Flags.Has(router.FlagCopyIn)
 	}
 	u.server = true
 	u.ops = append(u.ops, o)

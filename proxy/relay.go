@@ -229,6 +229,9 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if o.kind != opSync && o.kind != opQuery && o.kind != opCall {
 		return false, fmt.Errorf("%w: unexpected ReadyForQuery", errServerLost)
 	}
+	if c.tx.unopened {
+		frame[wire.HeaderSize] = wire.TxFailed
+	}
 	u.status = frame[wire.HeaderSize]
 	u.hold = false
 	if o.kind != opSync && !u.errored {
@@ -250,11 +253,13 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 // to its Sync is over.
 func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 	c.dropStatements(u)
+	keep = o.fail == nil
 	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
 	if again := c.worthRetry(u, o, frame); again != nil && u.hold {
 		return false, again
 	}
-	if fatal {
+	if fatal || u.syncIgnored {
+		// Whether that Sync will be answered, nobody knows.
 		return false, &fatalError{frame: append([]byte(nil), frame...)}
 	}
 	u.errored, u.hold = true, false
@@ -262,16 +267,17 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if o.fail != nil {
 		u.answer = o.fail.Append(u.answer)
 		c.s.metrics.refused(o.fail)
+	} else if own := c.reword(u, o, frame); &own[0] != &frame[0] {
+		u.answer = append(u.answer, own...)
+		keep = false
 	}
 	c.undo(u.queue[u.head:])
-	o.skipped = notUnderstood(o.plan, frame)
+	o.skipped, o.errored = notUnderstood(o.plan, frame), true
+	c.tx.unopened = o.opening
 	if o.kind == opQuery || o.kind == opCall {
-		return o.fail == nil, nil // its ReadyForQuery follows
+		return keep, nil // its ReadyForQuery follows
 	}
 	for u.head < len(u.queue) && u.queue[u.head].kind != opSync {
-		if u.queue[u.head].quiet && u.queue[u.head].kind == opClose {
-			c.doubt = true // a statement that was to be closed is still there
-		}
 		if u.head++; u.head < len(u.queue) {
 			u.queue[u.head].skipped = true
 		}
@@ -279,14 +285,18 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if u.head == len(u.queue) {
 		err = c.endSkipped(u)
 	}
-	return o.fail == nil, err
+	return keep, err
 }
 
 // notUnderstood reports whether a server refused a statement before running any of
-// it: what is unknown to the proxy need not be feared then. An error from within a
-// function has a context.
+// it: what is unknown to the proxy need not be feared then. An error of the parser
+// points into the text; one from within a function has a context.
 func notUnderstood(p *router.Plan, frame []byte) bool {
-	if p == nil || p.Statements > 1 || wire.ErrorField(frame, 'W') != nil {
+	if p == nil {
+		return string(wire.ErrorField(frame, 'C')) == "34000" // there is no such portal
+	}
+	if p.Statements > 1 || p.Pins&^router.PinOpaque != 0 ||
+		wire.ErrorField(frame, 'P') == nil || wire.ErrorField(frame, 'W') != nil {
 		return false
 	}
 	switch p.Reason {
@@ -323,6 +333,8 @@ func (c *client) dropStatements(u *unit) {
 			c.b.Unnamed = 0
 		case o.kind == opExecute && o.quiet && o.stmt != nil:
 			c.b.Drop(o.stmt.Statement)
+		case o.kind == opClose && o.quiet:
+			c.doubt = true // a statement that was to be closed is still there
 		}
 	}
 }

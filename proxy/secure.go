@@ -24,14 +24,14 @@ const staleAfter = 50 * time.Millisecond
 // secure makes c.b a connection to a server the decision asks for, carrying the
 // session's settings. If that fails the unit must not run.
 func (c *client) secure(u *unit, d router.Decision) error {
-	u.decision, u.begun = d, false
+	u.decision, u.begun, u.fresh = d, false, false
 	if c.b != nil && d.Target == router.TargetPrimary && c.role == cluster.RoleReplica {
 		if err := c.leaveReplica(); err != nil {
 			return err
 		}
 	}
 	if c.b != nil {
-		if !c.b.Canceled() {
+		if !c.b.Canceled() || c.inUnit { // a Sync of the proxy's own would end the unit
 			return nil
 		}
 		if err := c.b.CancelDone(c.ctx); err != nil {
@@ -43,7 +43,7 @@ func (c *client) secure(u *unit, d router.Decision) error {
 	if err := c.acquire(u, d); err != nil {
 		return err
 	}
-	u.begun = c.tx.open
+	u.fresh, u.begun = true, c.tx.open
 	return nil
 }
 
@@ -61,7 +61,7 @@ func (c *client) leaveReplica() error {
 	}
 	b := c.b
 	status, err := b.RoundTrip(c.ctx, frames)
-	if err != nil || status != wire.TxIdle {
+	if err != nil || status != wire.TxIdle || c.doubt || c.dirty {
 		c.discard()
 		return nil
 	}

@@ -15,12 +15,13 @@ import (
 // and gives the connection back if nothing holds it.
 func (c *client) settle(u *unit) error {
 	for i := range u.queue {
-		if o := &u.queue[i]; o.executes() && !o.quiet && !o.skipped && o.plan != nil {
-			c.leaves(o.plan)
+		if o := &u.queue[i]; o.executes() && !o.quiet && !o.skipped {
+			c.leaves(o)
 		}
 	}
 	c.s.metrics.statement(u, c.role)
 	c.logSlow(u)
+	c.tx.sets = c.tx.sets || u.sets
 	if u.status == 0 {
 		c.inUnit = true // Flush: the server waits for the rest
 		c.tx.wrote = c.tx.wrote || u.mayWrite()
@@ -30,8 +31,65 @@ func (c *client) settle(u *unit) error {
 	if u.end == endQuery {
 		c.b.Unnamed = 0
 	}
+	if u.errored && c.tx.open {
+		c.doubtPortals()
+	}
+	if c.tx.unopened {
+		return c.giveUpTransaction()
+	}
+	if err := c.remember(u); err != nil {
+		return err
+	}
 	c.release()
 	return nil
+}
+
+// remember puts the session's startup settings back where RESET ALL took them from
+// a connection that the session keeps: they are what its RESET returns to. Inside a
+// transaction that holds whether it is rolled back or not.
+func (c *client) remember(u *unit) error {
+	if !c.forgot {
+		return nil
+	}
+	c.forgot = false
+	if u.errored {
+		c.dirty = true // it may have been undone, or not
+		return nil
+	}
+	c.b.ForgetSettings()
+	if !c.tx.open && c.pins == 0 {
+		return nil
+	}
+	if err := c.b.Adopt(c.ctx, c.settings); err != nil {
+		c.discard()
+		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
+	}
+	return nil
+}
+
+// giveUpTransaction ends a unit whose server refused to open the transaction the
+// client was told is open: it has failed, and no server knows of it.
+func (c *client) giveUpTransaction() error {
+	if c.pins != 0 || c.doubt {
+		c.discard()
+		return wire.Fatalf("08006", "the transaction could not be opened")
+	}
+	c.tx.unopened = false
+	b := c.b
+	c.letGo().Release(b)
+	return nil
+}
+
+// doubtPortals forgets what portals hold: an error may have come before or after a
+// new one took a name, or an old one gave it up.
+func (c *client) doubtPortals() {
+	if !c.portal.local {
+		c.portal.plan = nil
+	}
+	for name, held := range c.portals {
+		held.plan = nil
+		c.portals[name] = held
+	}
 }
 
 // noteWrites notes what a unit on the primary may have written or committed. It is
@@ -71,7 +129,7 @@ func (c *client) follow(status byte) {
 		if c.tx.ddl {
 			c.o.db.catalogChanged()
 		}
-		if c.tx.open || c.tx.ddl || c.tx.read {
+		if c.tx.open || c.tx.ddl || c.tx.read || c.tx.sets {
 			c.tx = transaction{}
 		}
 		c.dropPortals()
@@ -88,9 +146,17 @@ func (c *client) dropPortals() {
 	}
 }
 
+// unknownPlan is of what runs without anybody knowing what it is: a portal that
+// may be another one than its name says, a message the server was left to judge.
+var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary, Pins: router.PinOpaque}
+
 // leaves notes the session state a statement may have left behind, whether it
-// succeeded or not.
-func (c *client) leaves(p *router.Plan) {
+// succeeded or not. One that failed may have done a part of what it says.
+func (c *client) leaves(o *op) {
+	p := o.plan
+	if p == nil {
+		p = unknownPlan
+	}
 	if len(p.Touches) > 0 {
 		c.touched = c.touched.With(p.Touches)
 		c.b.Touch(c.touched)
@@ -101,7 +167,10 @@ func (c *client) leaves(p *router.Plan) {
 	if p.Pins == 0 {
 		return
 	}
-	pins := p.Pins &^ p.Unpins
+	pins := p.Pins
+	if !o.errored {
+		pins &^= p.Unpins
+	}
 	c.setPins(c.pins | pins)
 	if p.Pins&(router.PinOpaque|router.PinLoad) != 0 {
 		c.doubt = true
@@ -131,7 +200,7 @@ func (c *client) succeeded(u *unit, o *op) {
 		return
 	}
 	if p.Unpins&router.PinSetting != 0 {
-		c.b.ForgetSettings()
+		c.forgot = true
 	}
 	if left := c.pins &^ p.Unpins; left != c.pins && !c.tx.open {
 		c.dirty = c.dirty || c.pins != 0
@@ -207,7 +276,7 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 		u.renew = true
 		return &retry{reason: retryPlan}
 	}
-	if c.role != cluster.RoleReplica || c.tx.open && c.stays() || u.resumes {
+	if c.role != cluster.RoleReplica || c.tx.failed || c.tx.open && c.stays() || u.resumes {
 		return nil
 	}
 	switch code {
@@ -258,6 +327,11 @@ func (c *client) recover(u *unit, err error) error {
 func (c *client) prepareRetry(u *unit, again *retry) error {
 	if again.reason == retryReadOnly {
 		c.learn(u)
+	}
+	for i := range u.queue {
+		if o := &u.queue[i]; o.plan != nil && o.plan.Flags.Has(router.FlagDirty) {
+			c.doubt = true
+		}
 	}
 	if err := c.drain(u); err != nil || again.reason == retryLost {
 		c.discard()
@@ -310,7 +384,7 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 	s, cl := c.server, c.o.cluster
 	held := c.pins != 0
 	inTx := c.tx.open
-	mayRead := frame == nil && u.hold && !held && u.onlyReads() &&
+	mayRead := frame == nil && u.hold && !held && !c.tx.failed && u.onlyReads() &&
 		(!inTx || u.begun || c.role == cluster.RoleReplica && !c.stays())
 	midFrame := u.pass > 0
 	c.log.Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))

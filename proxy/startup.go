@@ -172,7 +172,7 @@ func (g *greeting) packet() (code uint32, body []byte, err error) {
 			return 0, nil, err
 		}
 	}
-	if buf, err = g.front.Need(8); err != nil {
+	if buf, err = g.front.Need(4); err != nil {
 		return 0, nil, err
 	}
 	length := binary.BigEndian.Uint32(buf)

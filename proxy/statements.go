@@ -1,6 +1,12 @@
 package proxy
 
 import (
+	"bytes"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/router"
@@ -50,11 +56,67 @@ func (c *client) plan(text []byte) *router.Plan {
 
 // refresh is the plan of a statement, made anew if the catalog has changed.
 func (c *client) refresh(st *statement) *router.Plan {
-	if now := c.o.db.plans.Snapshot(); st.snapshot != now && st.Text != "" {
-		st.snapshot = now
+	now := c.o.db.plans.Snapshot()
+	if st.snapshot == now {
+		return st.plan
+	}
+	st.snapshot = now
+	if st.SQL == "" {
 		st.plan = c.planOf(st.sql, c.plan([]byte(st.Text)))
+	} else if p := c.plan([]byte(st.SQL)); p.SQL.Inner != nil {
+		st.plan = p.SQL.Inner
 	}
 	return st.plan
+}
+
+// parsedBy are the settings that decide what a literal means when a statement is
+// parsed. A search_path is not among them: servers parse anew when that changes.
+var parsedBy = [...]string{"array_nulls", "backslash_quote", "client_encoding", "datestyle", "intervalstyle",
+	"lc_monetary", "standard_conforming_strings", "timezone", "xmloption"}
+
+// reading tells apart sessions which read the same text differently: statements
+// with literals are shared among those only that read them alike.
+func (c *client) reading(u *unit, text []byte) string {
+	if !hasLiteral(text) {
+		return ""
+	}
+	if u.sets || c.tx.sets || c.pins&(router.PinSetting|router.PinOpaque) != 0 || hasMoment(text) {
+		return fmt.Sprintf("%d.%d", c.id, c.units)
+	}
+	if c.settings == (session.Settings{}) {
+		return ""
+	}
+	var b strings.Builder
+	for _, name := range parsedBy {
+		if v, ok := c.settings.Value(name); ok {
+			b.WriteString(name + "=" + v + "\x00")
+		}
+	}
+	return b.String()
+}
+
+// hasLiteral reports whether a text may hold a string, or bytes that an encoding gives their meaning.
+func hasLiteral(text []byte) bool {
+	for i, ch := range text {
+		switch {
+		case ch == '\'', ch >= utf8.RuneSelf:
+			return true
+		case ch == '$' && (i+1 == len(text) || text[i+1] < '0' || text[i+1] > '9'):
+			return true
+		}
+	}
+	return false
+}
+
+// hasMoment reports whether a literal may be a word that stands for the time of parsing.
+func hasMoment(text []byte) bool {
+	lower := bytes.ToLower(text)
+	for _, word := range []string{"now", "today", "tomorrow", "yesterday"} {
+		if bytes.Contains(lower, []byte("'"+word)) {
+			return true
+		}
+	}
+	return false
 }
 
 // planOf is p, or the plan of the statement that p's text executes, unless what p
@@ -63,11 +125,7 @@ func (c *client) planOf(sql *sqlPrepared, p *router.Plan) *router.Plan {
 	if sql == nil || sql.needs == nil || p.SQL.Verb != router.PreparedExecute {
 		return p
 	}
-	inner := c.refresh(sql.needs)
-	if p.Target == router.TargetPrimary && inner.Target != router.TargetPrimary {
-		return p
-	}
-	return inner
+	return p.Executing(c.refresh(sql.needs))
 }
 
 // define gives a name to a statement.
@@ -124,7 +182,7 @@ func (c *client) rewriteSQL(u *unit, o *op, p *router.Plan, text []byte) bool {
 			u.refuse(wire.Errorf("42P05", "prepared statement \"%s\" already exists", p.SQL.Name))
 			return false
 		}
-		shared := c.s.registry.SQLStatement(before, after)
+		shared := c.s.registry.SQLStatement(before, after, c.reading(u, text))
 		o.text = shared.SQL
 		o.sql = &sqlPrepared{makes: c.newStatement(shared, p.SQL.Inner, nil), name: p.SQL.Name}
 	case router.PreparedExecute:

@@ -12,6 +12,8 @@ import (
 type transaction struct {
 	open   bool
 	failed bool
+	// unopened: the server refused what was to open it there.
+	unopened bool
 
 	begin     string   // the BEGIN that opens it, on any server
 	prelude   []string // SET TRANSACTION statements to follow it
@@ -21,6 +23,7 @@ type transaction struct {
 	savepoints []savepoint // alive, oldest first
 
 	read bool // something has read in it
+	sets bool // it changed settings, perhaps, if only for itself
 	ddl  bool // it changed the catalog, perhaps
 	// wrote: it wrote on the primary, perhaps. commits: a COMMIT AND CHAIN or the like
 	// ended a part of it.

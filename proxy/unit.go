@@ -33,6 +33,9 @@ type op struct {
 	// skipped: the server did not run it, because of an error before it or because it
 	// could not make sense of it.
 	skipped bool
+	// errored: it failed on the server, having perhaps done a part. opening: it belongs
+	// to what opens the transaction on its server.
+	errored, opening bool
 
 	off, size int // the client's frame in the unit; size 0 for the proxy's own
 
@@ -71,6 +74,8 @@ type unit struct {
 	plan       *router.Plan // the strictest
 	cursor     bool         // it opens what ties its transaction to a server
 	server     bool         // some op needs a server
+	copies     bool         // its last op is a COPY FROM STDIN
+	sets       bool         // some op changes settings, if only in its transaction
 	rewritten  bool         // the frames cannot go as they came
 	failed     bool         // an op carries fail: the rest up to Sync is not looked at
 	resumes    bool         // it needs a portal of an earlier unit
@@ -80,6 +85,8 @@ type unit struct {
 	// Of one attempt.
 	queue    []op // what is awaited, in order: ops and the proxy's own
 	head     int
+	// syncIgnored: a Sync was sent that a COPY ignores, unless it fails before it reads.
+	syncIgnored bool
 	out      []byte // composed frames
 	answer   []byte // for the client, not yet written
 	hold     bool   // nothing was written to the client, and nothing shall be until it is sure
@@ -87,6 +94,7 @@ type unit struct {
 	status   byte   // of the last ReadyForQuery
 	errored  bool   // the server refused something
 	decision router.Decision
+	fresh    bool // the server connection was taken for this attempt
 	begun    bool // this attempt opened the transaction on its server
 	renew    bool // prepared statements are prepared anew
 }
@@ -112,6 +120,7 @@ func putUnit(u *unit) {
 // note takes a plan into account for the choice of a server.
 func (u *unit) note(p *router.Plan) {
 	u.server = true
+	u.sets = u.sets || p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	if p.Flags.Has(router.FlagCursor) {
 		u.cursor = true
 	}
@@ -130,6 +139,17 @@ func (u *unit) answerLocally(frames []byte) {
 func (u *unit) refuse(e *wire.Error) {
 	u.rewritten, u.failed = true, true
 	u.ops = append(u.ops, op{kind: opBind, fail: e})
+}
+
+// refuseQuery is refuse for a simple query, which ends in ReadyForQuery.
+func (u *unit) refuseQuery(e *wire.Error) {
+	u.refuse(e)
+	u.endRefused()
+}
+
+func (u *unit) endRefused() {
+	u.sync = true
+	u.ops = append(u.ops, op{kind: opSync})
 }
 
 // Canned answers.

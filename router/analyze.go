@@ -40,6 +40,10 @@ type verdict struct {
 	pins, unpins PinSet
 	touches      names
 
+	sets    []Set // see Plan.Sets
+	setOnly bool
+	configs int // calls of set_config among them
+
 	tx  Tx
 	sql Prepared
 	own Own
@@ -70,6 +74,7 @@ func (a *analysis) run() *Plan {
 		a.cur = &verdicts[len(verdicts)-1]
 		a.ctes, a.lenient, a.planOnly = a.ctes[:0], false, false
 		a.statement(raw.GetStmt())
+		a.settleSets(raw.GetStmt())
 		a.cur.settle()
 	}
 	plan := join(verdicts)
@@ -194,7 +199,7 @@ func join(verdicts []verdict) *Plan {
 		return &Plan{
 			Class: v.class, Target: v.target, Reason: v.reason, Flags: v.flags,
 			Pins: v.pins, Unpins: v.unpins, Touches: v.touches.list,
-			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1,
+			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.setOnly,
 			obstinate: v.obstinate(),
 		}
 	}
@@ -204,6 +209,7 @@ func join(verdicts []verdict) *Plan {
 func joinMany(verdicts []verdict) *Plan {
 	p := &Plan{Class: ClassEmpty, Target: TargetAny, Statements: len(verdicts)}
 	var touches names
+	p.Sets, p.SetOnly = carrySets(verdicts)
 	for i := range verdicts {
 		v := &verdicts[i]
 		v.amongOthers()
@@ -215,7 +221,8 @@ func joinMany(verdicts []verdict) *Plan {
 			p.Class = v.class
 		}
 		p.Flags |= v.flags
-		p.Pins, p.Unpins = p.Pins&^v.unpins|v.pins, p.Unpins&^v.pins|v.unpins
+		// Pins are all of them: what is to undo one may not be reached.
+		p.Pins, p.Unpins = p.Pins|v.pins, p.Unpins&^v.pins|v.unpins
 		p.obstinate = p.obstinate || v.obstinate()
 		for _, t := range v.touches.list {
 			touches.add(t)

@@ -51,7 +51,7 @@ func (a *analysis) createTableAs(s *pg.CreateTableAsStmt) {
 // creates notes a new relation: a temporary one ties the session to its server,
 // unless it is gone with the transaction.
 func (a *analysis) creates(rv *pg.RangeVar, droppedAtCommit bool) {
-	if rv.GetRelpersistence() != "t" && rv.GetSchemaname() != "pg_temp" {
+	if rv.GetRelpersistence() != "t" && !strings.HasPrefix(rv.GetSchemaname(), "pg_temp") {
 		return
 	}
 	if !droppedAtCommit {

@@ -54,11 +54,24 @@ func (a *analysis) call(schema, name string, args []*pg.Node) {
 	}
 	if schema == "" || schema == "pg_catalog" {
 		if a.special(name, args) {
+			a.namesake(schema, name)
 			return
 		}
 	}
 	if said != overrideSafe {
 		a.judge(a.facts.Function(schema, name))
+	}
+}
+
+// namesake sees that a user's function bears the name of a built-in one, and may be
+// the one that is called: other argument types are enough.
+func (a *analysis) namesake(schema, name string) {
+	if schema != "" {
+		return
+	}
+	all, own := a.facts.Function("", name), a.facts.Function("pg_catalog", name)
+	if all.Known && own.Known && (all.Clean != own.Clean || all.Why != own.Why) {
+		a.pin(PinOpaque)
 	}
 }
 
@@ -124,6 +137,14 @@ func visitSubLink(a *analysis, m protoreflect.Message) bool {
 	case len(s.GetOperName()) > 0:
 		a.operator(qualified(s.GetOperName()))
 	case s.GetTestexpr() != nil:
+		a.operator("", "=")
+	}
+	return true
+}
+
+// visitCase sees CASE x WHEN y, which compares by "=".
+func visitCase(a *analysis, m protoreflect.Message) bool {
+	if m.Interface().(*pg.CaseExpr).GetArg() != nil {
 		a.operator("", "=")
 	}
 	return true

@@ -13,6 +13,12 @@ type Plan struct {
 	Pins, Unpins PinSet
 	// Touches are the custom (dotted) settings it may set, session or local.
 	Touches []string
+	// Sets are the changes of custom settings the text makes, in order. They are
+	// given only if the text does nothing else to the session's state, so that the
+	// session can carry them itself.
+	Sets []Set
+	// SetOnly: the text is nothing but SET and RESET of Sets.
+	SetOnly bool
 
 	Tx  Tx       // transaction control, when the text is exactly one such statement
 	SQL Prepared // PREPARE, EXECUTE or DEALLOCATE, when the text is exactly one such statement
@@ -144,6 +150,15 @@ const (
 	PreparedDeallocate
 	PreparedDeallocateAll
 )
+
+// Set is one change of a custom setting.
+type Set struct {
+	Name  string // folded
+	Value string
+	Param int  // 1 for $1 …: the value is that parameter's; 0 for Value
+	Local bool // for the transaction only
+	Reset bool // back to the value the session began with
+}
 
 // Own is SET, SHOW or RESET of a setting of the proxy: route, trace.
 type Own struct {

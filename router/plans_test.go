@@ -76,6 +76,12 @@ func (p *Plan) line() string {
 	add("pins", p.Pins.String())
 	add("unpins", p.Unpins.String())
 	add("touches", strings.Join(p.Touches, ","))
+	for _, set := range p.Sets {
+		add("set", fmt.Sprintf("%s=%q/%d/%t/%t", set.Name, set.Value, set.Param, set.Local, set.Reset))
+	}
+	if p.SetOnly {
+		add("setonly", "yes")
+	}
 	if p.Tx.Verb != TxNone {
 		add("tx", fmt.Sprintf("%d/%d/%d", p.Tx.Verb, p.Tx.Isolation, p.Tx.Access))
 		add("savepoint", p.Tx.Name)

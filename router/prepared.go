@@ -12,6 +12,7 @@ func (a *analysis) prepare(s *pg.PrepareStmt) {
 	inner := make([]verdict, 1)
 	a.cur = &inner[0]
 	a.statement(s.GetQuery())
+	a.cur.dropSets()
 	a.cur.settle()
 	a.cur = outer
 	plan := join(inner)

@@ -87,6 +87,10 @@ func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 	a.is(ReasonSetting)
 	if strings.Contains(name, ".") {
 		a.cur.touches.add(name)
+		if set, ok := a.carried(name, s); ok {
+			a.cur.sets = append(a.cur.sets, set)
+			return
+		}
 	}
 	reset := s.GetKind() == pg.VariableSetKind_VAR_RESET
 	switch {
@@ -109,6 +113,29 @@ func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 	if name == "search_path" {
 		a.searchPath(s.GetArgs())
 	}
+}
+
+// carried is a SET or RESET of a custom setting that the session can carry to
+// any server: any value will do for it, so the literal is all there is to know.
+func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
+	set := Set{Name: name, Local: s.GetIsLocal()}
+	switch s.GetKind() {
+	case pg.VariableSetKind_VAR_RESET, pg.VariableSetKind_VAR_SET_DEFAULT:
+		set.Reset = true
+		return set, true
+	case pg.VariableSetKind_VAR_SET_VALUE:
+	default: // FROM CURRENT
+		return set, false
+	}
+	if len(s.GetArgs()) != 1 || s.GetArgs()[0].GetAConst() == nil {
+		return set, false
+	}
+	c := s.GetArgs()[0].GetAConst()
+	if c.GetSval() == nil && c.GetIval() == nil && c.GetFval() == nil {
+		return set, false // PostgreSQL prints other constants its own way
+	}
+	set.Value, _ = a.literal(s.GetArgs()[0])
+	return set, true
 }
 
 // searchPath sees pg_temp put into the path: what is created then without a
@@ -197,6 +224,13 @@ func (a *analysis) setConfig(args []*pg.Node) {
 	}
 	local, known := a.literal(args[2])
 	isLocal := known && isTrue(local)
+	if set, ok := a.carriedConfig(args); ok && known {
+		set.Local = isLocal
+		a.cur.touches.add(set.Name)
+		a.cur.sets = append(a.cur.sets, set)
+		a.cur.configs++
+		return
+	}
 	if !known || isLocal {
 		a.cur.flags |= FlagSetsLocal
 	}
@@ -210,6 +244,105 @@ func (a *analysis) setConfig(args []*pg.Node) {
 		return
 	}
 	a.setConfigName(strings.ToLower(name), isLocal, args[1])
+}
+
+// carriedConfig is set_config of a custom setting with a literal name, and a
+// literal or a parameter for its value.
+func (a *analysis) carriedConfig(args []*pg.Node) (Set, bool) {
+	name, ok := a.literal(args[0])
+	name = strings.ToLower(name)
+	if !ok || !strings.Contains(name, ".") || strings.HasPrefix(name, ownPrefix) {
+		return Set{}, false
+	}
+	value := args[1]
+	if cast := value.GetTypeCast(); cast != nil && isText(cast.GetTypeName()) {
+		value = cast.GetArg()
+	}
+	if p := value.GetParamRef(); p != nil {
+		return Set{Name: name, Param: int(p.GetNumber())}, true
+	}
+	if c := value.GetAConst(); c == nil || c.GetSval() == nil {
+		return Set{}, false
+	}
+	v, _ := a.literal(value)
+	return Set{Name: name, Value: v}, true
+}
+
+func isText(t *pg.TypeName) bool {
+	_, name := qualified(t.GetNames())
+	return len(t.GetTypmods()) == 0 && len(t.GetArrayBounds()) == 0 && name == "text"
+}
+
+// settleSets decides whether the statement's changes of settings are carried: all
+// of them are known, and each happens exactly once, in the order found.
+func (a *analysis) settleSets(n *pg.Node) {
+	v := a.cur
+	if len(v.sets) == 0 {
+		return
+	}
+	isSet := n.GetVariableSetStmt() != nil
+	simple := isSet || onlySetConfig(n.GetSelectStmt(), v.configs)
+	if !simple || v.pins != 0 || v.unpins != 0 || a.text != a.original {
+		v.dropSets()
+		return
+	}
+	v.setOnly = isSet
+	if v.caution == ReasonNone {
+		v.fix(ClassSetting, TargetAny, ReasonSetting)
+	}
+}
+
+// dropSets has the server connection keep the settings, in place of the session.
+func (v *verdict) dropSets() {
+	for _, s := range v.sets {
+		if s.Local {
+			v.flags |= FlagSetsLocal
+		} else {
+			v.flags |= FlagSetsState
+			v.pins |= PinSetting
+		}
+	}
+	if v.sets != nil && v.fixed {
+		v.target = TargetPrimary
+	}
+	v.sets, v.setOnly = nil, false
+}
+
+// carrySets keeps the settings of several statements in the session if there is
+// nothing else in the text.
+func carrySets(verdicts []verdict) (sets []Set, ok bool) {
+	for i := range verdicts {
+		if !verdicts[i].setOnly {
+			for j := range verdicts {
+				verdicts[j].dropSets()
+			}
+			return nil, false
+		}
+		sets = append(sets, verdicts[i].sets...)
+	}
+	return sets, true
+}
+
+// onlySetConfig reports whether a SELECT is a list of set_config calls and
+// nothing that could keep one from running, or run it twice.
+func onlySetConfig(s *pg.SelectStmt, calls int) bool {
+	if s == nil || len(s.GetTargetList()) != calls || len(s.GetFromClause()) > 0 || s.GetWhereClause() != nil ||
+		len(s.GetValuesLists()) > 0 || s.GetOp() != pg.SetOperation_SETOP_NONE || s.GetWithClause() != nil ||
+		s.GetLimitCount() != nil || s.GetLimitOffset() != nil || len(s.GetGroupClause()) > 0 ||
+		s.GetHavingClause() != nil || s.GetIntoClause() != nil || len(s.GetLockingClause()) > 0 ||
+		len(s.GetDistinctClause()) > 0 || len(s.GetSortClause()) > 0 || len(s.GetWindowClause()) > 0 {
+		return false
+	}
+	for _, t := range s.GetTargetList() {
+		f := t.GetResTarget().GetVal().GetFuncCall()
+		if f == nil || f.GetAggFilter() != nil || f.GetOver() != nil {
+			return false
+		}
+		if schema, name := qualified(f.GetFuncname()); name != "set_config" || schema != "" && schema != "pg_catalog" {
+			return false
+		}
+	}
+	return true
 }
 
 func (a *analysis) setConfigName(name string, isLocal bool, value *pg.Node) {

@@ -31,6 +31,7 @@ func init() {
 		"A_Expr":           visitExpr,
 		"SubLink":          visitSubLink,
 		"SortBy":           visitSortBy,
+		"CaseExpr":         visitCase,
 		"JoinExpr":         visitJoin,
 		"TypeName":         visitTypeName,
 		"ColumnRef":        visitColumnRef,
@@ -42,7 +43,7 @@ func init() {
 // plainNodes hold others, or nothing that can act.
 var plainNodes = nodeSet(`
 	A_ArrayExpr A_Const A_Indices A_Star Alias BitString BoolExpr Boolean BooleanTest
-	CTECycleClause CTESearchClause CaseExpr CaseWhen CoalesceExpr CollateClause ColumnDef
+	CTECycleClause CTESearchClause CaseWhen CoalesceExpr CollateClause ColumnDef
 	CommonTableExpr CurrentOfExpr Float GroupingFunc GroupingSet IndexElem InferClause Integer
 	JsonAggConstructor JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor JsonFormat
 	JsonIsPredicate JsonKeyValue JsonObjectAgg JsonObjectConstructor JsonOutput JsonReturning

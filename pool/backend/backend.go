@@ -140,6 +140,9 @@ func (b *Backend) rows(ctx context.Context, frames []byte, row func(values [][]b
 
 func (b *Backend) roundTrip(ctx context.Context, frames []byte, see func(frame []byte)) (status byte, err error) {
 	// The connection is useless once ctx has ended: its reads and writes fail.
+	if len(frames) > 0 && frames[0] != wire.Sync {
+		b.Unnamed = 0 // a simple query ends it, a Parse replaces it
+	}
 	stop := context.AfterFunc(ctx, func() { _ = b.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
 		if !stop() {

@@ -42,22 +42,26 @@ func NewRegistry(size int) *Registry {
 	return &Registry{known: known}
 }
 
-// Statement is the one statement of that text and those types.
-func (r *Registry) Statement(text, types []byte) *Statement {
+// Statement is the one statement of that text and those types, among sessions that
+// read the text alike: reading names the way they do.
+func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 	var key strings.Builder
 	key.WriteString(string(types))
 	key.Write(text)
+	if reading != "" {
+		key.WriteString("\x00" + reading) // a text has no NUL
+	}
 	return r.find(key.String(), func(name string) *Statement {
 		return &Statement{Name: name, Text: string(text), Types: string(types)}
 	})
 }
 
-// SQLStatement is the one statement made by PREPARE; before and after are the
+// SQLStatement is the same of one made by PREPARE; before and after are the
 // statement's text around the name.
-func (r *Registry) SQLStatement(before, after string) *Statement {
+func (r *Registry) SQLStatement(before, after, reading string) *Statement {
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], uint64(len(before)))
-	return r.find("\x00SQL"+string(n[:])+before+after, func(name string) *Statement {
+	return r.find("\x00SQL"+string(n[:])+before+after+"\x00"+reading, func(name string) *Statement {
 		return &Statement{Name: name, SQL: before + name + after}
 	})
 }

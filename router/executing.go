@@ -1,0 +1,24 @@
+package router
+
+// Executing is the Plan of an EXECUTE, given that of the statement it executes:
+// the stricter of both, with what either may leave behind. EXPLAIN and CREATE TABLE
+// AS may stand around it, and its arguments are expressions of their own.
+func (p *Plan) Executing(inner *Plan) *Plan {
+	if p.Target == TargetAny && p.Pins|p.Unpins == 0 && p.Flags == 0 && len(p.Touches) == 0 {
+		return inner
+	}
+	both := *inner
+	if p.Target > inner.Target || p.Target == inner.Target && severity[p.Class] > severity[inner.Class] {
+		both = *p
+	}
+	if severity[p.Class] > severity[both.Class] {
+		both.Class = p.Class
+	}
+	both.Flags = p.Flags | inner.Flags
+	both.Pins, both.Unpins = p.Pins|inner.Pins, 0
+	both.Touches = append(append([]string(nil), inner.Touches...), p.Touches...)
+	both.Tx, both.SQL, both.Own = Tx{}, p.SQL, Own{}
+	both.Variants = nil
+	both.obstinate = p.obstinate || inner.obstinate
+	return &both
+}
