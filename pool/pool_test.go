@@ -254,7 +254,7 @@ func TestSettings(t *testing.T) {
 	zone := settings("timezone", "UTC")
 	a, b, c := mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{})
 	for b, s := range map[*backend.Backend]session.Settings{a: tenant, b: zone} {
-		if err := b.Adopt(context.Background(), s); err != nil {
+		if err := b.Adopt(context.Background(), s, s.Custom()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -52,6 +52,7 @@ func (c *client) answerAlone(u *unit) error {
 			if !c.tx.open {
 				c.dropPortals()
 			}
+			c.commitLocal()
 			u.answer = wire.AppendReady(u.answer, c.status())
 		case o.fail != nil:
 			c.fail(u, o.fail, o.kind == opQuery)
@@ -69,8 +70,16 @@ func (c *client) emit(u *unit, o *op) {
 		o.apply(c)
 	}
 	if o.query {
+		c.commitLocal()
 		c.traceLocal(u)
 		u.answer = wire.AppendReady(u.answer, c.status())
+	}
+}
+
+// commitLocal ends the implicit transaction of what the proxy answered itself.
+func (c *client) commitLocal() {
+	if !c.tx.open {
+		c.settings.commit()
 	}
 }
 
@@ -91,6 +100,8 @@ func (c *client) fail(u *unit, e *wire.Error, query bool) {
 	c.s.metrics.refused(e)
 	if c.tx.open {
 		c.tx.failed = true
+	} else {
+		c.settings.rollback()
 	}
 	if query {
 		u.answer = wire.AppendReady(u.answer, c.status())

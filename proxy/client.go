@@ -30,8 +30,8 @@ type client struct {
 	app   string
 
 	// What the session is.
-	settings session.Settings // of its startup packet
-	touched  session.Names    // custom settings it has used
+	settings sessionSettings
+	touched  session.Names // custom settings it has used
 	route    router.Route
 	routeSet bool // by the session itself
 	trace    bool
@@ -59,6 +59,10 @@ type client struct {
 	// inUnit: the server has frames since the last Sync. skipping: after an error,
 	// everything up to the client's Sync is dropped.
 	inUnit, skipping bool
+	// within: the connection took over settings inside the open transaction. If that
+	// is not committed it carries prior again.
+	within bool
+	prior  session.Settings
 
 	ctx     context.Context // ends when the session must
 	end     context.CancelFunc
@@ -172,6 +176,7 @@ func (c *client) leave() {
 			return
 		}
 		c.tx = transaction{}
+		c.carriesAfter(false)
 	}
 	if c.pins != 0 {
 		c.dirty = true
@@ -186,7 +191,7 @@ func (c *client) release() {
 		return
 	}
 	b := c.b
-	if c.doubt {
+	if c.doubt || c.within {
 		c.discard()
 		return
 	}
@@ -224,7 +229,7 @@ func (c *client) letGo() *pool.Pool {
 	c.server.End()
 	p := c.pool
 	c.b, c.pool, c.server, c.role = nil, nil, nil, cluster.RoleUnknown
-	c.inUnit, c.dirty, c.doubt, c.forgot = false, false, false, false
+	c.inUnit, c.dirty, c.doubt, c.forgot, c.within = false, false, false, false, false
 	if c.pins != 0 {
 		c.setPins(0)
 	}

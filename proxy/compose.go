@@ -17,10 +17,13 @@ func (c *client) compose(u *unit) []byte {
 	u.queue, u.head, u.out = u.queue[:0], 0, u.out[:0]
 	u.pass, u.status, u.errored = 0, 0, false
 	if u.begun {
-		c.tx.opening(func(text string) { c.inject(u, text) })
+		c.opening(u)
 		for i := range u.queue {
 			u.queue[i].opening = true
 		}
+	}
+	if !u.begun {
+		c.takeOver(u)
 	}
 	if u.fresh && u.asksForSequences() {
 		// What the last session drew there is not this one's to see.
@@ -135,6 +138,14 @@ func (c *client) ensureNamed(u *unit, o *op, unnamed *uint64) string {
 // addParse adds a client's Parse of a named statement, which the server may hold already.
 func (c *client) addParse(u *unit, o *op) {
 	st := o.stmt.Statement
+	if c.tx.failed && (o.stmt.plan == nil || o.stmt.plan.Tx.Verb == router.TxNone) {
+		// The server will refuse it, as it must; the name there stays what it is.
+		own := *o
+		own.stmt = nil
+		u.out = wire.AppendParse(u.out, "", st.Text, []byte(st.Types))
+		u.queue = append(u.queue, own)
+		return
+	}
 	if c.b.Holds(st) && !u.renew {
 		own := *o
 		own.kind, own.answer = opLocal, parseComplete
@@ -194,14 +205,20 @@ func (c *client) closeOnServer(u *unit, st *backend.Statement) {
 // client's statement too, a simple query included.
 func (c *client) inject(u *unit, text string) {
 	st := c.s.registry.Statement([]byte(text), noTypes, c.reading(u, []byte(text)))
-	if !c.b.Holds(st) {
-		c.holdStatement(u, st)
-		u.out = wire.AppendParse(u.out, st.Name, st.Text, nil)
-		u.queue = append(u.queue, op{kind: opParse, quiet: true, stmt: &statement{Statement: st}})
-	}
+	c.prepareOwn(u, st)
 	u.out = wire.AppendBind(u.out, nil, st.Name, nil)
 	u.out = wire.AppendExecute(u.out, "")
 	u.queue = append(u.queue, op{kind: opBind, quiet: true}, op{kind: opExecute, quiet: true})
+}
+
+// prepareOwn prepares a statement of the proxy's own if the server does not hold it.
+func (c *client) prepareOwn(u *unit, st *backend.Statement) {
+	if c.b.Holds(st) {
+		return
+	}
+	c.holdStatement(u, st)
+	u.out = wire.AppendParse(u.out, st.Name, st.Text, nil)
+	u.queue = append(u.queue, op{kind: opParse, quiet: true, stmt: &statement{Statement: st}})
 }
 
 // injectText runs a statement that cannot be shared under a name.

@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -22,9 +21,25 @@ func (c *client) copyIn(u *unit) error {
 	}
 	c.dropIgnoredSync(u)
 	c.consume(u)
-	feed := &copyFeed{from: c.front, to: c.b.Conn, done: make(chan error, 1)}
+	u.copying = true
+	defer func() { u.copying = false }()
+	for {
+		if err := c.feedCopy(u); !errors.Is(err, errCopyAgain) {
+			return err
+		}
+	}
+}
+
+// feedCopy forwards the data of one COPY, and relays the answers up to the end of
+// the unit or the next COPY in the same string (errCopyAgain).
+func (c *client) feedCopy(u *unit) error {
+	feed := &copyFeed{from: c.front, to: c.b.Conn, flush: u.end != endQuery, done: make(chan error, 1)}
 	go feed.run()
 	err := c.relayCopy(u)
+	if errors.Is(err, errCopyAgain) {
+		// The server has seen the end of this one's data, so its feed ends by itself.
+		return errors.Join(<-feed.done, err)
+	}
 	if err != nil {
 		_ = c.b.Conn.Close() // a feed that writes must not wait for ever
 	}
@@ -82,13 +97,17 @@ func (c *client) relayCopy(u *unit) error {
 	}
 }
 
+// errCopyAgain is that another COPY follows in the same string.
+var errCopyAgain = errors.New("another copy")
+
 // errCopyStopped is that the server answered before the client had sent all.
 var errCopyStopped = errors.New("copy stopped")
 
 // copyFeed forwards copy data from the client to the server.
 type copyFeed struct {
 	from, to *wire.Conn
-	rest     int // bytes of a frame begun
+	rest     int  // bytes of a frame begun
+	flush    bool // the server says nothing of the end before it is asked to
 	done     chan error
 }
 
@@ -101,6 +120,11 @@ func (f *copyFeed) forward() error {
 	for {
 		ended, err := f.step()
 		switch {
+		case ended && f.flush:
+			if _, err := f.to.Write(flushFrame); err != nil {
+				return fmt.Errorf("%w: %w", errServerLost, err)
+			}
+			return nil
 		case ended:
 			return nil
 		case err == nil:
@@ -126,6 +150,10 @@ func (f *copyFeed) step() (ended bool, err error) {
 	f.rest -= n
 	for f.rest == 0 && len(buf)-n >= wire.HeaderSize && !ended {
 		typ, size, err := wire.PeekHeader(buf[n:])
+		if !inCopy[typ] {
+			// The server says what it thinks of it, and closes its connection.
+			return true, f.send(n + wire.HeaderSize)
+		}
 		if err := checkFrame(typ, size, err); err != nil {
 			return false, err
 		}
@@ -150,8 +178,6 @@ func (f *copyFeed) step() (ended bool, err error) {
 				f.from.Discard(size)
 			}
 			return false, lost(err)
-		case wire.Terminate:
-			return false, &lostError{io.EOF}
 		}
 		n += take
 		f.rest = size - take
@@ -161,6 +187,9 @@ func (f *copyFeed) step() (ended bool, err error) {
 	}
 	return ended, f.send(n)
 }
+
+// inCopy are the types of messages a client may send while a COPY waits for data.
+var inCopy = [256]bool{wire.CopyData: true, wire.CopyDone: true, wire.CopyFail: true, wire.Sync: true, wire.Flush: true}
 
 func (f *copyFeed) send(n int) error {
 	_, err := f.to.Write(f.from.Buffered()[:n])

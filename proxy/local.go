@@ -15,8 +15,12 @@ func (c *client) executable(p *router.Plan, u *unit) bool {
 	switch {
 	case p.Tx.Verb != router.TxNone:
 		return c.deferrable(p, u)
+	case p.SQL.Verb == router.PreparedDeallocate && c.pins&router.PinPrepared != 0 && c.statements[p.SQL.Name] == nil:
+		return false // only its server may know the name
 	case p.Own.Verb != router.OwnNone, p.SQL.Verb >= router.PreparedDeallocate:
 		return !c.tx.failed
+	case p.SetOnly:
+		return c.settable(p, u)
 	case p.Statements == 1 && p.Flags.Has(router.FlagForgets):
 		// Nothing is held that a server could discard.
 		return c.b == nil && !c.tx.open && !u.server && c.pins == 0
@@ -69,7 +73,14 @@ func (c *client) execute(p *router.Plan, text string) (answer []byte, refused *w
 			return nil, wire.Errorf("26000", "prepared statement \"%s\" does not exist", name), nil
 		}
 		return wire.AppendComplete(nil, "DEALLOCATE"), nil, func(c *client) { delete(c.statements, name) }
+	case p.SetOnly:
+		c.apply(&op{plan: p})
+		for _, set := range p.Sets {
+			answer = wire.AppendComplete(answer, set.Tag)
+		}
+		return answer, nil, nil
 	default:
+		c.settings = sessionSettings{startup: c.settings.startup, now: c.settings.startup}
 		return wire.AppendComplete(nil, "DISCARD ALL"), nil, func(c *client) {
 			c.statements = nil
 			c.resetOwn()

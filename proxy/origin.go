@@ -58,6 +58,8 @@ type database struct {
 	// changes counts DDL seen, seen those the plans' catalog has in it.
 	changes, seen atomic.Uint64
 
+	customs customs
+
 	// committed is the Moment after the last commit through this proxy.
 	committed atomic.Int64
 
@@ -159,17 +161,22 @@ type account struct {
 type login struct {
 	cred     backend.Credentials
 	database string
+	proven   bool // a server let it in
 }
 
-// lend offers a client's login, which the proxy takes if it has no account of its own.
-func (a *account) lend(cred backend.Credentials, database string) {
-	if a.service.User == "" {
-		a.borrowed.Store(&login{cred, database})
+// lend offers a client's login, which the proxy takes if it has no account of its
+// own. One that a server has let in is not given up for one that none has yet.
+func (a *account) lend(l login) {
+	if a.service.User != "" {
+		return
+	}
+	if now := a.borrowed.Load(); now == nil || l.proven || !now.proven {
+		a.borrowed.Store(&l)
 	}
 }
 
 // open logs in to a server; an empty database is the account's own.
-func (a *account) open(ctx context.Context, s *cluster.Server, database string) (*backend.Backend, error) {
+func (a *account) open(ctx context.Context, s *cluster.Server, database string) (_ *backend.Backend, err error) {
 	cred := backend.Credentials{User: a.service.User, Password: a.service.Password}
 	own := a.service.Database
 	if own == "" {
@@ -181,11 +188,36 @@ func (a *account) open(ctx context.Context, s *cluster.Server, database string) 
 			return nil, cluster.ErrNoLogin
 		}
 		cred, own = l.cred, l.database
+		defer func() {
+			if err != nil && !unreachable(err) && l.proven && (database == "" || database == own) {
+				// A changed password, perhaps: the next client's login is as good.
+				a.borrowed.CompareAndSwap(l, &login{cred: l.cred, database: l.database})
+			}
+		}()
 	}
 	if database == "" {
 		database = own
 	}
 	return a.s.dial(ctx, s.Address, a.tls, cred, database, "pgweir")
+}
+
+// refuses asks the servers whether they let a client in, where the proxy has no
+// account of its own to learn anything of them with. It returns their refusal.
+func (a *account) refuses(ctx context.Context, t *cluster.Topology, cred backend.Credentials, database string) error {
+	if a.service.User != "" || t.Primary != nil {
+		return nil
+	}
+	for _, st := range t.States {
+		b, err := a.s.dial(ctx, st.Server.Address, a.tls, cred, database, "pgweir")
+		if err == nil {
+			b.Close()
+			return nil
+		}
+		if !unreachable(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // dial opens one server connection.
@@ -414,11 +446,15 @@ func (o *origin) welcome(ctx context.Context, s *Server, want session.Settings) 
 	if known {
 		return w, nil
 	}
-	o.db.awaitCatalog(ctx) // or the first statements would know nothing
+	if err := o.db.account.refuses(ctx, o.cluster.Topology(), *o.cred.Load(), o.db.name); err != nil {
+		return nil, err
+	}
 	w, err := o.askWelcome(ctx, s, want)
 	if err != nil {
 		return nil, err
 	}
+	o.db.account.lend(login{*o.cred.Load(), o.db.name, true})
+	o.db.awaitCatalog(ctx) // or the first statements would know nothing
 	o.mu.Lock()
 	if len(o.welcomes) >= maxWelcomes {
 		clear(o.welcomes)
@@ -426,6 +462,13 @@ func (o *origin) welcome(ctx context.Context, s *Server, want session.Settings) 
 	o.welcomes[want] = w
 	o.mu.Unlock()
 	return w, nil
+}
+
+// unused reports whether nobody was ever welcomed and only one client tries.
+func (o *origin) unused() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.welcomes) == 0 && o.clients.Load() == 1
 }
 
 // askWelcome adopts the settings on a connection of the primary, or of a replica while there is none.
@@ -449,7 +492,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 			p.Discard(b)
 			continue
 		}
-		if err := b.Adopt(ctx, settings); err != nil {
+		if err := b.Adopt(ctx, settings, want.Touched); err != nil {
 			p.Discard(b)
 			return nil, err
 		}
@@ -500,7 +543,7 @@ func (s *Server) userLimit(user string, eff config.Effective, index int) *pool.L
 
 // defaultIsolation is what a transaction gets that says nothing of it.
 func (c *client) defaultIsolation() router.Isolation {
-	value, ok := c.settings.Value("default_transaction_isolation")
+	value, ok := c.settings.now.Value("default_transaction_isolation")
 	if !ok {
 		value = c.o.db.plans.Snapshot().DefaultIsolation(c.o.eff.ServerUser)
 	}
@@ -509,7 +552,7 @@ func (c *client) defaultIsolation() router.Isolation {
 }
 
 func (c *client) defaultReadOnly() bool {
-	value, ok := c.settings.Value("default_transaction_read_only")
+	value, ok := c.settings.now.Value("default_transaction_read_only")
 	if !ok {
 		value = c.o.db.plans.Snapshot().DefaultReadOnly(c.o.eff.ServerUser)
 	}

@@ -15,6 +15,9 @@ import (
 	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
+// answerPatience bounds the wait for one answer.
+const answerPatience = 5 * time.Second
+
 // rawConn is a client that speaks the protocol itself. What the server says is
 // read at once, by a goroutine that ends when the connection does, and noted as
 // one line a message; see describe.
@@ -111,13 +114,13 @@ func (r *rawConn) query(sql string) []string {
 // with; "end" is the end of the connection.
 func (r *rawConn) wait(types ...string) []string {
 	r.t.Helper()
-	timer := time.AfterFunc(patience, func() {
+	timer := time.AfterFunc(answerPatience, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.changed.Broadcast()
 	})
 	defer timer.Stop()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(answerPatience)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at, first := r.seen, r.seen
@@ -138,7 +141,7 @@ func (r *rawConn) wait(types ...string) []string {
 				return append(slices.Clone(r.lines[first:at]), "end")
 			}
 			if !time.Now().Before(deadline) {
-				r.t.Fatalf("waiting for %v: nothing more within %v after:\n%s", types, patience, tail(r.lines[first:]))
+				r.t.Fatalf("waiting for %v: nothing more within %v after:\n%s", types, answerPatience, tail(r.lines[first:]))
 			}
 			r.changed.Wait()
 		}

@@ -217,7 +217,7 @@ func (c *client) lookUp(u *unit, name []byte) (st *statement, p *router.Plan) {
 }
 
 func (c *client) gatherBind(u *unit, frame []byte, off int) {
-	portal, name, _, ok := wire.BindParts(frame)
+	portal, name, values, ok := wire.BindParts(frame)
 	if !ok {
 		u.note(malformedPlan)
 		u.ops = append(u.ops, op{kind: opBind, off: off, size: len(frame)})
@@ -234,6 +234,13 @@ func (c *client) gatherBind(u *unit, frame []byte, off int) {
 		o.sql = st.sql
 	}
 	held := portalOf{plan: p, sql: o.sql, stmt: st, unit: c.units, parse: u.parsed}
+	if len(p.Sets) > 0 {
+		types := c.unnamed.types
+		if st != nil {
+			types = []byte(st.Types)
+		}
+		held.params = boundParameters(values, types)
+	}
 	if len(portal) == 0 {
 		held.local = c.executable(p, u)
 		c.portal = held
@@ -290,7 +297,7 @@ func (c *client) gatherExecute(u *unit, frame []byte, off int) {
 		u.note(malformedPlan)
 	default:
 		held := c.held(u, portal)
-		if held.local && c.b != nil && (held.plan.Tx.Verb != router.TxNone || held.plan.Flags.Has(router.FlagForgets)) {
+		if held.local && c.b != nil && (held.plan.Tx.Verb != router.TxNone || held.plan.Flags.Has(router.FlagForgets) || held.plan.SetOnly) {
 			// A server has taken part since it was bound.
 			u.refuse(wire.Errorf("34000", "portal \"%s\" does not exist", portal))
 			return
@@ -299,7 +306,7 @@ func (c *client) gatherExecute(u *unit, frame []byte, off int) {
 			c.executePortal(u)
 			return
 		}
-		o.plan, o.sql, o.stmt = held.plan, held.sql, held.stmt
+		o.plan, o.sql, o.stmt, o.params = held.plan, held.sql, held.stmt, held.params
 		if held.unit == c.units {
 			o.parse = held.parse
 		}
@@ -307,6 +314,10 @@ func (c *client) gatherExecute(u *unit, frame []byte, off int) {
 			u.cursor = true
 		}
 		u.copies = held.plan != nil && held.plan.Flags.Has(router.FlagCopyIn)
+	}
+	if refused := c.misnamed(o.sql); refused != nil {
+		u.refuse(refused)
+		return
 	}
 	u.server = true
 	u.ops = append(u.ops, o)

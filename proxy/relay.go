@@ -143,6 +143,9 @@ func (c *client) scan(u *unit, buf []byte) (need int, err error) {
 				return 0, err
 			}
 			conn.Discard(pos)
+			if u.copying {
+				return wire.HeaderSize, errors.Join(c.flush(u), errCopyAgain)
+			}
 			return wire.HeaderSize, c.copyIn(u)
 		}
 	}
@@ -352,6 +355,14 @@ func (c *client) complete(u *unit, o *op) {
 	}
 	if o.quiet || !o.executes() {
 		return
+	}
+	if o.sql != nil && o.sql.ends {
+		c.b.Drop(o.sql.needs.Statement)
+		delete(c.statements, o.sql.name)
+	}
+	if o.plan != nil && o.plan.SQL.Verb == router.PreparedDeallocateAll {
+		c.b.DropAll()
+		c.statements = nil
 	}
 	if o.sql != nil && o.sql.makes != nil {
 		for _, old := range c.b.Hold(o.sql.makes.Statement) {

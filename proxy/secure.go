@@ -24,7 +24,7 @@ const staleAfter = 50 * time.Millisecond
 // secure makes c.b a connection to a server the decision asks for, carrying the
 // session's settings. If that fails the unit must not run.
 func (c *client) secure(u *unit, d router.Decision) error {
-	u.decision, u.begun, u.fresh = d, false, false
+	u.decision, u.begun, u.fresh, u.adopt = d, false, false, nil
 	if c.b != nil && d.Target == router.TargetPrimary && c.role == cluster.RoleReplica {
 		if err := c.leaveReplica(); err != nil {
 			return err
@@ -65,6 +65,7 @@ func (c *client) leaveReplica() error {
 		c.discard()
 		return nil
 	}
+	c.carriesAfter(!c.tx.open)
 	c.letGo().Release(b)
 	return nil
 }
@@ -76,10 +77,12 @@ var errServerLost = errors.New("server connection lost")
 // server that cannot be reached is left to the monitor, and another one tried as
 // long as the configuration lets a statement wait.
 func (c *client) acquire(u *unit, d router.Decision) error {
-	want := pool.Want{Settings: c.settings, Touched: c.touched}
-	if u.plan != nil && len(u.plan.Touches) > 0 {
+	if u.plan != nil {
 		c.touched = c.touched.With(u.plan.Touches)
-		want.Touched = c.touched
+	}
+	want := pool.Want{Settings: c.settings.now, Touched: c.touched}
+	if c.tx.open {
+		want.Settings = c.settings.atBegin()
 	}
 	for {
 		s, role, err := c.pick(u, d)
@@ -104,15 +107,19 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 			continue
 		}
 		c.take(b, p, s, role)
-		return c.adopt(want)
+		return c.adopt(u, want)
 	}
 }
 
-func (c *client) adopt(want pool.Want) error {
+// adopt makes the connection carry the session's settings: in the same write as
+// the unit where that is as safe, else before it.
+func (c *client) adopt(u *unit, want pool.Want) error {
 	b := c.b
-	if b.Settings() != want.Settings {
+	if changes := b.Changes(want.Settings, want.Touched); len(changes) > 0 {
 		c.s.metrics.adoptions.Add(1)
-		if err := b.Adopt(c.ctx, want.Settings); err != nil {
+		if c.adoptWithin(u, changes) {
+			u.adopt = changes
+		} else if err := b.Adopt(c.ctx, want.Settings, want.Touched); err != nil {
 			c.discard()
 			return err
 		}

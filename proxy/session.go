@@ -26,7 +26,7 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 		return nil, wire.Fatalf("3D000", "database \"%s\" does not exist", database)
 	}
 	cred := credentials(id, eff)
-	s.accounts[eff.Cluster].lend(cred, eff.Database)
+	s.accounts[eff.Cluster].lend(login{cred: cred, database: eff.Database})
 	if r := g.params["replication"]; r != "" {
 		if on, ok := parseBool(r); !ok || on {
 			return nil, g.replicate(ctx, eff, cred)
@@ -39,7 +39,8 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 	o := s.origins.find(originKey{id.User, database}, eff, cred)
 	c := &client{
 		s: s, o: o, front: g.front, id: s.lastID.Add(1),
-		app: g.params["application_name"], settings: settings, touched: settings.Custom(),
+		app: g.params["application_name"], settings: sessionSettings{startup: settings, now: settings},
+		touched: settings.Custom(),
 	}
 	c.ctx, c.end = context.WithCancel(s.ctx)
 	c.log = s.log.With(zap.Uint64("conn", c.id), zap.String("user", id.User),
@@ -69,9 +70,9 @@ func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
 
 // welcome tells the client that its session has begun.
 func (g *greeting) welcome(ctx context.Context, c *client) error {
-	reported, err := c.o.welcome(ctx, c.s, c.settings)
+	reported, err := c.o.welcome(ctx, c.s, c.settings.startup)
 	if err != nil {
-		if len(c.o.welcomes) == 0 && c.o.clients.Load() == 1 {
+		if c.o.unused() {
 			c.s.origins.forget(c.o)
 		}
 		return err

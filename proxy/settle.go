@@ -27,6 +27,9 @@ func (c *client) settle(u *unit) error {
 		c.tx.wrote = c.tx.wrote || u.mayWrite()
 		return nil
 	}
+	if u.status == wire.TxIdle {
+		c.endSettings(!u.errored)
+	}
 	c.follow(u.status)
 	if u.end == endQuery {
 		c.b.Unnamed = 0
@@ -56,11 +59,14 @@ func (c *client) remember(u *unit) error {
 		c.dirty = true // it may have been undone, or not
 		return nil
 	}
+	if c.tx.open && !c.within {
+		c.prior, c.within = c.b.Settings(), true
+	}
 	c.b.ForgetSettings()
 	if !c.tx.open && c.pins == 0 {
 		return nil
 	}
-	if err := c.b.Adopt(c.ctx, c.settings); err != nil {
+	if err := c.b.Adopt(c.ctx, c.settings.startup, c.settings.startup.Custom()); err != nil {
 		c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
 	}
@@ -75,6 +81,7 @@ func (c *client) giveUpTransaction() error {
 		return wire.Fatalf("08006", "the transaction could not be opened")
 	}
 	c.tx.unopened = false
+	c.carriesAfter(false)
 	b := c.b
 	c.letGo().Release(b)
 	return nil
@@ -189,7 +196,15 @@ func (c *client) succeeded(u *unit, o *op) {
 		c.o.db.noteCommit() // its command tag may reach the client before ReadyForQuery does
 	}
 	if p.Tx.Verb != router.TxNone {
-		c.tx.follow(p, string(c.textOf(u, o)))
+		c.followTx(p, string(c.textOf(u, o)))
+	}
+	if len(p.Sets) > 0 {
+		c.ran(o)
+	}
+	if p.Flags.Has(router.FlagTxControl) && (c.tx.open || c.settings.atRisk || c.within) {
+		// What of the settings was committed and what rolled back, only the server knows.
+		c.setPins(c.pins | router.PinOpaque)
+		c.doubt = true
 	}
 	if p.Flags.Has(router.FlagForgets) { // DISCARD ALL, DEALLOCATE ALL
 		c.b.DropAll()
@@ -201,6 +216,7 @@ func (c *client) succeeded(u *unit, o *op) {
 	}
 	if p.Unpins&router.PinSetting != 0 {
 		c.forgot = true
+		c.settings.resetAll()
 	}
 	if left := c.pins &^ p.Unpins; left != c.pins && !c.tx.open {
 		c.dirty = c.dirty || c.pins != 0
@@ -339,12 +355,12 @@ func (c *client) prepareRetry(u *unit, again *retry) error {
 	}
 	c.inUnit = false
 	switch {
-	case again.reason == retryPlan && u.begun:
+	case c.tx.open && again.reason == retryPlan:
 		c.discard() // its transaction has failed
-	case again.reason == retryPlan:
 	case c.tx.open:
 		return errors.Join(c.leaveReplica(), again)
 	default:
+		c.carriesAfter(false)
 		c.release()
 	}
 	return again
@@ -404,8 +420,8 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 		e = wire.Errorf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
 		e.Detail, e.Hint = string(wire.ErrorField(frame, 'D')), string(wire.ErrorField(frame, 'H'))
 	}
-	if held || midFrame {
-		// Session state went with the connection: so does the session, as it would directly.
+	if held || midFrame || frame != nil && e.Code == "08P01" {
+		// The client broke the protocol, or session state went with the connection: so does the session, as it would directly.
 		e.Severity = "FATAL"
 		_ = c.flush(u)
 		return e

@@ -292,7 +292,7 @@ func (s *soak) terminator(rnd *rand.Rand, until time.Time) {
 	servers := shared(s.t).Servers()
 	ctx := context.Background()
 	for time.Now().Before(until) {
-		time.Sleep(time.Duration(100+rnd.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(20+rnd.IntN(150)) * time.Millisecond)
 		_, err := servers[rnd.IntN(len(servers))].Value(ctx, "postgres",
 			`select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and application_name <> 'pgweir' order by random() limit 1`, s.database)
 		if err != nil {

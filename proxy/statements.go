@@ -24,18 +24,20 @@ type statement struct {
 // sqlPrepared is what a PREPARE makes, or an EXECUTE needs on its server first.
 type sqlPrepared struct {
 	makes, needs *statement
-	name         string // the client's name of what is made
+	name         string // the client's name of it
+	ends         bool   // it is DEALLOCATE of needs
 }
 
 // portalOf is what a portal holds. The unnamed one lives, as named ones do, until the
 // transaction ends: its Execute may come in a later unit than its Bind.
 type portalOf struct {
-	plan  *router.Plan
-	sql   *sqlPrepared
-	stmt  *statement // nil for the unnamed one
-	local bool       // the proxy executes it
-	unit  uint64     // client.units when it was bound
-	parse int        // 1 + the op of that unit that parsed its unnamed statement; 0 is an earlier unit
+	params []*string // bound, if its settings depend on them
+	plan   *router.Plan
+	sql    *sqlPrepared
+	stmt   *statement // nil for the unnamed one
+	local  bool       // the proxy executes it
+	unit   uint64     // client.units when it was bound
+	parse  int        // 1 + the op of that unit that parsed its unnamed statement; 0 is an earlier unit
 }
 
 func (c *client) newStatement(shared *backend.Statement, p *router.Plan, sql *sqlPrepared) *statement {
@@ -83,12 +85,12 @@ func (c *client) reading(u *unit, text []byte) string {
 	if u.sets || c.tx.sets || c.pins&(router.PinSetting|router.PinOpaque) != 0 || hasMoment(text) {
 		return fmt.Sprintf("%d.%d", c.id, c.units)
 	}
-	if c.settings == (session.Settings{}) {
+	if c.settings.startup == (session.Settings{}) {
 		return ""
 	}
 	var b strings.Builder
 	for _, name := range parsedBy {
-		if v, ok := c.settings.Value(name); ok {
+		if v, ok := c.settings.startup.Value(name); ok {
 			b.WriteString(name + "=" + v + "\x00")
 		}
 	}
@@ -171,6 +173,26 @@ func (n *unnamed) drop() {
 // name for it. Servers know it by the name all clients share, so that it can be
 // prepared wherever it is needed and clashes with nobody's.
 
+func errRepeated(name string) *wire.Error {
+	return wire.Errorf("42P05", "prepared statement \"%s\" already exists", name)
+}
+
+// misnamed is why what a PREPARE or EXECUTE names is not, or no longer, what it was
+// taken for when it was parsed.
+func (c *client) misnamed(sql *sqlPrepared) *wire.Error {
+	if sql == nil {
+		return nil
+	}
+	named := c.statements[sql.name]
+	switch {
+	case sql.makes != nil && named != nil:
+		return errRepeated(sql.name)
+	case sql.needs != nil && (named == nil || named.Statement != sql.needs.Statement):
+		return wire.Errorf("26000", "prepared statement \"%s\" does not exist", sql.name)
+	}
+	return nil
+}
+
 // rewriteSQL puts the shared name into the text of a PREPARE or EXECUTE, as
 // o.text, and what it makes or needs into o.sql. It returns false if it refused.
 func (c *client) rewriteSQL(u *unit, o *op, p *router.Plan, text []byte) bool {
@@ -178,21 +200,30 @@ func (c *client) rewriteSQL(u *unit, o *op, p *router.Plan, text []byte) bool {
 	st, exists := c.statements[p.SQL.Name]
 	switch p.SQL.Verb {
 	case router.PreparedPrepare:
-		if exists {
-			u.refuse(wire.Errorf("42P05", "prepared statement \"%s\" already exists", p.SQL.Name))
+		if exists && o.kind == opQuery { // the extended protocol fails at Execute
+			u.refuse(errRepeated(p.SQL.Name))
 			return false
 		}
 		shared := c.s.registry.SQLStatement(before, after, c.reading(u, text))
 		o.text = shared.SQL
 		o.sql = &sqlPrepared{makes: c.newStatement(shared, p.SQL.Inner, nil), name: p.SQL.Name}
 	case router.PreparedExecute:
+		if !exists && c.pins&router.PinPrepared != 0 {
+			return true // only its server may know the name
+		}
 		if !exists {
 			u.refuse(wire.Errorf("26000", "prepared statement \"%s\" does not exist", p.SQL.Name))
 			return false
 		}
 		o.text = before + st.Name + after
-		o.sql = &sqlPrepared{needs: st}
-	default: // DEALLOCATE in a failed transaction: the server refuses it
+		o.sql = &sqlPrepared{needs: st, name: p.SQL.Name}
+	case router.PreparedDeallocate:
+		if !exists || c.tx.failed {
+			return true // the server refuses it
+		}
+		o.text = before + st.Name + after
+		o.sql = &sqlPrepared{needs: st, name: p.SQL.Name, ends: true}
+	default:
 		return true
 	}
 	u.rewritten = true

@@ -20,7 +20,7 @@ type transaction struct {
 	isolation router.Isolation
 	access    router.Access
 
-	savepoints []savepoint // alive, oldest first
+	steps []step // since BEGIN, oldest first
 
 	read bool // something has read in it
 	sets bool // it changed settings, perhaps, if only for itself
@@ -32,9 +32,6 @@ type transaction struct {
 	route    router.Route // SET LOCAL pgweir.route
 	routeSet bool
 }
-
-// savepoint is one by name, with the statement that sets it.
-type savepoint struct{ name, text string }
 
 // deferrable reports whether the proxy can answer a transaction control
 // statement itself: no server takes part yet.
@@ -51,7 +48,7 @@ func (c *client) deferrable(p *router.Plan, u *unit) bool {
 	case router.TxSavepoint:
 		return t.open && !t.failed
 	case router.TxSet:
-		return t.open && !t.failed && len(t.savepoints) == 0
+		return t.open && !t.failed && !t.inSavepoint()
 	}
 	return false
 }
@@ -71,6 +68,11 @@ func (c *client) deferTx(p *router.Plan, text string) (tag string) {
 		if p.Tx.Verb == router.TxRollback || t.failed {
 			tag = "ROLLBACK"
 		}
+		if tag == "COMMIT" {
+			c.settings.commit()
+		} else {
+			c.settings.rollback()
+		}
 		next := transaction{}
 		if p.Tx.Chain {
 			next = transaction{open: true, begin: t.begin, prelude: t.prelude, isolation: t.isolation, access: t.access}
@@ -78,7 +80,7 @@ func (c *client) deferTx(p *router.Plan, text string) (tag string) {
 		*t = next
 		return tag
 	case router.TxSavepoint:
-		t.savepoints = append(t.savepoints, savepoint{p.Tx.Name, text})
+		t.steps = append(t.steps, step{savepoint: p.Tx.Name, text: text, kept: c.settings.now})
 		return "SAVEPOINT"
 	default: // SET TRANSACTION
 		t.prelude = append(t.prelude, text)
@@ -96,8 +98,9 @@ func (t *transaction) characterize(p *router.Plan) {
 	}
 }
 
-// follow notes a transaction control statement that succeeded on a server.
-func (t *transaction) follow(p *router.Plan, text string) {
+// followTx notes a transaction control statement that succeeded on a server.
+func (c *client) followTx(p *router.Plan, text string) {
+	t := &c.tx
 	switch p.Tx.Verb {
 	case router.TxBegin:
 		if t.begin == "" {
@@ -107,39 +110,51 @@ func (t *transaction) follow(p *router.Plan, text string) {
 		t.prelude = append(t.prelude, text)
 		t.characterize(p)
 	case router.TxSavepoint:
-		t.savepoints = append(t.savepoints, savepoint{p.Tx.Name, text})
-	case router.TxCommit, router.TxRollback: // AND CHAIN, if the transaction is still open
-		t.savepoints, t.read, t.commits = nil, false, true
+		t.steps = append(t.steps, step{savepoint: p.Tx.Name, text: text, kept: c.settings.now})
+	case router.TxCommit, router.TxRollback, router.TxPrepare:
+		// AND CHAIN, if the transaction is still open.
+		t.steps, t.read, t.commits = nil, false, true
+		c.endSettings(p.Tx.Verb != router.TxRollback && !t.failed)
 	case router.TxRelease:
 		if i := t.find(p.Tx.Name); i >= 0 {
-			t.savepoints = t.savepoints[:i]
+			t.release(i)
 		}
 	case router.TxRollbackTo:
 		if i := t.find(p.Tx.Name); i >= 0 {
-			t.savepoints = t.savepoints[:i+1]
+			c.settings.now = t.steps[i].kept
+			t.steps = t.steps[:i+1]
 		}
 	}
 }
 
 // find is the newest living savepoint of a name.
 func (t *transaction) find(name string) int {
-	for i := len(t.savepoints) - 1; i >= 0; i-- {
-		if t.savepoints[i].name == name {
+	for i := len(t.steps) - 1; i >= 0; i-- {
+		if t.steps[i].text != "" && t.steps[i].savepoint == name {
 			return i
 		}
 	}
 	return -1
 }
 
-// opening are the statements that bring a server to where the transaction is.
-func (t *transaction) opening(run func(text string)) {
-	run(t.begin)
-	for _, text := range t.prelude {
-		run(text)
+// release ends savepoint i and those after it; what was set since stays.
+func (t *transaction) release(i int) {
+	kept := t.steps[:i]
+	for _, s := range t.steps[i:] {
+		if s.text == "" {
+			kept = append(kept, s)
+		}
 	}
-	for _, s := range t.savepoints {
-		run(s.text)
+	t.steps = kept
+}
+
+func (t *transaction) inSavepoint() bool {
+	for _, s := range t.steps {
+		if s.text != "" {
+			return true
+		}
 	}
+	return false
 }
 
 // skipSpaceAndComments cuts white space and comments off the front of a statement.

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/router"
 )
@@ -49,6 +50,7 @@ type op struct {
 	fail   *wire.Error   // the proxy's own refusal, in place of the server's error
 	parse  int           // opExecute: 1 + the op that parsed its unnamed statement; 0 is an earlier unit
 	tag    unnamedTag    // opParse, opBind, opDescribe of the unnamed statement
+	params []*string     // opExecute: bound, if its settings depend on them
 	sql    *sqlPrepared  // what its text prepares or executes by SQL; nil for nothing
 	apply  func(*client) // what its success means to the session; nil for nothing
 }
@@ -71,32 +73,34 @@ type unit struct {
 	end  unitEnd
 	sync bool // ops ends in a Sync
 
-	plan       *router.Plan // the strictest
-	cursor     bool         // it opens what ties its transaction to a server
-	server     bool         // some op needs a server
-	copies     bool         // its last op is a COPY FROM STDIN
-	sets       bool         // some op changes settings, if only in its transaction
-	rewritten  bool         // the frames cannot go as they came
-	failed     bool         // an op carries fail: the rest up to Sync is not looked at
-	resumes    bool         // it needs a portal of an earlier unit
-	parsed     int          // 1 + the last op that parsed the unnamed statement
-	started    time.Time
+	plan      *router.Plan // the strictest
+	cursor    bool         // it opens what ties its transaction to a server
+	server    bool         // some op needs a server
+	copies    bool         // its last op is a COPY FROM STDIN
+	sets      bool         // some op changes settings, if only in its transaction
+	rewritten bool         // the frames cannot go as they came
+	failed    bool         // an op carries fail: the rest up to Sync is not looked at
+	resumes   bool         // it needs a portal of an earlier unit
+	copying   bool         // COPY data is on its way from the client
+	parsed    int          // 1 + the last op that parsed the unnamed statement
+	started   time.Time
 
 	// Of one attempt.
-	queue    []op // what is awaited, in order: ops and the proxy's own
-	head     int
+	queue []op // what is awaited, in order: ops and the proxy's own
+	head  int
 	// syncIgnored: a Sync was sent that a COPY ignores, unless it fails before it reads.
 	syncIgnored bool
-	out      []byte // composed frames
-	answer   []byte // for the client, not yet written
-	hold     bool   // nothing was written to the client, and nothing shall be until it is sure
-	pass     int    // bytes of a frame begun that pass unseen
-	status   byte   // of the last ReadyForQuery
-	errored  bool   // the server refused something
-	decision router.Decision
-	fresh    bool // the server connection was taken for this attempt
-	begun    bool // this attempt opened the transaction on its server
-	renew    bool // prepared statements are prepared anew
+	out         []byte // composed frames
+	answer      []byte // for the client, not yet written
+	hold        bool   // nothing was written to the client, and nothing shall be until it is sure
+	pass        int    // bytes of a frame begun that pass unseen
+	status      byte   // of the last ReadyForQuery
+	errored     bool   // the server refused something
+	decision    router.Decision
+	fresh       bool             // the server connection was taken for this attempt
+	adopt       []session.Change // settings the connection takes over within the unit
+	begun       bool             // this attempt opened the transaction on its server
+	renew       bool             // prepared statements are prepared anew
 }
 
 var units = sync.Pool{New: func() any { return new(unit) }}

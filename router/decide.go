@@ -29,7 +29,7 @@ func Decide(p *Plan, v View) Decision {
 		return Decision{TargetPrimary, ReasonTransaction}
 	case v.OnReplica:
 		return decideOnReplica(p, v)
-	case p.Target == TargetAny:
+	case p.Target == TargetAny && p.Class != ClassSetting:
 		// Nothing to stay with: a COMMIT without BEGIN, a FETCH without cursor. The
 		// primary answers as one server would.
 		return Decision{TargetPrimary, p.Reason}

@@ -155,9 +155,10 @@ const (
 type Set struct {
 	Name  string // folded
 	Value string
-	Param int  // 1 for $1 …: the value is that parameter's; 0 for Value
-	Local bool // for the transaction only
-	Reset bool // back to the value the session began with
+	Param int    // 1 for $1 …: the value is that parameter's; 0 for Value
+	Local bool   // for the transaction only
+	Reset bool   // back to the value the session began with
+	Tag   string // command tag of the SET or RESET
 }
 
 // Own is SET, SHOW or RESET of a setting of the proxy: route, trace.

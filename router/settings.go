@@ -118,9 +118,12 @@ func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 // carried is a SET or RESET of a custom setting that the session can carry to
 // any server: any value will do for it, so the literal is all there is to know.
 func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
-	set := Set{Name: name, Local: s.GetIsLocal()}
+	set := Set{Name: name, Local: s.GetIsLocal(), Tag: "SET"}
 	switch s.GetKind() {
 	case pg.VariableSetKind_VAR_RESET, pg.VariableSetKind_VAR_SET_DEFAULT:
+		if s.GetKind() == pg.VariableSetKind_VAR_RESET {
+			set.Tag = "RESET"
+		}
 		set.Reset = true
 		return set, true
 	case pg.VariableSetKind_VAR_SET_VALUE:

@@ -23,21 +23,26 @@ const (
 func TestClients(t *testing.T) {
 	cluster := newCluster(t, noLag)
 	proxy := startProxy(t, cluster)
+	may := loadAccepted(t)
 	for _, c := range clients(t) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			compare(t, cluster, proxy, c)
+			compare(t, cluster, proxy, c, may)
 		})
 	}
 }
 
-func compare(t *testing.T, cluster *pgtest.Cluster, proxy string, c client) {
-	direct := c.run(t, target{cluster.Primary.Addr(), newDatabase(t, cluster)})
-	requireComplete(t, direct)
-	proxied := target{proxy, newDatabase(t, cluster)}
-	requireEqual(t, "first run", direct, c.run(t, proxied))
-	empty(t, cluster, proxied.database)
-	requireEqual(t, "second run", direct, c.run(t, proxied))
+func compare(t *testing.T, cluster *pgtest.Cluster, proxy string, c client, may accepted) {
+	transcript := c.run(t, target{cluster.Primary.Addr(), newDatabase(t, cluster)})
+	requireComplete(t, transcript)
+	direct, free := may.find(c.name, transcript)
+	through := target{proxy, newDatabase(t, cluster)}
+	for _, run := range []string{"first run", "second run"} {
+		proxied, differing := may.find(c.name, c.run(t, through))
+		requireEqual(t, run, direct, proxied)
+		requireDifferent(t, free, differing)
+		empty(t, cluster, through.database)
+	}
 }
 
 func clients(t *testing.T) []client {

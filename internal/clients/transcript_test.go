@@ -97,6 +97,53 @@ func requireComplete(t *testing.T, transcript []string) {
 	}
 }
 
+// accepted are the differences of testdata/accepted.txt: reasons by client and check.
+type accepted map[string]string
+
+func loadAccepted(t *testing.T) accepted {
+	t.Helper()
+	text, err := os.ReadFile("testdata/accepted.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := accepted{}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		check, reason, ok := strings.Cut(line, ": ")
+		if !ok {
+			t.Fatalf("testdata/accepted.txt: no reason in %q", line)
+		}
+		a[check] = reason
+	}
+	return a
+}
+
+// find splits off the lines of a transcript that may differ.
+func (a accepted) find(client string, transcript []string) (lines, free []string) {
+	for _, l := range transcript {
+		name, _, _ := strings.Cut(l, ": ")
+		if a[client+"/"+name] != "" {
+			free = append(free, l)
+		} else {
+			lines = append(lines, l)
+		}
+	}
+	return lines, free
+}
+
+// requireDifferent fails the test if an accepted difference is none.
+func requireDifferent(t *testing.T, direct, proxied []string) {
+	t.Helper()
+	for _, l := range direct {
+		if slices.Contains(proxied, l) {
+			t.Errorf("accepted as different, and is not: %s", l)
+		}
+	}
+}
+
 // requireEqual compares a run through the proxy with the direct one.
 func requireEqual(t *testing.T, run string, direct, proxied []string) {
 	t.Helper()

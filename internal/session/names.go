@@ -57,6 +57,20 @@ func (s Names) Within(o Names) bool {
 	return true
 }
 
+// Missing are the names of o that are not in s.
+func (s Names) Missing(o Names) (names []string) {
+	if o.Within(s) {
+		return nil
+	}
+	all := s.list()
+	for _, n := range o.list() {
+		if _, found := slices.BinarySearch(all, n); !found {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
 func (s Names) list() []string {
 	if s == (Names{}) {
 		return nil

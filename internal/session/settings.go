@@ -70,6 +70,34 @@ func (s Settings) Value(name string) (string, bool) {
 	return "", false
 }
 
+// With is s with one name set to value.
+func (s Settings) With(name, value string) Settings {
+	if have, ok := s.Value(name); ok && have == value {
+		return s
+	}
+	return s.edited(name, &value)
+}
+
+// Without is s without one name.
+func (s Settings) Without(name string) Settings {
+	if _, ok := s.Value(name); !ok {
+		return s
+	}
+	return s.edited(name, nil)
+}
+
+func (s Settings) edited(name string, value *string) Settings {
+	values := map[string]string{}
+	for n, v := range s.All() {
+		values[n] = v
+	}
+	delete(values, name)
+	if value != nil {
+		values[name] = *value
+	}
+	return From(values)
+}
+
 // Change is one step from one Settings to another; Reset is a return to the server's default.
 type Change struct {
 	Name, Value string

@@ -2,20 +2,23 @@ package backend
 
 import (
 	"context"
+	"encoding/hex"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 )
 
-// Adopt makes b carry want. On error b must be closed: a statement must never
-// run under settings nobody is sure of. Outside a transaction only.
-func (b *Backend) Adopt(ctx context.Context, want session.Settings) error {
-	if b.settings == want {
+// Adopt makes b carry want, with the given custom names touched. On error b must
+// be closed: a statement must never run under settings nobody is sure of. Outside
+// a transaction only.
+func (b *Backend) Adopt(ctx context.Context, want session.Settings, touched session.Names) error {
+	changes := b.Changes(want, touched)
+	if len(changes) == 0 {
 		return nil
 	}
-	changes := b.settings.Diff(want)
-	b.touched = b.touched.Union(want.Custom())
+	b.touched = b.touched.Union(want.Custom()).Union(touched)
 	// client_encoding goes first and alone: it decides how the bytes of the other values are read.
 	for i, c := range changes {
 		if c.Name == "client_encoding" {
@@ -58,9 +61,16 @@ func adoptQuery(changes []session.Change) string {
 	return q.String()
 }
 
-// quoteLiteral writes s as a literal that means the same whatever
-// standard_conforming_strings is.
+// quoteLiteral writes s as an expression that means the same whatever
+// standard_conforming_strings is, and whatever client_encoding: in some, a byte that
+// looks like a quote or a backslash is half of a character.
 func quoteLiteral(q *strings.Builder, s string) {
+	if strings.ContainsAny(s, `'\`) && strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		q.WriteString("pg_catalog.convert_from(pg_catalog.decode('")
+		q.WriteString(hex.EncodeToString([]byte(s)))
+		q.WriteString("', 'hex'), pg_catalog.pg_client_encoding())")
+		return
+	}
 	if strings.Contains(s, `\`) {
 		q.WriteString(" E'")
 		s = strings.ReplaceAll(s, `\`, `\\`)

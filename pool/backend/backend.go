@@ -73,6 +73,24 @@ func (b *Backend) Touched() session.Names { return b.touched }
 // Touch notes custom names that a statement about to run may set.
 func (b *Backend) Touch(names session.Names) { b.touched = b.touched.Union(names) }
 
+// Note says which settings b carries now, a statement of its user having changed them.
+func (b *Backend) Note(s session.Settings) { b.settings = s }
+
+// Changes is what Adopt would change: settings that differ, and touched names
+// that b has not touched, which must read '' rather than NULL.
+func (b *Backend) Changes(want session.Settings, touched session.Names) []session.Change {
+	if b.settings == want && touched.Within(b.touched) {
+		return nil
+	}
+	changes := b.settings.Diff(want)
+	for _, name := range b.touched.Missing(touched) {
+		if _, ok := want.Value(name); !ok {
+			changes = append(changes, session.Change{Name: name, Reset: true})
+		}
+	}
+	return changes
+}
+
 // ForgetSettings says that a statement returned b to the server's defaults.
 func (b *Backend) ForgetSettings() { b.settings = session.Settings{} }
 

@@ -46,6 +46,7 @@ func NewRegistry(size int) *Registry {
 // read the text alike: reading names the way they do.
 func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 	var key strings.Builder
+	key.WriteByte('P') // what a client chooses must not look like the other kind of key
 	key.WriteString(string(types))
 	key.Write(text)
 	if reading != "" {
@@ -61,7 +62,7 @@ func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 func (r *Registry) SQLStatement(before, after, reading string) *Statement {
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], uint64(len(before)))
-	return r.find("\x00SQL"+string(n[:])+before+after+"\x00"+reading, func(name string) *Statement {
+	return r.find("S"+string(n[:])+before+after+"\x00"+reading, func(name string) *Statement {
 		return &Statement{Name: name, SQL: before + name + after}
 	})
 }
@@ -85,7 +86,8 @@ type statements struct {
 
 func newStatements(size int) *statements {
 	s := &statements{}
-	held, err := simplelru.NewLRU(max(size, 1), func(st *Statement, _ struct{}) {
+	// An EXECUTE that is itself prepared needs two at a time.
+	held, err := simplelru.NewLRU(max(size, 2), func(st *Statement, _ struct{}) {
 		s.evicted = append(s.evicted, st)
 	})
 	if err != nil {

@@ -90,7 +90,7 @@ def sql_prepare(conn):
     say("read", one(conn, "execute q (11)"))
     say("in transaction", [run(conn, "begin"), rows(conn, "execute q (2)"), rows(conn, "execute w (12, 'z')"), run(conn, "rollback")])
     say("prepare survives rollback", [run(conn, "begin"), run(conn, "prepare r as select 5"), run(conn, "rollback"), rows(conn, "execute r")])
-    say("explain", rows(conn, "explain (costs off) execute q (3)"))
+    say("explain", rows(conn, "explain (costs off) execute r"))
     say("create table as execute", [run(conn, "create table p2 as execute q (4)"), rows(conn, "table p2")])
     say("listed", rows(conn, "select name, statement, parameter_types::text, from_sql from pg_prepared_statements order by name"))
     run(conn, "deallocate q")

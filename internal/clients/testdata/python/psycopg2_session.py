@@ -43,6 +43,8 @@ def startup_parameters(conn):
     say("date", rows(other, "select '2026-02-03'::date::text, '2026-02-03 04:05+00'::timestamptz::text"))
     run(other, "set work_mem = '9MB'", "reset work_mem")
     say("work_mem after reset", one(other, "show work_mem"))
+    run(other, "set work_mem = '9MB'", "set app.tenant = 'x'", "reset all")
+    say("after reset all", [one(other, f"show {n}") for n in ("work_mem", "app.tenant", "search_path", "application_name", "DateStyle")])
     run(other, "set work_mem = '9MB'", "set app.tenant = 'x'", "discard all")
     say("work_mem after discard", one(other, "show work_mem"))
     say("app.tenant after discard", one(other, "show app.tenant"))

@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errDown = errors.New("connection refused")
+
+// fakes are servers that answer as they are told. It is a Prober.
+type fakes struct {
+	mu     sync.Mutex // protects the fields below
+	says   map[int]Probe
+	err    map[int]error
+	hangs  map[int]bool // answers nothing until the look's time is up
+	probes int
+	closed bool
+}
+
+func (f *fakes) Probe(ctx context.Context, s *Server) (Probe, error) {
+	f.mu.Lock()
+	f.probes++
+	p, err, hangs := f.says[s.Index], f.err[s.Index], f.hangs[s.Index]
+	f.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return Probe{}, ctx.Err()
+	}
+	return p, err
+}
+
+func (f *fakes) Close() {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+}
+
+func (f *fakes) set(server int, p Probe, err error) {
+	f.mu.Lock()
+	f.says[server], f.err[server] = p, err
+	f.mu.Unlock()
+}
+
+func (f *fakes) hang(server int) {
+	f.mu.Lock()
+	f.hangs[server] = true
+	f.mu.Unlock()
+}
+
+func (f *fakes) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.probes
+}
+
+func primary(timeline uint32) Probe { return Probe{Timeline: timeline, SystemID: "1", Version: 150000} }
+func replica(timeline uint32) Probe {
+	return Probe{InRecovery: true, Timeline: timeline, SystemID: "1", Version: 150000}
+}
+
+func servers(weights ...int) (ss []*Server) {
+	for i, w := range weights {
+		ss = append(ss, &Server{Address: "server" + strconv.Itoa(i), Index: i, Weight: w})
+	}
+	return ss
+}
+
+// watched is a cluster with a running monitor.
+type watched struct {
+	*Cluster
+	fakes   *fakes
+	servers []*Server
+
+	mu      sync.Mutex // protects changes
+	changes []string
+}
+
+const (
+	interval = time.Second
+	timeout  = 5 * time.Second
+)
+
+// watch runs a monitor over servers that answer says, for the length of a synctest bubble.
+func watch(t *testing.T, says ...Probe) *watched {
+	t.Helper()
+	w := &watched{fakes: &fakes{says: map[int]Probe{}, err: map[int]error{}, hangs: map[int]bool{}}}
+	weights := make([]int, len(says))
+	for i, p := range says {
+		weights[i] = 1
+		w.fakes.says[i] = p
+	}
+	w.servers = servers(weights...)
+	w.Cluster = New(Options{
+		Name: "c", Servers: w.servers, Interval: interval, Timeout: timeout, Prober: w.fakes,
+		Changed: func(_, after State) {
+			text := after.Server.Address + " " + after.Role.String()
+			if !after.Up {
+				text += " down"
+			}
+			w.mu.Lock()
+			w.changes = append(w.changes, text)
+			w.mu.Unlock()
+		},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { w.Run(ctx); close(done) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		if !w.fakes.closed {
+			t.Error("the prober is not closed")
+		}
+	})
+	return w
+}
+
+func (w *watched) told() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	told := w.changes
+	w.changes = nil
+	return told
+}

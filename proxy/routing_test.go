@@ -1,0 +1,215 @@
+package proxy_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// traced is a client whose statements tell where they run.
+type traced struct{ *rawConn }
+
+func trace(t *testing.T, s *service, database string) traced {
+	t.Helper()
+	c := traced{raw(t, s.addr, database)}
+	c.query("set pgweir.trace = on")
+	return c
+}
+
+var where = regexp.MustCompile(`"pgweir: (\S+) (\S+) (\S+) \d+µs"`)
+
+// ran are the roles and reasons of what lines tell of.
+func ran(lines []string) (told []string) {
+	for _, l := range lines {
+		if m := where.FindStringSubmatch(l); m != nil {
+			told = append(told, m[2]+" "+m[3])
+		}
+	}
+	return told
+}
+
+// told sends one simple query and returns where it ran.
+func (c traced) told(sql string) []string { return ran(c.query(sql)) }
+
+// rest are the lines of an answer without those that tell of a server.
+func rest(lines []string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return where.MatchString(l) })
+}
+
+// step is one simple query and where it must run; no place is a statement no server takes part in.
+type step struct{ sql, place string }
+
+// TestWhereStatementsRun checks places and reasons of statements in a row in one session.
+func TestWhereStatementsRun(t *testing.T) {
+	s := start(t)
+	database := newDatabase(t, world+restore)
+	for name, steps := range map[string][]step{
+		"statements": {
+			{"select count(*) from items", "replica read"},
+			{"insert into log (line) values ('x')", "primary write"},
+			{"select * from items for update", "primary row_lock"},
+			{"select nextval('log_id_seq')", "primary sequence"},
+			{"create table own.here (a int)", "primary ddl"},
+			{"selec", "primary unparsed"},
+			{"show timezone", "replica read"},
+		},
+		"a transaction that reads": {
+			{"begin", "- local"},
+			{"select count(*) from items", "replica read"},
+			{"select count(*) from log", "replica read"},
+			{"commit", "replica transaction"},
+		},
+		"a transaction moves with its first write": {
+			{"begin", "- local"},
+			{"select count(*) from items", "replica read"},
+			{"insert into log (line) values ('moved')", "primary write"},
+			{"select count(*) from items", "primary transaction"},
+			{"rollback", "primary transaction"},
+			{"select count(*) from items", "replica read"},
+		},
+		"a transaction that never reaches a server": {
+			{"begin", "- local"},
+			{"savepoint a", "- local"},
+			{"rollback", "- local"},
+		},
+		"savepoints move with it": {
+			{"begin", "- local"},
+			{"savepoint a", "- local"},
+			{"select count(*) from items", "replica read"},
+			{"savepoint b", "replica transaction"},
+			{"insert into log (line) values ('moved too')", "primary write"},
+			{"rollback to b", "primary transaction"},
+			{"rollback to a", "primary transaction"},
+			{"commit", "primary transaction"},
+		},
+		"isolation": {
+			{"begin isolation level repeatable read", "- local"},
+			{"select count(*) from items", "primary isolation"},
+			{"commit", "primary transaction"},
+			{"begin isolation level repeatable read, read only", "- local"},
+			{"select count(*) from items", "replica read"},
+			{"commit", "replica transaction"},
+			{"begin isolation level serializable, read only", "- local"},
+			{"select count(*) from items", "primary isolation"},
+			{"commit", "primary transaction"},
+		},
+		"cursors": {
+			{"begin", "- local"},
+			{"declare c cursor for select id from items", "primary cursor"},
+			{"fetch 1 from c", "primary transaction"},
+			{"commit", "primary transaction"},
+			{"begin read only", "- local"},
+			{"declare c cursor for select id from items", "replica read"},
+			{"fetch 1 from c", "replica transaction"},
+			{"commit", "replica transaction"},
+		},
+		"wishes": {
+			{"set pgweir.route = primary", "- local"},
+			{"select count(*) from items", "primary route"},
+			{"reset pgweir.route", "- local"},
+			{"select count(*) from items", "replica read"},
+			{"/* pgweir:primary */ select count(*) from items", "primary hint"},
+		},
+		"temporary tables pin": {
+			{"create temp table x (a int)", "primary ddl"},
+			{"select count(*) from items", "primary pinned"},
+			{"discard all", "primary pinned"},
+			{"select count(*) from items", "replica read"},
+		},
+		"explain and copy": {
+			{"explain select count(*) from items", "replica read"},
+			{"copy (select 1) to stdout", "replica read"},
+			{"explain analyze insert into log (line) values ('explained')", "primary write"},
+		},
+		"prepared by SQL": {
+			{"prepare a as select count(*) from items", ""},
+			{"execute a", "replica read"},
+			{"prepare b as insert into log (line) values ('prepared')", "primary write"},
+			{"execute b", "primary write"},
+			{"deallocate a", "- local"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := trace(t, s, database)
+			for _, step := range steps {
+				got := strings.Join(c.told(step.sql), ", ")
+				if step.place != "" && got != step.place {
+					t.Errorf("%s ran on %s, not %s", step.sql, got, step.place)
+				}
+			}
+		})
+	}
+}
+
+// TestSavepointsAreReplayed: what is set on a replica is there after the move.
+func TestSavepointsAreReplayed(t *testing.T) {
+	s := start(t)
+	database := newDatabase(t, world+restore)
+	c := trace(t, s, database)
+	for _, sql := range []string{
+		"begin", "select 1", "savepoint a", "select 2", "savepoint b",
+		"insert into log (line) values ('kept')", "savepoint c", "insert into log (line) values ('lost')",
+		"rollback to c", "release b", "commit",
+	} {
+		for _, l := range c.query(sql) {
+			if strings.HasPrefix(l, "E ") {
+				t.Fatalf("%s: %s", sql, l)
+			}
+		}
+	}
+	got := rest(c.query("select line from log"))
+	want := []string{`T line:25:-1:-1:0:column2`, `D "kept"`, "C SELECT 1", "Z I"}
+	if !slices.Equal(got, want) {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// TestLyingFunction: a function declared STABLE that writes is refused by a
+// replica, runs once on the primary, and is known from then on.
+func TestLyingFunction(t *testing.T) {
+	s := start(t)
+	for name, opening := range map[string]string{"alone": "", "first in a transaction": "begin", "after a read": "begin; select"} {
+		t.Run(name, func(t *testing.T) {
+			database := newDatabase(t, world+restore)
+			c := trace(t, s, database)
+			before := s.metric(t, "pgweir_retries_total", "reason=read_only")
+			switch opening {
+			case "begin":
+				c.query("begin")
+			case "begin; select":
+				c.query("begin")
+				c.query("select count(*) from items")
+			}
+			lines := c.query("select liar('first')")
+			if got := ran(lines); !slices.Equal(got, []string{"primary retried"}) && !slices.Equal(got, []string{"primary function"}) {
+				t.Errorf("ran on %q: %q", got, lines)
+			} else if got[0] == "primary function" {
+				t.Log("the catalog saw through it")
+			} else if n := s.metric(t, "pgweir_retries_total", "reason=read_only") - before; n != 1 {
+				t.Errorf("%v retries counted", n)
+			}
+			if opening != "" {
+				c.query("commit")
+			}
+			if got := ran(c.query("select liar('second')")); !slices.Equal(got, []string{"primary learned"}) && !slices.Equal(got, []string{"primary function"}) {
+				t.Errorf("the second time on %q", got)
+			}
+			got := rest(c.query("/* pgweir:primary */ select line from log order by id"))
+			if want := []string{`D "first"`, `D "second"`}; !slices.Equal(got[1:len(got)-2], want) {
+				t.Errorf("written: %q", got)
+			}
+		})
+	}
+}
+
+// TestLyingFunctionReadOnly: in a transaction declared read only the refusal is the client's.
+func TestLyingFunctionReadOnly(t *testing.T) {
+	s := start(t)
+	c := trace(t, s, newDatabase(t, world+restore))
+	c.query("begin read only")
+	lines := c.query("select liar('x')")
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "E ERROR ERROR 25006") }) {
+		t.Errorf("%q", lines)
+	}
+}

@@ -1,0 +1,359 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/router"
+)
+
+// Custom settings (app.current_org_id and the like) belong to the session, not to
+// a server connection. The session keeps their values with PostgreSQL's own rules
+// for transactions; a connection is made to carry them before it runs a statement.
+//
+// Outside a transaction a connection carries c.settings. Inside one it began with
+// what c.settings was then, and has gone through the same steps as the session.
+
+// sessionSettings are the settings of a session as transactions see them.
+type sessionSettings struct {
+	startup session.Settings // of the startup packet: what RESET returns to
+	now     session.Settings
+	// base is what an open transaction's end without commit returns to.
+	base   session.Settings
+	atRisk bool // base is valid: the transaction changed something
+}
+
+// change applies one SET or RESET of the session, not local to the transaction.
+func (s *sessionSettings) change(set router.Set, value string) {
+	s.risk()
+	if set.Reset {
+		if v, ok := s.startup.Value(set.Name); ok {
+			s.now = s.now.With(set.Name, v)
+		} else {
+			s.now = s.now.Without(set.Name)
+		}
+		return
+	}
+	s.now = s.now.With(set.Name, value)
+}
+
+func (s *sessionSettings) risk() {
+	if !s.atRisk {
+		s.base, s.atRisk = s.now, true
+	}
+}
+
+// resetAll is RESET ALL.
+func (s *sessionSettings) resetAll() {
+	s.risk()
+	s.now = s.startup
+}
+
+// commit and rollback end a transaction.
+func (s *sessionSettings) commit() { s.atRisk = false }
+
+func (s *sessionSettings) rollback() {
+	if s.atRisk {
+		s.now, s.atRisk = s.base, false
+	}
+}
+
+// atBegin is what a connection must carry before the open transaction's BEGIN.
+func (s *sessionSettings) atBegin() session.Settings {
+	if s.atRisk {
+		return s.base
+	}
+	return s.now
+}
+
+// step is what a transaction did that another server must do too if it takes the
+// transaction over: a savepoint, or a change of a setting.
+type step struct {
+	savepoint string           // its name
+	text      string           // of SAVEPOINT; empty for a setting
+	kept      session.Settings // the session's then
+
+	set   router.Set
+	value string
+}
+
+// values resolves the values of a plan's settings: literals, or an op's bound parameters.
+func (o *op) valueOf(set router.Set) (string, bool) {
+	if set.Param == 0 {
+		return set.Value, true
+	}
+	if set.Param > len(o.params) || o.params[set.Param-1] == nil {
+		return "", false
+	}
+	return *o.params[set.Param-1], true
+}
+
+// carries reports whether the session can carry all that an op's text sets.
+func (o *op) carries() bool {
+	for _, set := range o.plan.Sets {
+		if _, ok := o.valueOf(set); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// apply carries out the settings of a plan in the session.
+func (c *client) apply(o *op) {
+	for _, set := range o.plan.Sets {
+		value, _ := o.valueOf(set)
+		c.touched = c.touched.With([]string{set.Name})
+		if !set.Local {
+			c.settings.change(set, value)
+		}
+		if c.tx.open || c.tx.begin != "" {
+			c.tx.steps = append(c.tx.steps, step{set: set, value: value})
+		}
+	}
+}
+
+// carriesAfter notes what the connection carries when a transaction has ended.
+func (c *client) carriesAfter(commit bool) {
+	if c.b == nil {
+		return
+	}
+	if commit {
+		c.b.Note(c.settings.now)
+	} else if c.within {
+		c.b.Note(c.prior)
+	}
+	c.within = false
+}
+
+// endSettings ends a transaction, explicit or not, for the settings of the session
+// and of its connection.
+func (c *client) endSettings(commit bool) {
+	if commit {
+		c.settings.commit()
+	} else {
+		c.settings.rollback()
+	}
+	c.carriesAfter(commit)
+}
+
+// opening brings a server to where the open transaction is.
+func (c *client) opening(u *unit) {
+	c.inject(u, c.tx.begin)
+	for _, text := range c.tx.prelude {
+		c.inject(u, text)
+	}
+	c.takeOver(u)
+	for _, s := range c.tx.steps {
+		c.injectStep(u, s)
+	}
+}
+
+// takeOver makes the connection carry the session's settings from within the
+// transaction that is about to begin on it.
+func (c *client) takeOver(u *unit) {
+	if len(u.adopt) == 0 {
+		return
+	}
+	c.prior, c.within = c.b.Settings(), true
+	for _, ch := range u.adopt {
+		c.injectSet(u, ch.Name, ch.Value, ch.Reset, false)
+	}
+}
+
+// settable reports whether the proxy can answer a SET itself: nothing is held that
+// it must run on, and a server has taken each name before, so that any value will do.
+func (c *client) settable(p *router.Plan, u *unit) bool {
+	if !p.SetOnly || c.b != nil || u.server || c.inUnit || c.tx.failed || c.pins != 0 {
+		return false
+	}
+	for _, set := range p.Sets {
+		if set.Local && !c.tx.open || !c.o.db.customs.known(set.Name) {
+			return false
+		}
+	}
+	return true
+}
+
+// customs are the custom settings servers have taken, which have no rule for
+// their values.
+type customs struct {
+	names sync.Map // of string
+	n     atomic.Int64
+}
+
+// maxCustoms bounds the names remembered; others are asked of a server each time.
+const maxCustoms = 10000
+
+func (cs *customs) known(name string) bool {
+	_, ok := cs.names.Load(name)
+	return ok
+}
+
+func (cs *customs) note(name string) {
+	prefix, _, _ := strings.Cut(name, ".")
+	if ownedPrefixes[prefix] || cs.known(name) || cs.n.Load() >= maxCustoms {
+		return
+	}
+	cs.names.Store(name, struct{}{})
+	cs.n.Add(1)
+}
+
+// ownedPrefixes are of settings that an extension may define, and check.
+var ownedPrefixes = map[string]bool{
+	"plpgsql": true, "plperl": true, "pltcl": true, "plpython": true, "plv8": true, "plrust": true,
+	"auto_explain": true, "pg_stat_statements": true, "pg_trgm": true, "pg_prewarm": true, "pgaudit": true,
+	"postgres_fdw": true, "sepgsql": true, "pgcrypto": true, "isn": true, "passwordcheck": true,
+	"timescaledb": true, "citus": true, "cron": true, "pg_hint_plan": true, "postgis": true, "pglogical": true,
+	"hnsw": true, "ivfflat": true, "pg_partman_bgw": true, "anon": true, "age": true, "orafce": true,
+	"bdr": true, "repmgr": true, "pg_cron": true, "supautils": true, "credcheck": true, "pgweir": true,
+}
+
+// boundParameters are the text parameters of a Bind, nil where one is NULL or not
+// certainly text.
+func boundParameters(rest, types []byte) []*string {
+	read16 := func() (int, bool) {
+		if len(rest) < 2 {
+			return 0, false
+		}
+		n := int(binary.BigEndian.Uint16(rest))
+		rest = rest[2:]
+		return n, true
+	}
+	formats, ok := read16()
+	if !ok || len(rest) < 2*formats {
+		return nil
+	}
+	rest = rest[2*formats:] // text and binary are the same bytes
+	n, ok := read16()
+	if !ok {
+		return nil
+	}
+	params := make([]*string, n)
+	for i := range params {
+		if len(rest) < 4 {
+			return nil
+		}
+		size := int32(binary.BigEndian.Uint32(rest))
+		rest = rest[4:]
+		if size < 0 {
+			continue
+		}
+		if int(size) > len(rest) {
+			return nil
+		}
+		if isTextType(types, i) {
+			v := string(rest[:size])
+			params[i] = &v
+		}
+		rest = rest[size:]
+	}
+	return params
+}
+
+// isTextType reports whether a Parse left parameter i to be inferred as text, or said so.
+func isTextType(types []byte, i int) bool {
+	at := 2 + 4*i
+	if len(types) < at+4 {
+		return true
+	}
+	switch binary.BigEndian.Uint32(types[at:]) {
+	case 0, 25, 1043, 705: // unspecified, text, varchar, unknown
+		return true
+	}
+	return false
+}
+
+// setQuery carries a setting to a server. Its parameters are name, value (NULL is
+// the default) and whether it is for the transaction only.
+const setQuery = "SELECT pg_catalog.set_config($1, $2, $3)"
+
+// injectSet runs one setQuery before the client's statement.
+func (c *client) injectSet(u *unit, name, value string, reset, local bool) {
+	st := c.s.registry.Statement([]byte(setQuery), noTypes, "")
+	c.prepareOwn(u, st)
+	p := []byte{0, 0, 0, 3}
+	p = binary.BigEndian.AppendUint32(p, uint32(len(name)))
+	p = append(p, name...)
+	if reset {
+		p = append(p, 0xff, 0xff, 0xff, 0xff)
+	} else {
+		p = binary.BigEndian.AppendUint32(p, uint32(len(value)))
+		p = append(p, value...)
+	}
+	flag := byte('f')
+	if local {
+		flag = 't'
+	}
+	p = append(p, 0, 0, 0, 1, flag, 0, 0)
+	u.out = wire.AppendBind(u.out, nil, st.Name, p)
+	u.out = wire.AppendExecute(u.out, "")
+	u.queue = append(u.queue, op{kind: opBind, quiet: true}, op{kind: opExecute, quiet: true})
+}
+
+// injectStep brings a server one step further in the transaction.
+func (c *client) injectStep(u *unit, s step) {
+	if s.text != "" {
+		c.inject(u, s.text)
+		return
+	}
+	value, reset := s.value, s.set.Reset
+	if reset {
+		if v, ok := c.settings.startup.Value(s.set.Name); ok {
+			value, reset = v, false
+		}
+	}
+	c.injectSet(u, s.set.Name, value, reset, s.set.Local)
+}
+
+// adoptWithin reports whether a connection may take over the session's settings in
+// the same transaction as the unit: in one write, and undone by its failure. That
+// needs a unit that does not end the transaction itself, and changes that cannot fail.
+func (c *client) adoptWithin(u *unit, changes []session.Change) bool {
+	for _, ch := range changes {
+		if !strings.Contains(ch.Name, ".") {
+			return false
+		}
+	}
+	if c.pins != 0 {
+		return false // the connection stays, whatever becomes of the unit
+	}
+	for i := range u.ops {
+		if o := &u.ops[i]; o.executes() && !plain(o.plan) {
+			return false
+		}
+	}
+	return true
+}
+
+// plain reports whether a plan is of nothing but reading, writing, or settings the session carries.
+func plain(p *router.Plan) bool {
+	if p == nil || p.Pins|p.Unpins != 0 || p.Tx.Verb != router.TxNone ||
+		p.Flags&(router.FlagStays|router.FlagTxControl|router.FlagForgets|router.FlagDirty|router.FlagDDL) != 0 {
+		return false
+	}
+	switch p.Class {
+	case router.ClassRead, router.ClassSetting, router.ClassEmpty:
+		return true
+	}
+	return p.Reason == router.ReasonWrite || p.Reason == router.ReasonRowLock
+}
+
+// ran takes over the settings a statement changed on the server.
+func (c *client) ran(o *op) {
+	if !o.carries() {
+		c.setPins(c.pins | router.PinSetting)
+		c.dirty = true
+		return
+	}
+	c.apply(o)
+	for _, set := range o.plan.Sets {
+		if _, ok := c.settings.startup.Value(set.Name); ok && set.Reset {
+			c.doubt = true // the server went back to its own default, not to the session's
+		}
+		c.o.db.customs.note(set.Name)
+	}
+}

@@ -1,0 +1,109 @@
+package proxy_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// client states a service may be ended in.
+var endedStates = []struct {
+	name string
+	idle bool // no transaction is open: Shutdown need not wait
+	sql  []string
+	last string // runs still when the end comes; empty for nothing
+}{
+	{"idle", true, nil, ""},
+	{"idle, having worked", true, []string{"select 1"}, ""},
+	{"listening", true, []string{"listen somewhere"}, ""},
+	{"idle in a deferred transaction", false, []string{"begin"}, ""},
+	{"idle in a transaction", false, []string{"begin", "create temp table x ()"}, ""},
+	{"idle in a failed transaction", false, []string{"begin", "select 1/0"}, ""},
+	{"running", false, nil, "/* pgweir:primary */ select pg_sleep(10)"},
+	{"within COPY", false, []string{"create temp table y (a int)"}, "copy y from stdin"},
+	{"not reading", false, nil, "select repeat('x', 1000) from generate_series(1, 200000)"},
+}
+
+// Close ends sessions whatever they are doing, and tells them so if they listen.
+func TestClose(t *testing.T) {
+	database := newDatabase(t, "")
+	for _, state := range endedStates {
+		t.Run(state.name, func(t *testing.T) {
+			s := start(t)
+			r := raw(t, s.addr, database)
+			for _, sql := range state.sql {
+				r.query(sql)
+			}
+			if state.last != "" {
+				r.send(&pgproto3.Query{String: state.last})
+				until(t, "it runs", func() bool { return s.metric(t, "pgweir_server_connections_in_use") > 0 })
+			}
+			began := time.Now()
+			s.Close()
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("Close took %v", took)
+			}
+			got := r.wait("end")
+			if state.last == "" && !slices.ContainsFunc(got, isFarewell) {
+				t.Errorf("the client was told %q", tail(got))
+			}
+		})
+	}
+}
+
+func isFarewell(line string) bool {
+	return line == `E FATAL FATAL 57P01 "terminating connection due to administrator command"`
+}
+
+// Shutdown ends idle sessions at once and lets open transactions come to their end.
+func TestShutdown(t *testing.T) {
+	database := newDatabase(t, "create table kept (a int)")
+	s := start(t)
+	working := raw(t, s.addr, database)
+	working.query("begin")
+	working.query("insert into kept values (1)")
+	var idle []*rawConn
+	for _, state := range endedStates {
+		if state.idle {
+			r := raw(t, s.addr, database)
+			for _, sql := range state.sql {
+				r.query(sql)
+			}
+			idle = append(idle, r)
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		s.Shutdown(ctx)
+		close(ended)
+	}()
+	for _, r := range idle {
+		if got := r.wait("end"); !slices.ContainsFunc(got, isFarewell) {
+			t.Errorf("an idle client was told %q", got)
+		}
+	}
+	select {
+	case <-ended:
+		t.Error("a transaction was cut off")
+	default:
+	}
+	if got := working.query("insert into kept values (2)"); !slices.Contains(got, "Z T") {
+		t.Errorf("within the transaction: %q", got)
+	}
+	if got := working.query("commit"); !slices.Contains(got, "C COMMIT") {
+		t.Errorf("its end: %q", got)
+	}
+	if got := working.wait("end"); !slices.ContainsFunc(got, isFarewell) {
+		t.Errorf("afterwards it was told %q", got)
+	}
+	<-ended
+	v, err := shared(t).Primary.Value(context.Background(), database, "select sum(a) from kept")
+	if err != nil || v != "3" {
+		t.Errorf("kept %s, %v", v, err)
+	}
+}
