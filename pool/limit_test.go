@@ -57,10 +57,13 @@ func TestIdleOfOthersIsReclaimed(t *testing.T) {
 		got = append(got, acquire(q, Want{}, context.Background()))
 	}
 	for _, c := range got {
-		q.Release((<-c).b)
+		bs = append(bs, (<-c).b)
 	}
 	wantStats(t, p, 0, 0, 0, 0)
-	wantStats(t, q, 3, 3, 0, 0)
+	wantStats(t, q, 3, 0, 3, 0)
+	for _, b := range bs[3:] {
+		q.Release(b)
+	}
 	p.Close()
 	q.Close()
 }

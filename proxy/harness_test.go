@@ -222,3 +222,7 @@ func poolSize(n int) func(*config.Config) {
 func maxStatements(n int) func(*config.Config) {
 	return func(c *config.Config) { c.Pool.MaxStatements = n }
 }
+
+// eventual lets reads go to replicas whatever was written before them. They miss
+// nothing all the same: see shared.
+func eventual(c *config.Config) { c.Routing.Consistency = "eventual" }

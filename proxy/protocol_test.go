@@ -42,8 +42,9 @@ type way struct {
 // TestProtocol plays every script of testdata/protocol directly to PostgreSQL
 // and in several ways through the proxy. Whatever the client sees must be the same.
 func TestProtocol(t *testing.T) {
-	ordinary, narrow := start(t), start(t, poolSize(1), maxStatements(1))
-	single := start(t, poolSize(1))
+	ordinary := start(t)
+	single := start(t, poolSize(1), eventual)
+	narrow := start(t, poolSize(1), maxStatements(1), eventual)
 	direct := newDatabase(t, world)
 	ways := []way{
 		{name: "whole", s: ordinary, database: newDatabase(t, world)},

@@ -42,8 +42,7 @@ type step struct{ sql, place string }
 
 // TestWhereStatementsRun checks places and reasons of statements in a row in one session.
 func TestWhereStatementsRun(t *testing.T) {
-	s := start(t)
-	database := newDatabase(t, world+restore)
+	s := start(t, eventual)
 	for name, steps := range map[string][]step{
 		"statements": {
 			{"select count(*) from items", "replica read"},
@@ -52,7 +51,7 @@ func TestWhereStatementsRun(t *testing.T) {
 			{"select nextval('log_id_seq')", "primary sequence"},
 			{"create table own.here (a int)", "primary ddl"},
 			{"selec", "primary unparsed"},
-			{"show timezone", "replica read"},
+			{"show timezone", "primary read"},
 		},
 		"a transaction that reads": {
 			{"begin", "- local"},
@@ -115,7 +114,7 @@ func TestWhereStatementsRun(t *testing.T) {
 			{"create temp table x (a int)", "primary ddl"},
 			{"select count(*) from items", "primary pinned"},
 			{"discard all", "primary pinned"},
-			{"select count(*) from items", "replica read"},
+			{"select count(*) from items", ""}, // on a replica once the catalog was read again
 		},
 		"explain and copy": {
 			{"explain select count(*) from items", "replica read"},
@@ -131,7 +130,7 @@ func TestWhereStatementsRun(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := trace(t, s, database)
+			c := trace(t, s, newDatabase(t, world+restore)) // of its own, as DDL unsettles the catalog
 			for _, step := range steps {
 				got := strings.Join(c.told(step.sql), ", ")
 				if step.place != "" && got != step.place {
@@ -144,7 +143,7 @@ func TestWhereStatementsRun(t *testing.T) {
 
 // TestSavepointsAreReplayed: what is set on a replica is there after the move.
 func TestSavepointsAreReplayed(t *testing.T) {
-	s := start(t)
+	s := start(t, eventual)
 	database := newDatabase(t, world+restore)
 	c := trace(t, s, database)
 	for _, sql := range []string{
@@ -168,7 +167,7 @@ func TestSavepointsAreReplayed(t *testing.T) {
 // TestLyingFunction: a function declared STABLE that writes is refused by a
 // replica, runs once on the primary, and is known from then on.
 func TestLyingFunction(t *testing.T) {
-	s := start(t)
+	s := start(t, eventual)
 	for name, opening := range map[string]string{"alone": "", "first in a transaction": "begin", "after a read": "begin; select"} {
 		t.Run(name, func(t *testing.T) {
 			database := newDatabase(t, world+restore)
@@ -205,11 +204,75 @@ func TestLyingFunction(t *testing.T) {
 
 // TestLyingFunctionReadOnly: in a transaction declared read only the refusal is the client's.
 func TestLyingFunctionReadOnly(t *testing.T) {
-	s := start(t)
+	s := start(t, eventual)
 	c := trace(t, s, newDatabase(t, world+restore))
 	c.query("begin read only")
 	lines := c.query("select liar('x')")
 	if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "E ERROR ERROR 25006") }) {
 		t.Errorf("%q", lines)
+	}
+}
+
+// TestChangedResultType: a prepared statement whose result type DDL has changed runs
+// as if it were prepared anew, unless a transaction under way would be harmed.
+func TestChangedResultType(t *testing.T) {
+	s := start(t, eventual, poolSize(1))
+	database := newDatabase(t, world+restore+"create table own.t (a int); insert into own.t values (1)")
+	other := s.connect(t, database)
+	c := &player{t: t, addr: s.addr, database: database, now: "a", conns: map[string]*rawConn{}, out: map[string][]byte{}, due: map[string]int{}}
+	do := func(lines ...string) []string {
+		c.transcript = nil
+		for _, l := range append(lines, "wait") {
+			c.line(l)
+		}
+		return slices.DeleteFunc(c.transcript, func(l string) bool { return !strings.HasPrefix(l, "a  ") || where.MatchString(l) })
+	}
+	alter := func(column string) {
+		if _, err := other.Exec(t.Context(), "alter table own.t add "+column+" int"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, lines := range [][]string{
+		{"P s select * from own.t", "S", `B "" s`, `E ""`, "S"},
+		{"Q prepare q as select * from own.t", "Q execute q"},
+		{"Q set pgweir.route = primary", `B "" s`, `E ""`, "S", "Q execute q", "Q reset pgweir.route"},
+	} {
+		do(lines...)
+	}
+	before := s.metric(t, "pgweir_retries_total", "reason=cached_plan")
+	alter("b")
+	if got, want := do(`B "" s`, `D P ""`, `E ""`, "S"), []string{"a  2", "a  T a:23:4:-1:0:column1 b:23:4:-1:0:column2", `a  D "1" NULL`, "a  C SELECT 1", "a  Z I"}; !slices.Equal(got, want) {
+		t.Errorf("alone: %q", got)
+	}
+	if s.metric(t, "pgweir_retries_total", "reason=cached_plan") == before {
+		t.Error("nothing was prepared anew: the test proves nothing")
+	}
+	alter("c")
+	if got, want := do("Q begin", `B "" s`, `E ""`, "S", "Q commit"), []string{"a  C BEGIN", "a  Z T", "a  2", `a  D "1" NULL NULL`, "a  C SELECT 1", "a  Z T", "a  C COMMIT", "a  Z I"}; !slices.Equal(got, want) {
+		t.Errorf("first in a transaction: %q", got)
+	}
+	alter("d")
+	if got, want := do("Q execute q"), []string{"a  T a:23:4:-1:0:column1 b:23:4:-1:0:column2 c:23:4:-1:0:column3 d:23:4:-1:0:column4", `a  D "1" NULL NULL NULL`, "a  C SELECT 1", "a  Z I"}; !slices.Equal(got, want) {
+		t.Errorf("by SQL: %q", got)
+	}
+	for _, conn := range c.conns {
+		conn.close()
+	}
+}
+
+// TestSettingsBehindFlush: what a statement sets is known to the proxy also when it
+// was bound before a Flush and executed behind it.
+func TestSettingsBehindFlush(t *testing.T) {
+	s := start(t, poolSize(1))
+	database := newDatabase(t, "")
+	play(t, &script{lines: []string{
+		`P "" set TimeZone = 'Asia/Tokyo'`, "H", "wait 1", `B "" ""`, "H", "wait 2", `E ""`, "H", "wait C", "S", "wait",
+	}}, s.addr, database, false)
+	c := raw(t, s.addr, database)
+	for _, route := range []string{"primary", "replica"} {
+		c.query("set pgweir.route = " + route)
+		if got := c.query("show TimeZone"); !slices.Contains(got, `D "UTC"`) {
+			t.Errorf("another session finds %q", got)
+		}
 	}
 }

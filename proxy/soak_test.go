@@ -315,6 +315,7 @@ func (s *soak) failed(err error) {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
 		kind = "connection lost"
+		s.t.Logf("%v", err)
 		if errors.Is(err, context.DeadlineExceeded) {
 			kind = "timeout"
 		}

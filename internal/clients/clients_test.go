@@ -59,7 +59,7 @@ func pythonClients(t *testing.T) []client {
 	t.Helper()
 	var all []client
 	for _, name := range []string{
-		"psycopg2_session", "psycopg2_data", "psycopg3_data", "psycopg3_pipeline", "asyncpg_data", "sqlalchemy_orm",
+		"psycopg2_session", "psycopg2_pins", "psycopg2_data", "psycopg3_data", "psycopg3_pipeline", "asyncpg_data", "sqlalchemy_orm",
 	} {
 		all = append(all, command(name, "testdata/python", python, name+".py"))
 	}
