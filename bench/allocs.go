@@ -41,6 +41,9 @@ func measureAllocs(ctx context.Context, l *lab, r *report) error {
 			}
 			progress("%-30s %.2f allocations/query, %.0f %% on replicas", w, a.objects, a.replicas)
 			r.allocs = append(r.allocs, a)
+			if w.script == "tpcb" && a.replicas > 1 {
+				r.fault("%v: %.0f %% of the statements of transactions that write ran on replicas", w, a.replicas)
+			}
 		}
 		n, err := s.rowAllocations(ctx)
 		if err != nil {

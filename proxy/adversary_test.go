@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/proxy"
 )
 
 // These tests think like somebody who wants a session to see what another one
@@ -608,5 +610,86 @@ func TestManyClientsFewConnections(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestHostileTexts runs texts that hide what they do, as a simple query and in the
+// extended protocol, and looks at what the next session finds. What ran on the
+// replica must not have been a refusal of it.
+func TestHostileTexts(t *testing.T) {
+	db := advDatabase(t)
+	s := oneEach(t)
+	data, err := os.ReadFile("testdata/hostile.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantP, wantR := s.look(t, db)
+	for _, sql := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		for _, simple := range []bool{true, false} {
+			r := raw(t, s.addr, db)
+			var got []string
+			if simple {
+				got = r.query(sql)
+			} else {
+				got = r.ext(sql)
+			}
+			r.query("rollback")
+			r.close()
+			if all := strings.Join(got, "\n"); strings.Contains(all, "25006") || strings.Contains(all, "recovery") {
+				t.Errorf("%s: %s", sql, all)
+			}
+			if gotP, gotR := s.look(t, db); gotP != wantP || gotR != wantR {
+				t.Errorf("%s (simple: %v):\n%s\nprimary:\n%s\nreplica:\n%s", sql, simple, strings.Join(got, "\n"), gotP, gotR)
+			}
+		}
+	}
+}
+
+// TestBadLoginsCostNobodyTheirServers: without a service account the proxy borrows a
+// client's login, but not one that no server accepts.
+func TestBadLoginsCostNobodyTheirServers(t *testing.T) {
+	db := newDatabase(t, advPlain)
+	cluster := shared(t)
+	cfg := config.Default()
+	cfg.Listen = config.Addresses{freeAddress(t)}
+	cfg.HTTP = ""
+	cfg.Auth.Method = "trust"
+	cfg.ServerTLS.Mode = "disable"
+	cfg.Routing.MonitorInterval = 100 * time.Millisecond
+	cfg.Routing.PrimaryWait = 3 * time.Second
+	for _, s := range cluster.Servers() {
+		cfg.Servers = append(cfg.Servers, config.Server{Address: s.Addr(), Weight: 1})
+	}
+	server, err := proxy.New(cfg.Complete(), testLog(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	s := &service{Server: server, addr: server.Addrs()[0].String()}
+	bad := func() {
+		if conn, err := pgconn.Connect(t.Context(), s.dsn("no_such_database")); err == nil {
+			_ = conn.Close(t.Context())
+			t.Error("logged in to a database that is not there")
+		}
+	}
+	bad()
+	r := raw(t, s.addr, db)
+	r.query("update t set v = v")
+	bad()
+	// The probes' connections end: new ones must not be made with the bad login.
+	run(t, "postgres", "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgweir'")
+	for range 20 {
+		if got := r.query("update t set v = v"); !slices.Contains(got, "C UPDATE 2") {
+			t.Fatalf("%v", got)
+		}
+		run(t, "postgres", "select pg_sleep(0.02)")
+	}
+	run(t, "postgres", "select pg_terminate_backend(pid) from pg_stat_activity where datname = '"+db+"' and pid <> pg_backend_pid()")
+	bad()
+	if got := raw(t, s.addr, db).query("update t set v = v"); !slices.Contains(got, "C UPDATE 2") {
+		t.Errorf("%v", got)
 	}
 }

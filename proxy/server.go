@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -393,12 +392,4 @@ func remoteHost(conn net.Conn) string {
 		return host
 	}
 	return strings.TrimSpace(a)
-}
-
-// port is the port listened on, for people.
-func port(a net.Addr) string {
-	if t, ok := a.(*net.TCPAddr); ok {
-		return strconv.Itoa(t.Port)
-	}
-	return a.String()
 }

@@ -156,7 +156,7 @@ func (s *Server) serveClient(c *client) {
 		return
 	}
 	fields := []zap.Field{zap.Duration("after", time.Since(began))}
-	if err != nil && !errors.Is(err, errTerminate) && !errors.Is(err, io.EOF) {
+	if !errors.Is(err, errTerminate) && !errors.Is(err, io.EOF) {
 		fields = append(fields, zap.NamedError("because", err))
 	}
 	c.log.Info("client disconnected", fields...)

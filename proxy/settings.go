@@ -146,14 +146,13 @@ func (c *client) opening(u *unit) {
 	for _, text := range c.tx.prelude {
 		c.inject(u, text)
 	}
-	c.takeOver(u)
 	for _, s := range c.tx.steps {
 		c.injectStep(u, s)
 	}
 }
 
 // takeOver makes the connection carry the session's settings from within the
-// transaction that is about to begin on it.
+// implicit transaction of the unit.
 func (c *client) takeOver(u *unit) {
 	if len(u.adopt) == 0 {
 		return
@@ -310,16 +309,17 @@ func (c *client) injectStep(u *unit, s step) {
 }
 
 // adoptWithin reports whether a connection may take over the session's settings in
-// the same transaction as the unit: in one write, and undone by its failure. That
-// needs a unit that does not end the transaction itself, and changes that cannot fail.
+// the same implicit transaction as the unit: in one write, and undone by its
+// failure. That needs a unit that does not end the transaction itself, and changes
+// that cannot fail.
 func (c *client) adoptWithin(u *unit, changes []session.Change) bool {
 	for _, ch := range changes {
 		if !strings.Contains(ch.Name, ".") {
 			return false
 		}
 	}
-	if c.pins != 0 {
-		return false // the connection stays, whatever becomes of the unit
+	if c.pins != 0 || c.tx.open {
+		return false // the connection stays, whatever is undone
 	}
 	for i := range u.ops {
 		if o := &u.ops[i]; o.executes() && !plain(o.plan) {

@@ -52,7 +52,7 @@ func (c *client) settle(u *unit) error {
 // transaction that holds whether it is rolled back or not.
 func (c *client) remember(u *unit) error {
 	if !c.forgot {
-		return nil
+		return c.reassert()
 	}
 	c.forgot = false
 	if u.errored {
@@ -67,6 +67,19 @@ func (c *client) remember(u *unit) error {
 		return nil
 	}
 	if err := c.b.Adopt(c.ctx, c.settings.startup, c.settings.startup.Custom()); err != nil {
+		c.discard()
+		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
+	}
+	return nil
+}
+
+// reassert makes a connection that the session keeps carry its settings again, if
+// what a failed unit undid were those it had taken over.
+func (c *client) reassert() error {
+	if c.tx.open || c.pins == 0 || c.b.Settings() == c.settings.now {
+		return nil
+	}
+	if err := c.b.Adopt(c.ctx, c.settings.now, c.touched); err != nil {
 		c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
 	}
@@ -136,9 +149,7 @@ func (c *client) follow(status byte) {
 		if c.tx.ddl {
 			c.o.db.catalogChanged()
 		}
-		if c.tx.open || c.tx.ddl || c.tx.read || c.tx.sets {
-			c.tx = transaction{}
-		}
+		c.tx = transaction{}
 		c.dropPortals()
 	default:
 		c.tx.open, c.tx.failed = true, status == wire.TxFailed
@@ -261,6 +272,7 @@ func (c *client) setPins(pins router.PinSet) {
 type retry struct {
 	reason  retryReason
 	primary bool // on the primary only
+	learn   bool // its statements are writes
 }
 
 func (r *retry) Error() string { return "to be sent again: " + r.reason.String() }
@@ -300,7 +312,8 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 		if c.tx.access == router.ReadOnly {
 			return nil
 		}
-		return &retry{reason: retryReadOnly, primary: true}
+		// Only the first speaks of the statement; the others may be of how its transaction began.
+		return &retry{reason: retryReadOnly, primary: true, learn: code == "25006"}
 	case "40001":
 		return &retry{reason: retryConflict, primary: true}
 	case "57P01", "57P02", "57P03":
@@ -336,12 +349,13 @@ func (c *client) recover(u *unit, err error) error {
 	case errors.Is(err, errServerLost):
 		return c.serverGone(u, err, nil)
 	}
+	c.discard() // nobody knows where the conversation with the server stands
 	return err
 }
 
 // prepareRetry brings the session back to where it was before the unit.
 func (c *client) prepareRetry(u *unit, again *retry) error {
-	if again.reason == retryReadOnly {
+	if again.learn {
 		c.learn(u)
 	}
 	for i := range u.queue {

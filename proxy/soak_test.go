@@ -96,8 +96,7 @@ func (s *soak) client(rnd *rand.Rand, until time.Time) {
 
 // session is one connection's life.
 func (s *soak) session(rnd *rand.Rand, until time.Time) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	defer cancel()
+	ctx := context.Background()
 	cfg, err := pgx.ParseConfig(s.dsn(s.database))
 	if err != nil {
 		return err
@@ -105,6 +104,7 @@ func (s *soak) session(rnd *rand.Rand, until time.Time) error {
 	if rnd.IntN(3) == 0 {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	}
+	cfg.ConnectTimeout = 2 * patience
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return err
@@ -127,6 +127,8 @@ func (s *soak) session(rnd *rand.Rand, until time.Time) error {
 
 // work is one piece of work.
 func (s *soak) work(ctx context.Context, conn *pgx.Conn, rnd *rand.Rand) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
 	switch n := rnd.IntN(20); {
 	case n < 8:
 		var sum int64
@@ -180,8 +182,7 @@ func (s *soak) settings(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	_, err := conn.Exec(ctx, "discard all")
-	_ = conn.DeallocateAll(ctx)
-	return err
+	return errors.Join(err, conn.DeallocateAll(ctx))
 }
 
 // transfer moves money between two accounts, and notes it.
@@ -315,7 +316,6 @@ func (s *soak) failed(err error) {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
 		kind = "connection lost"
-		s.t.Logf("%v", err)
 		if errors.Is(err, context.DeadlineExceeded) {
 			kind = "timeout"
 		}
