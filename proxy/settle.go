@@ -179,7 +179,8 @@ func (c *client) leaves(o *op) {
 		c.touched = c.touched.With(p.Touches)
 		c.b.Touch(c.touched)
 	}
-	if p.Flags.Has(router.FlagDirty) {
+	if p.Flags.Has(router.FlagDirty) || c.o.db.stale() && len(p.Functions)+len(p.Relations) > 0 {
+		// What it used may have been redefined meanwhile to leave anything behind.
 		c.doubt = true
 	}
 	if p.Pins == 0 {
@@ -200,8 +201,8 @@ func (c *client) leaves(o *op) {
 // succeeded takes over what a statement means when the server has carried it out.
 func (c *client) succeeded(u *unit, o *op) {
 	p := o.plan
-	if p.Flags.Has(router.FlagDDL) {
-		c.tx.ddl = true
+	if p.Flags.Has(router.FlagDDL) && (p.Statements > 1 || p.Pins != router.PinTemp) {
+		c.tx.ddl = true // temporary objects are in no catalog of ours
 	}
 	if p.Tx.Verb == router.TxCommit && c.tx.wrote {
 		c.o.db.noteCommit() // its command tag may reach the client before ReadyForQuery does

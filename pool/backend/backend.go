@@ -77,7 +77,7 @@ func (b *Backend) Touch(names session.Names) { b.touched = b.touched.Union(names
 func (b *Backend) Note(s session.Settings) { b.settings = s }
 
 // Changes is what Adopt would change: settings that differ, and touched names
-// that b has not touched, which must read '' rather than NULL.
+// that b has not touched, which must read ” rather than NULL.
 func (b *Backend) Changes(want session.Settings, touched session.Names) []session.Change {
 	if b.settings == want && touched.Within(b.touched) {
 		return nil

@@ -1,0 +1,349 @@
+package proxy_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgweir/pgweir/internal/pgtest"
+)
+
+// histSchema is what histories run against. %ROLE% is a role of the database's own.
+const histSchema = `
+create table w (s int, v text); create table d (s int, k int, unique (s, k) deferrable initially deferred);
+create table tr (s int, v text); create table def (s int, v text default set_config('app.a', 'by default', false));
+create function trf() returns trigger language plpgsql as $$ begin perform set_config('app.b', new.v, false); return new; end $$;
+create trigger t before insert on tr for each row execute function trf();
+create function f_set(n text, v text, l boolean) returns text language plpgsql as $$ begin return set_config(n, v, l); end $$;
+create function f_sql(v text) returns text language sql as $$ select set_config('app.a', v, false) $$;
+create function f_fail(n text, v text) returns text language plpgsql as $$ begin perform set_config(n, v, false); raise exception 'no'; end $$;
+create function f_catch(n text, v text) returns text language plpgsql as $$ begin
+	begin perform set_config(n, v, false); perform 1/0; exception when division_by_zero then return current_setting(n, true); end; end $$;
+create function f_clause() returns text language sql set app.a = 'of the function' as $$ select current_setting('app.a') $$;
+create procedure p_commit(v text) language plpgsql as $$ begin perform set_config('app.a', v, false); commit; perform set_config('app.b', v, true); end $$;
+create view vw as select set_config('app.c', 'by a view', false) as x;
+create role %ROLE%; grant all on all tables in schema public to %ROLE%;
+`
+
+// histStep is one step of a history: what one session sends, up to the
+// ReadyForQuery that ends it, or its end and a new session in its place.
+type histStep struct {
+	session   int
+	text      string // for people
+	msgs      []pgproto3.FrontendMessage
+	reconnect bool
+	options   string // of the new session
+	// pins: the session may hold a server connection from then on, until it ends.
+	pins bool
+}
+
+func (s histStep) String() string { return fmt.Sprintf("session %d: %s", s.session, s.text) }
+
+// histConn is a session as its client sees it.
+type histConn struct {
+	conn   net.Conn
+	front  *pgproto3.Frontend
+	params map[string]string
+	status byte
+	pinned bool
+}
+
+// histWorld is the sessions of a history, all on one server or proxy.
+type histWorld struct {
+	addr, database string
+	sessions       []*histConn
+}
+
+// histPatience bounds one step.
+const histPatience = 6 * time.Second
+
+func openWorld(addr, database string, options []string) (*histWorld, error) {
+	w := &histWorld{addr: addr, database: database, sessions: make([]*histConn, len(options))}
+	for i, o := range options {
+		if _, err := w.connect(i, o); err != nil {
+			w.close()
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func (w *histWorld) connect(i int, options string) ([]string, error) {
+	conn, err := net.DialTimeout("tcp", w.addr, histPatience)
+	if err != nil {
+		return nil, err
+	}
+	c := &histConn{conn: conn, front: pgproto3.NewFrontend(conn, conn), params: map[string]string{}}
+	w.sessions[i] = c
+	hello := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{
+		"user": pgtest.Superuser, "database": w.database,
+	}}
+	if options != "" {
+		hello.Parameters["options"] = options
+	}
+	return c.talk([]pgproto3.FrontendMessage{hello})
+}
+
+func (w *histWorld) close() {
+	for _, c := range w.sessions {
+		if c != nil {
+			c.end()
+		}
+	}
+}
+
+// end leaves, and waits until the server has noticed.
+func (c *histConn) end() {
+	c.front.Send(&pgproto3.Terminate{})
+	_ = c.front.Flush()
+	_ = c.conn.SetDeadline(time.Now().Add(histPatience))
+	for {
+		if _, err := c.front.Receive(); err != nil {
+			break
+		}
+	}
+	_ = c.conn.Close()
+}
+
+// do takes one step and returns what the client saw.
+func (w *histWorld) do(s histStep) ([]string, error) {
+	if s.reconnect {
+		w.sessions[s.session].end()
+		return w.connect(s.session, s.options)
+	}
+	c := w.sessions[s.session]
+	c.pinned = c.pinned || s.pins
+	return c.talk(s.msgs)
+}
+
+// talk sends messages and reads up to ReadyForQuery.
+func (c *histConn) talk(msgs []pgproto3.FrontendMessage) (seen []string, err error) {
+	_ = c.conn.SetDeadline(time.Now().Add(histPatience))
+	for _, m := range msgs {
+		c.front.Send(m)
+	}
+	if err := c.front.Flush(); err != nil {
+		return nil, err
+	}
+	for {
+		m, err := c.front.Receive()
+		if err != nil {
+			return seen, err
+		}
+		switch m := m.(type) {
+		case *pgproto3.ParameterStatus:
+			c.params[m.Name] = m.Value
+			continue
+		case *pgproto3.ErrorResponse:
+			seen = append(seen, fmt.Sprintf("E %s %s %q", m.Severity, m.Code, m.Message))
+			continue
+		case *pgproto3.NoticeResponse:
+			seen = append(seen, fmt.Sprintf("N %s %s %q", m.Severity, m.Code, m.Message))
+			continue
+		case *pgproto3.AuthenticationOk, *pgproto3.BackendKeyData:
+			continue
+		case *pgproto3.ReadyForQuery:
+			c.status = m.TxStatus
+			return append(seen, "Z "+string(m.TxStatus), c.reported()), nil
+		}
+		seen = append(seen, describe(m))
+	}
+}
+
+// reported is what the server has told of the session's settings.
+func (c *histConn) reported() string {
+	var b strings.Builder
+	for _, n := range []string{"TimeZone", "DateStyle", "client_encoding", "application_name", "session_authorization", "is_superuser"} {
+		fmt.Fprintf(&b, "%s=%s ", n, c.params[n])
+	}
+	return b.String()
+}
+
+// mayStep reports whether a session may take a step without having to wait for
+// another one's server connection, with pools of the given size.
+func (w *histWorld) mayStep(i, size int) bool {
+	held := 0
+	for k, c := range w.sessions {
+		if c.status != 'I' || c.pinned {
+			if k == i {
+				return true
+			}
+			held++
+		}
+	}
+	return held < size
+}
+
+// historian plays histories on a server and through proxies.
+type historian struct {
+	t        *testing.T
+	database string
+	size     int // of the pools
+	direct   string
+	proxied  string
+}
+
+// errHistory says that a history would have to wait, so that it proves nothing.
+var errHistory = errors.New("a session would wait for another one's connection")
+
+// reset empties the tables, so that a history can be played again.
+func (h *historian) reset() { run(h.t, h.database, "truncate w, d, tr, def") }
+
+// disagree plays a history on both sides and returns how they differ, or nothing.
+func (h *historian) disagree(options []string, steps []histStep) (at int, difference string) {
+	want, err := h.record(options, steps)
+	if err != nil {
+		return 0, ""
+	}
+	return h.compare(options, steps, want)
+}
+
+// record plays a history on the server itself.
+func (h *historian) record(options []string, steps []histStep) (seen [][]string, err error) {
+	h.reset()
+	w, err := openWorld(h.direct, h.database, options)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	for _, s := range steps {
+		if !s.reconnect && !w.mayStep(s.session, h.size) {
+			return nil, errHistory
+		}
+		lines, err := w.do(s)
+		if err != nil {
+			return nil, err
+		}
+		seen = append(seen, lines)
+	}
+	return seen, nil
+}
+
+// compare plays a history through the proxy.
+func (h *historian) compare(options []string, steps []histStep, want [][]string) (at int, difference string) {
+	h.reset()
+	w, err := openWorld(h.proxied, h.database, options)
+	if err != nil {
+		return 0, "connect: " + err.Error()
+	}
+	defer w.close()
+	for i, s := range steps {
+		got, err := w.do(s)
+		if err != nil {
+			got = append(got, err.Error())
+		}
+		if !slices.Equal(got, want[i]) {
+			return i, fmt.Sprintf("step %d, %v\nthe server:\n\t%s\nthe proxy:\n\t%s", i, s,
+				strings.Join(want[i], "\n\t"), strings.Join(got, "\n\t"))
+		}
+	}
+	return len(steps), ""
+}
+
+// shrink removes what a failing history fails without.
+func (h *historian) shrink(options []string, steps []histStep, limit time.Duration) ([]histStep, string) {
+	at, found := h.disagree(options, steps)
+	if found == "" {
+		return steps, "only once"
+	}
+	steps = steps[:at+1]
+	until := time.Now().Add(limit)
+	for size := max(len(steps)/2, 1); size >= 1; {
+		removed := false
+		for i := len(steps) - size; i >= 0 && time.Now().Before(until); i-- {
+			fewer := slices.Concat(steps[:i], steps[i+size:])
+			if at, difference := h.disagree(options, fewer); difference != "" {
+				steps, found, removed = fewer[:at+1], difference, true
+				i = min(i, len(steps)-size+1)
+			}
+		}
+		if !removed {
+			size /= 2
+		}
+		if time.Now().After(until) {
+			break
+		}
+	}
+	return steps, found
+}
+
+// TestSettingsHistories plays random histories of several sessions, one step at a
+// time, on PostgreSQL itself and through the proxy: what the clients see must be
+// the same. PGWEIR_FUZZ_TIME is how long (10s), PGWEIR_FUZZ_SEED where to begin.
+func TestSettingsHistories(t *testing.T) {
+	limit, seed := 10*time.Second, uint64(time.Now().UnixNano())
+	if v := os.Getenv("PGWEIR_FUZZ_TIME"); v != "" {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limit = d
+	}
+	if v := os.Getenv("PGWEIR_FUZZ_SEED"); v != "" {
+		if _, err := fmt.Sscan(v, &seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	database := newDatabase(t, "")
+	role := "role_" + database
+	run(t, database, strings.ReplaceAll(histSchema, "%ROLE%", role))
+	t.Cleanup(func() { run(t, database, "drop owned by "+role+"; drop role "+role) })
+	direct := shared(t).Primary.Addr()
+	var sides []*historian
+	for _, size := range []int{1, 2} {
+		s := start(t, poolSize(size), eventual)
+		sides = append(sides, &historian{t: t, database: database, size: size, direct: direct, proxied: s.addr})
+		strict := start(t, poolSize(size))
+		sides = append(sides, &historian{t: t, database: database, size: size, direct: direct, proxied: strict.addr})
+	}
+	played, steps := 0, 0
+	for until := time.Now().Add(limit); time.Now().Before(until); played++ {
+		h := sides[played%len(sides)]
+		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(played))), role, h.size)
+		steps += h.play(g, fmt.Sprintf("PGWEIR_FUZZ_SEED=%d, history %d, pools of %d", seed, played, h.size))
+		if t.Failed() {
+			break
+		}
+	}
+	t.Logf("seed %d: %d histories, %d steps", seed, played, steps)
+}
+
+// play makes up a history while the server plays it, and plays it through the proxy then.
+func (h *historian) play(g *histGen, name string) (steps int) {
+	h.reset()
+	w, err := openWorld(h.direct, h.database, g.options)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer w.close()
+	var history []histStep
+	var want [][]string
+	for range 10 + g.IntN(40) {
+		for _, s := range g.steps(w) {
+			lines, err := w.do(s)
+			if err != nil {
+				h.t.Fatalf("%s: directly, %v: %v", name, s, err)
+			}
+			history, want = append(history, s), append(want, lines)
+		}
+	}
+	w.close()
+	w.sessions = nil
+	if _, difference := h.compare(g.options, history, want); difference != "" {
+		least, again := h.shrink(g.options, history, time.Minute)
+		var b strings.Builder
+		for _, s := range least {
+			fmt.Fprintf(&b, "%v\n", s)
+		}
+		h.t.Errorf("%s: %s\n\nshrunk to (options %q)\n%s%s", name, difference, g.options, b.String(), again)
+	}
+	return len(history)
+}

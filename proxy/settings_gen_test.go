@@ -1,0 +1,402 @@
+package proxy_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// histGen makes up the steps of a history.
+type histGen struct {
+	*rand.Rand
+	role    string
+	size    int      // of the pools
+	options []string // of each session's startup
+	// calm: nothing that ties a session to its server connection.
+	calm     bool
+	prepared []map[string]bool // by session, names of prepared statements
+}
+
+func newHistGen(rnd *rand.Rand, role string, size int) *histGen {
+	g := &histGen{Rand: rnd, role: role, size: size, calm: rnd.IntN(2) == 0}
+	for range 2 + rnd.IntN(3) {
+		g.options = append(g.options, g.startup())
+		g.prepared = append(g.prepared, map[string]bool{})
+	}
+	return g
+}
+
+// startup is what a session may begin with.
+func (g *histGen) startup() string {
+	if os.Getenv("NOSTART") != "" {
+		return ""
+	}
+	return pick(g, "", "", "-c app.s=of-the-start", `-c app.s=a\ b -c app.a=7`, "-c TimeZone=Asia/Tokyo", "--app.s=1f-c0-c2 -c app.b=",
+		"-c search_path=pg_catalog,public -c app.s=x")
+}
+
+func pick[T any](g *histGen, of ...T) T { return of[g.IntN(len(of))] }
+
+// histNames are the settings histories change most; app.s is one of the startup's.
+var histNames = []string{"app.a", "app.b", "app.c", "app.s"}
+
+func (g *histGen) name() string { return pick(g, "app.a", "app.a", "app.b", "app.c", "app.s") }
+
+// value is a value for a custom setting.
+func (g *histGen) value() string {
+	switch g.IntN(10) {
+	case 0:
+		v := []byte(strings.Repeat("x", pick(g, 64, 63, 1000, 8192, 65536)))
+		v[g.IntN(len(v))] = 'Y'
+		v[0] = byte('a' + g.IntN(26))
+		return string(v)
+	case 1:
+		return pick(g, "\n", "a\nb\r\n", "\t", "$1", "--x", "/* x", `\`, `\\'`, `"q"`, "';select 1;--", "E'x'", "{}", "%s", "a,b", `a\000`)
+	case 2:
+		return pick(g, "häß", "漢字", "😀'", "é\\", "\u0085", "ÀÉ")
+	default:
+		return pick(g, "", "7", "8", "42", "Case", "case", "CASE", " lead", "trail ", "o'clock", `c:\d`, "b3c1-c2d0-c", "on", "NULL", "default")
+	}
+}
+
+// literal writes a value as one of the constants SQL has.
+func (g *histGen) literal(v string) string {
+	plain := "'" + strings.ReplaceAll(v, "'", "''") + "'"
+	switch g.IntN(6) {
+	case 0:
+		return " E'" + strings.NewReplacer(`\`, `\\`, "'", `\'`, "\n", `\n`).Replace(v) + "'"
+	case 1:
+		return "$q$" + v + "$q$"
+	default:
+		return plain
+	}
+}
+
+// piece is one statement, with its parameters if it is for the extended protocol.
+type piece struct {
+	sql    string
+	params [][]byte
+	binary bool
+	pins   bool
+	alone  bool // a simple query of its own, and not in a transaction
+}
+
+func text(v string) []byte { return []byte(v) }
+
+// set is one of the ways to change a custom setting that the session carries.
+func (g *histGen) set(bound bool) piece {
+	n, v := g.name(), g.value()
+	if g.IntN(10) == 0 {
+		n = strings.ToUpper(n[:1]) + n[1:4] + strings.ToUpper(n[4:])
+	}
+	local := pick(g, "true", "false", "'t'", "false", "true")
+	if bound && g.IntN(2) == 0 {
+		switch g.IntN(5) {
+		case 0:
+			return piece{sql: "select set_config($1, $2, $3)", params: [][]byte{text(n), text(v), text(pick(g, "t", "f"))}, pins: true}
+		case 1:
+			return piece{sql: fmt.Sprintf("select set_config('%s', $1, %s)", n, local), params: [][]byte{nil}, pins: true}
+		case 2:
+			return piece{sql: fmt.Sprintf("select set_config('%s', $1::text, %s), set_config('%s', $2, false)", n, local, g.name()),
+				params: [][]byte{text(v), text(g.value())}}
+		default:
+			return piece{sql: fmt.Sprintf("select set_config('%s', $1, %s)", n, local), params: [][]byte{text(v)}, binary: g.IntN(2) == 0, pins: true}
+		}
+	}
+	switch g.IntN(14) {
+	case 0:
+		return piece{sql: fmt.Sprintf("select set_config('%s', %s, %s)", n, g.literal(v), local)}
+	case 1:
+		return piece{sql: fmt.Sprintf("select set_config('%s', %s, %s), pg_catalog.set_config('%s', %s, %s)",
+			n, g.literal(v), local, g.name(), g.literal(g.value()), pick(g, "true", "false"))}
+	case 2:
+		return piece{sql: "reset " + n}
+	case 3:
+		return piece{sql: fmt.Sprintf("set %s to default", n)}
+	case 4:
+		return piece{sql: fmt.Sprintf("set %s = %s", n, pick(g, "7", "1.50", "-3", "on", "true", "word", "Word", `"Word"`, "1e3", "010", "+4"))}
+	case 5, 6, 7:
+		return piece{sql: fmt.Sprintf("set local %s = %s", n, g.literal(v))}
+	case 8:
+		return piece{sql: fmt.Sprintf("set local %s to default", n)}
+	case 9:
+		return piece{sql: fmt.Sprintf("set session %s to %s", n, g.literal(v))}
+	case 10:
+		// Names no server has taken yet, and what it refuses.
+		return piece{sql: pick(g, `set "app.a" = 'quoted'`, `set app."a b" = 'x'`, "set app.1x = 'x'", "set app.a = a, b", "set plpgsql.nonsense = 'x'",
+			"set nodot = 'x'", "set app.x.y = 'deep'", `set "app"."A" = 'up'`, "select set_config('app.', 'x', false)", "select set_config('nodot', 'x', false)"), pins: true}
+	default:
+		return piece{sql: fmt.Sprintf("set %s = %s", n, g.literal(v))}
+	}
+}
+
+// odd changes settings in ways that tie the session to its server connection.
+func (g *histGen) odd() piece {
+	n, v := g.name(), g.literal(g.value())
+	sql := ""
+	switch g.IntN(32) {
+	case 0:
+		sql = fmt.Sprintf("with c as (select set_config('%s', %s, false) as x) select x from c", n, v)
+	case 1:
+		sql = fmt.Sprintf("select 1 where set_config('%s', %s, false) is not null", n, v)
+	case 2:
+		sql = fmt.Sprintf("select set_config('%s', x, false) from (values ('x'), (%s)) t (x)", n, v)
+	case 3:
+		sql = fmt.Sprintf("select set_config('%s', %s, false) where false", n, v)
+	case 4:
+		sql = fmt.Sprintf("select set_config('%s', %s, 1 = %d)", n, v, g.IntN(2))
+	case 5:
+		sql = fmt.Sprintf("select set_config('%s', %s || 'x', false), current_setting('%s', true)", n, v, n)
+	case 6:
+		sql = fmt.Sprintf("select set_config('%s', null, false)", n)
+	case 7:
+		sql = fmt.Sprintf("select f_set('%s', %s, %v)", n, v, g.IntN(2) == 0)
+	case 8:
+		sql = fmt.Sprintf("select f_sql(%s)", v)
+	case 9:
+		sql = fmt.Sprintf("select f_fail('%s', %s)", n, v)
+	case 10:
+		sql = fmt.Sprintf("select f_catch('%s', %s)", n, v)
+	case 11:
+		sql = "select f_clause()"
+	case 12:
+		return piece{sql: fmt.Sprintf("call p_commit(%s)", v), pins: true, alone: true}
+	case 13:
+		sql = "select x from vw"
+	case 14:
+		sql = fmt.Sprintf("insert into tr values (%d, %s)", g.IntN(4), v)
+	case 15:
+		sql = fmt.Sprintf("insert into def values (%d) returning v", g.IntN(4))
+	case 16:
+		sql = fmt.Sprintf("do $d$ begin perform set_config('%s', 'done', %v); end $d$", n, g.IntN(2) == 0)
+	case 17:
+		sql = fmt.Sprintf("set %s from current", n)
+	case 18, 19:
+		sql = pick(g, "set timezone = 'Asia/Tokyo'", "set local timezone to 'America/New_York'", "set time zone 'Europe/Berlin'", "reset timezone", "set timezone to default", "set timezone = 'Nowhere/Nothing'")
+	case 20, 21:
+		sql = pick(g, "set search_path = pg_catalog, public", "set local search_path to 'public'", `set search_path = "$user", public`, "reset search_path", "select set_config('search_path', 'public', false)")
+	case 22:
+		sql = pick(g, "set work_mem = '7MB'", "set local work_mem = 4321", "reset work_mem", "set work_mem = '-1'")
+	case 23:
+		sql = pick(g, "set datestyle = 'German'", "set local datestyle to sql, dmy", "reset datestyle", "set names 'latin1'", "reset client_encoding")
+	case 24, 25:
+		sql = pick(g, "set role "+g.role, "set local role "+g.role, "reset role", "set role none")
+	case 26:
+		sql = pick(g, "set session authorization "+g.role, "reset session authorization")
+	case 27, 28:
+		sql = "reset all"
+	case 29:
+		return piece{sql: "discard all", alone: true, pins: true}
+	case 30:
+		sql = fmt.Sprintf("explain (analyze, costs off, timing off, summary off) select set_config('%s', %s, false)", n, v)
+	default:
+		sql = pick(g, "set session characteristics as transaction read only", "set default_transaction_isolation = 'serializable'", "reset default_transaction_isolation",
+			"set session characteristics as transaction read write", "set application_name = 'other'", "set statement_timeout = 9000")
+	}
+	return piece{sql: sql, pins: true}
+}
+
+// look reads the settings a session has.
+func (g *histGen) look() piece {
+	switch g.IntN(6) {
+	case 0:
+		return piece{sql: "show " + pick(g, "timezone", "search_path", "work_mem", "datestyle", "app.a", "app.b", "transaction_isolation")}
+	case 1:
+		return piece{sql: "select v = current_setting('app.a', true), count(*) from w group by 1 order by 1"}
+	default:
+		return piece{sql: histLook}
+	}
+}
+
+const histLook = `select current_setting('app.a', true) a, current_setting('app.b', true) b, current_setting('app.c', true) c, ` +
+	`current_setting('app.s', true) s, current_user, session_user, current_setting('timezone'), current_setting('search_path'), current_setting('datestyle'), ` +
+	`current_setting('app.x.y', true)`
+
+// work reads or writes data, or fails.
+func (g *histGen) work(session int) piece {
+	return piece{sql: pick(g,
+		fmt.Sprintf("insert into w values (%d, current_setting('app.a', true)) returning v", session),
+		fmt.Sprintf("update w set v = current_setting('app.b', true) where s = %d", session),
+		fmt.Sprintf("delete from w where s = %d and v = current_setting('app.c', true)", session),
+		fmt.Sprintf("select count(*) from w where s = %d and v = current_setting('app.a', true)", session),
+		fmt.Sprintf("select v from w where s = %d order by v", session),
+		"select count(*) from w where v is null",
+		"select 1/0", "select nonsense", "selec 1", "", "select 1 from no_such_table",
+		fmt.Sprintf("insert into d values (%d, 1), (%d, 1)", session, session),
+	)}
+}
+
+// control begins, ends and divides transactions.
+func (g *histGen) control(open bool) piece {
+	if !open {
+		return piece{sql: pick(g, "begin", "begin", "begin", "start transaction", "begin read only", "begin isolation level repeatable read",
+			"begin isolation level serializable", "begin read write", "commit", "rollback", "savepoint a")}
+	}
+	return piece{sql: pick(g, "commit", "commit", "commit", "rollback", "rollback", "savepoint a", "savepoint a", "savepoint b", "rollback to a", "rollback to a",
+		"rollback to b", "release a", "release b", "commit and chain", "rollback and chain", "begin", "end", "set transaction read only",
+		"set transaction isolation level repeatable read")}
+}
+
+// any is one statement of any kind.
+func (g *histGen) any(session int, open, bound bool) piece {
+	n := g.IntN(100)
+	switch {
+	case n < 35:
+		return g.set(bound)
+	case n < 45 && !g.calm:
+		return g.odd()
+	case n < 60:
+		return g.look()
+	case n < 75:
+		return g.work(session)
+	case n < 92:
+		return g.control(open)
+	default:
+		return g.look()
+	}
+}
+
+// steps are the next steps: one, and often a look at what it did.
+func (g *histGen) steps(w *histWorld) (steps []histStep) {
+	i := g.IntN(len(w.sessions))
+	for !w.mayStep(i, g.size) {
+		i = g.IntN(len(w.sessions))
+	}
+	if g.IntN(30) == 0 {
+		g.prepared[i] = map[string]bool{}
+		s := histStep{session: i, reconnect: true, options: g.startup()}
+		s.text = fmt.Sprintf("reconnect %q", s.options)
+		return []histStep{s}
+	}
+	s := g.step(i, w.sessions[i].status != 'I')
+	if g.calm && s.pins {
+		return g.steps(w)
+	}
+	steps = append(steps, s)
+	if g.IntN(3) > 0 {
+		steps = append(steps, g.query(i, piece{sql: histLook}))
+	}
+	return steps
+}
+
+func (g *histGen) step(i int, open bool) histStep {
+	switch n := g.IntN(20); {
+	case n < 9:
+		for {
+			if p := g.any(i, open, false); !p.alone || !open {
+				return g.query(i, p)
+			}
+		}
+	case n < 11:
+		var texts []string
+		pins := false
+		for range 2 + g.IntN(3) {
+			p := g.any(i, open, false)
+			if p.alone || p.sql == "" {
+				continue
+			}
+			texts, pins = append(texts, p.sql), pins || p.pins
+		}
+		s := g.query(i, piece{sql: strings.Join(texts, "; "), pins: true})
+		s.pins = pins || !onlySets(texts)
+		return s
+	case n < 17:
+		return g.pipeline(i, open)
+	default:
+		return g.named(i)
+	}
+}
+
+// onlySets reports whether a text of several statements surely ties nothing down.
+func onlySets(texts []string) bool {
+	for _, t := range texts {
+		if !strings.HasPrefix(t, "set ") && !strings.HasPrefix(t, "reset ") {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *histGen) query(i int, p piece) histStep {
+	return histStep{session: i, text: abridge(p.sql), pins: p.pins, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
+}
+
+// pipeline is several statements up to one Sync.
+func (g *histGen) pipeline(i int, open bool) histStep {
+	s := histStep{session: i, text: "pipeline"}
+	for range 1 + g.IntN(4) {
+		p := g.any(i, open, true)
+		if p.alone {
+			continue
+		}
+		s.pins = s.pins || p.pins
+		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
+		parse := &pgproto3.Parse{Query: p.sql}
+		bind := &pgproto3.Bind{Parameters: p.params}
+		if p.binary {
+			bind.ParameterFormatCodes = []int16{1}
+			parse.ParameterOIDs = []uint32{25}
+		}
+		s.msgs = append(s.msgs, parse, bind)
+		if g.IntN(3) == 0 {
+			s.msgs = append(s.msgs, &pgproto3.Describe{ObjectType: 'P'})
+		}
+		s.msgs = append(s.msgs, &pgproto3.Execute{})
+		if g.IntN(12) == 0 {
+			s.msgs = append(s.msgs, &pgproto3.Flush{})
+			s.text += " | Flush"
+		}
+	}
+	s.msgs = append(s.msgs, &pgproto3.Sync{})
+	return s
+}
+
+func joined(params [][]byte) (all []byte) {
+	for _, p := range params {
+		all = append(append(all, p...), '|')
+	}
+	return all
+}
+
+// histPrepared are statements sessions prepare; all take text.
+var histPrepared = map[string]string{
+	"look": histLook,
+	"read": "select count(*) from w where v = current_setting('app.a', true)",
+	"set":  "select set_config('app.b', $1, false)",
+	"loc":  "select set_config('app.a', $1, true)",
+	"lit":  "set app.c = 'prepared'",
+}
+
+// named prepares a statement, or runs a prepared one.
+func (g *histGen) named(i int) histStep {
+	name := pick(g, "look", "read", "set", "loc", "lit")
+	if g.IntN(6) == 0 && !g.calm {
+		return g.query(i, piece{sql: pick(g, "prepare q (text) as select set_config('app.a', $1, false)", "execute q('by execute')", "deallocate q", "prepare r as "+histLook, "execute r",
+			"deallocate all"), pins: true})
+	}
+	s := histStep{session: i, text: "run " + name}
+	if !g.prepared[i][name] {
+		g.prepared[i][name] = true
+		s.text = "prepare and run " + name
+		s.msgs = append(s.msgs, &pgproto3.Parse{Name: name, Query: histPrepared[name]})
+	}
+	bind := &pgproto3.Bind{PreparedStatement: name}
+	if strings.Contains(histPrepared[name], "$1") {
+		v := g.value()
+		bind.Parameters = [][]byte{text(v)}
+		s.text += fmt.Sprintf(" %q", abridge(v))
+	}
+	s.msgs = append(s.msgs, bind, &pgproto3.Execute{}, &pgproto3.Sync{})
+	return s
+}
+
+// abridge shortens what people read.
+func abridge(s string) string {
+	if len(s) > 400 {
+		return fmt.Sprintf("%s…(%d)", s[:300], len(s))
+	}
+	return s
+}
