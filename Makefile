@@ -7,7 +7,7 @@ FUZZTIME ?= 20s
 # Vet runs on its own. Failures and skipped tests are listed again at the end.
 TESTFLAGS := -race -vet=off -timeout 15m
 # What is tested a second time, with the newest PostgreSQL.
-NEWEST := ./internal/pgtest ./internal/demo
+NEWEST := ./internal/pgtest ./internal/demo ./pool/... ./router/catalog ./proxy/auth
 
 STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format pkgname --format-hide-empty-pkg

@@ -187,7 +187,7 @@ type Patience interface {
 }
 
 // moment is how long a wait may last before Patience is told of it.
-const moment = 50 * time.Millisecond
+const moment = 250 * time.Millisecond
 
 // Acquire takes a connection: an idle one, a new one, or the next that is given
 // back, in the order callers came. Errors: ErrTimeout, ErrClosed, those of the

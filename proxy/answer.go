@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -80,6 +81,7 @@ func (c *client) emit(u *unit, o *op) {
 func (c *client) commitLocal() {
 	if !c.tx.open {
 		c.settings.commit()
+		c.tx.steps = nil
 	}
 }
 
@@ -102,6 +104,7 @@ func (c *client) fail(u *unit, e *wire.Error, query bool) {
 		c.tx.failed = true
 	} else {
 		c.settings.rollback()
+		c.tx.steps = nil
 	}
 	if query {
 		u.answer = wire.AppendReady(u.answer, c.status())
@@ -139,6 +142,8 @@ func (c *client) undo(ops []op) {
 // answerByServer sends the unit to a server until one has answered it.
 func (c *client) answerByServer(u *unit) error {
 	primary := false
+	settings, tx := c.settings, c.tx
+	tx.steps = slices.Clone(tx.steps)
 	for attempt := 1; ; attempt++ {
 		err := c.attempt(u, primary)
 		if err == nil {
@@ -151,6 +156,8 @@ func (c *client) answerByServer(u *unit) error {
 		if attempt == maxAttempts {
 			return c.refuseUnit(u, wire.Errorf("08006", "statement failed on %d servers: %v", attempt, again.reason))
 		}
+		c.settings, c.tx = settings, tx // what the attempt changed, the next one will
+		c.tx.steps = slices.Clone(tx.steps)
 		primary = primary || again.primary
 		u.decision.Reason = router.ReasonRetried
 		c.s.metrics.retries[again.reason].Add(1)
@@ -165,6 +172,10 @@ func (c *client) attempt(u *unit, primary bool) error {
 	}
 	if err := c.secure(u, d); err != nil {
 		return c.refuseByError(u, err)
+	}
+	c.touches(u)
+	if !c.inUnit {
+		c.checkShapes(u)
 	}
 	frames := c.compose(u)
 	u.hold = c.mayRetry(u)

@@ -48,7 +48,8 @@ type client struct {
 	// doubt: what the session left on its server connection cannot be known.
 	// dirty: it can, and DISCARD ALL removes it.
 	doubt, dirty bool
-	forgot       bool // RESET ALL took away its startup settings
+	forgot       bool             // RESET ALL took away its startup settings
+	restore      []session.Change // RESET took away one of them
 	pinnedAt     time.Time
 
 	// The server connection it holds, if any.
@@ -59,6 +60,8 @@ type client struct {
 	// inUnit: the server has frames since the last Sync. skipping: after an error,
 	// everything up to the client's Sync is dropped.
 	inUnit, skipping bool
+	errored          bool // the server refused something since the last Sync
+	unpinned         bool // or untied the session from its connection
 	// within: the connection took over settings inside the open transaction. If that
 	// is not committed it carries prior again.
 	within bool
@@ -229,7 +232,9 @@ func (c *client) letGo() *pool.Pool {
 	c.server.End()
 	p := c.pool
 	c.b, c.pool, c.server, c.role = nil, nil, nil, cluster.RoleUnknown
-	c.inUnit, c.dirty, c.doubt, c.forgot, c.within = false, false, false, false, false
+	c.unpinned = false
+	c.inUnit, c.errored, c.dirty, c.doubt, c.forgot, c.within = false, false, false, false, false, false
+	c.restore = nil
 	if c.pins != 0 {
 		c.setPins(0)
 	}

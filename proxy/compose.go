@@ -25,6 +25,11 @@ func (c *client) compose(u *unit) []byte {
 	if !u.begun {
 		c.takeOver(u)
 	}
+	if u.repeats && u.fresh {
+		for _, s := range c.tx.steps {
+			c.injectStep(u, s)
+		}
+	}
 	if u.fresh && u.asksForSequences() {
 		// What the last session drew there is not this one's to see.
 		c.inject(u, "DISCARD SEQUENCES")

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
@@ -37,6 +38,8 @@ type origin struct {
 	db      *database
 	cred    atomic.Pointer[backend.Credentials]
 	clients atomic.Int64
+	// parsed are statements a server has parsed for this user, with the catalog of then.
+	parsed *lru.Cache[*backend.Statement, *catalog.Snapshot]
 
 	mu       sync.Mutex // protects welcomes
 	welcomes map[session.Settings]map[string]string
@@ -44,6 +47,9 @@ type origin struct {
 
 // maxWelcomes bounds the startup settings whose reports are remembered.
 const maxWelcomes = 1000
+
+// maxParsed bounds the statements known to parse.
+const maxParsed = 5000
 
 // database is what all users of one database on one cluster share.
 type database struct {
@@ -391,6 +397,7 @@ func (os *origins) makeLocked(key originKey, eff config.Effective) *origin {
 	o := &origin{key: key, eff: eff, cluster: cl, welcomes: map[session.Settings]map[string]string{}}
 	o.route, _ = router.ParseRoute(eff.Route)
 	o.db = os.databaseLocked(key, eff)
+	o.parsed, _ = lru.New[*backend.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
 	c := s.cfg.Pool
 	for i, st := range cl.Topology().States {
 		o.pools = append(o.pools, pool.New(pool.Options{

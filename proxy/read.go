@@ -63,10 +63,15 @@ func (c *client) gather(u *unit, typ byte, frame []byte, off int) (done bool, er
 	if c.skipping || u.failed {
 		// The server would discard everything up to Sync.
 		u.rewritten = true
-		if typ == wire.Sync {
+		switch {
+		case typ == wire.Sync:
 			c.gatherSync(u, frame, off)
+		case typ == wire.Flush && u.failed:
+			u.end = endFlush // the client awaits the refusal
+		default:
+			return false, nil
 		}
-		return typ == wire.Sync, nil
+		return true, nil
 	}
 	switch typ {
 	case wire.Query:
@@ -149,6 +154,9 @@ func (c *client) gatherQuery(u *unit, frame []byte, off int) {
 			return
 		}
 		p = c.planOf(o.sql, p)
+		if !(&op{plan: p}).carries() {
+			p = uncarried(p)
+		}
 	}
 	o.plan = p
 	u.note(p)
@@ -186,7 +194,7 @@ func (c *client) gatherParse(u *unit, frame []byte, off int) {
 		o.stmt = c.newStatement(c.s.registry.Statement(text, types, c.reading(u, text)), p, o.sql)
 		c.define(o.name, o.stmt)
 	}
-	if local {
+	if local || c.parsable(u, o.stmt) {
 		u.answerLocally(parseComplete)
 		u.ops[len(u.ops)-1].name = o.name
 		return
@@ -196,6 +204,17 @@ func (c *client) gatherParse(u *unit, frame []byte, off int) {
 	if o.stmt == nil {
 		u.parsed = len(u.ops)
 	}
+}
+
+// parsable reports whether a server need not be asked to parse a named statement
+// now: one has, for the same user and catalog, and no server takes part yet. It is
+// prepared where it is first used.
+func (c *client) parsable(u *unit, st *statement) bool {
+	if st == nil || u.server || c.b != nil || c.inUnit || c.tx.failed || c.o.db.stale() {
+		return false
+	}
+	parsed, ok := c.o.parsed.Get(st.Statement)
+	return ok && parsed == st.snapshot
 }
 
 // lookUp finds the statement a frame names; nil with a refusal noted if there is none.
@@ -240,6 +259,10 @@ func (c *client) gatherBind(u *unit, frame []byte, off int) {
 			types = []byte(st.Types)
 		}
 		held.params = boundParameters(values, types)
+		if !(&op{plan: p, params: held.params}).carries() {
+			p = uncarried(p)
+			held.plan = p
+		}
 	}
 	if len(portal) == 0 {
 		held.local = c.executable(p, u)
@@ -271,6 +294,7 @@ func (c *client) gatherDescribe(u *unit, frame []byte, off int) {
 			u.answerLocally(describeLocal(held.plan))
 			return
 		}
+		o.described = held.stmt
 		u.server = true
 	default:
 		st, p := c.lookUp(u, name)
@@ -281,6 +305,7 @@ func (c *client) gatherDescribe(u *unit, frame []byte, off int) {
 			u.answerLocally(append(noParameters[:len(noParameters):len(noParameters)], describeLocal(p)...))
 			return
 		}
+		o.described = st
 		if o.stmt = st; st == nil {
 			o.tag, o.sql = c.unnamed.tag, c.unnamed.sql
 		}

@@ -200,6 +200,9 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", errServerLost)
 	}
 	if ends(o.kind, typ) {
+		if o.kind == opDescribe && o.described != nil {
+			c.describe(o.described, frame)
+		}
 		if o.executes() {
 			u.hold = u.hold && o.quiet
 		}
@@ -267,6 +270,10 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 	}
 	u.errored, u.hold = true, false
 	c.s.metrics.serverErrors.Add(1)
+	if o.stmt != nil && resultChanged(frame) {
+		// A client that prepares it again must get a new one, on every server.
+		c.s.registry.Forget(o.stmt.Statement)
+	}
 	if o.fail != nil {
 		u.answer = o.fail.Append(u.answer)
 		c.s.metrics.refused(o.fail)
@@ -349,6 +356,8 @@ func (c *client) complete(u *unit, o *op) {
 	case opParse:
 		if o.stmt == nil {
 			c.b.Unnamed = uint64(o.tag)
+		} else if !o.quiet {
+			c.o.parsed.Add(o.stmt.Statement, o.stmt.snapshot)
 		}
 	case opQuery:
 		c.b.Unnamed = 0

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -26,6 +27,7 @@ const staleAfter = 50 * time.Millisecond
 func (c *client) secure(u *unit, d router.Decision) error {
 	u.decision, u.begun, u.fresh, u.adopt = d, false, false, nil
 	if c.b != nil && d.Target == router.TargetPrimary && c.role == cluster.RoleReplica {
+		u.repeats = c.inUnit && !c.tx.open && len(c.tx.steps) > 0
 		if err := c.leaveReplica(); err != nil {
 			return err
 		}
@@ -77,11 +79,8 @@ var errServerLost = errors.New("server connection lost")
 // server that cannot be reached is left to the monitor, and another one tried as
 // long as the configuration lets a statement wait.
 func (c *client) acquire(u *unit, d router.Decision) error {
-	if u.plan != nil {
-		c.touched = c.touched.With(u.plan.Touches)
-	}
-	want := pool.Want{Settings: c.settings.now, Touched: c.touched}
-	if c.tx.open {
+	want := pool.Want{Settings: c.settings.now, Touched: c.touched.With(u.setsFirst())}
+	if c.tx.open || u.repeats {
 		want.Settings = c.settings.atBegin()
 	}
 	for {
@@ -107,19 +106,43 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 			continue
 		}
 		c.take(b, p, s, role)
-		return c.adopt(u, want)
+		return c.adopt(u, want.Settings)
+	}
+}
+
+// setsFirst are the custom settings a unit sets before it could read them.
+func (u *unit) setsFirst() (names []string) {
+	for i := range u.ops {
+		o := &u.ops[i]
+		if !o.executes() {
+			continue
+		}
+		if o.plan == nil || len(o.plan.Sets) == 0 {
+			break
+		}
+		names = append(names, o.plan.Touches...)
+	}
+	return names
+}
+
+// touches notes on the connection what the unit may set there, however it ends.
+func (c *client) touches(u *unit) {
+	for i := range u.ops {
+		if p := u.ops[i].plan; p != nil && len(p.Touches) > 0 {
+			c.b.Touch(session.Names{}.With(p.Touches))
+		}
 	}
 }
 
 // adopt makes the connection carry the session's settings: in the same write as
 // the unit where that is as safe, else before it.
-func (c *client) adopt(u *unit, want pool.Want) error {
+func (c *client) adopt(u *unit, want session.Settings) error {
 	b := c.b
-	if changes := b.Changes(want.Settings, want.Touched); len(changes) > 0 {
+	if changes := b.Changes(want, c.touched); len(changes) > 0 {
 		c.s.metrics.adoptions.Add(1)
 		if c.adoptWithin(u, changes) {
 			u.adopt = changes
-		} else if err := b.Adopt(c.ctx, want.Settings, want.Touched); err != nil {
+		} else if err := b.Adopt(c.ctx, want, c.touched); err != nil {
 			c.discard()
 			return err
 		}

@@ -81,38 +81,52 @@ type step struct {
 	value string
 }
 
-// values resolves the values of a plan's settings: literals, or an op's bound parameters.
-func (o *op) valueOf(set router.Set) (string, bool) {
+// nullParameter stands for a bound NULL, by which set_config returns to the default.
+var nullParameter = new(string)
+
+// resolve finds the value of one of a plan's settings: a literal, or an op's bound parameter.
+func (o *op) resolve(set router.Set) (router.Set, bool) {
 	if set.Param == 0 {
-		return set.Value, true
+		return set, true
 	}
 	if set.Param > len(o.params) || o.params[set.Param-1] == nil {
-		return "", false
+		return set, false
 	}
-	return *o.params[set.Param-1], true
+	value := o.params[set.Param-1]
+	set.Value, set.Reset, set.Param = *value, value == nullParameter, 0
+	return set, true
 }
 
 // carries reports whether the session can carry all that an op's text sets.
 func (o *op) carries() bool {
 	for _, set := range o.plan.Sets {
-		if _, ok := o.valueOf(set); !ok {
+		if _, ok := o.resolve(set); !ok {
 			return false
 		}
 	}
 	return true
 }
 
+// uncarried is a plan whose settings the session cannot carry after all: the server
+// connection keeps them.
+func uncarried(p *router.Plan) *router.Plan {
+	q := *p
+	q.Sets, q.SetOnly = nil, false
+	q.Target, q.Pins = router.TargetPrimary, q.Pins|router.PinSetting
+	q.Flags |= router.FlagSetsState | router.FlagSetsLocal
+	return &q
+}
+
 // apply carries out the settings of a plan in the session.
 func (c *client) apply(o *op) {
 	for _, set := range o.plan.Sets {
-		value, _ := o.valueOf(set)
+		set, _ = o.resolve(set)
 		c.touched = c.touched.With([]string{set.Name})
 		if !set.Local {
-			c.settings.change(set, value)
+			c.settings.change(set, set.Value)
 		}
-		if c.tx.open || c.tx.begin != "" {
-			c.tx.steps = append(c.tx.steps, step{set: set, value: value})
-		}
+		// Outside a transaction too: a BEGIN in the same unit makes it a part of its own.
+		c.tx.steps = append(c.tx.steps, step{set: set, value: set.Value})
 	}
 }
 
@@ -211,8 +225,7 @@ var ownedPrefixes = map[string]bool{
 	"bdr": true, "repmgr": true, "pg_cron": true, "supautils": true, "credcheck": true, "pgweir": true,
 }
 
-// boundParameters are the text parameters of a Bind, nil where one is NULL or not
-// certainly text.
+// boundParameters are the text parameters of a Bind, nil where one is not certainly text.
 func boundParameters(rest, types []byte) []*string {
 	read16 := func() (int, bool) {
 		if len(rest) < 2 {
@@ -239,6 +252,7 @@ func boundParameters(rest, types []byte) []*string {
 		size := int32(binary.BigEndian.Uint32(rest))
 		rest = rest[4:]
 		if size < 0 {
+			params[i] = nullParameter
 			continue
 		}
 		if int(size) > len(rest) {
@@ -318,7 +332,7 @@ func (c *client) adoptWithin(u *unit, changes []session.Change) bool {
 			return false
 		}
 	}
-	if c.pins != 0 || c.tx.open {
+	if c.pins != 0 || c.tx.open || u.end == endFlush || u.end == endPart {
 		return false // the connection stays, whatever is undone
 	}
 	for i := range u.ops {
@@ -351,6 +365,7 @@ func (c *client) ran(o *op) {
 	}
 	c.apply(o)
 	for _, set := range o.plan.Sets {
+		set, _ = o.resolve(set)
 		if _, ok := c.settings.startup.Value(set.Name); ok && set.Reset {
 			c.doubt = true // the server went back to its own default, not to the session's
 		}

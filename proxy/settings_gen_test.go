@@ -295,13 +295,13 @@ func (g *histGen) step(i int, open bool) histStep {
 		pins := false
 		for range 2 + g.IntN(3) {
 			p := g.any(i, open, false)
-			if p.alone || p.sql == "" {
+			if p.alone || p.sql == "" || characterizes(p.sql) {
 				continue
 			}
 			texts, pins = append(texts, p.sql), pins || p.pins
 		}
 		s := g.query(i, piece{sql: strings.Join(texts, "; "), pins: true})
-		s.pins = pins || !onlySets(texts)
+		s.pins, s.vague = pins || !onlySets(texts), true
 		return s
 	case n < 17:
 		return g.pipeline(i, open)
@@ -321,18 +321,18 @@ func onlySets(texts []string) bool {
 }
 
 func (g *histGen) query(i int, p piece) histStep {
-	return histStep{session: i, text: abridge(p.sql), pins: p.pins, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
+	return histStep{session: i, text: abridge(p.sql), pins: p.pins, vague: p.pins, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
 }
 
 // pipeline is several statements up to one Sync.
 func (g *histGen) pipeline(i int, open bool) histStep {
 	s := histStep{session: i, text: "pipeline"}
-	for range 1 + g.IntN(4) {
+	for k := range 1 + g.IntN(4) {
 		p := g.any(i, open, true)
-		if p.alone {
+		if p.alone || k > 0 && characterizes(p.sql) {
 			continue
 		}
-		s.pins = s.pins || p.pins
+		s.pins, s.vague = s.pins || p.pins, s.vague || p.pins
 		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
 		parse := &pgproto3.Parse{Query: p.sql}
 		bind := &pgproto3.Bind{Parameters: p.params}
@@ -352,6 +352,12 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 	}
 	s.msgs = append(s.msgs, &pgproto3.Sync{})
 	return s
+}
+
+// characterizes reports whether a statement gives a transaction its characteristics,
+// which only its first one may.
+func characterizes(sql string) bool {
+	return strings.Contains(sql, "isolation level") || strings.Contains(sql, "read only") || strings.Contains(sql, "read write")
 }
 
 func joined(params [][]byte) (all []byte) {

@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
@@ -24,12 +26,22 @@ func (c *client) settle(u *unit) error {
 	c.tx.sets = c.tx.sets || u.sets
 	if u.status == 0 {
 		c.inUnit = true // Flush: the server waits for the rest
+		c.errored = c.errored || u.errored
 		c.tx.wrote = c.tx.wrote || u.mayWrite()
 		return nil
 	}
 	if u.status == wire.TxIdle {
-		c.endSettings(!u.errored)
+		c.endSettings(!u.errored && !c.errored)
 	}
+	if !u.errored {
+		c.b.Surely(c.touched) // it took over what it had not touched
+	}
+	if c.unpinned && (u.errored || c.errored) {
+		// What untied the session was undone: it has what its connection has.
+		c.setPins(c.pins | router.PinOpaque)
+		c.doubt = true
+	}
+	c.errored, c.unpinned = false, false
 	c.follow(u.status)
 	if u.end == endQuery {
 		c.b.Unnamed = 0
@@ -51,6 +63,13 @@ func (c *client) settle(u *unit) error {
 // a connection that the session keeps: they are what its RESET returns to. Inside a
 // transaction that holds whether it is rolled back or not.
 func (c *client) remember(u *unit) error {
+	if restore := c.restore; len(restore) > 0 {
+		c.restore = nil
+		if err := c.b.Set(c.ctx, restore); err != nil && !u.errored {
+			c.discard()
+			return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
+		}
+	}
 	if !c.forgot {
 		return c.reassert()
 	}
@@ -176,8 +195,7 @@ func (c *client) leaves(o *op) {
 		p = unknownPlan
 	}
 	if len(p.Touches) > 0 {
-		c.touched = c.touched.With(p.Touches)
-		c.b.Touch(c.touched)
+		c.touched = c.touched.With(c.mayHaveTouched(o))
 	}
 	if p.Flags.Has(router.FlagDirty) || c.o.db.stale() && len(p.Functions)+len(p.Relations) > 0 {
 		// What it used may have been redefined meanwhile to leave anything behind.
@@ -198,6 +216,19 @@ func (c *client) leaves(o *op) {
 	}
 }
 
+// mayHaveTouched are the custom settings that are not as if never set after an op. Of
+// one that failed only those are that a server has taken before: another may be no
+// setting at all.
+func (c *client) mayHaveTouched(o *op) []string {
+	switch {
+	case !o.errored:
+		return o.plan.Touches
+	case c.tx.failed, o.plan.SetOnly && o.plan.Statements == 1:
+		return nil // it was not looked at, or refused
+	}
+	return slices.DeleteFunc(slices.Clone(o.plan.Touches), func(n string) bool { return !c.o.db.customs.known(n) })
+}
+
 // succeeded takes over what a statement means when the server has carried it out.
 func (c *client) succeeded(u *unit, o *op) {
 	p := o.plan
@@ -212,6 +243,9 @@ func (c *client) succeeded(u *unit, o *op) {
 	}
 	if len(p.Sets) > 0 {
 		c.ran(o)
+	}
+	if v, ok := c.settings.startup.Value(p.Resets); ok && p.Resets != "" {
+		c.restore = append(c.restore, session.Change{Name: p.Resets, Value: v})
 	}
 	if p.Flags.Has(router.FlagTxControl) && (c.tx.open || c.settings.atRisk || c.within) {
 		// What of the settings was committed and what rolled back, only the server knows.
@@ -233,6 +267,7 @@ func (c *client) succeeded(u *unit, o *op) {
 	if left := c.pins &^ p.Unpins; left != c.pins && !c.tx.open {
 		c.dirty = c.dirty || c.pins != 0
 		c.setPins(left)
+		c.unpinned = true
 	}
 }
 
@@ -300,8 +335,10 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 		return nil
 	}
 	code := string(wire.ErrorField(frame, 'C'))
-	if code == "0A000" && string(wire.ErrorField(frame, 'R')) == "RevalidateCachedQuery" && !u.renew &&
-		(!c.tx.open || u.begun) && !c.inUnit {
+	if resultChanged(frame) {
+		if u.renew || c.tx.open && !u.begun || c.inUnit || !u.describes() {
+			return nil
+		}
 		u.renew = true
 		return &retry{reason: retryPlan}
 	}
@@ -321,6 +358,23 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 		return &retry{reason: retryLost}
 	}
 	return nil
+}
+
+// resultChanged reports whether an error says that the rows of a prepared statement
+// are no longer what they were when it was prepared.
+func resultChanged(frame []byte) bool {
+	return string(wire.ErrorField(frame, 'C')) == "0A000" && string(wire.ErrorField(frame, 'R')) == "RevalidateCachedQuery"
+}
+
+// describes reports whether the client is told of the rows it gets: one that was
+// told earlier would read new rows by the old description.
+func (u *unit) describes() bool {
+	for i := range u.ops {
+		if k := u.ops[i].kind; k == opDescribe || k == opQuery {
+			return true
+		}
+	}
+	return false
 }
 
 // stays reports whether the open transaction cannot leave its replica.
@@ -435,8 +489,9 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 		e = wire.Errorf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
 		e.Detail, e.Hint = string(wire.ErrorField(frame, 'D')), string(wire.ErrorField(frame, 'H'))
 	}
-	if held || midFrame || frame != nil && e.Code == "08P01" {
-		// The client broke the protocol, or session state went with the connection: so does the session, as it would directly.
+	if held || midFrame || frame != nil {
+		// Session state went with the connection, or the server ended it on purpose: so
+		// does the session, as it would directly.
 		e.Severity = "FATAL"
 		_ = c.flush(u)
 		return e

@@ -18,6 +18,7 @@ type statement struct {
 	*backend.Statement
 	plan     *router.Plan
 	snapshot *catalog.Snapshot // what plan was made with
+	shape    shape
 	sql      *sqlPrepared
 }
 
@@ -47,7 +48,7 @@ func (c *client) newStatement(shared *backend.Statement, p *router.Plan, sql *sq
 // plan is the plan of a text for this session.
 func (c *client) plan(text []byte) *router.Plan {
 	p := c.o.db.plans.Get(text)
-	if p.Pins&router.PinOpaque != 0 && c.o.db.stale() {
+	if p.Pins&router.PinOpaque != 0 && c.o.db.stale() && c.b == nil {
 		// What it uses may just have been created: better wait than tie the session
 		// to its server because of it.
 		c.o.db.awaitCatalog(c.ctx)
@@ -212,7 +213,11 @@ func (c *client) rewriteSQL(u *unit, o *op, p *router.Plan, text []byte) bool {
 			return true // only its server may know the name
 		}
 		if !exists {
-			u.refuse(wire.Errorf("26000", "prepared statement \"%s\" does not exist", p.SQL.Name))
+			e := wire.Errorf("26000", "prepared statement \"%s\" does not exist", p.SQL.Name)
+			if c.tx.failed {
+				e = errAborted
+			}
+			u.refuse(e)
 			return false
 		}
 		o.text = before + st.Name + after

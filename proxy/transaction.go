@@ -58,7 +58,7 @@ func (c *client) deferTx(p *router.Plan, text string) (tag string) {
 	t := &c.tx
 	switch p.Tx.Verb {
 	case router.TxBegin:
-		*t = transaction{open: true, begin: text, isolation: p.Tx.Isolation, access: p.Tx.Access}
+		*t = transaction{open: true, begin: text, isolation: p.Tx.Isolation, access: p.Tx.Access, steps: t.steps}
 		if strings.HasPrefix(strings.ToUpper(skipSpaceAndComments(text)), "START") {
 			return "START TRANSACTION"
 		}
@@ -106,6 +106,7 @@ func (c *client) followTx(p *router.Plan, text string) {
 		if t.begin == "" {
 			t.begin, t.isolation, t.access = text, p.Tx.Isolation, p.Tx.Access
 		}
+		t.open = true
 	case router.TxSet:
 		t.prelude = append(t.prelude, text)
 		t.characterize(p)
@@ -115,6 +116,9 @@ func (c *client) followTx(p *router.Plan, text string) {
 		// AND CHAIN, if the transaction is still open.
 		t.steps, t.read, t.commits = nil, false, true
 		c.endSettings(p.Tx.Verb != router.TxRollback && !t.failed)
+		if !p.Tx.Chain {
+			t.open, t.begin, t.prelude = false, "", nil
+		}
 	case router.TxRelease:
 		if i := t.find(p.Tx.Name); i >= 0 {
 			t.release(i)

@@ -42,6 +42,7 @@ type verdict struct {
 
 	sets    []Set // see Plan.Sets
 	setOnly bool
+	resets  string
 	configs int // calls of set_config among them
 
 	tx  Tx
@@ -199,7 +200,7 @@ func join(verdicts []verdict) *Plan {
 		return &Plan{
 			Class: v.class, Target: v.target, Reason: v.reason, Flags: v.flags,
 			Pins: v.pins, Unpins: v.unpins, Touches: v.touches.list,
-			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.setOnly,
+			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.setOnly, Resets: v.resets,
 			obstinate: v.obstinate(),
 		}
 	}

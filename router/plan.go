@@ -17,6 +17,8 @@ type Plan struct {
 	// given only if the text does nothing else to the session's state, so that the
 	// session can carry them itself.
 	Sets []Set
+	// Resets is the setting of the server that a lone RESET, or SET TO DEFAULT, returns.
+	Resets string
 	// SetOnly: the text is nothing but SET and RESET of Sets.
 	SetOnly bool
 

@@ -93,6 +93,9 @@ func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 		}
 	}
 	reset := s.GetKind() == pg.VariableSetKind_VAR_RESET
+	if reset || s.GetKind() == pg.VariableSetKind_VAR_SET_DEFAULT {
+		a.cur.resets = name
+	}
 	switch {
 	case s.GetIsLocal():
 		a.cur.flags |= FlagSetsLocal

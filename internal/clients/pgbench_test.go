@@ -33,10 +33,10 @@ func TestPgbench(t *testing.T) {
 				each := max(transactions/clients, 5)
 				t.Run(fmt.Sprintf("%s/%s/%d", mode, script, clients), func(t *testing.T) {
 					pgbenchCell(t, proxy, mode, script, clients, each)
+					if script == "tpcb-like" {
+						wrote += clients * each
+					}
 				})
-				if script == "tpcb-like" {
-					wrote += clients * each
-				}
 			}
 		}
 	}

@@ -18,7 +18,7 @@ func (b *Backend) Adopt(ctx context.Context, want session.Settings, touched sess
 	if len(changes) == 0 {
 		return nil
 	}
-	b.touched = b.touched.Union(want.Custom()).Union(touched)
+	b.Touch(want.Custom().Union(touched))
 	// client_encoding goes first and alone: it decides how the bytes of the other values are read.
 	for i, c := range changes {
 		if c.Name == "client_encoding" {
@@ -35,7 +35,14 @@ func (b *Backend) Adopt(ctx context.Context, want session.Settings, touched sess
 		}
 	}
 	b.settings = want
+	b.Surely(want.Custom().Union(touched))
 	return nil
+}
+
+// Set changes settings for its user, without a note of it.
+func (b *Backend) Set(ctx context.Context, changes []session.Change) error {
+	_, err := b.RoundTrip(ctx, wire.AppendQuery(nil, adoptQuery(changes)))
+	return err
 }
 
 // adoptQuery is one statement, so that it changes all or nothing. set_config with

@@ -33,6 +33,7 @@ type Backend struct {
 	login    *Login
 	settings session.Settings
 	touched  session.Names
+	sure     session.Names // of touched, those that certainly were
 	held     *statements
 	// Unnamed tells whose unnamed statement b holds: a tag its user chose; 0 is nobody's.
 	Unnamed uint64
@@ -73,17 +74,22 @@ func (b *Backend) Touched() session.Names { return b.touched }
 // Touch notes custom names that a statement about to run may set.
 func (b *Backend) Touch(names session.Names) { b.touched = b.touched.Union(names) }
 
+// Surely notes custom names that certainly were touched: they read ” on b if not set.
+func (b *Backend) Surely(names session.Names) {
+	b.touched, b.sure = b.touched.Union(names), b.sure.Union(names)
+}
+
 // Note says which settings b carries now, a statement of its user having changed them.
 func (b *Backend) Note(s session.Settings) { b.settings = s }
 
 // Changes is what Adopt would change: settings that differ, and touched names
 // that b has not touched, which must read ” rather than NULL.
 func (b *Backend) Changes(want session.Settings, touched session.Names) []session.Change {
-	if b.settings == want && touched.Within(b.touched) {
+	if b.settings == want && touched.Within(b.sure) {
 		return nil
 	}
 	changes := b.settings.Diff(want)
-	for _, name := range b.touched.Missing(touched) {
+	for _, name := range b.sure.Missing(touched) {
 		if _, ok := want.Value(name); !ok {
 			changes = append(changes, session.Change{Name: name, Reset: true})
 		}
@@ -122,6 +128,11 @@ func (e *ServerError) Code() string { return string(wire.ErrorField(e.Frame, 'C'
 // connection; any other error is of the connection.
 func (b *Backend) RoundTrip(ctx context.Context, frames []byte) (status byte, err error) {
 	return b.roundTrip(ctx, frames, nil)
+}
+
+// Ask is RoundTrip that shows every frame of the answer, valid only during the call.
+func (b *Backend) Ask(ctx context.Context, frames []byte, see func(frame []byte)) (status byte, err error) {
+	return b.roundTrip(ctx, frames, see)
 }
 
 // Query runs one simple query and hands every row over, values in text format

@@ -22,6 +22,8 @@ type Statement struct {
 	Types string // count and OIDs of parameter types, as in a Parse frame
 	// SQL is the PREPARE statement that makes it, for one prepared by SQL; empty otherwise.
 	SQL string
+
+	key string // in the registry
 }
 
 // Registry gives equal statements one identity, so that servers hold them once
@@ -74,8 +76,18 @@ func (r *Registry) find(key string, build func(name string) *Statement) *Stateme
 		return s
 	}
 	s := build(NamePrefix + strconv.FormatUint(r.last.Add(1), 10))
+	s.key = key
 	r.known.Add(key, s)
 	return s
+}
+
+// Forget gives the next asker for an equal statement a new one.
+func (r *Registry) Forget(s *Statement) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known, ok := r.known.Peek(s.key); ok && known == s {
+		r.known.Remove(s.key)
+	}
 }
 
 // statements are those one backend holds, bounded; the least recently used goes first.
