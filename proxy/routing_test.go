@@ -248,10 +248,15 @@ func TestChangedResultType(t *testing.T) {
 		t.Error("nothing was prepared anew: the test proves nothing")
 	}
 	alter("c")
-	if got, want := do("Q begin", `B "" s`, `E ""`, "S", "Q commit"), []string{"a  C BEGIN", "a  Z T", "a  2", `a  D "1" NULL NULL`, "a  C SELECT 1", "a  Z T", "a  C COMMIT", "a  Z I"}; !slices.Equal(got, want) {
+	if got, want := do("Q begin", `B "" s`, `D P ""`, `E ""`, "S", "Q commit"), []string{"a  C BEGIN", "a  Z T", "a  2",
+		"a  T a:23:4:-1:0:column1 b:23:4:-1:0:column2 c:23:4:-1:0:column3", `a  D "1" NULL NULL`, "a  C SELECT 1", "a  Z T", "a  C COMMIT", "a  Z I"}; !slices.Equal(got, want) {
 		t.Errorf("first in a transaction: %q", got)
 	}
 	alter("d")
+	// Not where the client would read the new rows by what it was told of the old.
+	if got := do(`B "" s`, `E ""`, "S"); !slices.ContainsFunc(got, func(l string) bool { return strings.HasPrefix(l, "a  E ERROR ERROR 0A000") }) {
+		t.Errorf("without a new description: %q", got)
+	}
 	if got, want := do("Q execute q"), []string{"a  T a:23:4:-1:0:column1 b:23:4:-1:0:column2 c:23:4:-1:0:column3 d:23:4:-1:0:column4", `a  D "1" NULL NULL NULL`, "a  C SELECT 1", "a  Z I"}; !slices.Equal(got, want) {
 		t.Errorf("by SQL: %q", got)
 	}

@@ -27,6 +27,10 @@ const staleAfter = 50 * time.Millisecond
 func (c *client) secure(u *unit, d router.Decision) error {
 	u.decision, u.begun, u.fresh, u.adopt = d, false, false, nil
 	if c.b != nil && d.Target == router.TargetPrimary && c.role == cluster.RoleReplica {
+		if c.pins != 0 && !c.tx.open {
+			c.discard()
+			return wire.Fatalf("08006", "the session's state is on a replica and cannot be moved")
+		}
 		u.repeats = c.inUnit && !c.tx.open && len(c.tx.steps) > 0
 		if err := c.leaveReplica(); err != nil {
 			return err

@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -31,11 +30,7 @@ func newHistGen(rnd *rand.Rand, role string, size int) *histGen {
 
 // startup is what a session may begin with.
 func (g *histGen) startup() string {
-	if os.Getenv("NOSTART") != "" {
-		return ""
-	}
-	return pick(g, "", "", "-c app.s=of-the-start", `-c app.s=a\ b -c app.a=7`, "-c TimeZone=Asia/Tokyo", "--app.s=1f-c0-c2 -c app.b=",
-		"-c search_path=pg_catalog,public -c app.s=x")
+	return pick(g, "", "-c app.t=of-the-start", `-c app.t=a\ b\'c`, "--app.t=1f-c0-c2")
 }
 
 func pick[T any](g *histGen, of ...T) T { return of[g.IntN(len(of))] }
@@ -213,7 +208,7 @@ func (g *histGen) look() piece {
 
 const histLook = `select current_setting('app.a', true) a, current_setting('app.b', true) b, current_setting('app.c', true) c, ` +
 	`current_setting('app.s', true) s, current_user, session_user, current_setting('timezone'), current_setting('search_path'), current_setting('datestyle'), ` +
-	`current_setting('app.x.y', true)`
+	`current_setting('app.x.y', true), current_setting('app.t', true)`
 
 // work reads or writes data, or fails.
 func (g *histGen) work(session int) piece {
@@ -271,7 +266,7 @@ func (g *histGen) steps(w *histWorld) (steps []histStep) {
 		s.text = fmt.Sprintf("reconnect %q", s.options)
 		return []histStep{s}
 	}
-	s := g.step(i, w.sessions[i].status != 'I')
+	s := g.step(i, w.sessions[i].status)
 	if g.calm && s.pins {
 		return g.steps(w)
 	}
@@ -282,7 +277,8 @@ func (g *histGen) steps(w *histWorld) (steps []histStep) {
 	return steps
 }
 
-func (g *histGen) step(i int, open bool) histStep {
+func (g *histGen) step(i int, status byte) histStep {
+	open := status != 'I'
 	switch n := g.IntN(20); {
 	case n < 9:
 		for {
@@ -290,7 +286,7 @@ func (g *histGen) step(i int, open bool) histStep {
 				return g.query(i, p)
 			}
 		}
-	case n < 11:
+	case n < 11 && status != 'E':
 		var texts []string
 		pins := false
 		for range 2 + g.IntN(3) {
