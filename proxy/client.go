@@ -24,7 +24,6 @@ type client struct {
 	s     *Server
 	o     *origin
 	front *wire.Conn
-	log   *zap.Logger
 	id    uint64
 	key   cancelKey
 	app   string
@@ -81,6 +80,13 @@ type client struct {
 
 // errTerminate is the client's orderly end.
 var errTerminate = errors.New("terminate")
+
+// log is a logger that says whose session it is; made when there is something to
+// say, for it would be half of an idle session's memory.
+func (c *client) log() *zap.Logger {
+	return c.s.log.With(zap.Uint64("conn", c.id), zap.String("user", c.o.key.user),
+		zap.String("database", c.o.key.database), zap.String("application", c.app))
+}
 
 // serve answers units until the client or the server ends the session.
 func (c *client) serve() error {

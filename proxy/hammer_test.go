@@ -79,10 +79,11 @@ func (h *hammer) client(rnd *rand.Rand, until time.Time) {
 func (h *hammer) session(rnd *rand.Rand, until time.Time) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
-	cfg, err := pgx.ParseConfig(strings.Replace(h.dsn(h.database), "user=", "user="+h.role+" fallback_application_name=", 1))
+	cfg, err := pgx.ParseConfig(h.dsn(h.database))
 	if err != nil {
 		return err
 	}
+	cfg.User = h.role
 	if rnd.IntN(2) == 0 {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	}

@@ -43,8 +43,6 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 		touched: settings.Custom(),
 	}
 	c.ctx, c.end = context.WithCancel(s.ctx)
-	c.log = s.log.With(zap.Uint64("conn", c.id), zap.String("user", id.User),
-		zap.String("database", database), zap.String("application", c.app))
 	if err := s.enter(c); err != nil {
 		c.end()
 		return nil, err
@@ -145,7 +143,7 @@ func (s *Server) clientsOf(user string) *atomic.Int64 {
 func (s *Server) serveClient(c *client) {
 	s.metrics.logins.Add(1)
 	if s.cfg.Log.Connections {
-		c.log.Info("client connected", zap.String("client", remoteHost(c.front.NetConn())))
+		c.log().Info("client connected", zap.String("client", remoteHost(c.front.NetConn())))
 	}
 	began := time.Now()
 	defer c.end()
@@ -159,5 +157,5 @@ func (s *Server) serveClient(c *client) {
 	if !errors.Is(err, errTerminate) && !errors.Is(err, io.EOF) {
 		fields = append(fields, zap.NamedError("because", err))
 	}
-	c.log.Info("client disconnected", fields...)
+	c.log().Info("client disconnected", fields...)
 }

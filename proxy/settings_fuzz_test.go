@@ -350,7 +350,7 @@ func (h *historian) play(g *histGen, name string) (steps int) {
 	w.close()
 	w.sessions = nil
 	if _, difference := h.compare(g.options, history, want); difference != "" {
-		least, again := h.shrink(g.options, history, time.Minute)
+		least, again := h.shrink(g.options, history, 20*time.Second)
 		var b strings.Builder
 		for _, s := range least {
 			fmt.Fprintf(&b, "%v\n", s)

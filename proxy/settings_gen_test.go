@@ -345,6 +345,9 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 			s.msgs = append(s.msgs, &pgproto3.Flush{})
 			s.text += " | Flush"
 		}
+		if strings.HasPrefix(p.sql, "commit") || strings.HasPrefix(p.sql, "rollback") || p.sql == "end" {
+			break // what follows may need another server, which one pipeline cannot have
+		}
 	}
 	s.msgs = append(s.msgs, &pgproto3.Sync{})
 	return s

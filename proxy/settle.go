@@ -297,9 +297,9 @@ func (c *client) setPins(pins router.PinSet) {
 	c.s.metrics.pinned(c.pins, pins)
 	if c.pins == 0 {
 		c.pinnedAt = time.Now()
-		c.log.Debug("session pinned to its server connection", zap.Stringer("reason", pins))
+		c.log().Debug("session pinned to its server connection", zap.Stringer("reason", pins))
 	} else if pins == 0 {
-		c.log.Debug("session no longer pinned", zap.Stringer("reason", c.pins), zap.Duration("after", time.Since(c.pinnedAt)))
+		c.log().Debug("session no longer pinned", zap.Stringer("reason", c.pins), zap.Duration("after", time.Since(c.pinnedAt)))
 	}
 	c.pins = pins
 }
@@ -472,7 +472,7 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 	mayRead := frame == nil && u.hold && !held && !c.tx.failed && u.onlyReads() &&
 		(!inTx || u.begun || c.role == cluster.RoleReplica && !c.stays())
 	midFrame := u.pass > 0
-	c.log.Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
+	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.serversLost.Add(1)
 	if c.role != cluster.RoleReplica && (c.tx.wrote || u.mayWrite()) {
 		c.o.db.noteCommit() // nobody knows whether it was

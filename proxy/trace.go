@@ -56,6 +56,6 @@ func (c *client) logSlow(u *unit) {
 	if c.server != nil {
 		server = c.server.Address
 	}
-	c.log.Warn("slow statement", zap.Duration("took", took), zap.String("server", server),
+	c.log().Warn("slow statement", zap.Duration("took", took), zap.String("server", server),
 		zap.Stringer("reason", u.decision.Reason), zap.String("statement", text))
 }
