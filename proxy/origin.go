@@ -58,7 +58,8 @@ type database struct {
 	name      string // on the servers
 	plans     *router.Plans
 	refresher *catalog.Refresher
-	limits    []*pool.Limit // by server; of max_server_connections
+	end       context.CancelFunc // of the refresher
+	limits    []*pool.Limit      // by server; of max_server_connections
 	clients   atomic.Int64
 
 	// changes counts DDL seen, seen those the plans' catalog has in it.
@@ -384,10 +385,29 @@ func (os *origins) find(key originKey, eff config.Effective, cred backend.Creden
 // forget drops an origin nobody could log in with.
 func (os *origins) forget(o *origin) {
 	os.mu.Lock()
-	delete(os.byID, o.key)
+	if os.byID[o.key] == o {
+		delete(os.byID, o.key)
+		os.dropUnusedLocked(o.db)
+	}
 	os.mu.Unlock()
 	for _, p := range o.pools {
 		p.Close()
+	}
+}
+
+// dropUnusedLocked ends what a database keeps running if no origin is left that
+// uses it: any name can be asked for, and most do not exist.
+func (os *origins) dropUnusedLocked(d *database) {
+	for _, o := range os.byID {
+		if o.db == d {
+			return
+		}
+	}
+	d.end()
+	for id, known := range os.dbs {
+		if known == d {
+			delete(os.dbs, id)
+		}
 	}
 }
 
@@ -439,7 +459,9 @@ func (os *origins) databaseLocked(key originKey, eff config.Effective) *database
 				zap.String("database", d.label()), zap.Error(err))
 		},
 	})
-	s.background.Go(func() { d.refresher.Run(s.ctx) })
+	ctx, end := context.WithCancel(s.ctx)
+	d.end = end
+	s.background.Go(func() { d.refresher.Run(ctx) })
 	os.dbs[id] = d
 	return d
 }

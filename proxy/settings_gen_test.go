@@ -231,8 +231,7 @@ func (g *histGen) control(open bool) piece {
 			"begin isolation level serializable", "begin read write", "commit", "rollback", "savepoint a")}
 	}
 	return piece{sql: pick(g, "commit", "commit", "commit", "rollback", "rollback", "savepoint a", "savepoint a", "savepoint b", "rollback to a", "rollback to a",
-		"rollback to b", "release a", "release b", "commit and chain", "rollback and chain", "begin", "end", "set transaction read only",
-		"set transaction isolation level repeatable read")}
+		"rollback to b", "release a", "release b", "commit and chain", "rollback and chain", "begin", "end")}
 }
 
 // any is one statement of any kind.
