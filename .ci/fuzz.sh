@@ -14,3 +14,6 @@ done < <(git ls-files -co --exclude-standard '*_test.go' |
 	xargs -r grep -Ho '^func Fuzz[A-Za-z0-9_]*' |
 	sed 's|^\(.*\)/[^/]*:func \(.*\)$|\1 \2|')
 echo "$count fuzz tests, no failure"
+
+echo "== histories of settings, $1"
+PGWEIR_FUZZ_TIME="$1" go test -run TestSettingsHistories -count=1 ./proxy

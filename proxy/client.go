@@ -65,6 +65,7 @@ type client struct {
 	// is not committed it carries prior again.
 	within bool
 	prior  session.Settings
+	undid  bool // a ROLLBACK was carried out in the unit
 
 	ctx     context.Context // ends when the session must
 	end     context.CancelFunc

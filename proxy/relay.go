@@ -302,8 +302,12 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 // it: what is unknown to the proxy need not be feared then. An error of the parser
 // points into the text; one from within a function has a context.
 func notUnderstood(p *router.Plan, frame []byte) bool {
+	code := string(wire.ErrorField(frame, 'C'))
 	if p == nil {
-		return string(wire.ErrorField(frame, 'C')) == "34000" // there is no such portal
+		return code == "34000" // there is no such portal
+	}
+	if p.Statements == 1 && code == "25P02" {
+		return true // nothing runs in a failed transaction
 	}
 	if p.Statements > 1 || p.Pins&^router.PinOpaque != 0 ||
 		wire.ErrorField(frame, 'P') == nil || wire.ErrorField(frame, 'W') != nil {
@@ -311,7 +315,7 @@ func notUnderstood(p *router.Plan, frame []byte) bool {
 	}
 	switch p.Reason {
 	case router.ReasonUnparsed, router.ReasonUnknownRel, router.ReasonUnknownFn, router.ReasonNoCatalog, router.ReasonWrite:
-		return strings.HasPrefix(string(wire.ErrorField(frame, 'C')), "42")
+		return strings.HasPrefix(code, "42")
 	}
 	return false
 }

@@ -154,6 +154,23 @@ func (c *client) endSettings(commit bool) {
 	c.carriesAfter(commit)
 }
 
+// endUnitSettings ends what is left open at a ReadyForQuery outside a transaction. A
+// ROLLBACK in the unit may have undone what the connection took over at its
+// beginning: it is not known to carry more than that then.
+func (c *client) endUnitSettings(commit bool) {
+	if c.undid {
+		c.undid = false
+		c.doubt = c.doubt || c.settings.atRisk || c.within
+		if commit {
+			c.settings.commit()
+		} else {
+			c.settings.rollback()
+		}
+		return
+	}
+	c.endSettings(commit)
+}
+
 // opening brings a server to where the open transaction is.
 func (c *client) opening(u *unit) {
 	c.inject(u, c.tx.begin)

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -289,10 +290,12 @@ func (h *historian) shrink(options []string, steps []histStep, limit time.Durati
 
 // TestSettingsHistories plays random histories of several sessions, one step at a
 // time, on PostgreSQL itself and through the proxy: what the clients see must be
-// the same. PGWEIR_FUZZ_TIME is how long (10s), PGWEIR_FUZZ_SEED where to begin.
+// the same. By itself it plays the same histories every time. PGWEIR_FUZZ_TIME has
+// it explore others for that long (make fuzz), from PGWEIR_FUZZ_SEED on if given.
 func TestSettingsHistories(t *testing.T) {
-	limit, seed := 10*time.Second, uint64(time.Now().UnixNano())
+	limit, seed, most := time.Minute, uint64(1), 100
 	if v := os.Getenv("PGWEIR_FUZZ_TIME"); v != "" {
+		seed, most = uint64(time.Now().UnixNano()), math.MaxInt
 		d, err := time.ParseDuration(v)
 		if err != nil {
 			t.Fatal(err)
@@ -317,7 +320,7 @@ func TestSettingsHistories(t *testing.T) {
 		sides = append(sides, &historian{t: t, database: database, size: size, direct: direct, proxied: strict.addr})
 	}
 	played, steps := 0, 0
-	for until := time.Now().Add(limit); time.Now().Before(until); played++ {
+	for until := time.Now().Add(limit); played < most && time.Now().Before(until); played++ {
 		h := sides[played%len(sides)]
 		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(played))), role, h.size)
 		steps += h.play(g, fmt.Sprintf("PGWEIR_FUZZ_SEED=%d, history %d, pools of %d", seed, played, h.size))

@@ -182,7 +182,7 @@ func (g *histGen) odd() piece {
 	case 26:
 		sql = pick(g, "set session authorization "+g.role, "reset session authorization")
 	case 27, 28:
-		sql = "reset all"
+		return piece{sql: "reset all", alone: true, pins: true}
 	case 29:
 		return piece{sql: "discard all", alone: true, pins: true}
 	case 30:

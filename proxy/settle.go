@@ -31,7 +31,7 @@ func (c *client) settle(u *unit) error {
 		return nil
 	}
 	if u.status == wire.TxIdle {
-		c.endSettings(!u.errored && !c.errored)
+		c.endUnitSettings(!u.errored && !c.errored)
 	}
 	if !u.errored {
 		c.b.Surely(c.touched) // it took over what it had not touched
@@ -187,6 +187,10 @@ func (c *client) dropPortals() {
 // may be another one than its name says, a message the server was left to judge.
 var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary, Pins: router.PinOpaque}
 
+// undone are kinds of state that an error undoes, with the transaction or the part
+// of it since a savepoint.
+const undone = router.PinSetting | router.PinRole | router.PinTemp | router.PinCursor | router.PinListen | router.PinPrepared
+
 // leaves notes the session state a statement may have left behind, whether it
 // succeeded or not. One that failed may have done a part of what it says.
 func (c *client) leaves(o *op) {
@@ -205,11 +209,16 @@ func (c *client) leaves(o *op) {
 		return
 	}
 	pins := p.Pins
-	if !o.errored {
+	switch {
+	case !o.errored:
 		pins &^= p.Unpins
+	case !p.Flags.Has(router.FlagTxControl):
+		if pins &^= undone; pins == 0 {
+			return
+		}
 	}
 	c.setPins(c.pins | pins)
-	if p.Pins&(router.PinOpaque|router.PinLoad) != 0 {
+	if pins&(router.PinOpaque|router.PinLoad) != 0 {
 		c.doubt = true
 	} else {
 		c.dirty = true
@@ -223,7 +232,7 @@ func (c *client) mayHaveTouched(o *op) []string {
 	switch {
 	case !o.errored:
 		return o.plan.Touches
-	case c.tx.failed, o.plan.SetOnly && o.plan.Statements == 1:
+	case c.tx.failed, o.plan.Statements == 1 && o.plan.Class == router.ClassSetting && len(o.plan.Functions) == 0:
 		return nil // it was not looked at, or refused
 	}
 	return slices.DeleteFunc(slices.Clone(o.plan.Touches), func(n string) bool { return !c.o.db.customs.known(n) })

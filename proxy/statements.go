@@ -201,7 +201,7 @@ func (c *client) rewriteSQL(u *unit, o *op, p *router.Plan, text []byte) bool {
 	st, exists := c.statements[p.SQL.Name]
 	switch p.SQL.Verb {
 	case router.PreparedPrepare:
-		if exists && o.kind == opQuery { // the extended protocol fails at Execute
+		if exists && o.kind == opQuery && !c.tx.failed { // the extended protocol fails at Execute
 			u.refuse(errRepeated(p.SQL.Name))
 			return false
 		}

@@ -115,7 +115,9 @@ func (c *client) followTx(p *router.Plan, text string) {
 	case router.TxCommit, router.TxRollback, router.TxPrepare:
 		// AND CHAIN, if the transaction is still open.
 		t.steps, t.read, t.commits = nil, false, true
-		c.endSettings(p.Tx.Verb != router.TxRollback && !t.failed)
+		commit := p.Tx.Verb != router.TxRollback && !t.failed
+		c.endSettings(commit)
+		c.undid = !commit
 		if !p.Tx.Chain {
 			t.open, t.begin, t.prelude = false, "", nil
 		}
