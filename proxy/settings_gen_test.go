@@ -35,9 +35,6 @@ func (g *histGen) startup() string {
 
 func pick[T any](g *histGen, of ...T) T { return of[g.IntN(len(of))] }
 
-// histNames are the settings histories change most; app.s is one of the startup's.
-var histNames = []string{"app.a", "app.b", "app.c", "app.s"}
-
 func (g *histGen) name() string { return pick(g, "app.a", "app.a", "app.b", "app.c", "app.s") }
 
 // value is a value for a custom setting.

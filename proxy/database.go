@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/router/catalog"
+)
+
+// database is what all users of one database on one cluster share.
+type database struct {
+	cluster   *cluster.Cluster
+	account   *account
+	name      string // on the servers
+	plans     *router.Plans
+	refresher *catalog.Refresher
+	end       context.CancelFunc // of the refresher
+	limits    []*pool.Limit      // by server; of max_server_connections
+	clients   atomic.Int64
+
+	// changes counts DDL seen, seen those the plans' catalog has in it.
+	changes, seen atomic.Uint64
+
+	customs customs
+
+	// committed is the Moment after the last commit through this proxy.
+	committed atomic.Int64
+
+	mu   sync.Mutex    // protects read
+	read chan struct{} // closed when the catalog is next read
+}
+
+func (d *database) label() string { return d.cluster.Name() + "/" + d.name }
+
+// lastCommit is a moment at which all that was committed through this proxy, as
+// far as any client was told, had been.
+func (d *database) lastCommit() cluster.Moment { return cluster.Moment(d.committed.Load()) }
+
+// noteCommit says that something may just have been committed. It is called before
+// the client can know.
+func (d *database) noteCommit() {
+	now := int64(cluster.Now())
+	for {
+		last := d.committed.Load()
+		if last >= now || d.committed.CompareAndSwap(last, now) {
+			return
+		}
+	}
+}
+
+// catalogChanged says that DDL was committed: until the catalog is read again its
+// facts are not relied on.
+func (d *database) catalogChanged() {
+	d.changes.Add(1)
+	d.refresher.Changed()
+}
+
+func (d *database) stale() bool { return d.changes.Load() != d.seen.Load() }
+
+// catalogPatience is how long a statement waits for the catalog to be read, if it
+// is otherwise known too badly to be let run without tying its session to a server.
+const catalogPatience = 2 * time.Second
+
+// awaitCatalog waits until the catalog holds all that was seen to change, but not for ever.
+func (d *database) awaitCatalog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catalogPatience)
+	defer cancel()
+	for ctx.Err() == nil {
+		d.mu.Lock()
+		read := d.read
+		d.mu.Unlock()
+		if d.plans.Snapshot().Loaded() && !d.stale() {
+			return
+		}
+		select {
+		case <-read:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// load reads the catalog over a connection of its own, once there is a server to
+// read it from: the primary, or a replica while there is none.
+func (d *database) load(ctx context.Context, previous *catalog.Snapshot) (*catalog.Snapshot, error) {
+	if err := d.cluster.Wait(ctx, func(t *cluster.Topology) bool { return t.Primary != nil || len(t.Replicas) > 0 }); err != nil {
+		return nil, cluster.ErrNoServer
+	}
+	at := d.changes.Load()
+	t := d.cluster.Topology()
+	s := t.Primary
+	if s == nil {
+		s = t.Replicas[0]
+	}
+	b, err := d.account.open(ctx, s, d.name)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous})
+	if err != nil {
+		return nil, err
+	}
+	d.plans.SetSnapshot(snapshot)
+	if s == t.Primary {
+		d.seen.Store(at)
+	}
+	d.mu.Lock()
+	close(d.read)
+	d.read = make(chan struct{})
+	d.mu.Unlock()
+	return snapshot, nil
+}
