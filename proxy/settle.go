@@ -187,7 +187,7 @@ var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.Target
 
 // undone are kinds of state that an error undoes, with the transaction or the part
 // of it since a savepoint.
-const undone = router.PinSetting | router.PinRole | router.PinTemp | router.PinCursor | router.PinListen | router.PinPrepared
+const undone = router.PinSetting | router.PinRole | router.PinTemp | router.PinCursor | router.PinListen
 
 // leaves notes the session state a statement may have left behind, whether it
 // succeeded or not. One that failed may have done a part of what it says.
