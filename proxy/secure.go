@@ -67,8 +67,8 @@ func (c *client) leaveReplica() error {
 	}
 	b := c.b
 	status, err := b.RoundTrip(c.ctx, frames)
-	if err != nil || status != wire.TxIdle || c.doubt || c.dirty {
-		c.discard()
+	if err != nil || status != wire.TxIdle || c.doubt || c.dirty || !c.tx.open && c.settings.atRisk {
+		c.discard() // what it carries is not certain
 		return nil
 	}
 	c.carriesAfter(!c.tx.open)
