@@ -45,7 +45,11 @@ type Config struct {
 	TLS     ClientTLS `yaml:"tls"`
 	Pool    Pool      `yaml:"pool"`
 	Routing Routing   `yaml:"routing"`
-	Log     Log       `yaml:"log"`
+	// Settings and Tenant are about what sessions set, above all the settings
+	// row-level security relies on.
+	Settings Settings `yaml:"settings"`
+	Tenant   Tenant   `yaml:"tenant"`
+	Log      Log      `yaml:"log"`
 }
 
 // Addresses accepts one address or a list of them.
@@ -211,6 +215,22 @@ type Rule struct {
 	Function    string `yaml:"function"`
 	// Pattern is a regular expression (RE2) searched in the statement's text.
 	Pattern string `yaml:"pattern"`
+}
+
+// Settings is how the settings of a session are followed.
+type Settings struct {
+	// Track names the custom (dotted) settings that functions, triggers and DO
+	// blocks may set without the catalog showing it: those with dynamic SQL or not
+	// written in SQL or PL/pgSQL. They are read back after such code. Declaring any
+	// name, or an empty list, says that such code sets no other custom setting and
+	// loads nothing; without it a session that ran some keeps its server connection.
+	Track []string `yaml:"track"`
+}
+
+// Tenant is how an application says which tenant it works for.
+type Tenant struct {
+	// Settings are the custom settings that name the tenant, such as app.current_org_id.
+	Settings []string `yaml:"settings"`
 }
 
 // Log is what is written to standard error.

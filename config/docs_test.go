@@ -26,6 +26,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	want := Default()
 	want.Servers = []Server{{"127.0.0.1:5432", 1}}
 	want.Routing.SafeFunctions, want.Routing.UnsafeFunctions = []string{}, []string{}
+	want.Tenant.Settings = []string{}
 	if diff := cmp.Diff(want.Complete(), got); diff != "" {
 		t.Error(diff)
 	}

@@ -23,6 +23,8 @@ func (c Config) Validate() Faults {
 	c.checkTLS(&fs)
 	c.checkPool(&fs)
 	c.checkRouting(&fs)
+	checkSettingNames(&fs, "settings.track", c.Settings.Track)
+	checkSettingNames(&fs, "tenant.settings", c.Tenant.Settings)
 	return fs.sorted()
 }
 
@@ -240,5 +242,23 @@ func (r Rule) check(fs *Faults, at string) {
 	}
 	if _, err := regexp.Compile(r.Pattern); err != nil {
 		fs.add(at+".pattern", "%s", err)
+	}
+}
+
+// customName is a custom setting: valid identifiers with a dot between them.
+// https://www.postgresql.org/docs/current/runtime-config-custom.html
+var customName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)+$`)
+
+func checkSettingNames(fs *Faults, at string, names []string) {
+	for i, n := range names {
+		where := fmt.Sprintf("%s[%d]", at, i)
+		switch {
+		case !customName.MatchString(n):
+			fs.add(where, "%q is no custom setting; such names have a dot, as in app.current_org_id", n)
+		case strings.HasPrefix(strings.ToLower(n), "pgweir."):
+			fs.add(where, "%q is a setting of pgweir itself", n)
+		case slices.Contains(names[:i], n):
+			fs.add(where, "%q is given twice", n)
+		}
 	}
 }
