@@ -237,7 +237,7 @@ func (c *client) decide(u *unit) router.Decision {
 		v.OnPrimary = c.role != cluster.RoleReplica
 		v.OnReplica = !v.OnPrimary
 	}
-	if inTx || u.cursor {
+	if inTx || u.cursor || c.serial {
 		v.Isolation, v.Access = c.characteristics()
 	}
 	d := router.Decide(p, v)

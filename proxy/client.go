@@ -30,7 +30,11 @@ type client struct {
 
 	// What the session is.
 	settings sessionSettings
-	touched  session.Names // custom settings it has used
+	serial   bool              // its transactions are SERIALIZABLE unless they say otherwise
+	welcome  map[string]string // what the client was told of settings when it came; shared
+	reported map[string]string // and since
+	touched  session.Names     // custom settings it has used
+	suspects session.Names     // and may have used
 	route    router.Route
 	routeSet bool // by the session itself
 	trace    bool
@@ -47,9 +51,15 @@ type client struct {
 	// doubt: what the session left on its server connection cannot be known.
 	// dirty: it can, and DISCARD ALL removes it.
 	doubt, dirty bool
-	forgot       bool             // RESET ALL took away its startup settings
-	restore      []session.Change // RESET took away one of them
-	pinnedAt     time.Time
+	// unread: what its settings are must be asked of the connection. look: so must
+	// whether state of these kinds is left.
+	unread     bool
+	look       router.PinSet
+	forgot     bool                   // RESET ALL took away its startup settings
+	left       session.Settings       // what it left
+	restore    []session.Change       // RESET took away one of them
+	pinned     atomic.Pointer[pinned] // nil without pins; read by others
+	lastTenant string                 // when it last gave a server connection back
 
 	// The server connection it holds, if any.
 	b      *backend.Backend
@@ -185,7 +195,7 @@ func (c *client) leave() {
 			c.discard()
 			return
 		}
-		c.tx = transaction{}
+		c.tx, c.unread = transaction{}, false
 		c.carriesAfter(false)
 	}
 	if c.pins != 0 {
@@ -201,7 +211,7 @@ func (c *client) release() {
 		return
 	}
 	b := c.b
-	if c.doubt || c.within {
+	if c.doubt || c.within || c.unsure() {
 		c.discard()
 		return
 	}
@@ -217,6 +227,7 @@ func (c *client) release() {
 			return
 		}
 	}
+	c.noteTenant()
 	p := c.letGo()
 	p.Release(b)
 }
@@ -239,7 +250,7 @@ func (c *client) letGo() *pool.Pool {
 	c.server.End()
 	p := c.pool
 	c.b, c.pool, c.server, c.role = nil, nil, nil, cluster.RoleUnknown
-	c.unpinned = false
+	c.unpinned, c.look = false, 0
 	c.inUnit, c.errored, c.dirty, c.doubt, c.forgot, c.within = false, false, false, false, false, false
 	c.restore = nil
 	if c.pins != 0 {

@@ -23,7 +23,7 @@ func (c *client) executable(p *router.Plan, u *unit) bool {
 		return c.settable(p, u)
 	case p.Statements == 1 && p.Flags.Has(router.FlagForgets):
 		// Nothing is held that a server could discard.
-		return c.b == nil && !c.tx.open && !u.server && c.pins == 0
+		return c.b == nil && !c.tx.open && !u.server && c.pins == 0 && c.settings.custom()
 	}
 	return false
 }

@@ -27,7 +27,7 @@ type metrics struct {
 	logins        atomic.Uint64
 	loginFailures atomic.Uint64
 	cancels       atomic.Uint64
-	adoptions     atomic.Uint64
+	settings      settingsMetrics
 	retries       [retryReasons]atomic.Uint64
 	clientErrors  atomic.Uint64 // the proxy's own, told to clients
 	serverErrors  atomic.Uint64 // servers', passed on
@@ -113,7 +113,6 @@ var (
 	descClients    = desc("clients", "Clients connected.")
 	descLogins     = desc("logins_total", "Logins of clients, by outcome.", "outcome")
 	descCancels    = desc("cancel_requests_total", "Cancel requests received.")
-	descAdoptions  = desc("adoptions_total", "Connections that had to take over a session's settings.")
 	descRetries    = desc("retries_total", "Batches sent again before anything reached the client, by reason.", "reason")
 	descErrors     = desc("errors_total", "Errors told to clients, by side.", "side")
 	descLost       = desc("server_connections_lost_total", "Server connections that ended in the middle of a batch.")
@@ -161,7 +160,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	count(descLogins, m.logins.Load(), "ok")
 	count(descLogins, m.loginFailures.Load(), "failed")
 	count(descCancels, m.cancels.Load())
-	count(descAdoptions, m.adoptions.Load())
+	m.collectSettings(ch)
 	for r := range m.retries {
 		count(descRetries, m.retries[r].Load(), retryReason(r).String())
 	}

@@ -189,6 +189,7 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 	case wire.ParameterStatus:
 		if n, v, ok := wire.ParameterParts(frame); ok {
 			c.b.SetParameter(string(n), string(v))
+			return c.reports(string(n), string(v)), nil
 		}
 		return !o.quiet, nil
 	case wire.NoticeResponse, wire.NotificationResponse:

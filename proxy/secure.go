@@ -132,8 +132,12 @@ func (u *unit) setsFirst() (names []string) {
 // touches notes on the connection what the unit may set there, however it ends.
 func (c *client) touches(u *unit) {
 	for i := range u.ops {
-		if p := u.ops[i].plan; p != nil && len(p.Touches) > 0 {
+		p := u.ops[i].plan
+		if p != nil && len(p.Touches) > 0 {
 			c.b.Touch(session.Names{}.With(p.Touches))
+		}
+		if p != nil && p.Pins&router.PinOpaque != 0 {
+			c.b.Touch(session.Names{}.With(c.s.cfg.Settings.Track))
 		}
 	}
 }
@@ -142,8 +146,16 @@ func (c *client) touches(u *unit) {
 // the unit where that is as safe, else before it.
 func (c *client) adopt(u *unit, want session.Settings) error {
 	b := c.b
-	if changes := b.Changes(want, c.touched); len(changes) > 0 {
-		c.s.metrics.adoptions.Add(1)
+	changes := b.Changes(want, c.touched)
+	if want != (session.Settings{}) || len(changes) > 0 {
+		hit := 0
+		if len(changes) == 0 {
+			hit = 1
+		}
+		c.s.metrics.settings.affinity[hit].Add(1)
+	}
+	if len(changes) > 0 {
+		c.s.metrics.settings.adoption(len(changes))
 		if c.adoptWithin(u, changes) {
 			u.adopt = changes
 		} else if err := b.Adopt(c.ctx, want, c.touched); err != nil {

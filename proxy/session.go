@@ -95,9 +95,16 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 		c.s.unregister(c)
 		return err
 	}
+	c.welcome = reported
+	c.serial = c.defaultIsolation() == router.Serializable
+	pins := router.PinNone
 	if c.o.eff.PoolMode == "session" {
-		c.setPins(router.PinSession)
+		pins = router.PinSession
 	}
+	if unreadableText(c.settings.startup) {
+		pins |= router.PinSetting
+	}
+	c.setPins(pins)
 	return nil
 }
 

@@ -11,9 +11,10 @@ import (
 	"github.com/pgweir/pgweir/router"
 )
 
-// Custom settings (app.current_org_id and the like) belong to the session, not to
-// a server connection. The session keeps their values with PostgreSQL's own rules
-// for transactions; a connection is made to carry them before it runs a statement.
+// Settings belong to the session, not to a server connection. The session keeps
+// their values with PostgreSQL's own rules for transactions; a connection is made to
+// carry them before it runs a statement. What a statement sets beyond what its text
+// says is read back (readback.go).
 //
 // Outside a transaction a connection carries c.settings. Inside one it began with
 // what c.settings was then, and has gone through the same steps as the session.
@@ -47,10 +48,14 @@ func (s *sessionSettings) risk() {
 	}
 }
 
-// resetAll is RESET ALL.
+// resetAll is RESET ALL, which leaves the session acting as who it acts.
 func (s *sessionSettings) resetAll() {
 	s.risk()
+	identity := s.now.Only(session.Role, session.Authorization)
 	s.now = s.startup
+	for n, v := range identity.All() {
+		s.now = s.now.With(n, v)
+	}
 }
 
 // commit and rollback end a transaction.
@@ -60,6 +65,16 @@ func (s *sessionSettings) rollback() {
 	if s.atRisk {
 		s.now, s.atRisk = s.base, false
 	}
+}
+
+// custom reports whether the session has set none but custom settings.
+func (s *sessionSettings) custom() bool {
+	for _, ch := range s.startup.Diff(s.now) {
+		if !session.IsCustom(ch.Name) {
+			return false
+		}
+	}
+	return true
 }
 
 // atBegin is what a connection must carry before the open transaction's BEGIN.
@@ -73,12 +88,13 @@ func (s *sessionSettings) atBegin() session.Settings {
 // step is what a transaction did that another server must do too if it takes the
 // transaction over: a savepoint, or a change of a setting.
 type step struct {
-	savepoint string           // its name
-	text      string           // of SAVEPOINT; empty for a setting
+	text string // of SAVEPOINT, or of SET; empty for a setting whose value is known
+
+	savepoint bool
+	name      string           // of the savepoint
 	kept      session.Settings // the session's then
 
-	set   router.Set
-	value string
+	set router.Set
 }
 
 // nullParameter stands for a bound NULL, by which set_config returns to the default.
@@ -97,22 +113,21 @@ func (o *op) resolve(set router.Set) (router.Set, bool) {
 	return set, true
 }
 
-// carries reports whether the session can carry all that an op's text sets.
+// carries reports whether the session can follow all that an op's text sets.
 func (o *op) carries() bool {
 	for _, set := range o.plan.Sets {
-		if _, ok := o.resolve(set); !ok {
+		if set, ok := o.resolve(set); !ok || set.Temporary() {
 			return false
 		}
 	}
 	return true
 }
 
-// uncarried is a plan whose settings the session cannot carry after all: the server
-// connection keeps them.
+// uncarried is a plan whose settings the session cannot follow after all.
 func uncarried(p *router.Plan) *router.Plan {
 	q := *p
 	q.Sets, q.SetOnly = nil, false
-	q.Target, q.Pins = router.TargetPrimary, q.Pins|router.PinSetting
+	q.Target, q.Pins = router.TargetPrimary, q.Pins|router.PinSetting|router.PinTemp
 	q.Flags |= router.FlagSetsState | router.FlagSetsLocal
 	return &q
 }
@@ -122,11 +137,15 @@ func (c *client) apply(o *op) {
 	for _, set := range o.plan.Sets {
 		set, _ = o.resolve(set)
 		c.touched = c.touched.With([]string{set.Name})
-		if !set.Local {
+		switch {
+		case set.Local:
+		case set.Exact:
 			c.settings.change(set, set.Value)
+		default:
+			c.unread = true
 		}
 		// Outside a transaction too: a BEGIN in the same unit makes it a part of its own.
-		c.tx.steps = append(c.tx.steps, step{set: set, value: set.Value})
+		c.tx.steps = append(c.tx.steps, step{set: set})
 	}
 }
 
@@ -150,17 +169,18 @@ func (c *client) endSettings(commit bool) {
 		c.settings.commit()
 	} else {
 		c.settings.rollback()
+		c.unread = c.unread && c.tx.commits // else all of it is undone
 	}
 	c.carriesAfter(commit)
 }
 
 // endUnitSettings ends what is left open at a ReadyForQuery outside a transaction. A
 // ROLLBACK in the unit may have undone what the connection took over at its
-// beginning: it is not known to carry more than that then.
+// beginning: what it carries is to be asked then.
 func (c *client) endUnitSettings(commit bool) {
 	if c.undid {
 		c.undid = false
-		c.doubt = c.doubt || c.settings.atRisk || c.within
+		c.unread = c.unread || c.settings.atRisk || c.within
 		if commit {
 			c.settings.commit()
 		} else {
@@ -197,7 +217,7 @@ func (c *client) takeOver(u *unit) {
 // settable reports whether the proxy can answer a SET itself: nothing is held that
 // it must run on, and a server has taken each name before, so that any value will do.
 func (c *client) settable(p *router.Plan, u *unit) bool {
-	if !p.SetOnly || c.b != nil || u.server || c.inUnit || c.tx.failed || c.pins != 0 {
+	if len(p.Sets) == 0 || c.b != nil || u.server || c.inUnit || c.tx.failed || c.pins != 0 {
 		return false
 	}
 	for _, set := range p.Sets {
@@ -224,8 +244,8 @@ func (cs *customs) known(name string) bool {
 }
 
 func (cs *customs) note(name string) {
-	prefix, _, _ := strings.Cut(name, ".")
-	if ownedPrefixes[prefix] || cs.known(name) || cs.n.Load() >= maxCustoms {
+	prefix, _, custom := strings.Cut(name, ".")
+	if !custom || ownedPrefixes[prefix] || cs.known(name) || cs.n.Load() >= maxCustoms {
 		return
 	}
 	cs.names.Store(name, struct{}{})
@@ -327,10 +347,11 @@ func (c *client) injectSet(u *unit, name, value string, reset, local bool) {
 // injectStep brings a server one step further in the transaction.
 func (c *client) injectStep(u *unit, s step) {
 	if s.text != "" {
-		c.inject(u, s.text)
+		c.b.Unnamed = 0
+		c.injectText(u, s.text, nil)
 		return
 	}
-	value, reset := s.value, s.set.Reset
+	value, reset := s.set.Value, s.set.Reset
 	if reset {
 		if v, ok := c.settings.startup.Value(s.set.Name); ok {
 			value, reset = v, false
@@ -341,12 +362,11 @@ func (c *client) injectStep(u *unit, s step) {
 
 // adoptWithin reports whether a connection may take over the session's settings in
 // the same implicit transaction as the unit: in one write, and undone by its
-// failure. That needs a unit that does not end the transaction itself, and changes
-// that cannot fail.
+// failure. That needs a unit that does not end the transaction itself.
 func (c *client) adoptWithin(u *unit, changes []session.Change) bool {
 	for _, ch := range changes {
-		if !strings.Contains(ch.Name, ".") {
-			return false
+		if strings.HasPrefix(ch.Name, "default_transaction_") {
+			return false // they would be too late for it
 		}
 	}
 	if c.pins != 0 || c.tx.open || u.end == endFlush || u.end == endPart {
@@ -374,10 +394,14 @@ func plain(p *router.Plan) bool {
 }
 
 // ran takes over the settings a statement changed on the server.
-func (c *client) ran(o *op) {
+func (c *client) ran(u *unit, o *op) {
+	if len(o.plan.Sets) == 0 {
+		// It can be run again where the transaction goes.
+		c.tx.steps = append(c.tx.steps, step{text: string(c.textOf(u, o))})
+		return
+	}
 	if !o.carries() {
-		c.setPins(c.pins | router.PinSetting)
-		c.dirty = true
+		c.unread = true
 		return
 	}
 	c.apply(o)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
@@ -191,6 +192,7 @@ type historian struct {
 	t        *testing.T
 	database string
 	size     int // of the pools
+	track    bool
 	direct   string
 	proxied  string
 }
@@ -314,15 +316,22 @@ func TestSettingsHistories(t *testing.T) {
 	direct := shared(t).Primary.Addr()
 	var sides []*historian
 	for _, size := range []int{1, 2} {
-		s := start(t, poolSize(size), eventual)
-		sides = append(sides, &historian{t: t, database: database, size: size, direct: direct, proxied: s.addr})
-		strict := start(t, poolSize(size))
-		sides = append(sides, &historian{t: t, database: database, size: size, direct: direct, proxied: strict.addr})
+		for _, track := range []bool{false, true} {
+			change := []func(*config.Config){poolSize(size)}
+			if track == (size == 1) {
+				change = append(change, eventual)
+			}
+			if track {
+				change = append(change, func(c *config.Config) { c.Settings.Track = []string{"app.a", "app.b", "app.c", "app.s", "app.x.y"} })
+			}
+			s := start(t, change...)
+			sides = append(sides, &historian{t: t, database: database, size: size, track: track, direct: direct, proxied: s.addr})
+		}
 	}
 	played, steps := 0, 0
 	for until := time.Now().Add(limit); played < most && time.Now().Before(until); played++ {
 		h := sides[played%len(sides)]
-		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(played))), role, h.size)
+		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(played))), role, h.size, h.track)
 		steps += h.play(g, fmt.Sprintf("PGWEIR_FUZZ_SEED=%d, history %d, pools of %d", seed, played, h.size))
 		if t.Failed() {
 			break

@@ -14,13 +14,14 @@ type histGen struct {
 	role    string
 	size    int      // of the pools
 	options []string // of each session's startup
-	// calm: nothing that ties a session to its server connection.
+	// calm: nothing but what the session follows by itself.
 	calm     bool
+	track    bool              // opaque code sets declared settings only
 	prepared []map[string]bool // by session, names of prepared statements
 }
 
-func newHistGen(rnd *rand.Rand, role string, size int) *histGen {
-	g := &histGen{Rand: rnd, role: role, size: size, calm: rnd.IntN(2) == 0}
+func newHistGen(rnd *rand.Rand, role string, size int, track bool) *histGen {
+	g := &histGen{Rand: rnd, role: role, size: size, track: track, calm: rnd.IntN(3) == 0}
 	for range 2 + rnd.IntN(3) {
 		g.options = append(g.options, g.startup())
 		g.prepared = append(g.prepared, map[string]bool{})
@@ -72,7 +73,8 @@ type piece struct {
 	sql    string
 	params [][]byte
 	binary bool
-	pins   bool
+	vague  bool // see histStep
+	opaque bool // nobody can tell what it sets
 	alone  bool // a simple query of its own, and not in a transaction
 }
 
@@ -88,14 +90,14 @@ func (g *histGen) set(bound bool) piece {
 	if bound && g.IntN(2) == 0 {
 		switch g.IntN(5) {
 		case 0:
-			return piece{sql: "select set_config($1, $2, $3)", params: [][]byte{text(n), text(v), text(pick(g, "t", "f"))}, pins: true}
+			return piece{sql: "select set_config($1, $2, $3)", params: [][]byte{text(n), text(v), text(pick(g, "t", "f"))}, vague: true, opaque: true}
 		case 1:
-			return piece{sql: fmt.Sprintf("select set_config('%s', $1, %s)", n, local), params: [][]byte{nil}, pins: true}
+			return piece{sql: fmt.Sprintf("select set_config('%s', $1, %s)", n, local), params: [][]byte{nil}, vague: true}
 		case 2:
 			return piece{sql: fmt.Sprintf("select set_config('%s', $1::text, %s), set_config('%s', $2, false)", n, local, g.name()),
 				params: [][]byte{text(v), text(g.value())}}
 		default:
-			return piece{sql: fmt.Sprintf("select set_config('%s', $1, %s)", n, local), params: [][]byte{text(v)}, binary: g.IntN(2) == 0, pins: true}
+			return piece{sql: fmt.Sprintf("select set_config('%s', $1, %s)", n, local), params: [][]byte{text(v)}, binary: g.IntN(2) == 0, vague: true}
 		}
 	}
 	switch g.IntN(14) {
@@ -118,17 +120,17 @@ func (g *histGen) set(bound bool) piece {
 		return piece{sql: fmt.Sprintf("set session %s to %s", n, g.literal(v))}
 	case 10:
 		// Names no server has taken yet, and what it refuses.
-		return piece{sql: pick(g, `set "app.a" = 'quoted'`, `set app."a b" = 'x'`, "set app.1x = 'x'", "set app.a = a, b", "set plpgsql.nonsense = 'x'",
-			"set nodot = 'x'", "set app.x.y = 'deep'", `set "app"."A" = 'up'`, "select set_config('app.', 'x', false)", "select set_config('nodot', 'x', false)"), pins: true}
+		return piece{sql: pick(g, `set "app.a" = 'quoted'`, `set app."a b" = 'x'`, "set app.1x = 'x'", "set app.a = a, b",
+			"set nodot = 'x'", "set app.x.y = 'deep'", `set "app"."A" = 'up'`, "select set_config('app.', 'x', false)", "select set_config('nodot', 'x', false)"), vague: true}
 	default:
 		return piece{sql: fmt.Sprintf("set %s = %s", n, g.literal(v))}
 	}
 }
 
-// odd changes settings in ways that tie the session to its server connection.
+// odd changes settings in ways that only reading them back reveals.
 func (g *histGen) odd() piece {
 	n, v := g.name(), g.literal(g.value())
-	sql := ""
+	sql, opaque := "", false
 	switch g.IntN(32) {
 	case 0:
 		sql = fmt.Sprintf("with c as (select set_config('%s', %s, false) as x) select x from c", n, v)
@@ -145,22 +147,26 @@ func (g *histGen) odd() piece {
 	case 6:
 		sql = fmt.Sprintf("select set_config('%s', null, false)", n)
 	case 7:
+		opaque = true
 		sql = fmt.Sprintf("select f_set('%s', %s, %v)", n, v, g.IntN(2) == 0)
 	case 8:
 		sql = fmt.Sprintf("select f_sql(%s)", v)
 	case 9:
+		opaque = true
 		sql = fmt.Sprintf("select f_fail('%s', %s)", n, v)
 	case 10:
+		opaque = true
 		sql = fmt.Sprintf("select f_catch('%s', %s)", n, v)
 	case 11:
 		sql = "select f_clause()"
 	case 12:
-		return piece{sql: fmt.Sprintf("call p_commit(%s)", v), pins: true, alone: true}
+		return piece{sql: fmt.Sprintf("call p_commit(%s)", v), vague: true, alone: true}
 	case 13:
-		sql = "select x from vw"
+		sql, opaque = "select x from vw", true
 	case 14:
 		sql = fmt.Sprintf("insert into tr values (%d, %s)", g.IntN(4), v)
 	case 15:
+		opaque = true
 		sql = fmt.Sprintf("insert into def values (%d) returning v", g.IntN(4))
 	case 16:
 		sql = fmt.Sprintf("do $d$ begin perform set_config('%s', 'done', %v); end $d$", n, g.IntN(2) == 0)
@@ -179,16 +185,16 @@ func (g *histGen) odd() piece {
 	case 26:
 		sql = pick(g, "set session authorization "+g.role, "reset session authorization")
 	case 27, 28:
-		return piece{sql: "reset all", alone: true, pins: true}
+		return piece{sql: "reset all", alone: true, vague: true}
 	case 29:
-		return piece{sql: "discard all", alone: true, pins: true}
+		return piece{sql: "discard all", alone: true, vague: true}
 	case 30:
 		sql = fmt.Sprintf("explain (analyze, costs off, timing off, summary off) select set_config('%s', %s, false)", n, v)
 	default:
 		sql = pick(g, "set session characteristics as transaction read only", "set default_transaction_isolation = 'serializable'", "reset default_transaction_isolation",
 			"set session characteristics as transaction read write", "set application_name = 'other'", "set statement_timeout = 9000")
 	}
-	return piece{sql: sql, pins: true}
+	return piece{sql: sql, vague: true, opaque: opaque}
 }
 
 // look reads the settings a session has.
@@ -263,7 +269,7 @@ func (g *histGen) steps(w *histWorld) (steps []histStep) {
 		return []histStep{s}
 	}
 	s := g.step(i, w.sessions[i].status)
-	if g.calm && s.pins {
+	if g.calm && s.vague {
 		return g.steps(w)
 	}
 	steps = append(steps, s)
@@ -284,17 +290,15 @@ func (g *histGen) step(i int, status byte) histStep {
 		}
 	case n < 11 && status != 'E':
 		var texts []string
-		pins := false
+		opaque := false
 		for range 2 + g.IntN(3) {
 			p := g.any(i, open, false)
 			if p.alone || p.sql == "" || characterizes(p.sql) {
 				continue
 			}
-			texts, pins = append(texts, p.sql), pins || p.pins
+			texts, opaque = append(texts, p.sql), opaque || p.opaque
 		}
-		s := g.query(i, piece{sql: strings.Join(texts, "; "), pins: true})
-		s.pins, s.vague = pins || !onlySets(texts), true
-		return s
+		return g.query(i, piece{sql: strings.Join(texts, "; "), vague: true, opaque: opaque})
 	case n < 17:
 		return g.pipeline(i, open)
 	default:
@@ -302,18 +306,8 @@ func (g *histGen) step(i int, status byte) histStep {
 	}
 }
 
-// onlySets reports whether a text of several statements surely ties nothing down.
-func onlySets(texts []string) bool {
-	for _, t := range texts {
-		if !strings.HasPrefix(t, "set ") && !strings.HasPrefix(t, "reset ") {
-			return false
-		}
-	}
-	return true
-}
-
 func (g *histGen) query(i int, p piece) histStep {
-	return histStep{session: i, text: abridge(p.sql), pins: p.pins, vague: p.pins, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
+	return histStep{session: i, text: abridge(p.sql), pins: p.opaque && !g.track, vague: p.vague, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
 }
 
 // pipeline is several statements up to one Sync.
@@ -324,7 +318,7 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 		if p.alone || k > 0 && characterizes(p.sql) {
 			continue
 		}
-		s.pins, s.vague = s.pins || p.pins, s.vague || p.pins
+		s.pins, s.vague = s.pins || p.opaque && !g.track, s.vague || p.vague
 		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
 		parse := &pgproto3.Parse{Query: p.sql}
 		bind := &pgproto3.Bind{Parameters: p.params}
@@ -376,7 +370,7 @@ func (g *histGen) named(i int) histStep {
 	name := pick(g, "look", "read", "set", "loc", "lit")
 	if g.IntN(6) == 0 && !g.calm {
 		return g.query(i, piece{sql: pick(g, "prepare q (text) as select set_config('app.a', $1, false)", "execute q('by execute')", "deallocate q", "prepare r as "+histLook, "execute r",
-			"deallocate all"), pins: true})
+			"deallocate all"), vague: true})
 	}
 	s := histStep{session: i, text: "run " + name}
 	if !g.prepared[i][name] {

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,6 +15,7 @@ import (
 func (c *client) settle(u *unit) error {
 	for i := range u.queue {
 		if o := &u.queue[i]; o.executes() && !o.quiet && !o.skipped {
+			c.countTenant(o)
 			c.leaves(o)
 		}
 	}
@@ -53,19 +53,28 @@ func (c *client) settle(u *unit) error {
 	if err := c.remember(u); err != nil {
 		return err
 	}
+	if err := c.readBack(); err != nil {
+		return err
+	}
+	if err := c.passNotifications(); err != nil {
+		return err
+	}
 	c.release()
 	return nil
 }
 
-// remember puts the session's startup settings back where RESET ALL took them from
-// a connection that the session keeps: they are what its RESET returns to. Inside a
-// transaction that holds whether it is rolled back or not.
+// remember puts the session's startup settings back where RESET or RESET ALL took
+// them from the connection: they are what these return to. Inside a transaction that
+// holds whether it is rolled back or not.
 func (c *client) remember(u *unit) error {
 	if restore := c.restore; len(restore) > 0 {
 		c.restore = nil
-		if err := c.b.Set(c.ctx, restore); err != nil && !u.errored {
-			c.discard()
-			return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
+		err := c.restoring(func() error { return c.b.Set(c.ctx, restore) })
+		if err != nil && !u.errored {
+			return err
+		}
+		for _, ch := range restore {
+			c.tx.steps = append(c.tx.steps, step{set: router.Set{Name: ch.Name, Value: ch.Value, Local: ch.Local}})
 		}
 	}
 	if !c.forgot {
@@ -73,21 +82,71 @@ func (c *client) remember(u *unit) error {
 	}
 	c.forgot = false
 	if u.errored {
-		c.dirty = true // it may have been undone, or not
+		c.unread = true // it may have been undone, or not
 		return nil
 	}
 	if c.tx.open && !c.within {
 		c.prior, c.within = c.b.Settings(), true
 	}
-	c.b.ForgetSettings()
-	if !c.tx.open && c.pins == 0 {
+	c.b.Note(c.left)
+	c.serial = c.defaultIsolation() == router.Serializable
+	return c.restoring(func() error { return c.b.Adopt(c.ctx, c.settings.now, c.settings.startup.Custom()) })
+}
+
+// passNotifications gives the client what it listens to and the server said while
+// the proxy spoke with it.
+func (c *client) passNotifications() error {
+	if c.b == nil {
 		return nil
 	}
-	if err := c.b.Adopt(c.ctx, c.settings.startup, c.settings.startup.Custom()); err != nil {
+	frames := c.b.Notified()
+	if len(frames) == 0 || c.pins&router.PinListen == 0 {
+		return nil
+	}
+	if _, err := c.front.Write(frames); err != nil {
+		return &lostError{err}
+	}
+	return nil
+}
+
+// restoring runs f, which sets settings on the connection, and tells the client of
+// those that servers report: it was told of what they were reset to.
+func (c *client) restoring(f func() error) error {
+	if err := f(); err != nil {
 		c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
 	}
+	var frames []byte
+	for name := range c.reported { // what was not told since the welcome has not changed
+		if value := c.b.Parameter(name); c.reports(name, value) {
+			frames = wire.AppendParameter(frames, name, value)
+		}
+	}
+	if len(frames) == 0 {
+		return nil
+	}
+	if _, err := c.front.Write(frames); err != nil {
+		return &lostError{err}
+	}
 	return nil
+}
+
+// reports reports whether the client has yet to be told that a setting has a value,
+// and takes it as told. A connection that takes over the session's settings reports
+// what the client knows.
+func (c *client) reports(name, value string) bool {
+	known, ok := c.reported[name]
+	if !ok {
+		known, ok = c.welcome[name]
+	}
+	if ok && known == value {
+		return false
+	}
+	if c.reported == nil {
+		c.reported = map[string]string{}
+	}
+	c.reported[name] = value
+	return true
 }
 
 // reassert makes a connection that the session keeps carry its settings again, if
@@ -187,7 +246,7 @@ var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.Target
 
 // undone are kinds of state that an error undoes, with the transaction or the part
 // of it since a savepoint.
-const undone = router.PinSetting | router.PinRole | router.PinTemp | router.PinCursor | router.PinListen
+const undone = router.PinSetting | router.PinTemp | router.PinCursor | router.PinListen
 
 // leaves notes the session state a statement may have left behind, whether it
 // succeeded or not. One that failed may have done a part of what it says.
@@ -196,44 +255,38 @@ func (c *client) leaves(o *op) {
 	if p == nil {
 		p = unknownPlan
 	}
-	if len(p.Touches) > 0 {
-		c.touched = c.touched.With(c.mayHaveTouched(o))
+	c.tx.hazy = c.tx.hazy || hazes(p)
+	if p.Flags.Has(router.FlagTxControl) {
+		// What of the settings was committed and what rolled back, only the server knows.
+		c.unread, c.tx.commits, c.tx.hazy = true, true, true
+	}
+	if len(p.Sets) == 0 {
+		c.suspects = c.suspects.With(p.Touches)
 	}
 	if p.Flags.Has(router.FlagDirty) || c.o.db.stale() && len(p.Functions)+len(p.Relations) > 0 {
 		// What it used may have been redefined meanwhile to leave anything behind.
 		c.doubt = true
 	}
-	if p.Pins == 0 {
+	c.look |= (p.Pins | p.Unpins) & inspectable
+	pins := p.Pins
+	if o.errored && !p.Flags.Has(router.FlagTxControl) && p.Reason != router.ReasonUtility { // a procedure may commit
+		pins &^= undone
+	}
+	if pins&router.PinOpaque != 0 && c.s.cfg.Settings.Track != nil {
+		// What it may set is declared, and the rest of it is looked for.
+		pins = pins&^router.PinOpaque | router.PinSetting | inspectable
+		c.look |= inspectable
+	}
+	if pins&router.PinSetting != 0 {
+		c.unread = true
+		c.tx.commits = c.tx.commits || p.Reason == router.ReasonUtility // so may a procedure
+	}
+	if pins &^= router.PinSetting; pins == 0 {
 		return
 	}
-	pins := p.Pins
-	switch {
-	case !o.errored:
-		pins &^= p.Unpins
-	case !p.Flags.Has(router.FlagTxControl):
-		if pins &^= undone; pins == 0 {
-			return
-		}
-	}
 	c.setPins(c.pins | pins)
-	if pins&(router.PinOpaque|router.PinLoad) != 0 {
-		c.doubt = true
-	} else {
-		c.dirty = true
-	}
-}
-
-// mayHaveTouched are the custom settings that are not as if never set after an op. Of
-// one that failed only those are that a server has taken before: another may be no
-// setting at all.
-func (c *client) mayHaveTouched(o *op) []string {
-	switch {
-	case !o.errored:
-		return o.plan.Touches
-	case c.tx.failed, o.plan.Statements == 1 && o.plan.Class == router.ClassSetting && len(o.plan.Functions) == 0:
-		return nil // it was not looked at, or refused
-	}
-	return slices.DeleteFunc(slices.Clone(o.plan.Touches), func(n string) bool { return !c.o.db.customs.known(n) })
+	c.doubt = c.doubt || pins&(router.PinOpaque|router.PinLoad) != 0
+	c.dirty = c.dirty || pins&^inspectable != 0
 }
 
 // succeeded takes over what a statement means when the server has carried it out.
@@ -248,29 +301,26 @@ func (c *client) succeeded(u *unit, o *op) {
 	if p.Tx.Verb != router.TxNone {
 		c.followTx(p, string(c.textOf(u, o)))
 	}
-	if len(p.Sets) > 0 {
-		c.ran(o)
+	if len(p.Sets) > 0 || p.SetOnly {
+		c.ran(u, o)
 	}
 	if v, ok := c.settings.startup.Value(p.Resets); ok && p.Resets != "" {
-		c.restore = append(c.restore, session.Change{Name: p.Resets, Value: v})
-	}
-	if p.Flags.Has(router.FlagTxControl) && (c.tx.open || c.settings.atRisk || c.within) {
-		// What of the settings was committed and what rolled back, only the server knows.
-		c.setPins(c.pins | router.PinOpaque)
-		c.doubt = true
+		c.restore = append(c.restore, session.Change{Name: p.Resets, Value: v, Local: p.Flags.Has(router.FlagSetsLocal)})
 	}
 	if p.Flags.Has(router.FlagForgets) { // DISCARD ALL, DEALLOCATE ALL
 		c.b.DropAll()
 		c.statements = nil
 		c.doubt = c.doubt || p.Statements > 1
 	}
-	if p.Unpins == 0 {
+	if p.Unpins&router.PinSetting != 0 {
+		c.settings.resetAll()
+		c.forgot, c.left = true, c.settings.now.Only(session.Role, session.Authorization)
+	}
+	if !p.Flags.Has(router.FlagForgets) || p.Unpins == 0 {
 		return
 	}
-	if p.Unpins&router.PinSetting != 0 {
-		c.forgot = true
-		c.settings.resetAll()
-	}
+	// DISCARD ALL
+	c.settings.now, c.left = c.settings.startup, session.Settings{}
 	if left := c.pins &^ p.Unpins; left != c.pins && !c.tx.open {
 		c.dirty = c.dirty || c.pins != 0
 		c.setPins(left)
@@ -302,11 +352,13 @@ func (c *client) setPins(pins router.PinSet) {
 		return
 	}
 	c.s.metrics.pinned(c.pins, pins)
-	if c.pins == 0 {
-		c.pinnedAt = time.Now()
+	now := &pinned{pins: pins, since: time.Now()}
+	if was := c.pinned.Load(); was == nil {
 		c.log().Debug("session pinned to its server connection", zap.Stringer("reason", pins))
-	} else if pins == 0 {
-		c.log().Debug("session no longer pinned", zap.Stringer("reason", c.pins), zap.Duration("after", time.Since(c.pinnedAt)))
+	} else if now.since = was.since; pins == 0 {
+		now = nil
+		c.log().Debug("session no longer pinned", zap.Stringer("reason", was.pins), zap.Duration("after", time.Since(was.since)))
 	}
+	c.pinned.Store(now)
 	c.pins = pins
 }

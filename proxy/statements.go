@@ -83,15 +83,15 @@ func (c *client) reading(u *unit, text []byte) string {
 	if !hasLiteral(text) {
 		return ""
 	}
-	if u.sets || c.tx.sets || c.pins&(router.PinSetting|router.PinOpaque) != 0 || hasMoment(text) {
+	if u.sets || c.tx.sets || c.unread || c.pins&(router.PinSetting|router.PinOpaque) != 0 || hasMoment(text) {
 		return fmt.Sprintf("%d.%d", c.id, c.units)
 	}
-	if c.settings.startup == (session.Settings{}) {
+	if c.settings.now == (session.Settings{}) {
 		return ""
 	}
 	var b strings.Builder
 	for _, name := range parsedBy {
-		if v, ok := c.settings.startup.Value(name); ok {
+		if v, ok := c.settings.now.Value(name); ok {
 			b.WriteString(name + "=" + v + "\x00")
 		}
 	}

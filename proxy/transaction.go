@@ -24,6 +24,7 @@ type transaction struct {
 
 	read bool // something has read in it
 	sets bool // it changed settings, perhaps, if only for itself
+	hazy bool // what it set is not known
 	ddl  bool // it changed the catalog, perhaps
 	// wrote: it wrote on the primary, perhaps. commits: a COMMIT AND CHAIN or the like
 	// ended a part of it.
@@ -68,7 +69,7 @@ func (c *client) deferTx(p *router.Plan, text string) (tag string) {
 		if p.Tx.Verb == router.TxRollback || t.failed {
 			tag = "ROLLBACK"
 		}
-		if tag == "COMMIT" {
+		if c.unread = false; tag == "COMMIT" {
 			c.settings.commit()
 		} else {
 			c.settings.rollback()
@@ -80,7 +81,7 @@ func (c *client) deferTx(p *router.Plan, text string) (tag string) {
 		*t = next
 		return tag
 	case router.TxSavepoint:
-		t.steps = append(t.steps, step{savepoint: p.Tx.Name, text: text, kept: c.settings.now})
+		t.steps = append(t.steps, step{savepoint: true, name: p.Tx.Name, text: text, kept: c.settings.now})
 		return "SAVEPOINT"
 	default: // SET TRANSACTION
 		t.prelude = append(t.prelude, text)
@@ -111,12 +112,12 @@ func (c *client) followTx(p *router.Plan, text string) {
 		t.prelude = append(t.prelude, text)
 		t.characterize(p)
 	case router.TxSavepoint:
-		t.steps = append(t.steps, step{savepoint: p.Tx.Name, text: text, kept: c.settings.now})
+		t.steps = append(t.steps, step{savepoint: true, name: p.Tx.Name, text: text, kept: c.settings.now})
 	case router.TxCommit, router.TxRollback, router.TxPrepare:
 		// AND CHAIN, if the transaction is still open.
-		t.steps, t.read, t.commits = nil, false, true
 		commit := p.Tx.Verb != router.TxRollback && !t.failed
 		c.endSettings(commit)
+		t.steps, t.read, t.commits = nil, false, true
 		c.undid = !commit
 		if !p.Tx.Chain {
 			t.open, t.begin, t.prelude = false, "", nil
@@ -136,7 +137,7 @@ func (c *client) followTx(p *router.Plan, text string) {
 // find is the newest living savepoint of a name.
 func (t *transaction) find(name string) int {
 	for i := len(t.steps) - 1; i >= 0; i-- {
-		if t.steps[i].text != "" && t.steps[i].savepoint == name {
+		if t.steps[i].savepoint && t.steps[i].name == name {
 			return i
 		}
 	}
@@ -147,7 +148,7 @@ func (t *transaction) find(name string) int {
 func (t *transaction) release(i int) {
 	kept := t.steps[:i]
 	for _, s := range t.steps[i:] {
-		if s.text == "" {
+		if !s.savepoint {
 			kept = append(kept, s)
 		}
 	}
@@ -156,7 +157,7 @@ func (t *transaction) release(i int) {
 
 func (t *transaction) inSavepoint() bool {
 	for _, s := range t.steps {
-		if s.text != "" {
+		if s.savepoint {
 			return true
 		}
 	}

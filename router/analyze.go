@@ -41,7 +41,7 @@ type verdict struct {
 	touches      names
 
 	sets    []Set // see Plan.Sets
-	setOnly bool
+	repeats bool  // it is a SET or RESET
 	resets  string
 	configs int // calls of set_config among them
 
@@ -200,7 +200,7 @@ func join(verdicts []verdict) *Plan {
 		return &Plan{
 			Class: v.class, Target: v.target, Reason: v.reason, Flags: v.flags,
 			Pins: v.pins, Unpins: v.unpins, Touches: v.touches.list,
-			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.setOnly, Resets: v.resets,
+			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.repeats, Resets: v.resets,
 			obstinate: v.obstinate(),
 		}
 	}

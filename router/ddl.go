@@ -59,8 +59,10 @@ func (a *analysis) creates(rv *pg.RangeVar, droppedAtCommit bool) {
 	}
 }
 
-// drops notes the names of what is dropped, where they are relations.
+// drops notes the names of what is dropped, where they are relations. The last
+// temporary object may be among it.
 func (a *analysis) drops(s *pg.DropStmt) {
+	a.cur.unpins |= PinTemp
 	switch s.GetRemoveType() {
 	case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW, pg.ObjectType_OBJECT_MATVIEW,
 		pg.ObjectType_OBJECT_SEQUENCE, pg.ObjectType_OBJECT_FOREIGN_TABLE:

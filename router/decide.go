@@ -9,7 +9,7 @@ type View struct {
 	OnReplica bool      // or on a replica
 	Read      bool      // it has read there
 	Cursor    bool      // the batch opens a cursor or a portal that outlives it
-	Isolation Isolation // of the transaction, or of the next one
+	Isolation Isolation // of the transaction, or of the next one; outside of one only Serializable counts
 	Access    Access
 }
 
@@ -40,7 +40,7 @@ func Decide(p *Plan, v View) Decision {
 		return Decision{TargetPrimary, p.Reason}
 	case v.Route == RoutePrimary && !p.Flags.Has(FlagHint):
 		return Decision{TargetPrimary, ReasonRoute}
-	case v.InTx && !mayReadOnReplica(v):
+	case (v.InTx || v.Isolation == Serializable) && !mayReadOnReplica(v):
 		return Decision{TargetPrimary, ReasonIsolation}
 	case v.InTx && v.Cursor && v.Access != ReadOnly:
 		// A cursor cannot move, and a later write must find its transaction.

@@ -100,7 +100,7 @@ func split(name string) (schema, bare string) {
 }
 
 var pinNames = []string{
-	"setting", "role", "temp", "cursor", "lock", "listen", "load", "sequence", "opaque", "prepared", "session",
+	"setting", "temp", "cursor", "lock", "listen", "load", "sequence", "opaque", "prepared", "session",
 }
 
 func (s PinSet) names() []string { return bitNames(uint16(s), pinNames) }

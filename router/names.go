@@ -6,6 +6,7 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
@@ -33,8 +34,19 @@ func (a *analysis) judge(f catalog.Fact) {
 	case !f.Replica:
 		a.doubt(ReasonFunction)
 	}
-	if !f.Clean {
+	a.leaves(f.Clean, f.Touches, f.Changes)
+}
+
+// leaves notes what code that is not in the text may leave behind.
+func (a *analysis) leaves(clean bool, touches session.Names, changes bool) {
+	if !clean {
 		a.pin(PinOpaque)
+	}
+	if changes || touches != (session.Names{}) {
+		a.changes(!changes)
+		for _, name := range touches.List() {
+			a.cur.touches.add(name)
+		}
 	}
 }
 
@@ -92,9 +104,11 @@ func (a *analysis) special(name string, args []*pg.Node) bool {
 	case "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared":
 		a.is(ReasonLock)
 		a.pin(PinLock)
+	case "pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all":
+		a.is(ReasonLock)
+		a.cur.unpins |= PinLock
 	case "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_try_advisory_xact_lock",
-		"pg_try_advisory_xact_lock_shared", "pg_advisory_unlock", "pg_advisory_unlock_shared",
-		"pg_advisory_unlock_all":
+		"pg_try_advisory_xact_lock_shared":
 		a.is(ReasonLock)
 	case "pg_notify":
 		a.is(ReasonUtility)

@@ -9,17 +9,19 @@ type Plan struct {
 	Reason Reason // why Target
 	Flags  Flags
 
-	// Pins are kinds of session state the text may leave behind, Unpins those it removes.
+	// Pins are kinds of session state the text may leave behind, Unpins those it may remove.
 	Pins, Unpins PinSet
 	// Touches are the custom (dotted) settings it may set, session or local.
 	Touches []string
-	// Sets are the changes of custom settings the text makes, in order. They are
-	// given only if the text does nothing else to the session's state, so that the
-	// session can carry them itself.
+	// Sets are the changes of settings the text makes, in order. They are given only
+	// if the text does nothing else to the session's state, so that the session can
+	// follow them by itself.
 	Sets []Set
 	// Resets is the setting of the server that a lone RESET, or SET TO DEFAULT, returns.
 	Resets string
-	// SetOnly: the text is nothing but SET and RESET of Sets.
+	// SetOnly: the text is nothing but SET and RESET, so another server can be brought
+	// to the same settings by running it there as well. Without Sets what it sets is
+	// known only by asking the server.
 	SetOnly bool
 
 	Tx  Tx       // transaction control, when the text is exactly one such statement
@@ -153,13 +155,14 @@ const (
 	PreparedDeallocateAll
 )
 
-// Set is one change of a custom setting.
+// Set is one change of a setting.
 type Set struct {
 	Name  string // folded
 	Value string
 	Param int    // 1 for $1 …: the value is that parameter's; 0 for Value
 	Local bool   // for the transaction only
 	Reset bool   // back to the value the session began with
+	Exact bool   // the server keeps Value as it is written
 	Tag   string // command tag of the SET or RESET
 }
 
@@ -185,8 +188,7 @@ const (
 type PinSet uint16
 
 const (
-	PinSetting  PinSet = 1 << iota // a setting was changed for the session
-	PinRole                        // SET ROLE, SET SESSION AUTHORIZATION
+	PinSetting  PinSet = 1 << iota // a setting that cannot be carried was changed for the session
 	PinTemp                        // temporary tables
 	PinCursor                      // WITH HOLD cursors
 	PinLock                        // session advisory locks

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/session"
 )
 
 // ownPrefix begins the names of the proxy's own settings.
@@ -85,55 +87,83 @@ func (a *analysis) set(s *pg.VariableSetStmt) {
 // returns to is the server connection's, not this client's.
 func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 	a.is(ReasonSetting)
-	if strings.Contains(name, ".") {
+	a.cur.repeats = !ofTransactions(name)
+	if session.IsCustom(name) {
 		a.cur.touches.add(name)
-		if set, ok := a.carried(name, s); ok {
-			a.cur.sets = append(a.cur.sets, set)
-			return
-		}
-	}
-	reset := s.GetKind() == pg.VariableSetKind_VAR_RESET
-	if reset || s.GetKind() == pg.VariableSetKind_VAR_SET_DEFAULT {
-		a.cur.resets = name
-	}
-	switch {
-	case s.GetIsLocal():
-		a.cur.flags |= FlagSetsLocal
-	case name == "role" && reset:
-		a.cur.flags |= FlagSetsState
-		a.cur.unpins |= PinRole
-	case name == "role":
-		a.cur.flags |= FlagSetsState
-		a.pin(PinRole)
-	case name == "session_authorization":
-		// It changes the role as well, and RESET ROLE does not undo it.
-		a.cur.flags |= FlagSetsState
-		a.pin(PinRole | PinOpaque)
-	default:
-		a.cur.flags |= FlagSetsState
-		a.pin(PinSetting)
 	}
 	if name == "search_path" {
 		a.searchPath(s.GetArgs())
 	}
+	if set, ok := a.carried(name, s); ok {
+		a.carry(set)
+		return
+	}
+	if k := s.GetKind(); k == pg.VariableSetKind_VAR_RESET || k == pg.VariableSetKind_VAR_SET_DEFAULT {
+		a.cur.resets = name
+	}
+	a.changes(s.GetIsLocal())
 }
 
-// carried is a SET or RESET of a custom setting that the session can carry to
-// any server: any value will do for it, so the literal is all there is to know.
+// ofTransactions reports whether a setting decides where transactions may run: a
+// standby takes none that is SERIALIZABLE.
+func ofTransactions(name string) bool {
+	return strings.HasPrefix(name, "transaction_") || strings.HasPrefix(name, "default_transaction_")
+}
+
+// carry notes a change of a setting that the session can follow.
+func (a *analysis) carry(s Set) {
+	a.cur.sets = append(a.cur.sets, s)
+	switch {
+	case session.IsCustom(s.Name):
+		a.cur.touches.add(s.Name)
+	case s.Local:
+		a.cur.flags |= FlagSetsLocal
+	default:
+		a.cur.flags |= FlagSetsState
+	}
+}
+
+// changes notes that settings change in a way the session cannot follow by itself.
+func (a *analysis) changes(local bool) {
+	if local {
+		a.cur.flags |= FlagSetsLocal
+		return
+	}
+	a.cur.flags |= FlagSetsState
+	a.pin(PinSetting)
+}
+
+// plainSettings are built-in settings whose value is a number or a word, and means
+// the same wherever and whenever it is set.
+var plainSettings = wordSet(`
+	application_name bytea_output check_function_bodies client_min_messages constraint_exclusion
+	cursor_tuple_fraction effective_cache_size enable_bitmapscan enable_hashagg enable_hashjoin
+	enable_indexonlyscan enable_indexscan enable_material enable_mergejoin enable_nestloop enable_seqscan
+	enable_sort escape_string_warning extra_float_digits from_collapse_limit
+	gin_fuzzy_search_limit hash_mem_multiplier idle_in_transaction_session_timeout idle_session_timeout jit
+	join_collapse_limit lock_timeout maintenance_work_mem
+	max_parallel_workers_per_gather parallel_leader_participation plan_cache_mode random_page_cost
+	row_security seq_page_cost statement_timeout synchronize_seqscans synchronous_commit
+	temp_buffers transform_null_equals work_mem xmlbinary`)
+
+// carried is a SET or RESET that the session can follow by itself. Any value will do
+// for a custom setting, so the literal is all there is to know.
 func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 	set := Set{Name: name, Local: s.GetIsLocal(), Tag: "SET"}
+	custom := session.IsCustom(name)
+	set.Exact = custom || plainSettings[name]
 	switch s.GetKind() {
 	case pg.VariableSetKind_VAR_RESET, pg.VariableSetKind_VAR_SET_DEFAULT:
 		if s.GetKind() == pg.VariableSetKind_VAR_RESET {
 			set.Tag = "RESET"
 		}
 		set.Reset = true
-		return set, true
+		return set, custom
 	case pg.VariableSetKind_VAR_SET_VALUE:
 	default: // FROM CURRENT
 		return set, false
 	}
-	if len(s.GetArgs()) != 1 || s.GetArgs()[0].GetAConst() == nil {
+	if ofTransactions(name) || len(s.GetArgs()) != 1 || s.GetArgs()[0].GetAConst() == nil {
 		return set, false
 	}
 	c := s.GetArgs()[0].GetAConst()
@@ -141,7 +171,21 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 		return set, false // PostgreSQL prints other constants its own way
 	}
 	set.Value, _ = a.literal(s.GetArgs()[0])
-	return set, true
+	return set, !quotedLists[name] || plainName(set.Value)
+}
+
+// quotedLists are settings for which SET quotes each of its values as an identifier,
+// while set_config takes the list as it is (GUC_LIST_QUOTE).
+var quotedLists = wordSet(`search_path temp_tablespaces local_preload_libraries session_preload_libraries`)
+
+// plainName reports whether quoting an identifier does not change what it means.
+func plainName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '_' && (c < 'a' || c > 'z') && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // searchPath sees pg_temp put into the path: what is created then without a
@@ -191,7 +235,7 @@ func wordSet(text string) map[string]bool {
 // same on every server of a cluster.
 func sameEverywhere(name string) bool {
 	name = strings.ToLower(name)
-	return sameShow[name] || strings.Contains(name, ".")
+	return sameShow[name] || session.IsCustom(name)
 }
 
 // show answers from wherever the session is, where servers cannot differ.
@@ -230,48 +274,48 @@ func (a *analysis) setConfig(args []*pg.Node) {
 	}
 	local, known := a.literal(args[2])
 	isLocal := known && isTrue(local)
-	if set, ok := a.carriedConfig(args); ok && known {
+	name, named := a.literal(args[0])
+	name = strings.ToLower(name)
+	if set, ok := a.carriedConfig(name, args[1]); ok && named && known {
 		set.Local = isLocal
-		a.cur.touches.add(set.Name)
-		a.cur.sets = append(a.cur.sets, set)
+		a.carry(set)
 		a.cur.configs++
 		return
 	}
-	if !known || isLocal {
-		a.cur.flags |= FlagSetsLocal
+	if !known {
+		a.changes(true)
 	}
-	if !isLocal {
-		a.cur.flags |= FlagSetsState
-		a.pin(PinSetting)
-	}
-	name, ok := a.literal(args[0])
-	if !ok {
+	a.changes(isLocal)
+	if !named {
 		a.pin(PinOpaque)
 		return
 	}
-	a.setConfigName(strings.ToLower(name), isLocal, args[1])
+	a.setConfigName(name, args[1])
 }
 
-// carriedConfig is set_config of a custom setting with a literal name, and a
-// literal or a parameter for its value.
-func (a *analysis) carriedConfig(args []*pg.Node) (Set, bool) {
-	name, ok := a.literal(args[0])
-	name = strings.ToLower(name)
-	if !ok || !strings.Contains(name, ".") || strings.HasPrefix(name, ownPrefix) {
+// carriedConfig is set_config with a literal or a parameter for its value.
+func (a *analysis) carriedConfig(name string, value *pg.Node) (Set, bool) {
+	if strings.HasPrefix(name, ownPrefix) || ofTransactions(name) || name == "seed" {
 		return Set{}, false
 	}
-	value := args[1]
 	if cast := value.GetTypeCast(); cast != nil && isText(cast.GetTypeName()) {
 		value = cast.GetArg()
 	}
+	set := Set{Name: name, Exact: session.IsCustom(name) || plainSettings[name]}
 	if p := value.GetParamRef(); p != nil {
-		return Set{Name: name, Param: int(p.GetNumber())}, true
+		set.Param = int(p.GetNumber())
+		return set, true
 	}
 	if c := value.GetAConst(); c == nil || c.GetSval() == nil {
 		return Set{}, false
 	}
-	v, _ := a.literal(value)
-	return Set{Name: name, Value: v}, true
+	set.Value, _ = a.literal(value)
+	return set, !set.Temporary()
+}
+
+// Temporary reports whether s makes the search_path lead to the session's temporary schema.
+func (s Set) Temporary() bool {
+	return s.Name == "search_path" && strings.Contains(strings.ToLower(s.Value), "pg_temp")
 }
 
 func isText(t *pg.TypeName) bool {
@@ -279,26 +323,27 @@ func isText(t *pg.TypeName) bool {
 	return len(t.GetTypmods()) == 0 && len(t.GetArrayBounds()) == 0 && name == "text"
 }
 
-// settleSets decides whether the statement's changes of settings are carried: all
-// of them are known, and each happens exactly once, in the order found.
+// settleSets decides whether the session can follow the statement's changes of
+// settings: all of them are known, and each happens exactly once, in the order found.
 func (a *analysis) settleSets(n *pg.Node) {
 	v := a.cur
-	if len(v.sets) == 0 {
+	v.repeats = v.repeats && v.pins&^PinSetting == 0 && v.caution == ReasonNone && a.text == a.original
+	if v.repeats {
+		v.fix(ClassSetting, TargetAny, ReasonSetting)
+	}
+	if len(v.sets) == 0 || v.repeats {
 		return
 	}
-	isSet := n.GetVariableSetStmt() != nil
-	simple := isSet || onlySetConfig(n.GetSelectStmt(), v.configs)
-	if !simple || v.pins != 0 || v.unpins != 0 || a.text != a.original {
+	if !onlySetConfig(n.GetSelectStmt(), v.configs) || v.pins != 0 || v.unpins != 0 || a.text != a.original {
 		v.dropSets()
 		return
 	}
-	v.setOnly = isSet
 	if v.caution == ReasonNone {
 		v.fix(ClassSetting, TargetAny, ReasonSetting)
 	}
 }
 
-// dropSets has the server connection keep the settings, in place of the session.
+// dropSets leaves the settings to the server: the session asks for them afterwards.
 func (v *verdict) dropSets() {
 	for _, s := range v.sets {
 		if s.Local {
@@ -308,25 +353,31 @@ func (v *verdict) dropSets() {
 			v.pins |= PinSetting
 		}
 	}
-	if v.sets != nil && v.fixed {
+	if v.sets != nil && v.fixed && !v.repeats {
 		v.target = TargetPrimary
 	}
-	v.sets, v.setOnly = nil, false
+	v.sets = nil
 }
 
-// carrySets keeps the settings of several statements in the session if there is
-// nothing else in the text.
-func carrySets(verdicts []verdict) (sets []Set, ok bool) {
+// carrySets finds out of a text of several statements whether it is nothing but SET
+// and RESET, and whether the session can follow them all.
+func carrySets(verdicts []verdict) (sets []Set, only bool) {
+	only = true
 	for i := range verdicts {
-		if !verdicts[i].setOnly {
-			for j := range verdicts {
-				verdicts[j].dropSets()
-			}
-			return nil, false
-		}
-		sets = append(sets, verdicts[i].sets...)
+		only = only && verdicts[i].repeats && len(verdicts[i].sets) > 0
 	}
-	return sets, true
+	for i := range verdicts {
+		v := &verdicts[i]
+		if only {
+			sets = append(sets, v.sets...)
+			continue
+		}
+		v.dropSets()
+		if v.repeats {
+			v.target = TargetPrimary // what stands beside it cannot be repeated
+		}
+	}
+	return sets, only
 }
 
 // onlySetConfig reports whether a SELECT is a list of set_config calls and
@@ -351,19 +402,14 @@ func onlySetConfig(s *pg.SelectStmt, calls int) bool {
 	return true
 }
 
-func (a *analysis) setConfigName(name string, isLocal bool, value *pg.Node) {
+func (a *analysis) setConfigName(name string, value *pg.Node) {
 	switch {
-	case strings.Contains(name, "."):
+	case session.IsCustom(name):
 		a.cur.touches.add(name)
 	case name == "search_path":
 		if v, ok := a.literal(value); !ok || strings.Contains(strings.ToLower(v), "pg_temp") {
 			a.pin(PinTemp)
 		}
-	case isLocal:
-	case name == "role":
-		a.pin(PinRole)
-	case name == "session_authorization":
-		a.pin(PinRole | PinOpaque)
 	}
 }
 

@@ -90,8 +90,7 @@ func (a *analysis) setMulti(name string, args []*pg.Node) {
 		a.cur.flags |= FlagSetsLocal
 	default:
 		a.is(ReasonSetting)
-		a.cur.flags |= FlagSetsState
-		a.pin(PinSetting)
+		a.changes(false)
 	}
 }
 

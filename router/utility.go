@@ -10,10 +10,7 @@ import (
 // runs on the primary and may change the catalog.
 func (a *analysis) statement(n *pg.Node) {
 	switch s := n.GetNode().(type) {
-	case *pg.Node_SelectStmt:
-		a.node(n)
-		a.unlockAll(s.SelectStmt)
-	case *pg.Node_InsertStmt, *pg.Node_UpdateStmt, *pg.Node_DeleteStmt, *pg.Node_MergeStmt:
+	case *pg.Node_SelectStmt, *pg.Node_InsertStmt, *pg.Node_UpdateStmt, *pg.Node_DeleteStmt, *pg.Node_MergeStmt:
 		a.node(n)
 	case *pg.Node_TransactionStmt:
 		a.transaction(s.TransactionStmt)
@@ -36,7 +33,7 @@ func (a *analysis) statement(n *pg.Node) {
 	case *pg.Node_FetchStmt:
 		a.cur.fix(ClassRead, TargetAny, ReasonCursor)
 	case *pg.Node_ClosePortalStmt:
-		a.closeCursor(s.ClosePortalStmt)
+		a.closeCursor()
 	default:
 		a.utility(n)
 	}
@@ -51,9 +48,7 @@ func (a *analysis) utility(n *pg.Node) {
 		a.command(ReasonUtility, 0, PinListen)
 	case *pg.Node_UnlistenStmt:
 		a.command(ReasonUtility, 0, 0)
-		if s.UnlistenStmt.GetConditionname() == "" {
-			a.cur.unpins |= PinListen
-		}
+		a.cur.unpins |= PinListen
 	case *pg.Node_NotifyStmt, *pg.Node_CheckPointStmt:
 		a.command(ReasonUtility, 0, 0)
 	case *pg.Node_LoadStmt:
@@ -63,10 +58,10 @@ func (a *analysis) utility(n *pg.Node) {
 		a.node(n)
 		a.command(ReasonLock, 0, 0)
 	case *pg.Node_DoStmt:
-		a.command(ReasonUtility, 0, PinOpaque)
+		a.do(s.DoStmt)
 	case *pg.Node_CallStmt:
 		a.walk(s.CallStmt.GetFunccall().ProtoReflect())
-		a.command(ReasonUtility, 0, PinOpaque)
+		a.command(ReasonUtility, 0, 0)
 	case *pg.Node_TruncateStmt:
 		for _, rel := range s.TruncateStmt.GetRelations() {
 			a.write(rel.GetRangeVar())
@@ -83,25 +78,32 @@ func (a *analysis) utility(n *pg.Node) {
 	}
 }
 
+// do looks into the source of a DO block.
+func (a *analysis) do(s *pg.DoStmt) {
+	a.command(ReasonUtility, FlagDDL, 0) // it may change the catalog, as migrations do
+	language, source := "plpgsql", ""
+	for _, arg := range s.GetArgs() {
+		d := arg.GetDefElem()
+		text, _ := a.literal(d.GetArg())
+		if d.GetDefname() == "language" {
+			language = text
+		} else {
+			source = text
+		}
+	}
+	if language != "plpgsql" {
+		a.pin(PinOpaque)
+		return
+	}
+	f := a.facts.Body(source)
+	a.leaves(f.Clean, f.Touches, f.Changes)
+}
+
 // command is a statement for the primary of which nothing more is to be found.
 func (a *analysis) command(r Reason, f Flags, p PinSet) {
 	a.is(r)
 	a.cur.flags |= f
 	a.pin(p)
-}
-
-// unlockAll sees a SELECT that is pg_advisory_unlock_all() and nothing else:
-// only then is it certain to run.
-func (a *analysis) unlockAll(s *pg.SelectStmt) {
-	if len(s.GetTargetList()) != 1 || len(s.GetFromClause()) > 0 || s.GetWhereClause() != nil ||
-		s.GetLimitCount() != nil || s.GetLimitOffset() != nil || s.GetHavingClause() != nil ||
-		len(s.GetGroupClause()) > 0 || s.GetWithClause() != nil {
-		return
-	}
-	f := s.GetTargetList()[0].GetResTarget().GetVal().GetFuncCall()
-	if schema, name := qualified(f.GetFuncname()); name == "pg_advisory_unlock_all" && (schema == "" || schema == "pg_catalog") {
-		a.cur.unpins |= PinLock
-	}
 }
 
 func (a *analysis) discard(s *pg.DiscardStmt) {
@@ -197,11 +199,9 @@ func (a *analysis) declare(s *pg.DeclareCursorStmt) {
 	}
 }
 
-func (a *analysis) closeCursor(s *pg.ClosePortalStmt) {
+func (a *analysis) closeCursor() {
 	a.cur.fix(ClassRead, TargetAny, ReasonCursor)
-	if s.GetPortalname() == "" {
-		a.cur.unpins |= PinCursor
-	}
+	a.cur.unpins |= PinCursor
 }
 
 // maintenance is VACUUM and its kin.

@@ -222,9 +222,7 @@ func (a *analysis) read(schema, name string) {
 	default:
 		a.doubt(ReasonUnknownRel)
 	}
-	if !r.Clean {
-		a.pin(PinOpaque)
-	}
+	a.leaves(r.Clean, r.Touches, r.Changes)
 	a.implicit()
 }
 
@@ -236,9 +234,8 @@ func (a *analysis) write(rv *pg.RangeVar) {
 	if a.planOnly {
 		return
 	}
-	if r := a.facts.Relation(rv.GetSchemaname(), rv.GetRelname()); !r.Known || !r.Clean || !r.WriteClean {
-		a.pin(PinOpaque)
-	}
+	r := a.facts.Relation(rv.GetSchemaname(), rv.GetRelname())
+	a.leaves(r.Known && r.Clean && r.WriteClean, r.Touches.Union(r.WriteTouches), r.Changes || r.WriteChanges)
 	a.implicit()
 }
 

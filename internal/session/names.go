@@ -7,7 +7,7 @@ import (
 )
 
 // Names is a set of custom (dotted) setting names. PostgreSQL never forgets that
-// a custom setting was touched on a connection: it reads ” there for ever after,
+// a custom setting was touched on a connection: it reads as empty there for ever after,
 // not NULL. So a connection remembers the names touched on it, and a session those it
 // touched itself. The zero value is the empty set; Names are immutable,
 // comparable, and safe for concurrent use.
@@ -17,7 +17,7 @@ type Names struct {
 
 // With is the union of s and names.
 func (s Names) With(names []string) Names {
-	all := s.list()
+	all := s.List()
 	grown := false
 	for _, n := range names {
 		n = strings.ToLower(n)
@@ -40,16 +40,19 @@ func (s Names) Union(o Names) Names {
 	if s == o || o == (Names{}) {
 		return s
 	}
-	return s.With(o.list())
+	return s.With(o.List())
 }
+
+// Without is s without the names of o.
+func (s Names) Without(o Names) Names { return Names{}.With(o.Missing(s)) }
 
 // Within reports whether every name of s is in o.
 func (s Names) Within(o Names) bool {
 	if s == (Names{}) || s == o {
 		return true
 	}
-	all := o.list()
-	for _, n := range s.list() {
+	all := o.List()
+	for _, n := range s.List() {
 		if _, found := slices.BinarySearch(all, n); !found {
 			return false
 		}
@@ -62,8 +65,8 @@ func (s Names) Missing(o Names) (names []string) {
 	if o.Within(s) {
 		return nil
 	}
-	all := s.list()
-	for _, n := range o.list() {
+	all := s.List()
+	for _, n := range o.List() {
 		if _, found := slices.BinarySearch(all, n); !found {
 			names = append(names, n)
 		}
@@ -71,7 +74,11 @@ func (s Names) Missing(o Names) (names []string) {
 	return names
 }
 
-func (s Names) list() []string {
+// String is the names in order, with commas between.
+func (s Names) String() string { return strings.Join(s.List(), ",") }
+
+// List is the names in order.
+func (s Names) List() []string {
 	if s == (Names{}) {
 		return nil
 	}

@@ -5,6 +5,7 @@ package session
 
 import (
 	"iter"
+	"slices"
 	"sort"
 	"strings"
 	"unique"
@@ -102,26 +103,70 @@ func (s Settings) edited(name string, value *string) Settings {
 type Change struct {
 	Name, Value string
 	Reset       bool
+	Local       bool // for the transaction only
 }
 
-// Diff is what must be changed to get from s to want.
+// Role and Authorization are the settings that say whose rights a session acts
+// with. See https://www.postgresql.org/docs/current/sql-set-role.html and
+// https://www.postgresql.org/docs/current/sql-set-session-authorization.html
+const (
+	Role          = "role"
+	Authorization = "session_authorization"
+)
+
+// encoding decides how the bytes of other values are read.
+const encoding = "client_encoding"
+
+// Diff is what must be changed, in this order, to get from s to want: with the
+// rights of the login, and then with those of want's role.
 func (s Settings) Diff(want Settings) []Change {
 	if s == want {
 		return nil
 	}
 	var changes []Change
 	for n := range s.All() {
-		if _, ok := want.Value(n); !ok {
+		if n == Role || n == Authorization {
 			changes = append(changes, Change{Name: n, Reset: true})
 		}
 	}
+	for n := range s.All() {
+		if _, ok := want.Value(n); !ok && n != Role && n != Authorization {
+			changes = append(changes, Change{Name: n, Reset: true})
+		}
+	}
+	first := len(changes)
 	for n, v := range want.All() {
-		if have, ok := s.Value(n); !ok || have != v {
+		have, ok := s.Value(n)
+		switch {
+		case n == Role, n == Authorization, ok && have == v:
+		case n == encoding:
+			changes = slices.Insert(changes, first, Change{Name: n, Value: v})
+		default:
+			changes = append(changes, Change{Name: n, Value: v})
+		}
+	}
+	for _, n := range []string{Authorization, Role} { // the former ends the latter
+		if v, ok := want.Value(n); ok {
 			changes = append(changes, Change{Name: n, Value: v})
 		}
 	}
 	return changes
 }
+
+// Only is what s holds of the given names.
+func (s Settings) Only(names ...string) Settings {
+	values := map[string]string{}
+	for _, n := range names {
+		if v, ok := s.Value(n); ok {
+			values[n] = v
+		}
+	}
+	return From(values)
+}
+
+// IsCustom reports whether a setting's name is that of a custom one: PostgreSQL takes
+// any value for it, unless an extension defines it.
+func IsCustom(name string) bool { return strings.Contains(name, ".") }
 
 // Options parses the startup parameter "options" by PostgreSQL's rules: words are
 // separated by white space, a backslash takes the next character literally, and

@@ -27,6 +27,12 @@ func TestDiff(t *testing.T) {
 	if d := cmp.Diff(want, from.Diff(to)); d != "" {
 		t.Error(d)
 	}
+	from = From(map[string]string{"role": "a", "session_authorization": "s", "work_mem": "1"})
+	to = From(map[string]string{"role": "a", "work_mem": "2"})
+	want = []Change{{Name: "role", Reset: true}, {Name: "session_authorization", Reset: true}, {Name: "work_mem", Value: "2"}, {Name: "role", Value: "a"}}
+	if d := cmp.Diff(want, from.Diff(to)); d != "" {
+		t.Error(d)
+	}
 	if from.Diff(from) != nil {
 		t.Error("a difference to itself")
 	}

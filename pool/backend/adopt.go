@@ -57,13 +57,17 @@ func adoptQuery(changes []session.Change) string {
 		}
 		q.WriteString("pg_catalog.set_config(")
 		quoteLiteral(&q, c.Name)
-		if c.Reset {
-			q.WriteString(", NULL, false)")
-			continue
-		}
 		q.WriteString(", ")
-		quoteLiteral(&q, c.Value)
-		q.WriteString(", false)")
+		if c.Reset {
+			q.WriteString("NULL")
+		} else {
+			quoteLiteral(&q, c.Value)
+		}
+		if c.Local {
+			q.WriteString(", true)")
+		} else {
+			q.WriteString(", false)")
+		}
 	}
 	return q.String()
 }

@@ -38,7 +38,8 @@ type Backend struct {
 	// Unnamed tells whose unnamed statement b holds: a tag its user chose; 0 is nobody's.
 	Unnamed uint64
 
-	cancels canceling
+	cancels  canceling
+	notified []byte // NotificationResponse frames that came during round trips
 }
 
 // New makes a Backend of a fresh login that keeps at most maxStatements prepared statements.
@@ -77,6 +78,12 @@ func (b *Backend) Touch(names session.Names) { b.touched = b.touched.Union(names
 // Surely notes custom names that certainly were touched: they read ” on b if not set.
 func (b *Backend) Surely(names session.Names) {
 	b.touched, b.sure = b.touched.Union(names), b.sure.Union(names)
+}
+
+// Learn notes which of the names b was asked for it turned out to have touched.
+func (b *Backend) Learn(asked, touched session.Names) {
+	b.touched = b.touched.Without(asked).Union(touched)
+	b.sure = b.sure.Union(touched)
 }
 
 // Note says which settings b carries now, a statement of its user having changed them.
@@ -121,6 +128,14 @@ func (e *ServerError) Error() string {
 
 // Code is the SQLSTATE.
 func (e *ServerError) Code() string { return string(wire.ErrorField(e.Frame, 'C')) }
+
+// Notified are the notifications that came during round trips since it was last
+// asked, as the server sent them.
+func (b *Backend) Notified() []byte {
+	frames := b.notified
+	b.notified = nil
+	return frames
+}
 
 // RoundTrip sends frames that end in one Sync or are one Query, and reads until
 // ReadyForQuery, whose transaction status it returns. The server's first error is
@@ -200,6 +215,8 @@ func (b *Backend) roundTrip(ctx context.Context, frames []byte, see func(frame [
 			if n, v, ok := wire.ParameterParts(frame); ok {
 				b.SetParameter(string(n), string(v))
 			}
+		case wire.NotificationResponse:
+			b.notified = append(b.notified, frame...)
 		case wire.ReadyForQuery:
 			status = frame[wire.HeaderSize]
 			b.Conn.Discard(size)

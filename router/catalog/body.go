@@ -14,6 +14,11 @@ type body struct {
 	operators []string
 	writes    bool // it may write to the relations it names
 
+	// touches are the custom settings it may set, by SET or set_config; changes: it may
+	// change settings beyond its transaction.
+	touches []string
+	changes bool
+
 	refs string // in place of all the above: references of a parsed expression or body
 }
 
@@ -34,6 +39,7 @@ type bodyScan struct {
 	seen    map[string]bool
 	strings []string
 	dynamic bool // EXECUTE or DO is there
+	lexer   lexer
 
 	// of the statement being read
 	prev   string // the token before, folded; "" at the start
@@ -42,10 +48,10 @@ type bodyScan struct {
 
 func (s *bodyScan) run(text string) {
 	s.prev, s.update = "", false
-	l := lexer{text: text}
+	s.lexer = lexer{text: text}
 	var last token
 	for {
-		t := l.next()
+		t := s.lexer.next()
 		switch t.kind {
 		case tokenEnd:
 			return
@@ -74,9 +80,10 @@ func (s *bodyScan) punct(t, last token) {
 	case ";":
 		s.update = false
 	case "(":
-		if last.kind == tokenWord || last.kind == tokenQuoted {
-			s.note("f", last.text, &s.calls)
+		if last.kind != tokenWord && last.kind != tokenQuoted || last.text == "set_config" && s.setConfig() {
+			return
 		}
+		s.note("f", last.text, &s.calls)
 	}
 }
 
@@ -85,7 +92,7 @@ var starters = []string{"", ";", "begin", "atomic", "then", "else", "loop", ">>"
 
 func (s *bodyScan) word(t, last token) {
 	s.note("w", t.text, &s.words)
-	if last.kind == tokenPunct && last.text == "." { // t.f is f(t), if t is a row
+	if last.kind == tokenPunct && last.text == "." && !(t.text == "set_config" && s.opens()) { // t.f is f(t), if t is a row
 		s.note("f", t.text, &s.calls)
 	}
 	if t.kind == tokenQuoted {
@@ -98,7 +105,7 @@ func (s *bodyScan) word(t, last token) {
 	case "insert", "delete", "merge", "truncate", "copy", "refresh":
 		s.writes = true
 	case "set":
-		if starts || !s.update {
+		if (starts || !s.update) && !s.set() {
 			s.fail("its source has SET")
 		}
 	case "execute":
@@ -111,11 +118,96 @@ func (s *bodyScan) word(t, last token) {
 			s.dynamic, s.writes = true, true
 			s.fail("its source has DO")
 		}
-	case "reset", "listen", "unlisten", "prepare", "deallocate", "load", "discard", "alter", "import", "security":
+	case "reset":
+		if starts && !s.reset() {
+			s.fail("its source has RESET")
+		}
+	case "listen", "unlisten", "prepare", "deallocate", "load", "discard", "alter", "import", "security":
 		if starts {
 			s.fail("its source has " + strings.ToUpper(t.text))
 		}
 	}
+}
+
+// set looks at what follows the word SET. It reports whether that is a setting with a plain name.
+func (s *bodyScan) set() bool {
+	l := s.lexer // a copy: what follows is scanned as anything else
+	t := l.next()
+	local := t.kind == tokenWord && t.text == "local"
+	if local || t.kind == tokenWord && t.text == "session" {
+		t = l.next()
+	}
+	if t.kind != tokenWord && t.kind != tokenQuoted {
+		return false
+	}
+	name := strings.ToLower(t.text)
+	for t = l.next(); t.kind == tokenPunct && t.text == "."; t = l.next() {
+		part := l.next()
+		if part.kind != tokenWord && part.kind != tokenQuoted {
+			return false
+		}
+		name += "." + strings.ToLower(part.text)
+	}
+	follows := t.kind == tokenOperator && t.text == "=" || t.kind == tokenWord && t.text == "to"
+	if !follows && name != "role" {
+		return false // TRANSACTION, CONSTRAINTS, TIME ZONE and others
+	}
+	s.setting(name, local)
+	return !strings.HasPrefix(name, "transaction_")
+}
+
+// reset looks at what follows the word RESET.
+func (s *bodyScan) reset() bool {
+	l := s.lexer
+	t := l.next()
+	if t.kind != tokenWord && t.kind != tokenQuoted || t.text == "all" || t.text == "session" {
+		return false
+	}
+	name := strings.ToLower(t.text)
+	for t = l.next(); t.kind == tokenPunct && t.text == "."; t = l.next() {
+		name += "." + strings.ToLower(l.next().text)
+	}
+	s.setting(name, false)
+	return true
+}
+
+// setConfig looks at the arguments of a call of set_config, whose parenthesis is
+// open. It reports whether the name is a literal.
+func (s *bodyScan) setConfig() bool {
+	l := s.lexer
+	name, comma := l.next(), l.next()
+	if name.kind != tokenString || comma.kind != tokenPunct || comma.text != "," || name.text == "" {
+		return false
+	}
+	depth := 1
+	for t := l.next(); depth > 0; t = l.next() { // the value may be any expression
+		switch {
+		case t.kind == tokenEnd, t.kind == tokenBroken:
+			return false
+		case t.kind == tokenPunct && (t.text == "(" || t.text == "["):
+			depth++
+		case t.kind == tokenPunct && (t.text == ")" || t.text == "]"):
+			depth--
+		case t.kind == tokenPunct && t.text == "," && depth == 1:
+			local, end := l.next(), l.next()
+			s.setting(strings.ToLower(name.text), local.text == "true" && end.text == ")")
+			return true
+		}
+	}
+	return false
+}
+
+// opens reports whether a parenthesis follows.
+func (s *bodyScan) opens() bool {
+	l := s.lexer
+	return l.next().text == "("
+}
+
+func (s *bodyScan) setting(name string, local bool) {
+	if strings.Contains(name, ".") {
+		s.note("s", name, &s.touches)
+	}
+	s.changes = s.changes || !local
 }
 
 func (s *bodyScan) fail(why string) {

@@ -3,6 +3,8 @@ package catalog
 import (
 	"slices"
 	"testing"
+
+	"github.com/pgweir/pgweir/internal/session"
 )
 
 func TestScanBody(t *testing.T) {
@@ -58,7 +60,7 @@ func TestScanBody(t *testing.T) {
 		{"cursor with hold", "declare c cursor with hold for select 1", true},
 		{"explain create", "explain analyze create table x as select 1", true},
 	} {
-		if got := scanBody(test.text); (got.unclean != "") != test.unclean {
+		if got := scanBody(test.text); (got.unclean != "" || got.changes) != test.unclean {
 			t.Errorf("%s: unclean %q, want %v", test.name, got.unclean, test.unclean)
 		}
 	}
@@ -90,6 +92,39 @@ func TestScanBodyNames(t *testing.T) {
 	}
 }
 
+func TestScanBodySettings(t *testing.T) {
+	for _, test := range []struct {
+		text, touches    string
+		changes, unclean bool // unclean: the text itself, or its call of set_config
+	}{
+		{"begin set app.org = 1; end", "app.org", true, false},
+		{"begin set local App.Org to 1; end", "app.org", false, false},
+		{`begin set session "app"."org" = 1; end`, "app.org", true, false},
+		{"begin set work_mem = 1; end", "", true, false},
+		{"begin set role x; end", "", true, false},
+		{"begin set local role x; end", "", false, false},
+		{"begin reset app.org; end", "app.org", true, false},
+		{"begin reset all; end", "", false, true},
+		{"begin set constraints all deferred; end", "", false, true},
+		{"begin set transaction read only; end", "", false, true},
+		{"begin set session authorization x; end", "", false, true},
+		{"begin perform set_config('app.org', x::text, true); end", "app.org", false, false},
+		{"begin perform pg_catalog.set_config('app.org', f(x, (y)), false); end", "app.org", true, false},
+		{"select set_config('app.a', $1, true), set_config('app.b', 'x', z)", "app.a,app.b", true, false},
+		{"select set_config('app.' || x, $1, true)", "", false, true},
+		{"select set_config($1, $2, true)", "", false, true},
+		{"select set_config(E'app.a', $1, true)", "app.a", false, false},
+		{"update t set app = 1", "", false, false},
+	} {
+		b := scanBody(test.text)
+		touches := session.Names{}.With(b.touches).String()
+		unclean := b.unclean != "" || slices.Contains(b.calls, "set_config")
+		if touches != test.touches || b.changes != test.changes || unclean != test.unclean {
+			t.Errorf("%s: touches %q changes %v unclean %q calls %q", test.text, touches, b.changes, b.unclean, b.calls)
+		}
+	}
+}
+
 // FuzzScanBody: the scan ends and does not panic, and SET as the only statement after
 // any text that reads well is found.
 func FuzzScanBody(f *testing.F) {
@@ -98,7 +133,7 @@ func FuzzScanBody(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		scanBody(text)
-		if b := scanBody(text + "\n; set a = 1"); b.unclean == "" && !insideLiteral(text) {
+		if b := scanBody(text + "\n; set a = 1"); b.unclean == "" && !b.changes && !insideLiteral(text) {
 			t.Errorf("SET not seen after %q", text)
 		}
 	})

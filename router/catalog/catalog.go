@@ -15,7 +15,11 @@
 // caller looks for; and what runs without any name is in Snapshot.Implicit.
 package catalog
 
-import "context"
+import (
+	"context"
+
+	"github.com/pgweir/pgweir/internal/session"
+)
 
 // Fact is what is known of everything that bears one name. Overloads and equal
 // names in several schemas are joined to the worst, so that neither argument
@@ -23,7 +27,11 @@ import "context"
 type Fact struct {
 	Known   bool // at least one object bears the name
 	Replica bool // nothing in it keeps it from a replica
-	Clean   bool // proved to leave no session state behind (settings, temporary tables, session locks, …)
+	Clean   bool // proved to leave no session state behind but settings (temporary tables, session locks, …)
+	// Touches are the custom settings it may set, Changes: it may change settings for
+	// the session. If it is not clean it may set others as well.
+	Touches session.Names
+	Changes bool
 	// Why says what keeps it off a replica, or why it is not clean, for people: "volatile", "nextval in view v".
 	Why string
 }
@@ -32,7 +40,10 @@ type Fact struct {
 type Relation struct {
 	Fact
 	// WriteClean: writing to it runs no trigger, default, check or rule that is not clean.
-	WriteClean bool
+	// WriteTouches and WriteChanges are what those may set.
+	WriteClean   bool
+	WriteTouches session.Names
+	WriteChanges bool
 	// Sequence, Temporary and so on need no fields of their own: Fact.Why tells.
 }
 

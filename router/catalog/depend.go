@@ -188,6 +188,7 @@ func (l *loader) bodies() {
 		if b.unclean != "" {
 			l.g.condemn(s.function, notClean, b.unclean)
 		}
+		l.sets(byName, s.function, b)
 		for _, w := range b.words {
 			l.named(byName, s.function, kindRelation, w, bothFaults)
 			l.named(byName, s.function, kindType, w, bothFaults)
@@ -201,6 +202,19 @@ func (l *loader) bodies() {
 		for _, o := range b.operators {
 			l.named(byName, s.function, kindOperator, o, bothFaults)
 		}
+	}
+}
+
+// sets notes the settings a body changes.
+func (l *loader) sets(byName nameIndex, function int32, b *body) {
+	if !b.changes && len(b.touches) == 0 {
+		return
+	}
+	n := &l.g.nodes[function]
+	n.touches, n.changes = n.touches.With(b.touches), n.changes || b.changes
+	l.g.condemn(function, notReplica, "sets settings")
+	if own, ok := byName.last[nameKey{kindFunction, "set_config"}]; ok && l.g.nodes[own].schema != "pg_catalog" {
+		l.named(byName, function, kindFunction, "set_config", bothFaults) // a user's, perhaps
 	}
 }
 

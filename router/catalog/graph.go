@@ -1,6 +1,10 @@
 package catalog
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/pgweir/pgweir/internal/session"
+)
 
 // The facts of a database are a graph: a view reads tables, a trigger calls a
 // function, a function names another. A node is bad in two ways at most, and
@@ -39,6 +43,9 @@ type node struct {
 	bad          fault
 	reason       [2]string // why it is bad in itself, by fault
 	culprit      [2]int32  // the node whose badness it has; itself if in itself
+
+	touches session.Names // custom settings it may set
+	changes bool          // it may change settings of the session
 }
 
 type arrow struct {
@@ -112,6 +119,29 @@ func (g *graph) settle() {
 	}
 }
 
+// spread lets what nodes set flow as uncleanness does.
+func (g *graph) spread() {
+	to, first := g.incoming()
+	var queue []int32
+	for id := range g.nodes {
+		if g.nodes[id].changes || g.nodes[id].touches != (session.Names{}) {
+			queue = append(queue, int32(id))
+		}
+	}
+	for len(queue) > 0 {
+		at := &g.nodes[queue[0]]
+		for _, a := range to[first[queue[0]]:first[queue[0]+1]] {
+			n := &g.nodes[a.from]
+			touches, changes := n.touches.Union(at.touches), n.changes || at.changes
+			if a.faults&notClean != 0 && (touches != n.touches || changes != n.changes) {
+				n.touches, n.changes = touches, changes
+				queue = append(queue, a.from)
+			}
+		}
+		queue = queue[1:]
+	}
+}
+
 // incoming orders the arrows by where they lead: to[first[n]:first[n+1]] are those to n.
 func (g *graph) incoming() (to []arrow, first []int32) {
 	first = make([]int32, len(g.nodes)+1)
@@ -174,7 +204,10 @@ func (n *node) title() string {
 // fact is what a settled node says.
 func (g *graph) fact(id int32) Fact {
 	n := &g.nodes[id]
-	f := Fact{Known: true, Replica: n.bad&notReplica == 0, Clean: n.bad&notClean == 0}
+	f := Fact{
+		Known: true, Replica: n.bad&notReplica == 0, Clean: n.bad&notClean == 0,
+		Touches: n.touches, Changes: n.changes,
+	}
 	if f.Why = g.why(id, notReplica); f.Why == "" {
 		f.Why = g.why(id, notClean)
 	}

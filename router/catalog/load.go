@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/pgweir/pgweir/internal/session"
 )
 
 // LoadOptions say how to load; the zero value loads everything anew.
@@ -44,6 +46,7 @@ func Load(ctx context.Context, q Query, o LoadOptions) (*Snapshot, error) {
 	}
 	l.bodies()
 	l.g.settle()
+	l.g.spread()
 	l.publish(s)
 	return s.seal(), nil
 }
@@ -136,7 +139,7 @@ func (r row) char(i int) byte {
 
 // objects makes the nodes.
 func (l *loader) objects() {
-	l.read("functions", functionsQuery, 11, l.function)
+	l.read("functions", functionsQuery, 12, l.function)
 	l.read("relations", relationsQuery, 6, l.relation)
 	l.read("types", typesQuery, 9, func(r row) {
 		t := typeParts{node: l.g.add(kindType, r.oid(0), r.text(1), r.text(2))}
@@ -171,6 +174,9 @@ func (l *loader) function(r row) {
 	}
 	if !r.null(7) {
 		l.sources = append(l.sources, source{function: id, body: scanBody(r.text(7))})
+	}
+	if !r.null(11) { // its own SET clause: what it sets ends with the call, but has been touched
+		l.g.nodes[id].touches = session.Names{}.With(strings.Split(r.text(11), ","))
 	}
 	for i := 8; i <= 10; i++ {
 		if !r.null(i) {
@@ -210,7 +216,9 @@ func (l *loader) publish(s *Snapshot) {
 		}
 		o := named{schema: n.schema, name: n.name, fact: Relation{Fact: l.g.fact(int32(i))}}
 		if n.kind == kindRelation { // its kindWrite follows it
-			o.fact.WriteClean = l.g.nodes[i+1].bad&notClean == 0
+			w := &l.g.nodes[i+1]
+			o.fact.WriteClean = w.bad&notClean == 0
+			o.fact.WriteTouches, o.fact.WriteChanges = w.touches, w.changes
 			if o.fact.Why == "" {
 				o.fact.Why = l.g.why(int32(i+1), notClean)
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/internal/session"
 )
 
 // nasty makes a database of testdata/nasty.sql.
@@ -38,10 +39,31 @@ func own(s *Snapshot) string {
 	for line := range strings.Lines(formatBuiltin(s)) {
 		f := strings.Fields(line)
 		if f[0] != "#" && f[2] != "pg_catalog" && f[2] != "information_schema" && !(f[0] == "t" && strings.HasPrefix(f[3], "_")) {
-			b.WriteString(line)
+			b.WriteString(strings.TrimSuffix(line, "\n") + sets(s, f[0], f[2], f[3]) + "\n")
 		}
 	}
 	return b.String()
+}
+
+// sets describes the settings an object may change, and writing to it.
+func sets(s *Snapshot, kind, schema, name string) (text string) {
+	r := s.Relation(schema, name)
+	switch kind {
+	case "f":
+		r = Relation{Fact: s.Function(schema, name)}
+	case "t":
+		r = Relation{Fact: s.Type(schema, name)}
+	case "o":
+		r = Relation{Fact: s.Operator(schema, name)}
+	}
+	say := func(verb string, changes bool, touches session.Names) {
+		if changes || touches != (session.Names{}) {
+			text += fmt.Sprintf(" [%s %s session=%v]", verb, touches, changes)
+		}
+	}
+	say("sets", r.Changes, r.Touches)
+	say("write sets", r.WriteChanges, r.WriteTouches)
+	return text
 }
 
 // TestFacts reads a database full of traps as an ordinary role, on the primary and
@@ -121,7 +143,7 @@ func brief(f Fact) string {
 	}
 	word := map[bool]string{true: "safe clean", false: "unsafe state"}
 	replica, _, _ := strings.Cut(word[f.Replica], " ")
-	_, clean, _ := strings.Cut(word[f.Clean], " ")
+	_, clean, _ := strings.Cut(word[f.Clean && !f.Changes], " ")
 	return fmt.Sprintf("known %s %s", replica, clean)
 }
 

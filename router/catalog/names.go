@@ -124,8 +124,12 @@ func join(a, b Relation) Relation {
 			Replica: a.Replica && b.Replica,
 			Clean:   a.Clean && b.Clean,
 			Why:     why,
+			Touches: a.Touches.Union(b.Touches),
+			Changes: a.Changes || b.Changes,
 		},
-		WriteClean: a.WriteClean && b.WriteClean,
+		WriteClean:   a.WriteClean && b.WriteClean,
+		WriteTouches: a.WriteTouches.Union(b.WriteTouches),
+		WriteChanges: a.WriteChanges || b.WriteChanges,
 	}
 }
 
@@ -151,13 +155,13 @@ func (t *nameTable) sum(h hash.Hash64) {
 
 func (r Relation) sum() uint64 {
 	h := fnv.New64a()
-	for _, v := range []bool{r.Known, r.Replica, r.Clean, r.WriteClean} {
+	for _, v := range []bool{r.Known, r.Replica, r.Clean, r.WriteClean, r.Changes, r.WriteChanges} {
 		if v {
 			h.Write([]byte{1})
 		} else {
 			h.Write([]byte{0})
 		}
 	}
-	h.Write([]byte(r.Why))
+	h.Write([]byte(r.Why + "\x00" + r.Touches.String() + "\x00" + r.WriteTouches.String()))
 	return h.Sum64()
 }

@@ -77,7 +77,8 @@ SELECT NULL, false, name || '=' || reset_val
 
 // functionsQuery: oid, schema, name, volatility, kind, language, extension, source
 // (LANGUAGE sql and plpgsql), references of a parsed body, of default arguments,
-// and the built-in functions that a LANGUAGE internal function of a user is.
+// the built-in functions that a LANGUAGE internal function of a user is, and the names
+// in its own SET clause.
 var functionsQuery = `
 SELECT p.oid, n.nspname, p.proname, p.provolatile, p.prokind, l.lanname, e.extname,
   CASE WHEN p.oid >= 16384 AND p.prosqlbody IS NULL AND l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END,
@@ -85,7 +86,8 @@ SELECT p.oid, n.nspname, p.proname, p.provolatile, p.prokind, l.lanname, e.extna
   CASE WHEN p.oid >= 16384 AND p.proargdefaults IS NOT NULL THEN ` + refs("p.proargdefaults::pg_catalog.text") + ` END,
   CASE WHEN p.oid >= 16384 AND l.lanname = 'internal' THEN
     (SELECT pg_catalog.string_agg('funcid ' || b.oid, ',') FROM pg_catalog.pg_proc b
-      WHERE b.oid < 16384 AND b.prolang = p.prolang AND b.prosrc = p.prosrc) END
+      WHERE b.oid < 16384 AND b.prolang = p.prolang AND b.prosrc = p.prosrc) END,
+  (SELECT pg_catalog.string_agg(pg_catalog.split_part(c, '=', 1), ',') FROM pg_catalog.unnest(p.proconfig) c)
   FROM pg_catalog.pg_proc p
   JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   JOIN pg_catalog.pg_language l ON l.oid = p.prolang

@@ -3,6 +3,8 @@ package catalog
 import (
 	"hash/fnv"
 	"strings"
+
+	"github.com/pgweir/pgweir/internal/session"
 )
 
 // Snapshot is all that is known of one database at one time. It never changes
@@ -62,6 +64,39 @@ func (s *Snapshot) Type(schema, name string) Fact {
 // sequence or foreign table, through views, policies, partitions and
 // children to any depth; and of writing to it. A composite type has no relation.
 func (s *Snapshot) Relation(schema, name string) Relation { return s.relations.find(schema, name) }
+
+// Body returns what is known of running the source of a DO block or of a function in
+// LANGUAGE sql or plpgsql: it is never known to be safe on a replica.
+func (s *Snapshot) Body(source string) Fact {
+	b := scanBody(source)
+	sum := Relation{
+		Fact: Fact{
+			Known: true, Clean: b.unclean == "" && s.loaded, Why: b.unclean,
+			Touches: session.Names{}.With(b.touches), Changes: b.changes,
+		},
+	}
+	add := func(f Relation, written bool) {
+		if f.Known && written {
+			f.Clean, f.Touches, f.Changes = f.Clean && f.WriteClean, f.Touches.Union(f.WriteTouches), f.Changes || f.WriteChanges
+		}
+		f.WriteClean, f.WriteTouches, f.WriteChanges = false, session.Names{}, false
+		sum = join(sum, f)
+	}
+	for _, w := range b.words {
+		add(s.relations.find("", w), b.writes)
+		add(s.types.find("", w), false)
+	}
+	for _, c := range b.calls {
+		add(s.functions.find("", c), false)
+	}
+	for _, o := range b.operators {
+		add(s.operators.find("", o), false)
+	}
+	if own := s.functions.find("", "set_config"); b.changes && own != s.functions.find("pg_catalog", "set_config") {
+		add(own, false) // a user's, perhaps
+	}
+	return sum.Fact
+}
 
 // Implicit is the worst of what PostgreSQL may run without the text naming it:
 // users' implicit and assignment casts and operator classes.
