@@ -36,6 +36,10 @@ func (c *client) answer(u *unit) error {
 		return c.answerAlone(u)
 	}
 	if c.tx.failed && c.b == nil {
+		for len(u.ops) > 0 && u.ops[0].kind == opLocal { // parsing nothing does not fail
+			c.emit(u, &u.ops[0])
+			u.ops = u.ops[1:]
+		}
 		return c.refuseUnit(u, errAborted)
 	}
 	return c.answerByServer(u)

@@ -31,6 +31,7 @@ type client struct {
 	// What the session is.
 	settings sessionSettings
 	serial   bool              // its transactions are SERIALIZABLE unless they say otherwise
+	untold   bool              // the client may have to be told of some
 	welcome  map[string]string // what the client was told of settings when it came; shared
 	reported map[string]string // and since
 	touched  session.Names     // custom settings it has used
@@ -195,7 +196,8 @@ func (c *client) leave() {
 			c.discard()
 			return
 		}
-		c.tx, c.unread = transaction{}, false
+		c.unread = c.unread && c.tx.kept
+		c.tx = transaction{}
 		c.carriesAfter(false)
 	}
 	if c.pins != 0 {
@@ -250,7 +252,7 @@ func (c *client) letGo() *pool.Pool {
 	c.server.End()
 	p := c.pool
 	c.b, c.pool, c.server, c.role = nil, nil, nil, cluster.RoleUnknown
-	c.unpinned, c.look = false, 0
+	c.unpinned, c.look, c.untold = false, 0, false
 	c.inUnit, c.errored, c.dirty, c.doubt, c.forgot, c.within = false, false, false, false, false, false
 	c.restore = nil
 	if c.pins != 0 {

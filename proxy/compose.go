@@ -16,6 +16,9 @@ func (c *client) compose(u *unit) []byte {
 	frames := c.front.Buffered()[:u.size]
 	u.queue, u.head, u.out = u.queue[:0], 0, u.out[:0]
 	u.pass, u.status, u.errored = 0, 0, false
+	if u.begun || u.repeats {
+		c.untold = c.untold || len(c.tx.steps) > 0
+	}
 	if u.begun {
 		c.opening(u)
 		for i := range u.queue {

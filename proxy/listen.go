@@ -62,17 +62,14 @@ func (c *client) passOn() error {
 		if typ == wire.ErrorResponse {
 			return wire.Fatalf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
 		}
-		keep := true
 		if typ == wire.ParameterStatus {
 			if n, v, ok := wire.ParameterParts(frame); ok {
 				c.b.SetParameter(string(n), string(v))
-				keep = c.reports(string(n), string(v))
 			}
+			frame = c.report(nil)
 		}
-		if keep {
-			if _, err := c.front.Write(frame); err != nil {
-				return err
-			}
+		if _, err := c.front.Write(frame); err != nil {
+			return err
 		}
 		conn.Discard(size)
 	}

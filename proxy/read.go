@@ -154,7 +154,7 @@ func (c *client) gatherQuery(u *unit, frame []byte, off int) {
 			return
 		}
 		p = c.planOf(o.sql, p)
-		if !(&op{plan: p}).carries() {
+		if _, ok := (&op{plan: p}).bound(); !ok {
 			p = uncarried(p)
 		}
 	}
@@ -172,7 +172,7 @@ func (c *client) gatherParse(u *unit, frame []byte, off int) {
 		return
 	}
 	p := c.plan(text)
-	local := c.executable(p, u)
+	local := c.executable(p, u) || p.Class == router.ClassEmpty && c.tx.failed && c.b == nil
 	if p.SQL.Verb != router.PreparedNone && !local {
 		if !c.rewriteSQL(u, &o, p, text) {
 			return
@@ -259,7 +259,7 @@ func (c *client) gatherBind(u *unit, frame []byte, off int) {
 			types = []byte(st.Types)
 		}
 		held.params = boundParameters(values, types)
-		if !(&op{plan: p, params: held.params}).carries() {
+		if _, ok := (&op{plan: p, params: held.params}).bound(); !ok {
 			p = uncarried(p)
 			held.plan = p
 		}

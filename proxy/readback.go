@@ -7,6 +7,7 @@ import (
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -59,7 +60,11 @@ func (c *client) asked() session.Names {
 // timeout of the session's own, perhaps), to be asked again.
 func (c *client) unreadable(look router.PinSet, err error) error {
 	var refused *backend.ServerError
-	if !errors.As(err, &refused) || c.ctx.Err() != nil {
+	if c.ctx.Err() != nil {
+		c.discard()
+		return errShutdown
+	}
+	if !errors.As(err, &refused) || c.role == cluster.RoleReplica {
 		c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be read: %v", err)
 	}

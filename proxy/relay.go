@@ -119,7 +119,7 @@ func (c *client) scan(u *unit, buf []byte) (need int, err error) {
 			break
 		}
 		frame := buf[pos : pos+size]
-		if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && c.trace {
+		if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (c.trace || c.untold) {
 			// Something of the proxy's own may take its place, behind what came before.
 			if err := c.push(u, buf[start:pos]); err != nil {
 				return 0, err
@@ -189,9 +189,9 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 	case wire.ParameterStatus:
 		if n, v, ok := wire.ParameterParts(frame); ok {
 			c.b.SetParameter(string(n), string(v))
-			return c.reports(string(n), string(v)), nil
+			c.untold = true
 		}
-		return !o.quiet, nil
+		return false, nil
 	case wire.NoticeResponse, wire.NotificationResponse:
 		return !o.quiet, nil
 	case wire.CopyInResponse, wire.CopyOutResponse:
@@ -249,6 +249,9 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	c.inUnit, c.skipping = false, false
 	if c.role != cluster.RoleReplica {
 		c.noteWrites(u)
+	}
+	if c.untold && !(u.errored && len(u.adopt) > 0) { // it undid what was taken over, too
+		u.answer = c.report(u.answer)
 	}
 	if c.trace && !o.quiet {
 		c.traceUnit(u, o)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -124,7 +125,20 @@ func (u *unit) setsFirst() (names []string) {
 		if o.plan == nil || len(o.plan.Sets) == 0 {
 			break
 		}
-		names = append(names, o.plan.Touches...)
+		names = append(names, o.touches()...)
+	}
+	return names
+}
+
+// touches are the custom settings an op may set.
+func (o *op) touches() []string {
+	sets, ok := o.bound()
+	if !ok || len(sets) == 0 {
+		return o.plan.Touches
+	}
+	names := make([]string, len(sets))
+	for i := range sets {
+		names[i] = sets[i].Name
 	}
 	return names
 }
@@ -133,8 +147,8 @@ func (u *unit) setsFirst() (names []string) {
 func (c *client) touches(u *unit) {
 	for i := range u.ops {
 		p := u.ops[i].plan
-		if p != nil && len(p.Touches) > 0 {
-			c.b.Touch(session.Names{}.With(p.Touches))
+		if p != nil && len(p.Touches)+len(p.Sets) > 0 {
+			c.b.Touch(session.Names{}.With(u.ops[i].touches()))
 		}
 		if p != nil && p.Pins&router.PinOpaque != 0 {
 			c.b.Touch(session.Names{}.With(c.s.cfg.Settings.Track))
@@ -155,6 +169,7 @@ func (c *client) adopt(u *unit, want session.Settings) error {
 		c.s.metrics.settings.affinity[hit].Add(1)
 	}
 	if len(changes) > 0 {
+		c.untold = c.untold || slices.ContainsFunc(changes, func(ch session.Change) bool { return !session.IsCustom(ch.Name) })
 		c.s.metrics.settings.adoption(len(changes))
 		if c.adoptWithin(u, changes) {
 			u.adopt = changes

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,35 +98,36 @@ type step struct {
 	set router.Set
 }
 
-// nullParameter stands for a bound NULL, by which set_config returns to the default.
-var nullParameter = new(string)
-
-// resolve finds the value of one of a plan's settings: a literal, or an op's bound parameter.
-func (o *op) resolve(set router.Set) (router.Set, bool) {
-	if set.Param == 0 {
-		return set, true
-	}
-	if set.Param > len(o.params) || o.params[set.Param-1] == nil {
-		return set, false
-	}
-	value := o.params[set.Param-1]
-	set.Value, set.Reset, set.Param = *value, value == nullParameter, 0
-	return set, true
-}
-
-// carries reports whether the session can follow all that an op's text sets.
-func (o *op) carries() bool {
+// bound are the op's settings with its parameters in place. It fails if the session
+// cannot follow them.
+func (o *op) bound() ([]router.Set, bool) {
 	for _, set := range o.plan.Sets {
-		if set, ok := o.resolve(set); !ok || set.Temporary() {
-			return false
+		if set.Param|set.NameParam|set.LocalParam != 0 {
+			return o.bind()
 		}
 	}
-	return true
+	return o.plan.Sets, true
+}
+
+func (o *op) bind() ([]router.Set, bool) {
+	sets := slices.Clone(o.plan.Sets)
+	for i := range sets {
+		var ok bool
+		if sets[i], ok = sets[i].Bound(o.params); !ok {
+			return nil, false
+		}
+	}
+	return sets, true
 }
 
 // uncarried is a plan whose settings the session cannot follow after all.
 func uncarried(p *router.Plan) *router.Plan {
 	q := *p
+	for _, set := range q.Sets {
+		if set.NameParam != 0 {
+			q.Pins |= router.PinOpaque
+		}
+	}
 	q.Sets, q.SetOnly = nil, false
 	q.Target, q.Pins = router.TargetPrimary, q.Pins|router.PinSetting|router.PinTemp
 	q.Flags |= router.FlagSetsState | router.FlagSetsLocal
@@ -134,8 +136,8 @@ func uncarried(p *router.Plan) *router.Plan {
 
 // apply carries out the settings of a plan in the session.
 func (c *client) apply(o *op) {
-	for _, set := range o.plan.Sets {
-		set, _ = o.resolve(set)
+	sets, _ := o.bound()
+	for _, set := range sets {
 		c.touched = c.touched.With([]string{set.Name})
 		switch {
 		case set.Local:
@@ -169,7 +171,7 @@ func (c *client) endSettings(commit bool) {
 		c.settings.commit()
 	} else {
 		c.settings.rollback()
-		c.unread = c.unread && c.tx.commits // else all of it is undone
+		c.unread = c.unread && c.tx.kept // else all of it is undone
 	}
 	c.carriesAfter(commit)
 }
@@ -262,8 +264,8 @@ var ownedPrefixes = map[string]bool{
 	"bdr": true, "repmgr": true, "pg_cron": true, "supautils": true, "credcheck": true, "pgweir": true,
 }
 
-// boundParameters are the text parameters of a Bind, nil where one is not certainly text.
-func boundParameters(rest, types []byte) []*string {
+// boundParameters are the parameters of a Bind, as far as they can be told.
+func boundParameters(rest, types []byte) []router.Argument {
 	read16 := func() (int, bool) {
 		if len(rest) < 2 {
 			return 0, false
@@ -276,45 +278,47 @@ func boundParameters(rest, types []byte) []*string {
 	if !ok || len(rest) < 2*formats {
 		return nil
 	}
-	rest = rest[2*formats:] // text and binary are the same bytes
+	rest = rest[2*formats:] // text and binary are the same bytes, or differ enough (true)
 	n, ok := read16()
 	if !ok {
 		return nil
 	}
-	params := make([]*string, n)
+	params := make([]router.Argument, n)
 	for i := range params {
 		if len(rest) < 4 {
 			return nil
 		}
 		size := int32(binary.BigEndian.Uint32(rest))
 		rest = rest[4:]
-		if size < 0 {
-			params[i] = nullParameter
+		params[i].Text, params[i].Bool = declared(types, i)
+		if params[i].Null = size < 0; size < 0 {
 			continue
 		}
 		if int(size) > len(rest) {
 			return nil
 		}
-		if isTextType(types, i) {
-			v := string(rest[:size])
-			params[i] = &v
-		}
+		params[i].Value = string(rest[:size])
 		rest = rest[size:]
 	}
 	return params
 }
 
-// isTextType reports whether a Parse left parameter i to be inferred as text, or said so.
-func isTextType(types []byte, i int) bool {
+// declared reports whether a Parse left parameter i to be inferred, or said that it is
+// of a type text or boolean.
+func declared(types []byte, i int) (text, boolean bool) {
 	at := 2 + 4*i
 	if len(types) < at+4 {
-		return true
+		return true, true
 	}
 	switch binary.BigEndian.Uint32(types[at:]) {
-	case 0, 25, 1043, 705: // unspecified, text, varchar, unknown
-		return true
+	case 0:
+		return true, true
+	case 25, 1043, 705: // text, varchar, unknown
+		return true, false
+	case 16:
+		return false, true
 	}
-	return false
+	return false, false
 }
 
 // setQuery carries a setting to a server. Its parameters are name, value (NULL is
@@ -400,13 +404,13 @@ func (c *client) ran(u *unit, o *op) {
 		c.tx.steps = append(c.tx.steps, step{text: string(c.textOf(u, o))})
 		return
 	}
-	if !o.carries() {
+	sets, ok := o.bound()
+	if !ok {
 		c.unread = true
 		return
 	}
 	c.apply(o)
-	for _, set := range o.plan.Sets {
-		set, _ = o.resolve(set)
+	for _, set := range sets {
 		if _, ok := c.settings.startup.Value(set.Name); ok && set.Reset {
 			c.doubt = true // the server went back to its own default, not to the session's
 		}

@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -116,37 +119,37 @@ func (c *client) restoring(f func() error) error {
 		c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
 	}
-	var frames []byte
-	for name := range c.reported { // what was not told since the welcome has not changed
-		if value := c.b.Parameter(name); c.reports(name, value) {
-			frames = wire.AppendParameter(frames, name, value)
+	if frames := c.report(nil); len(frames) > 0 {
+		if _, err := c.front.Write(frames); err != nil {
+			return &lostError{err}
 		}
-	}
-	if len(frames) == 0 {
-		return nil
-	}
-	if _, err := c.front.Write(frames); err != nil {
-		return &lostError{err}
 	}
 	return nil
 }
 
-// reports reports whether the client has yet to be told that a setting has a value,
-// and takes it as told. A connection that takes over the session's settings reports
-// what the client knows.
-func (c *client) reports(name, value string) bool {
-	known, ok := c.reported[name]
-	if !ok {
-		known, ok = c.welcome[name]
+// report adds what the client has yet to be told of the settings servers report. It
+// was told those of its session, which any connection takes over and reports anew.
+func (c *client) report(to []byte) []byte {
+	c.untold = false
+	now := c.b.Parameters()
+	for _, name := range slices.SortedFunc(maps.Keys(now), func(a, b string) int {
+		return strings.Compare(strings.ToLower(a), strings.ToLower(b))
+	}) {
+		value := now[name]
+		known, ok := c.reported[name]
+		if !ok {
+			known, ok = c.welcome[name]
+		}
+		if ok && known == value || name == "in_hot_standby" {
+			continue // one ordinary server is no standby
+		}
+		if c.reported == nil {
+			c.reported = map[string]string{}
+		}
+		c.reported[name] = value
+		to = wire.AppendParameter(to, name, value)
 	}
-	if ok && known == value {
-		return false
-	}
-	if c.reported == nil {
-		c.reported = map[string]string{}
-	}
-	c.reported[name] = value
-	return true
+	return to
 }
 
 // reassert makes a connection that the session keeps carry its settings again, if
@@ -258,7 +261,7 @@ func (c *client) leaves(o *op) {
 	c.tx.hazy = c.tx.hazy || hazes(p)
 	if p.Flags.Has(router.FlagTxControl) {
 		// What of the settings was committed and what rolled back, only the server knows.
-		c.unread, c.tx.commits, c.tx.hazy = true, true, true
+		c.unread, c.tx.commits, c.tx.kept, c.tx.hazy = true, true, true, true
 	}
 	if len(p.Sets) == 0 {
 		c.suspects = c.suspects.With(p.Touches)
@@ -269,7 +272,7 @@ func (c *client) leaves(o *op) {
 	}
 	c.look |= (p.Pins | p.Unpins) & inspectable
 	pins := p.Pins
-	if o.errored && !p.Flags.Has(router.FlagTxControl) && p.Reason != router.ReasonUtility { // a procedure may commit
+	if o.errored && !p.Flags.Has(router.FlagTxControl) && p.Reason != router.ReasonUtility {
 		pins &^= undone
 	}
 	if pins&router.PinOpaque != 0 && c.s.cfg.Settings.Track != nil {
@@ -279,7 +282,7 @@ func (c *client) leaves(o *op) {
 	}
 	if pins&router.PinSetting != 0 {
 		c.unread = true
-		c.tx.commits = c.tx.commits || p.Reason == router.ReasonUtility // so may a procedure
+		c.tx.kept = c.tx.kept || p.Reason == router.ReasonUtility // a procedure may commit
 	}
 	if pins &^= router.PinSetting; pins == 0 {
 		return

@@ -32,7 +32,7 @@ type sqlPrepared struct {
 // portalOf is what a portal holds. The unnamed one lives, as named ones do, until the
 // transaction ends: its Execute may come in a later unit than its Bind.
 type portalOf struct {
-	params []*string // bound, if its settings depend on them
+	params []router.Argument // bound, if its settings depend on them
 	plan   *router.Plan
 	sql    *sqlPrepared
 	stmt   *statement // nil for the unnamed one

@@ -29,6 +29,7 @@ type transaction struct {
 	// wrote: it wrote on the primary, perhaps. commits: a COMMIT AND CHAIN or the like
 	// ended a part of it.
 	wrote, commits bool
+	kept           bool // a part of it was committed: not all of it is undone
 
 	route    router.Route // SET LOCAL pgweir.route
 	routeSet bool
@@ -117,7 +118,7 @@ func (c *client) followTx(p *router.Plan, text string) {
 		// AND CHAIN, if the transaction is still open.
 		commit := p.Tx.Verb != router.TxRollback && !t.failed
 		c.endSettings(commit)
-		t.steps, t.read, t.commits = nil, false, true
+		t.steps, t.read, t.commits, t.kept = nil, false, true, t.kept || commit
 		c.undid = !commit
 		if !p.Tx.Chain {
 			t.open, t.begin, t.prelude = false, "", nil

@@ -40,20 +40,20 @@ type op struct {
 
 	off, size int // the client's frame in the unit; size 0 for the proxy's own
 
-	name      string        // opParse: the client's name of a named statement
-	stmt      *statement    // what it defines or uses
-	described *statement    // opDescribe: what is described, itself or by a portal of it
-	before    *statement    // what the name meant before, to be put back after an error
-	plan      *router.Plan  // opExecute, opQuery: what runs
-	text      string        // in place of the frame's text, if that had to be rewritten
-	answer    []byte        // opLocal: whole frames
-	query     bool          // opLocal: of a simple query, so that ReadyForQuery follows
-	fail      *wire.Error   // the proxy's own refusal, in place of the server's error
-	parse     int           // opExecute: 1 + the op that parsed its unnamed statement; 0 is an earlier unit
-	tag       unnamedTag    // opParse, opBind, opDescribe of the unnamed statement
-	params    []*string     // opExecute: bound, if its settings depend on them
-	sql       *sqlPrepared  // what its text prepares or executes by SQL; nil for nothing
-	apply     func(*client) // what its success means to the session; nil for nothing
+	name      string            // opParse: the client's name of a named statement
+	stmt      *statement        // what it defines or uses
+	described *statement        // opDescribe: what is described, itself or by a portal of it
+	before    *statement        // what the name meant before, to be put back after an error
+	plan      *router.Plan      // opExecute, opQuery: what runs
+	text      string            // in place of the frame's text, if that had to be rewritten
+	answer    []byte            // opLocal: whole frames
+	query     bool              // opLocal: of a simple query, so that ReadyForQuery follows
+	fail      *wire.Error       // the proxy's own refusal, in place of the server's error
+	parse     int               // opExecute: 1 + the op that parsed its unnamed statement; 0 is an earlier unit
+	tag       unnamedTag        // opParse, opBind, opDescribe of the unnamed statement
+	params    []router.Argument // opExecute: bound, if its settings depend on them
+	sql       *sqlPrepared      // what its text prepares or executes by SQL; nil for nothing
+	apply     func(*client)     // what its success means to the session; nil for nothing
 }
 
 // unitEnd is how a unit ends.

@@ -159,11 +159,14 @@ const (
 type Set struct {
 	Name  string // folded
 	Value string
-	Param int    // 1 for $1 …: the value is that parameter's; 0 for Value
 	Local bool   // for the transaction only
 	Reset bool   // back to the value the session began with
 	Exact bool   // the server keeps Value as it is written
 	Tag   string // command tag of the SET or RESET
+
+	// Param is 1 for $1 …, whose value it sets; NameParam and LocalParam the same for
+	// the name, and whether it is for the transaction only. 0 is none. See Bound.
+	Param, NameParam, LocalParam int
 }
 
 // Own is SET, SHOW or RESET of a setting of the proxy: route, trace.

@@ -114,6 +114,8 @@ func ofTransactions(name string) bool {
 func (a *analysis) carry(s Set) {
 	a.cur.sets = append(a.cur.sets, s)
 	switch {
+	case s.NameParam != 0:
+		a.cur.flags |= FlagSetsLocal | FlagSetsState
 	case session.IsCustom(s.Name):
 		a.cur.touches.add(s.Name)
 	case s.Local:
@@ -272,16 +274,15 @@ func (a *analysis) setConfig(args []*pg.Node) {
 		a.pin(PinOpaque)
 		return
 	}
-	local, known := a.literal(args[2])
-	isLocal := known && isTrue(local)
-	name, named := a.literal(args[0])
-	name = strings.ToLower(name)
-	if set, ok := a.carriedConfig(name, args[1]); ok && named && known {
-		set.Local = isLocal
+	if set, ok := a.carriedConfig(args); ok {
 		a.carry(set)
 		a.cur.configs++
 		return
 	}
+	local, known := a.literal(args[2])
+	isLocal := known && isTrue(local)
+	name, named := a.literal(args[0])
+	name = strings.ToLower(name)
 	if !known {
 		a.changes(true)
 	}
@@ -293,24 +294,93 @@ func (a *analysis) setConfig(args []*pg.Node) {
 	a.setConfigName(name, args[1])
 }
 
-// carriedConfig is set_config with a literal or a parameter for its value.
-func (a *analysis) carriedConfig(name string, value *pg.Node) (Set, bool) {
-	if strings.HasPrefix(name, ownPrefix) || ofTransactions(name) || name == "seed" {
-		return Set{}, false
+// carriedConfig is set_config with literals or parameters.
+func (a *analysis) carriedConfig(args []*pg.Node) (set Set, ok bool) {
+	param := func(n *pg.Node) int {
+		if cast := n.GetTypeCast(); cast != nil && isText(cast.GetTypeName()) {
+			n = cast.GetArg()
+		}
+		return int(n.GetParamRef().GetNumber())
 	}
-	if cast := value.GetTypeCast(); cast != nil && isText(cast.GetTypeName()) {
-		value = cast.GetArg()
+	set.NameParam, set.Param, set.LocalParam = param(args[0]), param(args[1]), int(args[2].GetParamRef().GetNumber())
+	if set.NameParam == 0 {
+		if set.Name, ok = a.literal(args[0]); !ok {
+			return set, false
+		}
 	}
-	set := Set{Name: name, Exact: session.IsCustom(name) || plainSettings[name]}
-	if p := value.GetParamRef(); p != nil {
-		set.Param = int(p.GetNumber())
+	if set.Param == 0 {
+		if cast := args[1].GetTypeCast(); cast != nil && !isText(cast.GetTypeName()) {
+			return set, false
+		}
+		if set.Value, ok = a.literal(args[1]); !ok || a.otherConstant(args[1]) {
+			return set, false
+		}
+	}
+	if set.LocalParam == 0 {
+		local, ok := a.literal(args[2])
+		if !ok {
+			return set, false
+		}
+		set.Local = isTrue(local)
+	}
+	if set.NameParam != 0 {
 		return set, true
 	}
-	if c := value.GetAConst(); c == nil || c.GetSval() == nil {
-		return Set{}, false
+	return set.named(set.Name)
+}
+
+// otherConstant reports whether a constant is not a string.
+func (a *analysis) otherConstant(n *pg.Node) bool {
+	if cast := n.GetTypeCast(); cast != nil {
+		n = cast.GetArg()
 	}
-	set.Value, _ = a.literal(value)
-	return set, !set.Temporary()
+	return n.GetAConst().GetSval() == nil
+}
+
+// Argument is a parameter's value.
+type Argument struct {
+	Value string // in text format, or a binary one
+	Null  bool
+	Text  bool // it is of a type text
+	Bool  bool // it is of type boolean; of an unspecified type it may be both
+}
+
+// Bound is s with the values of its parameters ($1 is the first) in place. It fails if
+// the session cannot follow what it sets.
+func (s Set) Bound(params []Argument) (Set, bool) {
+	if s.NameParam == 0 && s.Param == 0 && s.LocalParam == 0 {
+		return s, true
+	}
+	if max(s.NameParam, s.Param, s.LocalParam) > len(params) {
+		return s, false
+	}
+	if s.NameParam > 0 {
+		p := params[s.NameParam-1]
+		if s.Name = p.Value; p.Null || !p.Text {
+			return s, false
+		}
+	}
+	if s.Param > 0 {
+		p := params[s.Param-1]
+		if s.Value, s.Reset = p.Value, p.Null; !p.Null && !p.Text {
+			return s, false
+		}
+	}
+	if s.LocalParam > 0 {
+		p := params[s.LocalParam-1]
+		if s.Local = p.Value == "\x01" || isTrue(p.Value); p.Null || !p.Bool {
+			return s, false
+		}
+	}
+	s.NameParam, s.Param, s.LocalParam = 0, 0, 0
+	return s.named(s.Name)
+}
+
+// named completes a set_config whose name is known.
+func (s Set) named(name string) (_ Set, ok bool) {
+	s.Name = strings.ToLower(name)
+	s.Exact = session.IsCustom(s.Name) || plainSettings[s.Name]
+	return s, s.Name != "seed" && !strings.HasPrefix(s.Name, ownPrefix) && !ofTransactions(s.Name) && !s.Temporary()
 }
 
 // Temporary reports whether s makes the search_path lead to the session's temporary schema.
@@ -351,6 +421,9 @@ func (v *verdict) dropSets() {
 		} else {
 			v.flags |= FlagSetsState
 			v.pins |= PinSetting
+		}
+		if s.NameParam != 0 {
+			v.pins |= PinOpaque
 		}
 	}
 	if v.sets != nil && v.fixed && !v.repeats {
