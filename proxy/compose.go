@@ -15,7 +15,10 @@ const missingStatement = "pgweir: refused"
 func (c *client) compose(u *unit) []byte {
 	frames := c.front.Buffered()[:u.size]
 	u.queue, u.head, u.out = u.queue[:0], 0, u.out[:0]
-	u.pass, u.status, u.errored = 0, 0, false
+	u.pass, u.status, u.errored, u.late = 0, 0, false, nil
+	if len(u.ahead) > 0 {
+		c.adoptAhead(u)
+	}
 	if u.begun || u.repeats {
 		c.untold = c.untold || len(c.tx.steps) > 0
 	}

@@ -47,7 +47,7 @@ var peers = []peer{
 		B "" s 9
 		E ""
 		S`},
-	{name: "bound name", pins: "setting opaque", held: "setting opaque", steps: `
+	{name: "bound name", pins: "opaque", held: "opaque", steps: `
 		P "" select set_config($1, $2, $3::bool)
 		B "" "" app.a 7 f
 		E ""
@@ -62,7 +62,7 @@ var peers = []peer{
 		B "" "" null
 		E ""
 		S`},
-	{name: "binary integer", pins: "setting", held: "setting", steps: `
+	{name: "binary integer", pins: "temp", steps: `
 		P ""(23) select set_config('app.a', $1::text, false)
 		raw B 00 00 00 01 00 01 00 01 00 00 00 04 00 00 00 07 00 00
 		E ""
@@ -87,7 +87,7 @@ var peers = []peer{
 		Q set local app.a = '7'
 		Q set local timezone = 'Asia/Tokyo'
 		Q select set_config('app.a', '8', true)`},
-	{name: "COMMIT of a failed transaction", pins: "setting", held: "setting", steps: `
+	{name: "COMMIT of a failed transaction", steps: `
 		Q set app.a = '1'
 		Q begin
 		Q set app.a = '2'
@@ -127,13 +127,13 @@ var peers = []peer{
 		Q commit and chain
 		Q set app.b = '4'
 		Q rollback`},
-	{name: "DISCARD ALL", pins: "setting", steps: `
+	{name: "DISCARD ALL", steps: `
 		Q set app.a = '1'
 		Q discard all
 		Q set search_path = pg_catalog
 		Q set timezone = 'Asia/Tokyo'
 		Q discard all`},
-	{name: "RESET ALL", pins: "setting role", steps: `
+	{name: "RESET ALL", steps: `
 		Q set app.a = '1'
 		Q set timezone = 'Asia/Tokyo'
 		Q set role %ROLE%
@@ -147,7 +147,7 @@ var peers = []peer{
 		Q reset all
 		Q set app.b = 'y'
 		Q discard all`},
-	{name: "RESET of a startup parameter", differs: true, startup: []string{"TimeZone", "Asia/Riyadh", "application_name", "app", "DateStyle", "German"}, steps: `
+	{name: "RESET of a startup parameter", startup: []string{"TimeZone", "Asia/Riyadh", "application_name", "app", "DateStyle", "German"}, steps: `
 		Q select timestamptz '2026-02-01 12:00:00+00'
 		Q set timezone = 'UTC'
 		Q reset timezone
@@ -175,12 +175,12 @@ var peers = []peer{
 		B "" ""
 		E ""
 		S`},
-	{name: "SET in strings of several statements", pins: "setting", held: "setting", steps: `
+	{name: "SET in strings of several statements", steps: `
 		Q set app.a = '1'; set app.b = '2'; select current_setting('app.a')
 		Q set app.a = '3'; select 1/0
 		Q begin; set local app.a = '4'; insert into w values (6, current_setting('app.a')) returning v; commit
 		Q begin; set app.a = '5'; savepoint s; set app.a = '6'; rollback to s; commit; select current_setting('app.a')`},
-	{name: "SET ROLE", pins: "setting role", held: "setting", steps: `
+	{name: "SET ROLE", steps: `
 		Q set role %ROLE%
 		Q insert into w values (7, current_user) returning v = current_user
 		Q set role none
@@ -189,13 +189,13 @@ var peers = []peer{
 		Q rollback
 		Q select set_config('role', '%ROLE%', false) = current_user
 		Q reset role`},
-	{name: "SET ROLE after a pin", pins: "role temp", held: "temp", steps: `
+	{name: "SET ROLE after a pin", pins: "temp", steps: `
 		Q create temp table x (i int)
 		Q set role %ROLE%
 		Q set app.a = '2'
 		Q reset role
 		Q drop table x`},
-	{name: "SET SESSION AUTHORIZATION", pins: "role opaque", held: "role opaque", steps: `
+	{name: "SET SESSION AUTHORIZATION", steps: `
 		Q set session authorization %ROLE%
 		Q set app.a = '2'
 		Q set role none
@@ -215,15 +215,15 @@ var peers = []peer{
 		Q insert into tr values (1, 'of the trigger')
 		Q insert into def values (1) returning v
 		Q select x from vw`},
-	{name: "a DO block that sets", pins: "opaque", held: "opaque", steps: `
+	{name: "a DO block that sets", steps: `
 		Q do $$ begin perform set_config('app.a', '1', false); end $$
 		Q do $$ begin perform set_config('app.b', '2', true); end $$
 		Q begin
 		Q do $$ begin perform set_config('app.b', '3', true); end $$
 		Q rollback`},
-	{name: "a procedure that sets and commits", pins: "opaque", held: "opaque", steps: `
+	{name: "a procedure that sets and commits", steps: `
 		Q call p_commit('1')`},
-	{name: "search_path lists", pins: "setting", held: "setting", steps: `
+	{name: "search_path lists", steps: `
 		Q set search_path = "$user", public, "Odd, Name", pg_catalog
 		Q set search_path = 'a, b', "c""d"
 		Q select set_config('search_path', '"Odd, Name",public', false)
@@ -232,7 +232,7 @@ var peers = []peer{
 		Q set local search_path = public
 		Q commit
 		Q set search_path to default`},
-	{name: "client_encoding", pins: "setting opaque", held: "setting opaque", steps: `
+	{name: "client_encoding", pins: "opaque", held: "opaque", steps: `
 		Q set app.b = 'é'
 		Q set client_encoding = 'latin1'
 		Q "set app.a = '\xe9'"
@@ -241,12 +241,12 @@ var peers = []peer{
 		Q "insert into w values (8, '\xe9') returning v"
 		Q reset client_encoding
 		Q select current_setting('app.a')`},
-	{name: "SET NAMES", pins: "setting", held: "setting", steps: `
+	{name: "SET NAMES", steps: `
 		Q set names 'latin1'
 		Q "set app.a = '\xe9'"
 		Q set names
 		Q set names 'nonsense'`},
-	{name: "SET TIME ZONE", pins: "setting", held: "setting", steps: `
+	{name: "SET TIME ZONE", steps: `
 		Q set time zone interval '+03:30' hour to minute
 		Q select timestamptz '2026-02-01 12:00:00+00'
 		Q set time zone -8
@@ -257,7 +257,7 @@ var peers = []peer{
 		Q select timestamptz '2026-02-01 12:00:00+00'
 		Q commit
 		Q set time zone default`},
-	{name: "datestyle in parts", pins: "setting", held: "setting", steps: `
+	{name: "datestyle in parts", steps: `
 		Q set datestyle = 'German'
 		Q set datestyle = 'MDY'
 		Q select date '2026-02-01'
@@ -266,7 +266,7 @@ var peers = []peer{
 		Q select date '2026-02-01'
 		Q set datestyle = 'nonsense'
 		Q reset datestyle`},
-	{name: "SET SESSION CHARACTERISTICS", pins: "setting", held: "setting", steps: `
+	{name: "SET SESSION CHARACTERISTICS", steps: `
 		Q set session characteristics as transaction isolation level serializable
 		Q select count(*) from tr
 		Q set session characteristics as transaction isolation level read committed, read only
@@ -281,7 +281,7 @@ var peers = []peer{
 		Q set local app.a = '1'
 		Q insert into w values (10, 'x')
 		Q commit`},
-	{name: "FROM CURRENT", pins: "setting", held: "setting", steps: `
+	{name: "FROM CURRENT", steps: `
 		Q set app.a = '1'
 		Q set app.a from current
 		Q set timezone from current
@@ -289,20 +289,20 @@ var peers = []peer{
 		Q set local app.a = '2'
 		Q set app.a from current
 		Q commit`},
-	{name: "set_config with an expression", pins: "setting opaque", held: "setting opaque", steps: `
+	{name: "set_config with an expression", pins: "opaque", held: "opaque", steps: `
 		Q select set_config('app.a', 'x' || 1, false)
 		Q select set_config('app.' || 'b', upper(current_setting('app.a')), 1 = 1)
 		Q select set_config('app.b', upper(current_setting('app.a')), 1 = 0)
 		Q select set_config('app.a', null, false)
 		Q select set_config('app.a', (select max(s)::text from tr), false)`},
-	{name: "set_config over rows", pins: "setting opaque", held: "setting opaque", steps: `
+	{name: "set_config over rows", pins: "opaque", held: "opaque", steps: `
 		Q select set_config('app.a', g::text, false) from generate_series(1, 3) g
 		Q select set_config('app.a', 'never', false) from generate_series(1, 0) g
 		Q select set_config('app.a', 'never', false) where false
 		Q select set_config('app.' || n, n, false) from unnest('{a,b,c}'::text[]) n
 		Q select set_config('app.a', g::text, false) from generate_series(1, 3) g limit 2
 		Q select set_config('app.a', 'x', false), 1 / (3 - g) from generate_series(1, 3) g`},
-	{name: "set_config in odd places", pins: "setting", held: "setting", steps: `
+	{name: "set_config in odd places", steps: `
 		Q with c as (select set_config('app.a', '1', false) as x) select x from c
 		Q with c as (select set_config('app.a', 'never', false)) select 1
 		Q select case when now() is null then set_config('app.a', 'never', false) else set_config('app.b', '2', false) end
@@ -314,7 +314,7 @@ var peers = []peer{
 		Q explain (costs off) select set_config('app.a', 'never', false)
 		Q copy (select set_config('app.b', '8', false)) to stdout
 		Q select set_config('app.a', '9', false) union all select set_config('app.a', '10', false)`},
-	{name: "set_config by cursor and in parts", pins: "setting", held: "setting", steps: `
+	{name: "set_config by cursor and in parts", steps: `
 		Q begin
 		Q declare c cursor for select set_config('app.a', g::text, false) from generate_series(1, 3) g
 		Q fetch 1 from c
@@ -325,7 +325,7 @@ var peers = []peer{
 		E "" 1
 		E "" 1
 		S`},
-	{name: "PREPARE of what sets", pins: "setting", held: "setting", steps: `
+	{name: "PREPARE of what sets", steps: `
 		Q prepare q (text) as select set_config('app.a', $1, false)
 		Q execute q('7')
 		Q execute q('8')
@@ -340,7 +340,7 @@ var peers = []peer{
 		Q select set_config('app.', 'x', false)
 		Q set nodot = 'x'
 		Q set plpgsql.nonsense = 'x'`},
-	{name: "what is refused", pins: "opaque", held: "opaque", steps: `
+	{name: "what is refused", steps: `
 		Q set app.a = '1'
 		Q set timezone = 'Nowhere/Nothing'
 		Q set work_mem = '-1'
@@ -412,7 +412,7 @@ var peers = []peer{
 		Q rollback to s
 		Q insert into w values (14, current_setting('app.a')) returning v
 		Q commit`},
-	{name: "many settings", pins: "setting", steps: `
+	{name: "many settings", pins: "setting", held: "setting", steps: `
 		Q set app.a = '1'; set app.b = '2'; set app.c = '3'
 		Q set work_mem = '7MB'
 		Q set statement_timeout = 9000

@@ -43,6 +43,9 @@ func (c *client) readBack() error {
 			pins |= router.PinSetting
 		}
 	}
+	if c.role == cluster.RoleReplica && pins&router.PinSetting != 0 {
+		c.discard() // the primary will be made to carry the same
+	}
 	c.setPins(pins)
 	return nil
 }

@@ -236,6 +236,12 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if o.kind != opSync && o.kind != opQuery && o.kind != opCall {
 		return false, fmt.Errorf("%w: unexpected ReadyForQuery", errServerLost)
 	}
+	if o.ahead {
+		if u.head++; !u.errored {
+			c.b.Note(u.want)
+		}
+		return false, nil
+	}
 	if c.tx.unopened {
 		frame[wire.HeaderSize] = wire.TxFailed
 	}
@@ -250,6 +256,10 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if c.role != cluster.RoleReplica {
 		c.noteWrites(u)
 	}
+	if len(c.restore) > 0 || c.forgot {
+		u.late = append([]byte(nil), frame...)
+		return false, nil
+	}
 	if c.untold && !(u.errored && len(u.adopt) > 0) { // it undid what was taken over, too
 		u.answer = c.report(u.answer)
 	}
@@ -263,7 +273,7 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 // to its Sync is over.
 func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 	c.dropStatements(u)
-	keep = o.fail == nil
+	keep = o.fail == nil && !(o.guard && u.errored) // the client knows already
 	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
 	if again := c.worthRetry(u, o, frame); again != nil && u.hold {
 		return false, again
@@ -273,7 +283,9 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 		return false, &fatalError{frame: append([]byte(nil), frame...)}
 	}
 	u.errored, u.hold = true, false
-	c.s.metrics.serverErrors.Add(1)
+	if keep {
+		c.s.metrics.serverErrors.Add(1)
+	}
 	if o.stmt != nil && resultChanged(frame) {
 		// A client that prepares it again must get a new one, on every server.
 		c.s.registry.Forget(o.stmt.Statement)
@@ -351,7 +363,7 @@ func (c *client) dropStatements(u *unit) {
 			c.b.Unnamed = 0
 		case o.kind == opExecute && o.quiet && o.stmt != nil:
 			c.b.Drop(o.stmt.Statement)
-		case o.kind == opClose && o.quiet:
+		case o.kind == opClose && o.quiet && !o.guard:
 			c.doubt = true // a statement that was to be closed is still there
 		}
 	}

@@ -37,7 +37,7 @@ func (r retryReason) String() string { return retryNames[r] }
 // worthRetry says whether an error would not occur, or not again, if the unit
 // were sent once more.
 func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
-	if o.fail != nil {
+	if o.fail != nil || o.ahead || o.guard {
 		return nil
 	}
 	code := string(wire.ErrorField(frame, 'C'))

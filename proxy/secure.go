@@ -26,7 +26,7 @@ const staleAfter = 50 * time.Millisecond
 // secure makes c.b a connection to a server the decision asks for, carrying the
 // session's settings. If that fails the unit must not run.
 func (c *client) secure(u *unit, d router.Decision) error {
-	u.decision, u.begun, u.fresh, u.adopt = d, false, false, nil
+	u.decision, u.begun, u.fresh, u.adopt, u.ahead = d, false, false, nil, nil
 	if c.b != nil && d.Target == router.TargetPrimary && c.role == cluster.RoleReplica {
 		if c.pins != 0 && !c.tx.open {
 			c.discard()
@@ -171,11 +171,16 @@ func (c *client) adopt(u *unit, want session.Settings) error {
 	if len(changes) > 0 {
 		c.untold = c.untold || slices.ContainsFunc(changes, func(ch session.Change) bool { return !session.IsCustom(ch.Name) })
 		c.s.metrics.settings.adoption(len(changes))
-		if c.adoptWithin(u, changes) {
+		switch {
+		case c.adoptWithin(u, changes):
 			u.adopt = changes
-		} else if err := b.Adopt(c.ctx, want, c.touched); err != nil {
-			c.discard()
-			return err
+		case u.end != endPart && !slices.ContainsFunc(changes, session.Change.Recodes):
+			u.ahead, u.want = changes, want
+		default:
+			if err := b.Adopt(c.ctx, want, c.touched); err != nil {
+				c.discard()
+				return err
+			}
 		}
 	}
 	b.Touch(c.touched)

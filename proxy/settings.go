@@ -143,6 +143,8 @@ func (c *client) apply(o *op) {
 		case set.Local:
 		case set.Exact:
 			c.settings.change(set, set.Value)
+		case reportedAs[set.Name] != "" && !set.Reset:
+			c.tx.reported = append(c.tx.reported, set.Name)
 		default:
 			c.unread = true
 		}
@@ -171,7 +173,9 @@ func (c *client) endSettings(commit bool) {
 		c.settings.commit()
 	} else {
 		c.settings.rollback()
-		c.unread = c.unread && c.tx.kept // else all of it is undone
+		if !c.tx.kept { // all of it is undone
+			c.unread, c.tx.reported = false, nil
+		}
 	}
 	c.carriesAfter(commit)
 }
@@ -191,6 +195,28 @@ func (c *client) endUnitSettings(commit bool) {
 		return
 	}
 	c.endSettings(commit)
+}
+
+// guard is a statement that is there only if the settings before it were taken over.
+// It is bound, not run.
+const guard = "pgweir: adopted"
+
+// adoptAhead makes the connection carry the session's settings in the same write as the
+// unit, but in a transaction of their own: they stay whatever becomes of the unit.
+// If it fails there is no guard, and by its failure the server discards the unit too.
+func (c *client) adoptAhead(u *unit) {
+	for _, ch := range u.ahead {
+		c.injectSet(u, ch.Name, ch.Value, ch.Reset, false)
+	}
+	u.out = wire.AppendParse(u.out, guard, "BEGIN", nil)
+	u.out = wire.AppendSync(u.out)
+	u.queue = append(u.queue, op{kind: opParse, quiet: true, guard: true}, op{kind: opSync, quiet: true})
+	for i := range u.queue {
+		u.queue[i].ahead = true
+	}
+	u.out = wire.AppendBind(u.out, nil, guard, []byte{0, 0, 0, 0, 0, 0})
+	u.out = wire.AppendTarget(u.out, wire.Close, 'S', guard)
+	u.queue = append(u.queue, op{kind: opBind, quiet: true, guard: true}, op{kind: opClose, quiet: true, guard: true})
 }
 
 // opening brings a server to where the open transaction is.
@@ -397,6 +423,27 @@ func plain(p *router.Plan) bool {
 	return p.Reason == router.ReasonWrite || p.Reason == router.ReasonRowLock
 }
 
+// reportedAs are settings whose value servers report, in their own words, by what they
+// call them. With another client_encoding all values are other bytes: they are read back.
+var reportedAs = map[string]string{
+	"datestyle": "DateStyle", "intervalstyle": "IntervalStyle",
+	"standard_conforming_strings": "standard_conforming_strings", "timezone": "TimeZone",
+}
+
+// takeReported takes over what the server reported of the settings a transaction has set.
+func (c *client) takeReported() {
+	for _, name := range c.tx.reported {
+		c.settings.now = c.settings.now.With(name, c.b.Parameter(reportedAs[name]))
+	}
+	if len(c.tx.reported) > 0 {
+		c.tx.reported = nil
+		c.b.Note(c.settings.now)
+		if unreadableText(c.settings.now) {
+			c.unread = true // which has it stay
+		}
+	}
+}
+
 // ran takes over the settings a statement changed on the server.
 func (c *client) ran(u *unit, o *op) {
 	if len(o.plan.Sets) == 0 {
@@ -411,8 +458,9 @@ func (c *client) ran(u *unit, o *op) {
 	}
 	c.apply(o)
 	for _, set := range sets {
-		if _, ok := c.settings.startup.Value(set.Name); ok && set.Reset {
-			c.doubt = true // the server went back to its own default, not to the session's
+		if v, ok := c.settings.startup.Value(set.Name); ok && set.Reset {
+			// The server went back to its own default, not to the session's.
+			c.restore = append(c.restore, session.Change{Name: set.Name, Value: v, Local: set.Local})
 		}
 		c.o.db.customs.note(set.Name)
 	}

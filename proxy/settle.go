@@ -33,6 +33,7 @@ func (c *client) settle(u *unit) error {
 	}
 	if u.status == wire.TxIdle {
 		c.endUnitSettings(!u.errored && !c.errored)
+		c.takeReported()
 	}
 	if !u.errored {
 		c.b.Surely(c.touched) // it took over what it had not touched
@@ -56,6 +57,12 @@ func (c *client) settle(u *unit) error {
 	if err := c.remember(u); err != nil {
 		return err
 	}
+	if len(u.late) > 0 {
+		u.answer = append(c.report(u.answer), u.late...)
+		if err := c.flush(u); err != nil {
+			return err
+		}
+	}
 	if err := c.readBack(); err != nil {
 		return err
 	}
@@ -77,6 +84,9 @@ func (c *client) remember(u *unit) error {
 			return err
 		}
 		for _, ch := range restore {
+			if !c.tx.open {
+				break
+			}
 			c.tx.steps = append(c.tx.steps, step{set: router.Set{Name: ch.Name, Value: ch.Value, Local: ch.Local}})
 		}
 	}
@@ -112,17 +122,11 @@ func (c *client) passNotifications() error {
 	return nil
 }
 
-// restoring runs f, which sets settings on the connection, and tells the client of
-// those that servers report: it was told of what they were reset to.
+// restoring runs f, which sets settings on the connection.
 func (c *client) restoring(f func() error) error {
 	if err := f(); err != nil {
 		c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
-	}
-	if frames := c.report(nil); len(frames) > 0 {
-		if _, err := c.front.Write(frames); err != nil {
-			return &lostError{err}
-		}
 	}
 	return nil
 }

@@ -25,7 +25,9 @@ type transaction struct {
 	read bool // something has read in it
 	sets bool // it changed settings, perhaps, if only for itself
 	hazy bool // what it set is not known
-	ddl  bool // it changed the catalog, perhaps
+	// reported are settings it changed, whose values the server reports in the end.
+	reported []string
+	ddl      bool // it changed the catalog, perhaps
 	// wrote: it wrote on the primary, perhaps. commits: a COMMIT AND CHAIN or the like
 	// ended a part of it.
 	wrote, commits bool

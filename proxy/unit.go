@@ -37,6 +37,9 @@ type op struct {
 	// errored: it failed on the server, having perhaps done a part. opening: it belongs
 	// to what opens the transaction on its server.
 	errored, opening bool
+	// ahead: it belongs to what adopts settings before the unit, guard: to what has the
+	// unit fail if that fails.
+	ahead, guard bool
 
 	off, size int // the client's frame in the unit; size 0 for the proxy's own
 
@@ -96,13 +99,16 @@ type unit struct {
 	hold        bool   // nothing was written to the client, and nothing shall be until it is sure
 	pass        int    // bytes of a frame begun that pass unseen
 	status      byte   // of the last ReadyForQuery
+	late        []byte // that, if the client is to have it once startup settings are restored
 	errored     bool   // the server refused something
 	decision    router.Decision
 	fresh       bool             // the server connection was taken for this attempt
 	adopt       []session.Change // settings the connection takes over within the unit
-	repeats     bool             // what the implicit transaction set is set again, on another server
-	begun       bool             // this attempt opened the transaction on its server
-	renew       bool             // prepared statements are prepared anew
+	ahead       []session.Change // or before it, to carry want
+	want        session.Settings
+	repeats     bool // what the implicit transaction set is set again, on another server
+	begun       bool // this attempt opened the transaction on its server
+	renew       bool // prepared statements are prepared anew
 }
 
 var units = sync.Pool{New: func() any { return new(unit) }}

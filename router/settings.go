@@ -152,15 +152,14 @@ var plainSettings = wordSet(`
 // for a custom setting, so the literal is all there is to know.
 func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 	set := Set{Name: name, Local: s.GetIsLocal(), Tag: "SET"}
-	custom := session.IsCustom(name)
-	set.Exact = custom || plainSettings[name]
+	set.Exact = exact(name)
 	switch s.GetKind() {
 	case pg.VariableSetKind_VAR_RESET, pg.VariableSetKind_VAR_SET_DEFAULT:
 		if s.GetKind() == pg.VariableSetKind_VAR_RESET {
 			set.Tag = "RESET"
 		}
 		set.Reset = true
-		return set, custom
+		return set, set.Exact
 	case pg.VariableSetKind_VAR_SET_VALUE:
 	default: // FROM CURRENT
 		return set, false
@@ -173,8 +172,17 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 		return set, false // PostgreSQL prints other constants its own way
 	}
 	set.Value, _ = a.literal(s.GetArgs()[0])
+	set.Reset = set.endsRole()
 	return set, !quotedLists[name] || plainName(set.Value)
 }
+
+// exact reports whether a server keeps the value of a setting as it is given.
+func exact(name string) bool {
+	return session.IsCustom(name) || plainSettings[name] || name == session.Role
+}
+
+// endsRole reports whether s is SET ROLE NONE.
+func (s Set) endsRole() bool { return s.Name == session.Role && s.Value == "none" }
 
 // quotedLists are settings for which SET quotes each of its values as an identifier,
 // while set_config takes the list as it is (GUC_LIST_QUOTE).
@@ -379,7 +387,8 @@ func (s Set) Bound(params []Argument) (Set, bool) {
 // named completes a set_config whose name is known.
 func (s Set) named(name string) (_ Set, ok bool) {
 	s.Name = strings.ToLower(name)
-	s.Exact = session.IsCustom(s.Name) || plainSettings[s.Name]
+	s.Exact = exact(s.Name)
+	s.Reset = s.Reset || s.endsRole()
 	return s, s.Name != "seed" && !strings.HasPrefix(s.Name, ownPrefix) && !ofTransactions(s.Name) && !s.Temporary()
 }
 
@@ -433,15 +442,21 @@ func (v *verdict) dropSets() {
 }
 
 // carrySets finds out of a text of several statements whether it is nothing but SET
-// and RESET, and whether the session can follow them all.
+// and RESET, and whether the session can follow all that it sets: then all of it
+// happens, in order, or nothing.
 func carrySets(verdicts []verdict) (sets []Set, only bool) {
-	only = true
+	only, known := true, true
 	for i := range verdicts {
-		only = only && verdicts[i].repeats && len(verdicts[i].sets) > 0
+		v := &verdicts[i]
+		only = only && v.repeats
+		if len(v.sets) == 0 && v.flags&(FlagSetsState|FlagSetsLocal) != 0 || v.pins&PinOpaque != 0 ||
+			v.tx.Verb != TxNone || v.own.Verb != OwnNone || v.sql.Verb != PreparedNone {
+			known = false
+		}
 	}
 	for i := range verdicts {
 		v := &verdicts[i]
-		if only {
+		if known {
 			sets = append(sets, v.sets...)
 			continue
 		}
@@ -450,7 +465,7 @@ func carrySets(verdicts []verdict) (sets []Set, only bool) {
 			v.target = TargetPrimary // what stands beside it cannot be repeated
 		}
 	}
-	return sets, only
+	return sets, only && known
 }
 
 // onlySetConfig reports whether a SELECT is a list of set_config calls and

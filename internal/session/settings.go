@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode/utf8"
 	"unique"
 )
 
@@ -114,6 +115,9 @@ const (
 	Authorization = "session_authorization"
 )
 
+// Recodes reports whether c decides how the bytes of what follows are read.
+func (c Change) Recodes() bool { return c.Name == encoding }
+
 // encoding decides how the bytes of other values are read.
 const encoding = "client_encoding"
 
@@ -135,10 +139,12 @@ func (s Settings) Diff(want Settings) []Change {
 		}
 	}
 	first := len(changes)
+	was, is := s.value(encoding), want.value(encoding)
 	for n, v := range want.All() {
 		have, ok := s.Value(n)
 		switch {
-		case n == Role, n == Authorization, ok && have == v:
+		case n == Role, n == Authorization:
+		case ok && have == v && (was == is || ascii(v)): // in another encoding the same bytes are other characters
 		case n == encoding:
 			changes = slices.Insert(changes, first, Change{Name: n, Value: v})
 		default:
@@ -151,6 +157,15 @@ func (s Settings) Diff(want Settings) []Change {
 		}
 	}
 	return changes
+}
+
+func (s Settings) value(name string) string {
+	v, _ := s.Value(name)
+	return v
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // Only is what s holds of the given names.

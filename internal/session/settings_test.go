@@ -33,6 +33,12 @@ func TestDiff(t *testing.T) {
 	if d := cmp.Diff(want, from.Diff(to)); d != "" {
 		t.Error(d)
 	}
+	from = From(map[string]string{"app.a": "é", "app.b": "e"})
+	to = From(map[string]string{"app.a": "é", "app.b": "e", "client_encoding": "LATIN1"})
+	want = []Change{{Name: "client_encoding", Value: "LATIN1"}, {Name: "app.a", Value: "é"}}
+	if d := cmp.Diff(want, from.Diff(to)); d != "" {
+		t.Error(d)
+	}
 	if from.Diff(from) != nil {
 		t.Error("a difference to itself")
 	}
