@@ -47,6 +47,8 @@ func (c *client) secure(u *unit, d router.Decision) error {
 		}
 		return nil
 	}
+	// What the proxy itself has set so far in this implicit transaction is a part of it.
+	u.repeats = u.repeats || !c.tx.open && len(c.tx.steps) > 0
 	if err := c.acquire(u, d); err != nil {
 		return err
 	}
