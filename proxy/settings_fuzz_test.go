@@ -42,6 +42,7 @@ type histStep struct {
 	text      string // for people
 	msgs      []pgproto3.FrontendMessage
 	reconnect bool
+	kill      bool   // no session's own: the proxy loses its idle server connections
 	options   string // of the new session
 	// pins: the session may hold a server connection from then on, until it ends.
 	pins bool
@@ -118,8 +119,29 @@ func (c *histConn) end() {
 	_ = c.conn.Close()
 }
 
+// rests reports whether no session holds a server connection.
+func (w *histWorld) rests() bool {
+	return !slices.ContainsFunc(w.sessions, func(c *histConn) bool { return c.status != 'I' || c.pinned })
+}
+
+// kill terminates the proxy's server connections, and gives it the time after which it
+// looks at an idle one before use.
+func (h *historian) kill() {
+	for _, server := range shared(h.t).Servers() {
+		err := server.Exec(h.t.Context(), h.database, `select pg_terminate_backend(pid) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'`)
+		if err != nil {
+			h.t.Error(err)
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+}
+
 // do takes one step and returns what the client saw.
 func (w *histWorld) do(s histStep) ([]string, error) {
+	if s.kill {
+		return nil, nil
+	}
 	if s.reconnect {
 		w.sessions[s.session].end()
 		return w.connect(s.session, s.options)
@@ -221,7 +243,7 @@ func (h *historian) record(options []string, steps []histStep) (seen [][]string,
 	}
 	defer w.close()
 	for _, s := range steps {
-		if !s.reconnect && !w.mayStep(s.session, h.size) {
+		if s.kill && !w.rests() || !s.kill && !s.reconnect && !w.mayStep(s.session, h.size) {
 			return nil, errHistory
 		}
 		lines, err := w.do(s)
@@ -243,6 +265,9 @@ func (h *historian) compare(options []string, steps []histStep, want [][]string)
 	defer w.close()
 	partly := false
 	for i, s := range steps {
+		if s.kill {
+			h.kill()
+		}
 		got, err := w.do(s)
 		if err != nil {
 			got = append(got, err.Error())

@@ -16,6 +16,7 @@ type histGen struct {
 	options []string // of each session's startup
 	// calm: nothing but what the session follows by itself.
 	calm     bool
+	failed   bool              // the session's transaction has failed
 	track    bool              // opaque code sets declared settings only
 	prepared []map[string]bool // by session, names of prepared statements
 }
@@ -199,7 +200,9 @@ func (g *histGen) odd() piece {
 
 // look reads the settings a session has.
 func (g *histGen) look() piece {
-	switch g.IntN(6) {
+	switch g.IntN(8) {
+	case 6:
+		return piece{sql: histAll}
 	case 0:
 		return piece{sql: "show " + pick(g, "timezone", "search_path", "work_mem", "datestyle", "app.a", "app.b", "transaction_isolation")}
 	case 1:
@@ -208,6 +211,9 @@ func (g *histGen) look() piece {
 		return piece{sql: histLook}
 	}
 }
+
+// histAll is what SHOW ALL shows of the settings sessions may change.
+const histAll = `select name, setting from pg_settings where context = 'user' and setting is distinct from reset_val and name not like 'transaction%' order by name`
 
 const histLook = `select current_setting('app.a', true) a, current_setting('app.b', true) b, current_setting('app.c', true) c, ` +
 	`current_setting('app.s', true) s, current_user, session_user, current_setting('timezone'), current_setting('search_path'), current_setting('datestyle'), ` +
@@ -237,8 +243,18 @@ func (g *histGen) control(open bool) piece {
 		"rollback to b", "release a", "release b", "commit and chain", "rollback and chain", "begin", "end")}
 }
 
-// any is one statement of any kind.
+// any is one statement of any kind. In a failed transaction it is none the parser
+// refuses: where no server knows of the transaction, the proxy does not say what is wrong.
 func (g *histGen) any(session int, open, bound bool) piece {
+	for {
+		p := g.statement(session, open, bound)
+		if !g.failed || p.sql != "selec 1" && p.sql != "set app.1x = 'x'" {
+			return p
+		}
+	}
+}
+
+func (g *histGen) statement(session int, open, bound bool) piece {
 	n := g.IntN(100)
 	switch {
 	case n < 35:
@@ -262,6 +278,9 @@ func (g *histGen) steps(w *histWorld) (steps []histStep) {
 	for !w.mayStep(i, g.size) {
 		i = g.IntN(len(w.sessions))
 	}
+	if g.IntN(40) == 0 && w.rests() {
+		return []histStep{{kill: true, text: "every server connection is terminated"}}
+	}
 	if g.IntN(30) == 0 {
 		g.prepared[i] = map[string]bool{}
 		s := histStep{session: i, reconnect: true, options: g.startup()}
@@ -281,6 +300,7 @@ func (g *histGen) steps(w *histWorld) (steps []histStep) {
 
 func (g *histGen) step(i int, status byte) histStep {
 	open := status != 'I'
+	g.failed = status == 'E'
 	switch n := g.IntN(20); {
 	case n < 9:
 		for {
