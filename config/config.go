@@ -227,10 +227,68 @@ type Settings struct {
 	Track []string `yaml:"track"`
 }
 
-// Tenant is how an application says which tenant it works for.
+// Tenant is how an application says which tenant it works for, which tables hold
+// rows of tenants, and what becomes of statements that do not ask for one tenant's.
 type Tenant struct {
 	// Settings are the custom settings that name the tenant, such as app.current_org_id.
 	Settings []string `yaml:"settings"`
+	// Columns are the names of columns that hold the tenant, such as organization_id. A
+	// table that has one is a tenant table. Without columns and Tables nothing is audited.
+	Columns []string `yaml:"columns"`
+	// Tables are tables whose tenant is in another column. They come before Columns.
+	Tables []TenantTable `yaml:"tables"`
+	Exempt Exempt        `yaml:"exempt"`
+	Audit  Audit         `yaml:"audit"`
+}
+
+// Audited reports whether there is anything to audit.
+func (t Tenant) Audited() bool { return len(t.Columns)+len(t.Tables) > 0 }
+
+// TenantTable is a table whose tenant is in a column of its own.
+type TenantTable struct {
+	Table  string `yaml:"table"` // may be qualified
+	Column string `yaml:"column"`
+}
+
+// Exempt is what the audit leaves alone.
+type Exempt struct {
+	// Tables are tables of all tenants though they have the column; they may be qualified.
+	Tables []string `yaml:"tables"`
+	// Statements are fingerprints, as the log gives them.
+	Statements []string `yaml:"statements"`
+	// Patterns are regular expressions (RE2) found in the statement on one line, with
+	// its literals replaced by parameters and its comments left out.
+	Patterns     []string `yaml:"patterns"`
+	Users        []string `yaml:"users"`
+	Applications []string `yaml:"applications"`
+}
+
+// Audit is what becomes of a statement that lacks a tenant filter.
+type Audit struct {
+	// Mode is off (not looked for), log (logged and counted), notice (the client gets
+	// a warning too) or reject (the client gets an error in place of an answer).
+	Mode string `yaml:"mode" enum:"off,log,notice,reject"`
+	// Rules give another mode to what they match; the first that matches wins.
+	Rules []AuditRule `yaml:"rules"`
+	// LogInterval is how often one statement is logged, with how often it ran since.
+	LogInterval time.Duration `yaml:"log_interval"`
+	// MaxStatements bounds the distinct statements kept for the log and for SHOW
+	// pgweir.unfiltered; the one not seen for longest goes first.
+	MaxStatements int `yaml:"max_statements"`
+	// ShowTenants writes tenants as they are. Otherwise they are hashed with a key that
+	// ends with the process, so that equal ones can be told within one run only.
+	ShowTenants bool `yaml:"show_tenants"`
+}
+
+// AuditRule gives a mode to the findings it matches. All given conditions must hold.
+type AuditRule struct {
+	Mode string `yaml:"mode" enum:"off,log,notice,reject"`
+	// Table is one of the tables without a filter; it may be qualified.
+	Table       string `yaml:"table"`
+	User        string `yaml:"user"`
+	Application string `yaml:"application"`
+	Kind        string `yaml:"kind" enum:"foreign_key,lookup,insert,row_write,list,bulk_write,truncate,mismatch"`
+	Severity    string `yaml:"severity" enum:"info,warning,danger"`
 }
 
 // Log is what is written to standard error.
@@ -276,6 +334,9 @@ func Default() Config {
 			PrimaryWait:     30 * time.Second,
 			CatalogInterval: time.Minute,
 			PlanCache:       32 << 20,
+		},
+		Tenant: Tenant{
+			Audit: Audit{Mode: "log", LogInterval: time.Minute, MaxStatements: 2000},
 		},
 		Log: Log{Level: "info", Format: "console", Connections: true},
 	}

@@ -46,8 +46,10 @@ func typeName(t reflect.Type, tag reflect.StructTag) string {
 		return "an address or a list of them"
 	case t == reflect.TypeFor[[]Server]():
 		return "a list of servers"
-	case t == reflect.TypeFor[[]Rule]():
+	case t == reflect.TypeFor[[]Rule](), t == reflect.TypeFor[[]AuditRule]():
 		return "a list of rules"
+	case t == reflect.TypeFor[[]TenantTable]():
+		return "a list of tables"
 	case tag.Get("unit") == "bytes":
 		return "a size such as 32MiB"
 	case tag.Get("enum") != "":

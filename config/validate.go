@@ -24,7 +24,7 @@ func (c Config) Validate() Faults {
 	c.checkPool(&fs)
 	c.checkRouting(&fs)
 	checkSettingNames(&fs, "settings.track", c.Settings.Track)
-	checkSettingNames(&fs, "tenant.settings", c.Tenant.Settings)
+	c.Tenant.check(&fs)
 	return fs.sorted()
 }
 

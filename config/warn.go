@@ -33,6 +33,9 @@ func (c Config) Warnings() []Fault {
 			fs.add("clusters."+name+".servers", "one server only: there is no replica to read from")
 		}
 	}
+	if c.Tenant.Audited() && len(c.Tenant.Settings) == 0 {
+		fs.add("tenant.settings", "none is given: every statement without a tenant filter counts as sent without a tenant")
+	}
 	return fs
 }
 

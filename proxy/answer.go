@@ -183,7 +183,7 @@ func (c *client) attempt(u *unit, primary bool) error {
 	}
 	frames := c.compose(u)
 	u.hold = c.mayRetry(u)
-	u.answer = u.answer[:0]
+	u.answer = append(u.answer[:0], u.notices...)
 	if !u.asks() {
 		return c.answerHere(u)
 	}

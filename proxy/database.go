@@ -10,6 +10,7 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
+	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // database is what all users of one database on one cluster share.
@@ -17,6 +18,7 @@ type database struct {
 	cluster   *cluster.Cluster
 	account   *account
 	name      string // on the servers
+	id        string // cluster/name, for logs and metrics
 	plans     *router.Plans
 	refresher *catalog.Refresher
 	end       context.CancelFunc // of the refresher
@@ -27,6 +29,11 @@ type database struct {
 	changes, seen atomic.Uint64
 
 	customs customs
+	// inspection is what the database itself does to keep tenants apart; nil before it was
+	// looked at, and if nothing is audited.
+	inspection atomic.Pointer[tenant.Inspection]
+	audit      *auditor
+	logins     func() []string // of the sessions that use it, on the servers
 
 	// committed is the Moment after the last commit through this proxy.
 	committed atomic.Int64
@@ -35,7 +42,7 @@ type database struct {
 	read chan struct{} // closed when the catalog is next read
 }
 
-func (d *database) label() string { return d.cluster.Name() + "/" + d.name }
+func (d *database) label() string { return d.id }
 
 // lastCommit is a moment at which all that was committed through this proxy, as
 // far as any client was told, had been.
@@ -101,10 +108,11 @@ func (d *database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		return nil, err
 	}
 	defer b.Close()
-	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous})
+	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.policy != nil})
 	if err != nil {
 		return nil, err
 	}
+	d.audit.inspect(ctx, d, snapshot, b.Query)
 	d.plans.SetSnapshot(snapshot)
 	if s == t.Primary {
 		d.seen.Store(at)

@@ -85,6 +85,16 @@ type service struct {
 // servers. Every client is trusted.
 func start(t testing.TB, change ...func(*config.Config)) *service {
 	t.Helper()
+	cfg := baseConfig(t)
+	for _, f := range change {
+		f(&cfg)
+	}
+	return startConfig(t, cfg)
+}
+
+// baseConfig is a configuration for the shared cluster.
+func baseConfig(t testing.TB) config.Config {
+	t.Helper()
 	cluster := shared(t)
 	cfg := config.Default()
 	cfg.Listen = config.Addresses{freeAddress(t)}
@@ -97,10 +107,7 @@ func start(t testing.TB, change ...func(*config.Config)) *service {
 	cfg.Auth.Method = "trust"
 	cfg.Routing.MonitorInterval = 200 * time.Millisecond
 	cfg.Log.Connections = false
-	for _, f := range change {
-		f(&cfg)
-	}
-	return startConfig(t, cfg)
+	return cfg
 }
 
 // startConfig is start with a configuration of the caller's own.

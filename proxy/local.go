@@ -91,6 +91,9 @@ func (c *client) execute(p *router.Plan, text string) (answer []byte, refused *w
 // executeOwn carries out SET, SHOW or RESET of pgweir.*.
 func (c *client) executeOwn(o router.Own) (answer []byte, refused *wire.Error, apply func(*client)) {
 	name := strings.ToLower(o.Name)
+	if name == "unfiltered" && o.Verb == router.OwnShow {
+		return c.showUnfiltered(), nil, nil
+	}
 	if name != "route" && name != "trace" {
 		return nil, wire.Errorf("42704", "unrecognized configuration parameter \"pgweir.%s\"", o.Name).
 			WithHint("The proxy's settings are pgweir.route and pgweir.trace."), nil
@@ -171,6 +174,9 @@ func parseBool(s string) (on, ok bool) {
 
 // describeLocal describes the result of what the proxy executes.
 func describeLocal(p *router.Plan) []byte {
+	if p.Own.Verb == router.OwnShow && strings.EqualFold(p.Own.Name, "unfiltered") {
+		return wire.AppendTextDescription(nil, unfilteredColumns...)
+	}
 	if p.Own.Verb == router.OwnShow {
 		return wire.AppendTextDescription(nil, "pgweir."+strings.ToLower(p.Own.Name))
 	}

@@ -145,14 +145,15 @@ func (os *origins) databaseLocked(key originKey, eff config.Effective) *database
 	}
 	s := os.s
 	cl := s.clusters[eff.Cluster]
-	d := &database{cluster: cl, account: s.accounts[eff.Cluster], name: eff.Database, read: make(chan struct{})}
+	d := &database{cluster: cl, account: s.accounts[eff.Cluster], name: eff.Database, id: id, read: make(chan struct{}), audit: s.audit}
+	d.logins = func() []string { return os.logins(d) }
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
 	r := s.cfg.Routing
 	d.plans = router.NewPlans(router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: s.cfg.RulesFor(key.database),
+		Rules: s.cfg.RulesFor(key.database), Tenant: s.audit.policy,
 	})
 	d.refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,

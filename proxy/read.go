@@ -158,6 +158,12 @@ func (c *client) gatherQuery(u *unit, frame []byte, off int) {
 			p = uncarried(p)
 		}
 	}
+	if p.Tenant != nil {
+		if refused := c.auditQuery(u, &o, p, text); refused != nil {
+			u.refuseQuery(refused)
+			return
+		}
+	}
 	o.plan = p
 	u.note(p)
 	u.ops = append(u.ops, o)
@@ -262,6 +268,12 @@ func (c *client) gatherBind(u *unit, frame []byte, off int) {
 		if _, ok := (&op{plan: p, params: held.params}).bound(); !ok {
 			p = uncarried(p)
 			held.plan = p
+		}
+	}
+	if p.Tenant != nil {
+		if refused := c.auditBind(u, &o, p, values); refused != nil {
+			u.refuse(refused)
+			return
 		}
 	}
 	if len(portal) == 0 {

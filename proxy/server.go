@@ -33,6 +33,7 @@ type Server struct {
 	cfg      config.Config
 	log      *zap.Logger
 	metrics  *metrics
+	audit    *auditor
 	tls      *auth.TLS
 	verifier *auth.Verifier
 	registry *backend.Registry
@@ -70,6 +71,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.origins = origins{s: s, byID: map[originKey]*origin{}, dbs: map[string]*database{}}
 	s.metrics = &metrics{s: s}
+	s.audit = newAuditor(cfg.Tenant, log)
 	var err error
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
 		return nil, err
@@ -250,6 +252,7 @@ func (s *Server) tend() {
 		case <-s.ctx.Done():
 			return
 		case now := <-ticker.C:
+			s.audit.ledger.flush(now, false)
 			for _, o := range s.origins.all() {
 				for i, p := range o.pools {
 					if !o.cluster.Topology().States[i].Up {
@@ -312,6 +315,7 @@ func (s *Server) Close() {
 		}
 	}
 	s.background.Wait()
+	s.audit.ledger.flush(time.Now(), true)
 }
 
 // endIdle wakes the sessions that are idle outside a transaction; they end.

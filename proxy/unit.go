@@ -87,6 +87,7 @@ type unit struct {
 	resumes   bool         // it needs a portal of an earlier unit
 	copying   bool         // COPY data is on its way from the client
 	parsed    int          // 1 + the last op that parsed the unnamed statement
+	notices   []byte       // of the audit, to go before the answers
 	started   time.Time
 
 	// Of one attempt.

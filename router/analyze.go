@@ -5,14 +5,17 @@ import (
 	"unicode/utf8"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // analysis is the making of one Plan. It is used by one goroutine, once.
 type analysis struct {
 	facts     facts
 	overrides *overrides
-	original  string // as it came: rules look at it
-	text      string // as it is parsed
+	tenants   *tenant.Judge // nil if nobody asks
+	original  string        // as it came: rules look at it
+	text      string        // as it is parsed
 	rec       maskRecord
 
 	// dependent: a literal was looked at that the mask leaves out.
@@ -45,9 +48,10 @@ type verdict struct {
 	resets  string
 	configs int // calls of set_config among them
 
-	tx  Tx
-	sql Prepared
-	own Own
+	tx   Tx
+	sql  Prepared
+	args []argument // of EXECUTE
+	own  Own
 }
 
 func newAnalysis(f facts, o *overrides, text string) *analysis {
@@ -83,6 +87,7 @@ func (a *analysis) run() *Plan {
 	if in := plan.SQL.Inner; in != nil {
 		in.Relations, in.Functions = plan.Relations, plan.Functions
 	}
+	a.judgeTenant(tree, plan)
 	if plan.SQL.Verb != PreparedNone && plan.SQL.Verb != PreparedDeallocateAll {
 		a.locateName(plan)
 	}
@@ -200,7 +205,7 @@ func join(verdicts []verdict) *Plan {
 		return &Plan{
 			Class: v.class, Target: v.target, Reason: v.reason, Flags: v.flags,
 			Pins: v.pins, Unpins: v.unpins, Touches: v.touches.list,
-			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.repeats, Resets: v.resets,
+			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.repeats, Resets: v.resets, args: v.args,
 			obstinate: v.obstinate(),
 		}
 	}

@@ -4,6 +4,7 @@ package router
 // the stricter of both, with what either may leave behind. EXPLAIN and CREATE TABLE
 // AS may stand around it, and its arguments are expressions of their own.
 func (p *Plan) Executing(inner *Plan) *Plan {
+	inner = inner.withArguments(p.args)
 	if p.Target == TargetAny && p.Pins|p.Unpins == 0 && p.Flags == 0 && len(p.Touches) == 0 {
 		return inner
 	}
@@ -19,6 +20,7 @@ func (p *Plan) Executing(inner *Plan) *Plan {
 	both.Touches = append(append([]string(nil), inner.Touches...), p.Touches...)
 	both.Tx, both.SQL, both.Own = Tx{}, p.SQL, Own{}
 	both.Variants = nil
+	both.Tenant, both.places = inner.Tenant, inner.places
 	both.obstinate = p.obstinate || inner.obstinate
 	return &both
 }

@@ -34,6 +34,7 @@ type masking struct {
 type maskRecord struct {
 	kept    []int    // offsets of string literals that stand in the key verbatim
 	strings [][2]int // the contents of the other string literals: [start, end)
+	spans   []span   // all that is left out, in order
 }
 
 // nearState remembers the few words whose literal argument needs care.
@@ -171,6 +172,9 @@ func (m *masking) run() bool {
 // replace puts mark into the key in place of the bytes from pos to end. All
 // between the last such place and pos goes into the key as it is.
 func (m *masking) replace(end int, mark byte) {
+	if m.rec != nil {
+		m.rec.spans = append(m.rec.spans, span{m.pos, end, mark})
+	}
 	m.key = append(append(m.key, m.text[m.from:m.pos]...), mark)
 	m.pos, m.from = end, end
 }

@@ -1,5 +1,7 @@
 package router
 
+import "github.com/pgweir/pgweir/router/tenant"
+
 // Plan is all that is known of one statement text (or one string of several
 // statements). It is computed once, is immutable, and is shared by all
 // sessions. It holds no parse tree and never executes itself.
@@ -32,11 +34,18 @@ type Plan struct {
 	Relations  []string // schema-qualified where the text says so; for people and rules
 	Functions  []string
 
+	// Tenant is what the audit found: nil if no tenant table is used, or none is
+	// configured. Of its literals, TenantLiteral reads those of another text.
+	Tenant *tenant.Finding
+
 	// Variants are for the users and applications some rule names; see For.
 	Variants []Variant
 
 	// obstinate: it is known not to be a read; no rule or hint takes it to a replica.
 	obstinate bool
+
+	places []*place   // of the literals among Tenant.Values
+	args   []argument // of EXECUTE
 }
 
 // Variant is the Plan for some sessions only.

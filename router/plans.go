@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/router/catalog"
+	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // Options are what a Plans needs to know beside the statements.
@@ -20,6 +21,9 @@ type Options struct {
 	Safe, Unsafe []string
 	// Snapshot is the catalog to begin with; nil means PostgreSQL's own objects only.
 	Snapshot *catalog.Snapshot
+	// Tenant says which statements lack a tenant filter; nil judges none. It needs a
+	// snapshot loaded with its tables.
+	Tenant *tenant.Policy
 }
 
 // Plans is the cache of analysed statements of one database. It is safe for
@@ -27,6 +31,7 @@ type Options struct {
 type Plans struct {
 	rules     rules
 	overrides overrides
+	tenant    *tenant.Policy
 	maxBytes  int
 	seed      maphash.Seed
 
@@ -41,6 +46,7 @@ type Plans struct {
 type generation struct {
 	snapshot *catalog.Snapshot
 	facts    facts
+	tenants  *tenant.Judge // nil if nothing is judged
 	shards   [shardCount]shard
 
 	learnedMu sync.RWMutex
@@ -76,6 +82,7 @@ func NewPlans(o Options) *Plans {
 	p := &Plans{
 		rules:     compileRules(o.Rules),
 		overrides: newOverrides(o.Safe, o.Unsafe),
+		tenant:    o.Tenant,
 		maxBytes:  o.MaxBytes,
 		seed:      maphash.MakeSeed(),
 	}
@@ -85,6 +92,9 @@ func NewPlans(o Options) *Plans {
 
 func (p *Plans) newGeneration(s *catalog.Snapshot, f facts) *generation {
 	g := &generation{snapshot: s, facts: f, learned: make(map[string]struct{})}
+	if schema, ok := f.(tenant.Schema); ok && p.tenant.Enabled() && f.Loaded() {
+		g.tenants = tenant.New(p.tenant, schema)
+	}
 	for i := range g.shards {
 		g.shards[i].init(p.maxBytes / shardCount)
 	}
@@ -211,6 +221,7 @@ type analysed struct {
 
 func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) analysed {
 	a := newAnalysis(g.facts, &p.overrides, string(text))
+	a.tenants = g.tenants
 	plan := a.run()
 	if plan.Reason == ReasonUnparsed {
 		p.failures.add(0)

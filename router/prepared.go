@@ -32,6 +32,7 @@ func (a *analysis) execute(s *pg.ExecuteStmt) {
 		a.node(p)
 	}
 	a.cur.sql = Prepared{Verb: PreparedExecute, Name: s.GetName()}
+	a.cur.args = a.arguments(s.GetParams())
 	if a.cur.hard == ReasonNone && a.cur.caution == ReasonNone && a.cur.pins == 0 {
 		a.cur.fix(ClassUnknown, TargetAny, ReasonUtility)
 	}

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // shardCount spreads locks and eviction; a power of two.
@@ -157,6 +159,10 @@ func (p *Plan) cost() int {
 	}
 	for _, v := range p.Variants {
 		n += int(unsafe.Sizeof(v)) + len(v.User) + len(v.Application) + int(unsafe.Sizeof(*p))
+	}
+	if f := p.Tenant; f != nil {
+		n += int(unsafe.Sizeof(*f)) + len(f.Tables)*(int(unsafe.Sizeof(tenant.Table{}))+80) +
+			len(f.Values)*(int(unsafe.Sizeof(tenant.Value{}))+64) + len(f.Reason) + len(f.Fingerprint)
 	}
 	return n + p.SQL.Inner.cost()
 }

@@ -81,6 +81,9 @@ func summarize(out io.Writer, path string, c config.Config) error {
 	line("auth", "%s, TLS %s", c.Auth.Method, c.TLS.Mode)
 	line("pool", "%s, %s to one server for one user and database", c.Pool.Mode, count(c.Pool.Size, "connection"))
 	line("routing", "%s, %s, primary reads %s", c.Routing.Route, count(len(c.Routing.Rules), "rule"), c.Routing.PrimaryReads)
+	if c.Tenant.Audited() {
+		line("tenant audit", "%s, %s", c.Tenant.Audit.Mode, count(len(c.Tenant.Audit.Rules), "rule"))
+	}
 	if len(c.Databases)+len(c.Users) > 0 {
 		line("own settings", "%s, %s", count(len(c.Databases), "database"), count(len(c.Users), "user"))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/pgweir/pgweir/internal/pgtest"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // firstWord is a table row's first cell, set as code.
@@ -101,4 +103,31 @@ func logIn(t *testing.T, address, user string) *pgconn.PgConn {
 	}
 	t.Cleanup(func() { _ = conn.Close(t.Context()) })
 	return conn
+}
+
+// TestAuditPage: the page on the audit names every kind and every gap, with its severity.
+func TestAuditPage(t *testing.T) {
+	const page = "../../docs/audit.md"
+	var kinds, gaps []string
+	for k := tenant.KindNone + 1; k < tenant.Kinds; k++ {
+		kinds = append(kinds, k.String())
+	}
+	for k := range tenant.GapKinds {
+		gaps = append(gaps, k.String())
+	}
+	if diff := cmp.Diff(kinds, section(t, page, "Kinds")); diff != "" {
+		t.Errorf("kinds: %s", diff)
+	}
+	if diff := cmp.Diff(gaps, section(t, page, "The database's own protection")); diff != "" {
+		t.Errorf("gaps: %s", diff)
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range tenant.GapKinds {
+		if row := fmt.Sprintf("| `%s` | %s |", k, tenant.SeverityOf(k)); !strings.Contains(string(text), row) {
+			t.Errorf("the page lacks %q", row)
+		}
+	}
 }

@@ -106,22 +106,26 @@ func AppendTextRow(dst []byte, column, value string) []byte {
 	return AppendTextValue(dst, value)
 }
 
-// AppendTextDescription appends a RowDescription of one text column.
-func AppendTextDescription(dst []byte, column string) []byte {
+// AppendTextDescription appends a RowDescription of text columns.
+func AppendTextDescription(dst []byte, columns ...string) []byte {
 	dst, at := begin(dst, RowDescription)
-	dst = append(dst, 0, 1)
-	dst = append(dst, column...)
-	dst = append(dst, 0, 0, 0, 0, 0, 0, 0) // no table, no column
-	dst = binary.BigEndian.AppendUint32(dst, 25)
-	dst = append(dst, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0) // variable size, no modifier, text format
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(columns)))
+	for _, column := range columns {
+		dst = append(dst, column...)
+		dst = append(dst, 0, 0, 0, 0, 0, 0, 0) // no table, no column
+		dst = binary.BigEndian.AppendUint32(dst, 25)
+		dst = append(dst, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0) // variable size, no modifier, text format
+	}
 	return end(dst, at)
 }
 
-// AppendTextValue appends a DataRow of one text value.
-func AppendTextValue(dst []byte, value string) []byte {
+// AppendTextValue appends a DataRow of text values.
+func AppendTextValue(dst []byte, values ...string) []byte {
 	dst, at := begin(dst, DataRow)
-	dst = append(dst, 0, 1)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(value)))
-	dst = append(dst, value...)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(values)))
+	for _, value := range values {
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(value)))
+		dst = append(dst, value...)
+	}
 	return end(dst, at)
 }

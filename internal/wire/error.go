@@ -45,6 +45,11 @@ func AppendNotice(dst []byte, severity, code, message string) []byte {
 	return appendFields(dst, NoticeResponse, severity, &Error{Code: code, Message: message})
 }
 
+// AppendWarning appends e as a NoticeResponse of severity WARNING.
+func (e *Error) AppendWarning(dst []byte) []byte {
+	return appendFields(dst, NoticeResponse, "WARNING", e)
+}
+
 func appendFields(dst []byte, typ byte, severity string, e *Error) []byte {
 	dst, at := begin(dst, typ)
 	field := func(name byte, value string) {

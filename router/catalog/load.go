@@ -15,6 +15,8 @@ type LoadOptions struct {
 	// Previous, if given, is returned as it is when nothing of the same database
 	// has changed since; finding that out takes two queries.
 	Previous *Snapshot
+	// Tables asks for the shape of users' tables too: Snapshot.Tables.
+	Tables bool
 
 	// anyVersion takes functions that builtin.txt does not hold as what pg_proc
 	// says of them; for writing that file.
@@ -34,6 +36,9 @@ func Load(ctx context.Context, q Query, o LoadOptions) (*Snapshot, error) {
 	s := &Snapshot{loaded: true}
 	// Before all else: a change after it is a change at the next Load.
 	l.read("fingerprint", fingerprintQuery, 1, func(r row) { s.fingerprint = r.text(0) })
+	if o.Tables {
+		l.read("fingerprint of tables", tablesFingerprintQuery, 1, func(r row) { s.fingerprint += "/" + r.text(0) })
+	}
 	l.read("settings", settingsQuery, 3, func(r row) { s.settings.read(r) })
 	if p := o.Previous; l.err == nil && p != nil && p.loaded &&
 		p.fingerprint == s.fingerprint && p.settings.text() == s.settings.text() {
@@ -41,6 +46,9 @@ func Load(ctx context.Context, q Query, o LoadOptions) (*Snapshot, error) {
 	}
 	l.objects()
 	l.arrows()
+	if o.Tables {
+		s.shapes = l.tables()
+	}
 	if l.err != nil {
 		return nil, l.err
 	}

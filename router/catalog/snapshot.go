@@ -20,6 +20,8 @@ type Snapshot struct {
 
 	functions, operators, types, relations nameTable
 
+	shapes *Tables // nil if not asked for
+
 	implicit    Fact
 	settings    settings
 	fingerprint string // of the catalogs it was read from; empty if it was not
@@ -126,6 +128,7 @@ func (s *Snapshot) seal() *Snapshot {
 	}
 	implicit.sum(h)
 	h.Write([]byte(s.settings.text()))
+	s.shapes.sum(h)
 	s.version = h.Sum64()
 	return s
 }

@@ -1,0 +1,208 @@
+package router
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/router/tenant"
+)
+
+// span is where the mask left something out of the key: [start, end) of the text.
+type span struct {
+	start, end int
+	mark       byte
+}
+
+// place finds one literal in any text of its Plan's key. Texts of one key differ
+// in what the mask leaves out and in nothing else, so the way to a literal is the
+// same in all: so many bytes, over a literal or comment, so many bytes …
+type place struct {
+	gaps     []int  // bytes before each; the last one is before the literal itself
+	marks    []byte // what stands behind each gap
+	negative bool   // a minus sign stands before it
+}
+
+// judgeTenant finds out whether the text filters by tenant. Its literals are no part of the key.
+func (a *analysis) judgeTenant(tree *pg.ParseResult, plan *Plan) {
+	if a.tenants == nil {
+		return
+	}
+	f := a.tenants.Tree(a.text, tree)
+	if f.Verdict == tenant.NotTenant {
+		return
+	}
+	if in := plan.SQL.Inner; in != nil {
+		// EXECUTE will not have this text: its literals are what they are now.
+		a.dependent = a.dependent || len(f.Values) > 0
+		in.Tenant = f
+	}
+	plan.Tenant = f
+	plan.places = a.places(f)
+}
+
+// places finds the way to every literal among the values. Those that are part of the
+// key have none.
+func (a *analysis) places(f *tenant.Finding) []*place {
+	var list []*place
+	for i := range f.Values {
+		v := &f.Values[i]
+		if v.Param > 0 || v.Setting != "" || v.Offset < 0 {
+			continue
+		}
+		if list == nil {
+			list = make([]*place, len(f.Values))
+		}
+		list[i] = a.place(v.Offset)
+	}
+	return list
+}
+
+func (a *analysis) place(offset int) *place {
+	p := &place{}
+	if offset < len(a.text) && a.text[offset] == '-' {
+		p.negative = true
+	}
+	at := 0
+	for _, s := range a.rec.spans {
+		p.gaps, p.marks = append(p.gaps, s.start-at), append(p.marks, s.mark)
+		at = s.end
+		literal := s.mark != maskComment && s.mark != maskLine
+		if literal && (s.start == offset || p.negative && s.start > offset) {
+			return p
+		}
+		if s.start > offset {
+			break
+		}
+	}
+	return nil
+}
+
+// TenantLiteral is the value number i of p.Tenant, as text says it, which must be one
+// of p's. ok is false if the value is no literal.
+//
+// It costs 20 ns of CPU if few literals stand before it, and allocates the string.
+func (p *Plan) TenantLiteral(i int, text []byte) (value string, ok bool) {
+	v := &p.Tenant.Values[i]
+	if v.Param > 0 || v.Setting != "" {
+		return "", false
+	}
+	if i >= len(p.places) || p.places[i] == nil {
+		return v.Text, true
+	}
+	return p.places[i].read(text)
+}
+
+func (p *place) read(text []byte) (string, bool) {
+	at, end := 0, 0
+	for i, gap := range p.gaps {
+		at = end + gap
+		if at >= len(text) {
+			return "", false // another Plan's text
+		}
+		if end = skipMark(text, at, p.marks[i]); end < 0 {
+			return "", false
+		}
+	}
+	if p.marks[len(p.marks)-1] == maskString {
+		s := string(text[at+1 : end-1])
+		return strings.ReplaceAll(s, "''", "'"), true
+	}
+	digits := text[at:end]
+	for len(digits) > 1 && digits[0] == '0' && isDigit(digits[1]) {
+		digits = digits[1:]
+	}
+	if p.negative {
+		return "-" + string(digits), true
+	}
+	return string(digits), true
+}
+
+// skipMark is the end of what the mask left out at the given offset, -1 if it is not there.
+func skipMark(text []byte, at int, mark byte) int {
+	switch mark {
+	case maskComment:
+		return blockCommentEnd(text, at)
+	case maskLine:
+		return lineCommentEnd(text, at)
+	case maskString:
+		for i := at + 1; ; i += 2 {
+			n := bytes.IndexByte(text[i:], '\'')
+			if n < 0 {
+				return -1
+			}
+			if i += n; i+1 >= len(text) || text[i+1] != '\'' {
+				return i + 1
+			}
+		}
+	}
+	return numberEnd(text, at)
+}
+
+// numberEnd is the end of a number that the mask left out, so that its form is certain.
+func numberEnd(text []byte, i int) int {
+	from := i
+	for i < len(text) && (isDigit(text[i]) || text[i] == '.') {
+		i++
+	}
+	if i < len(text) && text[i]|0x20 == 'e' {
+		if i++; i < len(text) && (text[i] == '+' || text[i] == '-') {
+			i++
+		}
+		for i < len(text) && isDigit(text[i]) {
+			i++
+		}
+	}
+	if i == from {
+		return -1
+	}
+	return i
+}
+
+// withArguments is p, executed by EXECUTE with the given arguments, which its parameters stand for.
+func (p *Plan) withArguments(args []argument) *Plan {
+	if p.Tenant == nil || !slices.ContainsFunc(p.Tenant.Values, func(v tenant.Value) bool { return v.Param > 0 }) {
+		return p
+	}
+	both, f := *p, *p.Tenant
+	both.Tenant = &f
+	f.Values, both.places = nil, nil
+	for _, v := range p.Tenant.Values {
+		var at *place
+		if v.Param > 0 {
+			if v.Param > len(args) || !args[v.Param-1].known {
+				continue
+			}
+			arg := args[v.Param-1]
+			arg.value.Array, arg.value.Stored, arg.value.Column = v.Array, v.Stored, v.Column
+			v, at = arg.value, arg.place
+		}
+		f.Values, both.places = append(f.Values, v), append(both.places, at)
+	}
+	return &both
+}
+
+// argument is one of EXECUTE's.
+type argument struct {
+	value tenant.Value
+	place *place
+	known bool // it is a literal or a parameter
+}
+
+// arguments are those of an EXECUTE.
+func (a *analysis) arguments(list []*pg.Node) []argument {
+	if a.tenants == nil {
+		return nil
+	}
+	args := make([]argument, len(list))
+	for i, n := range list {
+		v, ok := tenant.ValueOf(n)
+		args[i] = argument{value: v, known: ok}
+		if ok && v.Param == 0 && v.Setting == "" {
+			args[i].place = a.place(v.Offset)
+		}
+	}
+	return args
+}
