@@ -149,7 +149,7 @@ func TestHeapParts(t *testing.T) {
 
 func TestMatrix(t *testing.T) {
 	o := options{loads: []string{"select", "tpcb"}, modes: []string{"simple"}}
-	want := []load{{"select", "simple", 1}, {"select", "simple", 8}, {"tpcb", "simple", 1}, {"tpcb", "simple", 8}}
+	want := []load{{script: "select", mode: "simple", clients: 1}, {script: "select", mode: "simple", clients: 8}, {script: "tpcb", mode: "simple", clients: 1}, {script: "tpcb", mode: "simple", clients: 8}}
 	if got := o.matrixOf([]int{1, 8}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -158,7 +158,7 @@ func TestMatrix(t *testing.T) {
 // sample is a cell of two rounds; PgBouncer failed in the second.
 func sample() *cell {
 	return &cell{
-		load: load{"select", "simple", 1},
+		load: load{script: "select", mode: "simple", clients: 1},
 		samples: map[string][]figures{
 			direct:    {{tps: 30000, p50: 50, p99: 90}, {tps: 20000, p50: 60, p99: 110}},
 			pgbouncer: {{tps: 10000, p50: 80, p99: 150, cost: 10}, failedRun},
@@ -174,12 +174,18 @@ func TestReport(t *testing.T) {
 		systems: []string{direct, pgbouncer, pgweir},
 		cells:   []*cell{sample()},
 		idle:    []idleMemory{{pgweir, 9 * 1024, 11 * 1024, 40 << 20, ""}},
+		mixes: []*mixed{
+			{90, "", []figures{{tps: 1000, p50: 50, p99: 90}, {tps: 3000, p50: 60, p99: 110}}, []float64{math.NaN(), math.NaN()}},
+			{90, "strong", []figures{{tps: 900, p50: 70, p99: 95}, failedRun}, []float64{80, math.NaN()}},
+		},
 	}
 	text := r.markdown()
 	for _, line := range []string{
 		"| select | simple | 1 | 25000 / 10000 / 8000 | 0.90 | 55 / 80 / 100 | 1.12 | 100 / 150 / 170 | 1.07 | – / 10.0 / 14.0 | 1.20 |",
 		"| load | mode | PgBouncer | pgweir |",
 		"| select | simple | 30 | 45 |", // added latency: median of each round's difference
+		"| 90/10 | direct | 2000 | – | 55 | 100 | – |",
+		"| 90/10 | strong | 900 | 0.90 | 70 | 95 | 80 |",
 		"| memory of an idle client, KiB | 10 | 11.0 | **missed** |",
 		"- select simple, 1 client: pgbouncer, round 2: gone",
 	} {

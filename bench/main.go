@@ -12,7 +12,8 @@
 //     kernel's clock of that process;
 //   - allocations per query of pgweir, from its own metrics;
 //   - large results: MB/s and the proxy's CPU per MB;
-//   - memory of idle clients, from the resident size of the process.
+//   - memory of idle clients, from the resident size of the process;
+//   - mixes of reads and writes at each consistency level of pgweir, and directly.
 //
 // Run it in the repository: go run ./bench. A full run takes less than a quarter of
 // an hour and writes bench/RESULTS.md; a run narrowed by flags only prints:
@@ -78,6 +79,7 @@ func run(ctx context.Context, o options) (err error) {
 		{"allocs", measureAllocs},
 		{"results", measureResults},
 		{"idle", measureIdle},
+		{"levels", measureLevels},
 		{"profile", takeProfiles},
 	}
 	for _, s := range steps {

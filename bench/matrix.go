@@ -27,7 +27,7 @@ func (o options) matrixOf(clients []int) []load {
 	for _, script := range o.loads {
 		for _, mode := range o.modes {
 			for _, n := range clients {
-				all = append(all, load{script, mode, n})
+				all = append(all, load{script: script, mode: mode, clients: n})
 			}
 		}
 	}

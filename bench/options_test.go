@@ -11,8 +11,8 @@ func TestParseOptions(t *testing.T) {
 		clients                      []int
 		out                          string
 	}
-	three, four := []string{direct, pgbouncer, pgweir}, []string{"matrix", "allocs", "results", "idle"}
-	everything := chosen{three, four, allLoads, allModes, []int{1, 8, 64, 256}, resultsFile}
+	three, parts := []string{direct, pgbouncer, pgweir}, []string{"matrix", "allocs", "results", "idle", "levels"}
+	everything := chosen{three, parts, allLoads, allModes, []int{1, 8, 64, 256}, resultsFile}
 	narrowed := everything
 	narrowed.out = ""
 

@@ -19,9 +19,13 @@ import (
 
 // load is one kind of work for pgbench.
 type load struct {
-	script  string // select or tpcb
+	script  string // select, tpcb or mixed
 	mode    string // simple, extended or prepared
 	clients int
+
+	// Of mixed only.
+	reads int    // their share, in per cent
+	level string // pgweir.consistency
 }
 
 func (l load) String() string {
@@ -95,11 +99,12 @@ func (l *lab) pgbenchLog(ctx context.Context, addr string, w load, seconds int) 
 		"-c", strconv.Itoa(w.clients), "-j", strconv.Itoa(min(w.clients, 2)), "-T", strconv.Itoa(seconds),
 		"-l", "--log-prefix", filepath.Join(dir, "t"),
 	}
-	if w.script == "select" {
-		args = append(args, "-S")
-	}
+	args = append(args, l.scriptArgs(w)...)
 	cmd := exec.CommandContext(ctx, l.pgbenchPath, append(args, database)...)
 	cmd.Dir = l.dir
+	if w.level != "" {
+		cmd.Env = append(os.Environ(), "PGOPTIONS=-c pgweir.consistency="+w.level)
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.Output()

@@ -25,6 +25,7 @@ type report struct {
 	rowAllocs *float64
 	bulks     []*bulk
 	idle      []idleMemory
+	mixes     []*mixed
 	faults    []string // of other parts than the matrix
 }
 
@@ -147,7 +148,7 @@ func (t *table) head(left int, cells ...string) {
 // markdown shows the report.
 func (r *report) markdown() string {
 	parts := []string{
-		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
+		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
 	}
 	var b strings.Builder
 	for _, p := range parts {

@@ -97,6 +97,8 @@ type Database struct {
 	MaxServerConnections int `yaml:"max_server_connections"`
 	// Route is "auto", "primary" or "replica"; empty inherits.
 	Route string `yaml:"route" enum:"auto,primary,replica"`
+	// Consistency overrides routing.consistency; empty inherits.
+	Consistency string `yaml:"consistency" enum:"eventual,session,tenant,database,strong"`
 }
 
 // User is one client user.
@@ -113,6 +115,7 @@ type User struct {
 	MaxClients           int    `yaml:"max_clients"`
 	MaxServerConnections int    `yaml:"max_server_connections"`
 	Route                string `yaml:"route" enum:"auto,primary,replica"`
+	Consistency          string `yaml:"consistency" enum:"eventual,session,tenant,database,strong"`
 }
 
 // Auth is how clients prove who they are.
@@ -181,11 +184,16 @@ type Routing struct {
 	Route string `yaml:"route" enum:"auto,primary,replica"`
 	// PrimaryReads lets the primary serve reads: never (only if no replica can), or always.
 	PrimaryReads string `yaml:"primary_reads" enum:"never,always"`
-	// Consistency is what a read on a replica must see: database (all that was
-	// committed through this proxy before it) or eventual (whatever the replica has).
-	Consistency string `yaml:"consistency" enum:"database,eventual"`
-	// FreshnessWait is how long a read waits for a replica to replay the last
-	// commit before it goes to the primary.
+	// Consistency is what a read on a replica must see of what was committed before:
+	// eventual (nothing certain), session (what its session committed), tenant (what
+	// sessions of its tenant did), database (what anybody did through this proxy)
+	// or strong (all there is when the read arrives).
+	Consistency string `yaml:"consistency" enum:"eventual,session,tenant,database,strong"`
+	// MaxStaleness bounds how old what a read on a replica sees may be, at every
+	// level; 0 is no bound.
+	MaxStaleness time.Duration `yaml:"max_staleness"`
+	// FreshnessWait is how long a read waits for a replica that is fresh enough
+	// before it goes to the primary.
 	FreshnessWait time.Duration `yaml:"freshness_wait"`
 	// MonitorInterval is how often each server's state is asked.
 	MonitorInterval time.Duration `yaml:"monitor_interval"`
@@ -203,11 +211,12 @@ type Routing struct {
 	Rules           []Rule   `yaml:"rules"`
 }
 
-// Rule sends what it matches to one kind of server. All given conditions must
-// hold; the first matching rule wins. A rule to "replica" cannot make a statement
+// Rule sends what it matches to one kind of server, or says how fresh that must
+// be. All given conditions must hold; the first matching rule wins. A rule to "replica" cannot make a statement
 // safe that is not a read: that stays a read-only failure the server reports.
 type Rule struct {
 	Route       string `yaml:"route" enum:"auto,primary,replica"`
+	Consistency string `yaml:"consistency" enum:"eventual,session,tenant,database,strong"`
 	Database    string `yaml:"database"`
 	User        string `yaml:"user"`
 	Application string `yaml:"application"`

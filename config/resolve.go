@@ -85,7 +85,8 @@ type Effective struct {
 	PoolSize int    // connections to one server for this user and database
 	MinIdle  int    // never more than PoolSize
 
-	Route string // auto, primary or replica; the session's own pgweir.route is stronger
+	Route       string // auto, primary or replica; the session's own pgweir.route is stronger
+	Consistency string // as routing.consistency; pgweir.consistency is stronger
 
 	// Bounds on all clients, and on all connections to one server, of this
 	// database and of this user; 0 is none.
@@ -111,6 +112,7 @@ func (c Config) Resolve(user, database string) (e Effective, ok bool) {
 		PoolMode:            cmp.Or(u.PoolMode, d.PoolMode, c.Pool.Mode),
 		PoolSize:            cmp.Or(u.PoolSize, d.PoolSize, c.Pool.Size),
 		Route:               cmp.Or(u.Route, d.Route, c.Routing.Route),
+		Consistency:         cmp.Or(u.Consistency, d.Consistency, c.Routing.Consistency),
 		DatabaseClients:     d.MaxClients,
 		UserClients:         u.MaxClients,
 		DatabaseConnections: d.MaxServerConnections,

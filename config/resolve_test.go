@@ -13,11 +13,11 @@ func sample() Config {
 		"us": {Servers: []Server{{"us1", 1}}},
 	}
 	c.Databases = map[string]Database{
-		"app": {Cluster: "eu", Name: "app_eu", PoolMode: "session", PoolSize: 5, MaxClients: 50, MaxServerConnections: 9, Route: "primary"},
+		"app": {Cluster: "eu", Name: "app_eu", PoolMode: "session", PoolSize: 5, MaxClients: 50, MaxServerConnections: 9, Route: "primary", Consistency: "strong"},
 		"web": {Cluster: "us"},
 	}
 	c.Users = map[string]User{
-		"report": {ServerUser: "reader", ServerPassword: "x", PoolMode: "transaction", PoolSize: 2, MaxClients: 3, MaxServerConnections: 4, Route: "replica"},
+		"report": {ServerUser: "reader", ServerPassword: "x", PoolMode: "transaction", PoolSize: 2, MaxClients: 3, MaxServerConnections: 4, Route: "replica", Consistency: "eventual"},
 	}
 	c.Pool.MinIdle = 3
 	c.Routing.Rules = []Rule{
@@ -35,15 +35,15 @@ func TestResolve(t *testing.T) {
 		want           Effective
 	}{
 		{"defaults", "bob", "web", Effective{
-			Cluster: "us", Database: "web", ServerUser: "bob", PoolMode: "transaction", PoolSize: 20, MinIdle: 3, Route: "auto",
+			Cluster: "us", Database: "web", ServerUser: "bob", PoolMode: "transaction", PoolSize: 20, MinIdle: 3, Route: "auto", Consistency: "database",
 		}},
 		{"database over pool", "bob", "app", Effective{
 			Cluster: "eu", Database: "app_eu", ServerUser: "bob", PoolMode: "session", PoolSize: 5, MinIdle: 3, Route: "primary",
-			DatabaseClients: 50, DatabaseConnections: 9,
+			Consistency: "strong", DatabaseClients: 50, DatabaseConnections: 9,
 		}},
 		{"user over database", "report", "app", Effective{
 			Cluster: "eu", Database: "app_eu", ServerUser: "reader", ServerPassword: "x", PoolMode: "transaction", PoolSize: 2, MinIdle: 2, Route: "replica",
-			DatabaseClients: 50, DatabaseConnections: 9, UserClients: 3, UserConnections: 4,
+			Consistency: "eventual", DatabaseClients: 50, DatabaseConnections: 9, UserClients: 3, UserConnections: 4,
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -214,8 +214,8 @@ func (c Config) checkPool(fs *Faults) {
 
 func (c Config) checkRouting(fs *Faults) {
 	r := c.Routing
-	if r.Route == "" || r.PrimaryReads == "" {
-		fs.add("routing", "route and primary_reads must not be empty")
+	if r.Route == "" || r.PrimaryReads == "" || r.Consistency == "" {
+		fs.add("routing", "route, primary_reads and consistency must not be empty")
 	}
 	if r.MonitorInterval < 10*time.Millisecond {
 		fs.add("routing.monitor_interval", "must be 10ms or more")
@@ -234,11 +234,11 @@ func (c Config) checkRouting(fs *Faults) {
 }
 
 func (r Rule) check(fs *Faults, at string) {
-	if r.Route == "" {
-		fs.add(at, "a rule needs route: primary, replica or auto")
+	if r.Route == "" && r.Consistency == "" {
+		fs.add(at, "a rule needs route: primary, replica or auto; or consistency")
 	}
-	if r == (Rule{Route: r.Route}) {
-		fs.add(at, "a rule needs a condition; for everything, set routing.route")
+	if r == (Rule{Route: r.Route, Consistency: r.Consistency}) {
+		fs.add(at, "a rule needs a condition; for everything, set routing.route or routing.consistency")
 	}
 	if _, err := regexp.Compile(r.Pattern); err != nil {
 		fs.add(at+".pattern", "%s", err)

@@ -245,8 +245,7 @@ func (c *client) decide(u *unit) router.Decision {
 		v.Isolation, v.Access = c.characteristics()
 	}
 	d := router.Decide(p, v)
-	if d.Target == router.TargetReplica && v.OnReplica && c.consistent() && !c.stays() &&
-		!u.cursor && !c.server.Fresh(c.o.db.lastCommit()) {
+	if d.Target == router.TargetReplica && v.OnReplica && !c.stays() && !u.cursor && !c.keepsUp(u) {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}

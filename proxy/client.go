@@ -36,9 +36,8 @@ type client struct {
 	reported map[string]string // and since
 	touched  session.Names     // custom settings it has used
 	suspects session.Names     // and may have used
-	route    router.Route
-	routeSet bool // by the session itself
-	trace    bool
+	own      ownSettings
+	began    map[string]string // the proxy's settings among its startup parameters
 
 	// Its prepared statements.
 	statements map[string]*statement

@@ -15,7 +15,7 @@ const missingStatement = "pgweir: refused"
 func (c *client) compose(u *unit) []byte {
 	frames := c.front.Buffered()[:u.size]
 	u.queue, u.head, u.out = u.queue[:0], 0, u.out[:0]
-	u.pass, u.status, u.errored, u.late = 0, 0, false, nil
+	u.pass, u.status, u.errored, u.ddl, u.late = 0, 0, false, 0, nil
 	if len(u.ahead) > 0 {
 		c.adoptAhead(u)
 	}

@@ -21,7 +21,8 @@ type database struct {
 	id        string // cluster/name, for logs and metrics
 	plans     *router.Plans
 	refresher *catalog.Refresher
-	end       context.CancelFunc // of the refresher
+	ctx       context.Context    // of all that runs for it
+	end       context.CancelFunc // of that
 	limits    []*pool.Limit      // by server; of max_server_connections
 	clients   atomic.Int64
 
@@ -35,30 +36,13 @@ type database struct {
 	audit      *auditor
 	logins     func() []string // of the sessions that use it, on the servers
 
-	// committed is the Moment after the last commit through this proxy.
-	committed atomic.Int64
+	commits commits
 
 	mu   sync.Mutex    // protects read
 	read chan struct{} // closed when the catalog is next read
 }
 
 func (d *database) label() string { return d.id }
-
-// lastCommit is a moment at which all that was committed through this proxy, as
-// far as any client was told, had been.
-func (d *database) lastCommit() cluster.Moment { return cluster.Moment(d.committed.Load()) }
-
-// noteCommit says that something may just have been committed. It is called before
-// the client can know.
-func (d *database) noteCommit() {
-	now := int64(cluster.Now())
-	for {
-		last := d.committed.Load()
-		if last >= now || d.committed.CompareAndSwap(last, now) {
-			return
-		}
-	}
-}
 
 // catalogChanged says that DDL was committed: until the catalog is read again its
 // facts are not relied on.
@@ -113,7 +97,11 @@ func (d *database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		return nil, err
 	}
 	d.audit.inspect(ctx, d, snapshot, b.Query)
-	d.plans.SetSnapshot(snapshot)
+	d.commits.while(func() bool {
+		before := d.plans.Snapshot()
+		d.plans.SetSnapshot(snapshot)
+		return before.Loaded() && d.plans.Snapshot() != before
+	})
 	if s == t.Primary {
 		d.seen.Store(at)
 	}

@@ -68,6 +68,9 @@ func (c *client) passOn() error {
 			}
 			frame = c.report(nil)
 		}
+		if typ == wire.NotificationResponse {
+			c.o.db.commits.heard()
+		}
 		if _, err := c.front.Write(frame); err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func (c *client) executable(p *router.Plan, u *unit) bool {
 
 // executeQuery executes a simple query that is executable.
 func (c *client) executeQuery(u *unit, p *router.Plan, text string) {
-	answer, refused, apply := c.execute(p, text)
+	answer, refused, apply := c.execute(u, p, text)
 	if refused != nil {
 		u.refuseQuery(refused)
 		return
@@ -49,7 +49,7 @@ func (c *client) executePortal(u *unit) {
 	if st := c.portal.stmt; st != nil {
 		text = st.Text
 	}
-	answer, refused, apply := c.execute(c.portal.plan, text)
+	answer, refused, apply := c.execute(u, c.portal.plan, text)
 	if refused != nil {
 		u.refuse(refused)
 		return
@@ -59,12 +59,12 @@ func (c *client) executePortal(u *unit) {
 }
 
 // execute carries a statement out. apply is what happens when its answer goes out.
-func (c *client) execute(p *router.Plan, text string) (answer []byte, refused *wire.Error, apply func(*client)) {
+func (c *client) execute(u *unit, p *router.Plan, text string) (answer []byte, refused *wire.Error, apply func(*client)) {
 	switch {
 	case p.Tx.Verb != router.TxNone:
 		return wire.AppendComplete(nil, c.deferTx(p, text)), nil, nil
 	case p.Own.Verb != router.OwnNone:
-		return c.executeOwn(p.Own)
+		return c.executeOwn(p.Own, u)
 	case p.SQL.Verb == router.PreparedDeallocateAll:
 		return wire.AppendComplete(nil, "DEALLOCATE ALL"), nil, func(c *client) { c.statements = nil }
 	case p.SQL.Verb == router.PreparedDeallocate:
@@ -86,90 +86,6 @@ func (c *client) execute(p *router.Plan, text string) (answer []byte, refused *w
 			c.resetOwn()
 		}
 	}
-}
-
-// executeOwn carries out SET, SHOW or RESET of pgweir.*.
-func (c *client) executeOwn(o router.Own) (answer []byte, refused *wire.Error, apply func(*client)) {
-	name := strings.ToLower(o.Name)
-	if name == "unfiltered" && o.Verb == router.OwnShow {
-		return c.showUnfiltered(), nil, nil
-	}
-	if name != "route" && name != "trace" {
-		return nil, wire.Errorf("42704", "unrecognized configuration parameter \"pgweir.%s\"", o.Name).
-			WithHint("The proxy's settings are pgweir.route and pgweir.trace."), nil
-	}
-	switch o.Verb {
-	case router.OwnShow:
-		return append(wire.AppendTextValue(nil, c.own(name)), wire.AppendComplete(nil, "SHOW")...), nil, nil
-	case router.OwnReset:
-		return wire.AppendComplete(nil, "RESET"), nil, func(c *client) { c.resetOne(name) }
-	}
-	answer = wire.AppendComplete(nil, "SET")
-	if name == "route" {
-		route, ok := router.ParseRoute(strings.ToLower(o.Value))
-		if !ok || o.Value == "" {
-			return nil, wire.Errorf("22023", "invalid value for parameter \"pgweir.route\": \"%s\"", o.Value).
-				WithHint("Available values: auto, primary, replica."), nil
-		}
-		return answer, nil, func(c *client) { c.setRoute(route, o.Local) }
-	}
-	on, ok := parseBool(o.Value)
-	if !ok {
-		return nil, wire.Errorf("22023", "parameter \"pgweir.trace\" requires a Boolean value"), nil
-	}
-	return answer, nil, func(c *client) { c.trace = on }
-}
-
-// own is the value of one of the proxy's settings.
-func (c *client) own(name string) string {
-	if name == "route" {
-		return c.wish().String()
-	}
-	if c.trace {
-		return "on"
-	}
-	return "off"
-}
-
-// wish is the route in force: the transaction's, the session's, or the configured one.
-func (c *client) wish() router.Route {
-	switch {
-	case c.tx.open && c.tx.routeSet:
-		return c.tx.route
-	case c.routeSet:
-		return c.route
-	}
-	return c.o.route
-}
-
-func (c *client) setRoute(r router.Route, local bool) {
-	if local {
-		c.tx.route, c.tx.routeSet = r, c.tx.open // outside a transaction SET LOCAL has no effect
-		return
-	}
-	c.route, c.routeSet = r, true
-	c.tx.routeSet = false
-}
-
-func (c *client) resetOne(name string) {
-	if name == "route" {
-		c.routeSet, c.tx.routeSet = false, false
-	} else {
-		c.trace = false
-	}
-}
-
-func (c *client) resetOwn() { c.routeSet, c.trace = false, false }
-
-// parseBool reads what PostgreSQL reads as a Boolean setting.
-func parseBool(s string) (on, ok bool) {
-	switch strings.ToLower(s) {
-	case "on", "true", "t", "yes", "y", "1", "tru", "tr", "ye":
-		return true, true
-	case "off", "false", "f", "no", "n", "0", "of", "fals", "fal", "fa":
-		return false, true
-	}
-	return false, false
 }
 
 // describeLocal describes the result of what the proxy executes.

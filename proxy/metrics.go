@@ -32,8 +32,10 @@ type metrics struct {
 	clientErrors  atomic.Uint64 // the proxy's own, told to clients
 	serverErrors  atomic.Uint64 // servers', passed on
 	serversLost   atomic.Uint64
-	delayed       atomic.Uint64    // reads that waited for a replica to become fresh
-	pins          [16]atomic.Int64 // sessions now, by bit of PinSet
+	fresh         [router.Consistencies]histogram     // waits of reads for a replica to become fresh
+	delayed       [router.Consistencies]atomic.Uint64 // how many
+	redirected    [router.Consistencies]atomic.Uint64 // and those that went to the primary
+	pins          [16]atomic.Int64                    // sessions now, by bit of PinSet
 	pinsTotal     [16]atomic.Uint64
 }
 
@@ -88,7 +90,7 @@ func (h *histogram) observe(d time.Duration) {
 	h.sum.Add(int64(d))
 }
 
-func (h *histogram) metric(desc *prometheus.Desc) prometheus.Metric {
+func (h *histogram) metric(desc *prometheus.Desc, labels ...string) prometheus.Metric {
 	counts := make(map[float64]uint64, len(h.buckets))
 	var total uint64
 	for i := range h.buckets {
@@ -97,7 +99,7 @@ func (h *histogram) metric(desc *prometheus.Desc) prometheus.Metric {
 			counts[float64(uint64(1)<<(i+firstBucket))/1e6] = total
 		}
 	}
-	return prometheus.MustNewConstHistogram(desc, total, float64(h.sum.Load())/1e9, counts)
+	return prometheus.MustNewConstHistogram(desc, total, float64(h.sum.Load())/1e9, counts, labels...)
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -116,7 +118,9 @@ var (
 	descRetries    = desc("retries_total", "Batches sent again before anything reached the client, by reason.", "reason")
 	descErrors     = desc("errors_total", "Errors told to clients, by side.", "side")
 	descLost       = desc("server_connections_lost_total", "Server connections that ended in the middle of a batch.")
-	descDelayed    = desc("reads_delayed_total", "Reads that had to wait for a replica to replay the last commit.")
+	descDelayed    = desc("reads_delayed_total", "Reads no replica was fresh enough for at once, by level.", "level")
+	descRedirected = desc("reads_redirected_total", "Of these, reads that went to the primary.", "level")
+	descFreshness  = desc("freshness_wait_seconds", "Waits of reads for a replica to be fresh enough.", "level")
 	descStale      = desc("replica_staleness_seconds", "How long ago a replica is known to have had all that was committed.", "cluster", "server")
 	descPins       = desc("pinned_sessions", "Sessions tied to a server connection, by reason.", "reason")
 	descPinsTotal  = desc("pins_total", "Times a session was tied to a server connection, by reason.", "reason")
@@ -173,7 +177,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	count(descErrors, m.clientErrors.Load(), "proxy")
 	count(descErrors, m.serverErrors.Load(), "server")
 	count(descLost, m.serversLost.Load())
-	count(descDelayed, m.delayed.Load())
+	for l := router.Eventual; int(l) < router.Consistencies; l++ {
+		count(descDelayed, m.delayed[l].Load(), l.String())
+		count(descRedirected, m.redirected[l].Load(), l.String())
+		ch <- m.fresh[l].metric(descFreshness, l.String())
+	}
 	for i := range m.pins {
 		if bit := router.PinSet(1) << i; bit <= router.PinSession {
 			gauge(descPins, float64(m.pins[i].Load()), bit.String())

@@ -17,52 +17,6 @@ type probe struct {
 	conns map[*cluster.Server]*backend.Backend
 }
 
-// locate is the tracker's look at the servers' places in the log: a connection to
-// each, kept. It is used by one goroutine.
-type locate struct {
-	account *account
-	conns   map[*cluster.Server]*backend.Backend
-}
-
-// Inserted implements cluster.Sampler.
-func (l *locate) Inserted(ctx context.Context, s *cluster.Server) (cluster.LSN, error) {
-	return l.ask(ctx, s, "SELECT pg_catalog.pg_current_wal_insert_lsn()")
-}
-
-// Replayed implements cluster.Sampler.
-func (l *locate) Replayed(ctx context.Context, s *cluster.Server) (cluster.LSN, error) {
-	return l.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn()")
-}
-
-func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (lsn cluster.LSN, err error) {
-	b := l.conns[s]
-	if b == nil {
-		if b, err = l.account.open(ctx, s, ""); err != nil {
-			return 0, err
-		}
-		l.conns[s] = b
-	}
-	err = b.Query(ctx, query, func(v [][]byte) error {
-		var high, low uint32
-		_, err := fmt.Sscanf(string(v[0]), "%X/%X", &high, &low)
-		lsn = cluster.LSN(high)<<32 | cluster.LSN(low)
-		return err
-	})
-	if err != nil {
-		b.Close()
-		delete(l.conns, s)
-	}
-	return lsn, err
-}
-
-// Close implements cluster.Sampler.
-func (l *locate) Close() {
-	for _, b := range l.conns {
-		b.Close()
-	}
-	l.conns = nil
-}
-
 const probeQuery = `SELECT pg_catalog.pg_is_in_recovery(), c.timeline_id, s.system_identifier,
 	pg_catalog.current_setting('server_version_num')
 FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_system() s`

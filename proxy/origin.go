@@ -30,14 +30,15 @@ type originKey struct{ user, database string }
 // origin is what the clients of one user and database share: a pool for each
 // server, the plans of the database, and how to log in. Safe for concurrent use.
 type origin struct {
-	key     originKey
-	eff     config.Effective
-	route   router.Route
-	cluster *cluster.Cluster
-	pools   []*pool.Pool // by cluster.Server.Index
-	db      *database
-	cred    atomic.Pointer[backend.Credentials]
-	clients atomic.Int64
+	key         originKey
+	eff         config.Effective
+	route       router.Route
+	consistency router.Consistency
+	cluster     *cluster.Cluster
+	pools       []*pool.Pool // by cluster.Server.Index
+	db          *database
+	cred        atomic.Pointer[backend.Credentials]
+	clients     atomic.Int64
 	// parsed are statements a server has parsed for this user, with the catalog of then.
 	parsed *lru.Cache[*backend.Statement, *catalog.Snapshot]
 
@@ -122,6 +123,7 @@ func (os *origins) makeLocked(key originKey, eff config.Effective) *origin {
 	cl := s.clusters[eff.Cluster]
 	o := &origin{key: key, eff: eff, cluster: cl, welcomes: map[session.Settings]map[string]string{}}
 	o.route, _ = router.ParseRoute(eff.Route)
+	o.consistency, _ = router.ParseConsistency(eff.Consistency)
 	o.db = os.databaseLocked(key, eff)
 	o.parsed, _ = lru.New[*backend.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
 	c := s.cfg.Pool
@@ -167,7 +169,7 @@ func (os *origins) databaseLocked(key originKey, eff config.Effective) *database
 		},
 	})
 	ctx, end := context.WithCancel(s.ctx)
-	d.end = end
+	d.ctx, d.end = ctx, end
 	s.background.Go(func() { d.refresher.Run(ctx) })
 	os.dbs[id] = d
 	return d

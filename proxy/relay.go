@@ -104,6 +104,9 @@ func (c *client) scan(u *unit, buf []byte) (need int, err error) {
 			return 0, fmt.Errorf("%w: %w", errServerLost, err)
 		}
 		whole := pos+size <= len(buf)
+		if u.within && tells(typ) {
+			c.foretell(u, o)
+		}
 		if opaque[typ] && !o.quiet {
 			u.hold = u.hold && typ == wire.ParameterDescription
 			if whole {
@@ -119,7 +122,7 @@ func (c *client) scan(u *unit, buf []byte) (need int, err error) {
 			break
 		}
 		frame := buf[pos : pos+size]
-		if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (c.trace || c.untold) {
+		if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (c.own.trace || c.untold) {
 			// Something of the proxy's own may take its place, behind what came before.
 			if err := c.push(u, buf[start:pos]); err != nil {
 				return 0, err
@@ -192,13 +195,18 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 			c.untold = true
 		}
 		return false, nil
-	case wire.NoticeResponse, wire.NotificationResponse:
+	case wire.NotificationResponse:
+		c.o.db.commits.heard()
+		return !o.quiet, nil
+	case wire.NoticeResponse:
 		return !o.quiet, nil
 	case wire.CopyInResponse, wire.CopyOutResponse:
 		u.hold = false
 		return true, nil
 	case wire.CopyBothResponse:
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", errServerLost)
+	case wire.CommandComplete:
+		c.foretell(u, o)
 	}
 	if ends(o.kind, typ) {
 		if o.kind == opDescribe && o.described != nil {
@@ -254,7 +262,7 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	}
 	c.inUnit, c.skipping = false, false
 	if c.role != cluster.RoleReplica {
-		c.noteWrites(u)
+		c.noteWrites(u, u.status == wire.TxIdle)
 	}
 	if len(c.restore) > 0 || c.forgot {
 		u.late = append([]byte(nil), frame...)
@@ -263,7 +271,7 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if c.untold && !(u.errored && len(u.adopt) > 0) { // it undid what was taken over, too
 		u.answer = c.report(u.answer)
 	}
-	if c.trace && !o.quiet {
+	if c.own.trace && !o.quiet {
 		c.traceUnit(u, o)
 	}
 	return !o.quiet, nil

@@ -91,6 +91,9 @@ func (c *client) stays() bool {
 
 // recover deals with a unit whose exchange failed.
 func (c *client) recover(u *unit, err error) error {
+	if !errors.As(err, new(*retry)) {
+		c.abandon(u)
+	}
 	if c.ctx.Err() != nil {
 		c.discard()
 		return errShutdown
@@ -119,6 +122,7 @@ func (c *client) prepareRetry(u *unit, again *retry) error {
 	if again.learn {
 		c.learn(u)
 	}
+	u.refused = u.refused || again.reason == retryReadOnly
 	for i := range u.queue {
 		if o := &u.queue[i]; o.plan != nil && o.plan.Flags.Has(router.FlagDirty) {
 			c.doubt = true
@@ -180,9 +184,6 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 	midFrame := u.pass > 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.serversLost.Add(1)
-	if c.role != cluster.RoleReplica && (c.tx.wrote || u.mayWrite()) {
-		c.o.db.noteCommit() // nobody knows whether it was
-	}
 	c.discard()
 	if frame == nil {
 		cl.Kick()

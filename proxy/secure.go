@@ -79,6 +79,9 @@ func (c *client) leaveReplica() error {
 	return nil
 }
 
+// elsewhere is the decision once a replica turned out not to do.
+var elsewhere = router.Decision{Target: router.TargetPrimary}
+
 // errServerLost is that a server connection failed.
 var errServerLost = errors.New("server connection lost")
 
@@ -105,12 +108,31 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 					continue
 				}
 			}
+			if role == cluster.RoleReplica && errors.As(err, new(*pgconn.PgError)) {
+				// It lets nobody in, or not this user yet; the primary knows best.
+				c.s.metrics.retries[retryLost].Add(1)
+				d, u.decision.Reason = elsewhere, router.ReasonRetried
+				continue
+			}
 			if err != nil {
 				return err
 			}
 		} else if u.started.Sub(b.Used) > staleAfter && !b.Alive() {
 			p.Discard(b)
 			continue
+		}
+		if role == cluster.RoleReplica {
+			fresh, err := c.vouched(u, s, b)
+			if err != nil || !fresh {
+				p.Release(b)
+			}
+			if err != nil {
+				return err
+			}
+			if !fresh {
+				d, u.decision.Reason = elsewhere, router.ReasonFreshness
+				continue
+			}
 		}
 		c.take(b, p, s, role)
 		return c.adopt(u, want.Settings)
@@ -194,7 +216,11 @@ func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role
 	cl := c.o.cluster
 	t := cl.Topology()
 	if d.Target == router.TargetReplica {
-		if s := c.reader(); s != nil {
+		s, err := c.reader(u)
+		if err != nil {
+			return nil, cluster.RoleUnknown, err
+		}
+		if s != nil {
 			if t.Primary == s {
 				u.decision.Reason = router.ReasonPrimaryReads
 				return s, cluster.RolePrimary, nil
@@ -219,28 +245,6 @@ func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role
 	c.endWait()
 	return primary, cluster.RolePrimary, err
 }
-
-// reader is the server for a read: one that has replayed all that was committed
-// through this proxy, after a short wait if need be.
-func (c *client) reader() *cluster.Server {
-	cl := c.o.cluster
-	if !c.consistent() {
-		return cl.Reader(c.s.primaryReads, cluster.AnyTime)
-	}
-	asOf := c.o.db.lastCommit()
-	s := cl.Reader(c.s.primaryReads, asOf)
-	if s != nil || len(cl.Topology().Replicas) == 0 {
-		return s
-	}
-	c.s.metrics.delayed.Add(1)
-	if cl.AwaitFresh(c.ctx, asOf, c.s.cfg.Routing.FreshnessWait) {
-		return cl.Reader(false, asOf)
-	}
-	return nil
-}
-
-// consistent reports whether the session's reads must see what was committed.
-func (c *client) consistent() bool { return c.s.cfg.Routing.Consistency != "eventual" }
 
 // await waits for a connection of a pool.
 func (c *client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {

@@ -110,7 +110,7 @@ func (s *Server) addCluster(name string, c config.Cluster) error {
 		Name: name, Servers: servers,
 		Interval: s.cfg.Routing.MonitorInterval, Timeout: s.cfg.Pool.ConnectTimeout,
 		Prober:  &probe{account: a, conns: map[*cluster.Server]*backend.Backend{}},
-		Sampler: &locate{account: a, conns: map[*cluster.Server]*backend.Backend{}},
+		Sampler: &locate{account: a, conns: map[*cluster.Server]*logReader{}},
 		Changed: func(before, after cluster.State) { s.serverChanged(name, before, after) },
 	})
 	return nil

@@ -32,7 +32,7 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 			return nil, g.replicate(ctx, eff, cred)
 		}
 	}
-	settings, err := startupSettings(g.params)
+	settings, own, err := startupSettings(g.params)
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +41,9 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 		s: s, o: o, front: g.front, id: s.lastID.Add(1),
 		app: g.params["application_name"], settings: sessionSettings{startup: settings, now: settings},
 		touched: settings.Custom(),
+	}
+	if refused := c.beginOwn(own); refused != nil {
+		return nil, refused
 	}
 	c.ctx, c.end = context.WithCancel(s.ctx)
 	if err := s.enter(c); err != nil {

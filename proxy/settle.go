@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -19,7 +20,7 @@ func (c *client) settle(u *unit) error {
 	for i := range u.queue {
 		if o := &u.queue[i]; o.executes() && !o.quiet && !o.skipped {
 			c.countTenant(o)
-			c.leaves(o)
+			c.leaves(u, o)
 		}
 	}
 	c.s.metrics.statement(u, c.role)
@@ -28,7 +29,9 @@ func (c *client) settle(u *unit) error {
 	if u.status == 0 {
 		c.inUnit = true // Flush: the server waits for the rest
 		c.errored = c.errored || u.errored
-		c.tx.wrote = c.tx.wrote || u.mayWrite()
+		if c.role != cluster.RoleReplica {
+			c.noteWrites(u, false)
+		}
 		return nil
 	}
 	if u.status == wire.TxIdle {
@@ -195,36 +198,6 @@ func (c *client) doubtPortals() {
 	}
 }
 
-// noteWrites notes what a unit on the primary may have written or committed. It is
-// called before the client gets to know: a read it then sends finds the note.
-func (c *client) noteWrites(u *unit) {
-	c.tx.wrote = c.tx.wrote || u.mayWrite()
-	if c.tx.wrote && (u.status == wire.TxIdle || c.tx.commits) {
-		c.o.db.noteCommit()
-		c.tx.wrote, c.tx.commits = false, false
-	}
-}
-
-// mayWrite reports whether the unit runs anything that is not proved to write nothing.
-func (u *unit) mayWrite() bool {
-	for i := range u.queue {
-		if o := &u.queue[i]; o.executes() && !o.quiet && (o.plan == nil || !harmless(o.plan)) {
-			return true
-		}
-	}
-	return false
-}
-
-func harmless(p *router.Plan) bool {
-	switch p.Class {
-	case router.ClassRead, router.ClassSetting, router.ClassEmpty:
-		return true
-	case router.ClassTx:
-		return p.Tx.Verb != router.TxNone && p.Tx.Verb != router.TxPrepare
-	}
-	return false
-}
-
 // follow takes over the transaction status.
 func (c *client) follow(status byte) {
 	switch status {
@@ -257,7 +230,7 @@ const undone = router.PinSetting | router.PinTemp | router.PinCursor | router.Pi
 
 // leaves notes the session state a statement may have left behind, whether it
 // succeeded or not. One that failed may have done a part of what it says.
-func (c *client) leaves(o *op) {
+func (c *client) leaves(u *unit, o *op) {
 	p := o.plan
 	if p == nil {
 		p = unknownPlan
@@ -270,7 +243,7 @@ func (c *client) leaves(o *op) {
 	if len(p.Sets) == 0 {
 		c.suspects = c.suspects.With(p.Touches)
 	}
-	if p.Flags.Has(router.FlagDirty) || c.o.db.stale() && len(p.Functions)+len(p.Relations) > 0 {
+	if p.Flags.Has(router.FlagDirty) || c.redefined(u) && len(p.Functions)+len(p.Relations) > 0 {
 		// What it used may have been redefined meanwhile to leave anything behind.
 		c.doubt = true
 	}
@@ -301,9 +274,6 @@ func (c *client) succeeded(u *unit, o *op) {
 	p := o.plan
 	if p.Flags.Has(router.FlagDDL) && (p.Statements > 1 || p.Pins != router.PinTemp) {
 		c.tx.ddl = true // temporary objects are in no catalog of ours
-	}
-	if p.Tx.Verb == router.TxCommit && c.tx.wrote {
-		c.o.db.noteCommit() // its command tag may reach the client before ReadyForQuery does
 	}
 	if p.Tx.Verb != router.TxNone {
 		c.followTx(p, string(c.textOf(u, o)))

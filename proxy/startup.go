@@ -342,13 +342,14 @@ func (g *greeting) cancelRequest(body []byte) error {
 	return errCancelRequest
 }
 
-// startupSettings are the settings among the startup parameters.
-func startupSettings(params map[string]string) (session.Settings, error) {
+// startupSettings are the settings among the startup parameters, and those of the
+// proxy itself, without their prefix.
+func startupSettings(params map[string]string) (_ session.Settings, own map[string]string, _ error) {
 	values := map[string]string{}
 	if options := params["options"]; options != "" {
 		fromOptions, rest := session.Options(options)
 		if len(rest) > 0 {
-			return session.Settings{}, wire.Fatalf("22023", "startup option \"%s\" is not supported", rest[0]).
+			return session.Settings{}, nil, wire.Fatalf("22023", "startup option \"%s\" is not supported", rest[0]).
 				WithHint("Only settings can be given: -c name=value.")
 		}
 		for n, v := range fromOptions {
@@ -362,5 +363,14 @@ func startupSettings(params map[string]string) (session.Settings, error) {
 			values[n] = v
 		}
 	}
-	return session.From(values), nil
+	for n, v := range values {
+		if name, ok := strings.CutPrefix(strings.ToLower(n), "pgweir."); ok {
+			delete(values, n)
+			if own == nil {
+				own = map[string]string{}
+			}
+			own[name] = v
+		}
+	}
+	return session.From(values), own, nil
 }

@@ -25,7 +25,7 @@ func (c *client) traceUnit(u *unit, _ *op) {
 
 // traceLocal is the same for what the proxy answered itself.
 func (c *client) traceLocal(u *unit) {
-	if c.trace {
+	if c.own.trace {
 		u.answer = appendTrace(u.answer, "proxy", "-", router.ReasonLocal, time.Since(u.started))
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 
+	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -27,14 +28,16 @@ type transaction struct {
 	hazy bool // what it set is not known
 	// reported are settings it changed, whose values the server reports in the end.
 	reported []string
-	ddl      bool // it changed the catalog, perhaps
-	// wrote: it wrote on the primary, perhaps. commits: a COMMIT AND CHAIN or the like
-	// ended a part of it.
-	wrote, commits bool
-	kept           bool // a part of it was committed: not all of it is undone
+	ddl      bool    // it changed the catalog, perhaps
+	changes  changes // on the primary, perhaps
+	commits  bool    // a COMMIT AND CHAIN or the like ended a part of it
+	kept     bool    // a part of it was committed: not all of it is undone
 
-	route    router.Route // SET LOCAL pgweir.route
+	// SET LOCAL of the proxy's settings.
+	route    router.Route
 	routeSet bool
+	level    router.Consistency
+	minLSN   cluster.LSN
 }
 
 // deferrable reports whether the proxy can answer a transaction control
@@ -122,6 +125,9 @@ func (c *client) followTx(p *router.Plan, text string) {
 		c.endSettings(commit)
 		t.steps, t.read, t.commits, t.kept = nil, false, true, t.kept || commit
 		c.undid = !commit
+		if p.Tx.Verb == router.TxRollback {
+			t.changes = changes{} // they are undone
+		}
 		if !p.Tx.Chain {
 			t.open, t.begin, t.prelude = false, "", nil
 		}

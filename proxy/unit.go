@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -86,6 +87,8 @@ type unit struct {
 	failed    bool         // an op carries fail: the rest up to Sync is not looked at
 	resumes   bool         // it needs a portal of an earlier unit
 	copying   bool         // COPY data is on its way from the client
+	within    bool         // some op may commit before it ends
+	refused   bool         // a replica refused it as a write
 	parsed    int          // 1 + the last op that parsed the unnamed statement
 	notices   []byte       // of the audit, to go before the answers
 	started   time.Time
@@ -101,8 +104,11 @@ type unit struct {
 	pass        int    // bytes of a frame begun that pass unseen
 	status      byte   // of the last ReadyForQuery
 	late        []byte // that, if the client is to have it once startup settings are restored
+	ddl         uint64 // how often it was noted to have changed the catalog
 	errored     bool   // the server refused something
 	decision    router.Decision
+	asOf        cluster.Moment // as of when a replica must be fresh that serves it
+	level       router.Consistency
 	fresh       bool             // the server connection was taken for this attempt
 	adopt       []session.Change // settings the connection takes over within the unit
 	ahead       []session.Change // or before it, to carry want
@@ -139,6 +145,7 @@ func (u *unit) note(p *router.Plan) {
 	if p.Tx.Verb == router.TxBegin && (p.Tx.Isolation == router.Serializable || p.Tx.Access == router.ReadWrite) {
 		p = primaryBegin
 	}
+	u.within = u.within || commitsWithin(p)
 	u.sets = u.sets || p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	if p.Flags.Has(router.FlagCursor) {
 		u.cursor = true

@@ -6,6 +6,7 @@ import (
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 
+	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
@@ -24,6 +25,7 @@ type analysis struct {
 	cur       *verdict // of the statement being walked
 	relations names
 	functions names
+	touched   touched
 	ctes      []cteScope
 	lenient   bool // DDL: what is walked is not executed as a read
 	planOnly  bool // EXPLAIN without ANALYZE: nothing is written
@@ -55,7 +57,7 @@ type verdict struct {
 }
 
 func newAnalysis(f facts, o *overrides, text string) *analysis {
-	return &analysis{facts: f, overrides: o, original: text, text: text}
+	return &analysis{facts: f, overrides: o, original: text, text: text, touched: touched{catalog.NoTable(), catalog.NoTable()}}
 }
 
 // run makes the Plan but for learned facts, rules and hints. A text the parser
@@ -80,12 +82,15 @@ func (a *analysis) run() *Plan {
 		a.ctes, a.lenient, a.planOnly = a.ctes[:0], false, false
 		a.statement(raw.GetStmt())
 		a.settleSets(raw.GetStmt())
+		a.bound(raw.GetStmt())
 		a.cur.settle()
 	}
 	plan := join(verdicts)
 	plan.Relations, plan.Functions = a.relations.list, a.functions.list
+	plan.Reads, plan.Writes = a.touched.reads, a.touched.writes
 	if in := plan.SQL.Inner; in != nil {
 		in.Relations, in.Functions = plan.Relations, plan.Functions
+		in.Reads, in.Writes = plan.Reads, plan.Writes
 	}
 	a.judgeTenant(tree, plan)
 	if plan.SQL.Verb != PreparedNone && plan.SQL.Verb != PreparedDeallocateAll {

@@ -102,7 +102,7 @@ const (
 	ReasonReplication
 	// Of the servers.
 	ReasonNoReplica // no replica can serve it
-	ReasonFreshness // no replica is known to have replayed the last commit
+	ReasonFreshness // no replica was fresh enough in time
 	ReasonPrimaryReads
 	ReasonRetried // a replica failed it
 	ReasonLocal   // the proxy answered

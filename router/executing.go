@@ -21,6 +21,9 @@ func (p *Plan) Executing(inner *Plan) *Plan {
 	both.Tx, both.SQL, both.Own = Tx{}, p.SQL, Own{}
 	both.Variants = nil
 	both.Tenant, both.places = inner.Tenant, inner.places
+	both.Reads, both.Writes, both.Version = inner.Reads, inner.Writes, inner.Version
+	both.touchesToo(p)
+	both.Consistency, both.MinLSN = max(p.Consistency, inner.Consistency), max(p.MinLSN, inner.MinLSN)
 	both.obstinate = p.obstinate || inner.obstinate
 	return &both
 }

@@ -57,10 +57,12 @@ func hintIn(comment string) Route {
 // finish applies the wishes of the text, or else of the configuration.
 func (a *analysis) finish(p *Plan, r *rules) {
 	hint := findHint(a.text)
+	level, lsn := findWishes(a.text)
 	for _, plan := range []*Plan{p, p.SQL.Inner} {
 		if plan == nil {
 			continue
 		}
+		plan.Consistency, plan.MinLSN = level, lsn
 		if hint == RouteAuto {
 			r.apply(plan, a.original)
 			continue

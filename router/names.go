@@ -26,6 +26,7 @@ func qualified(list []*pg.Node) (schema, name string) {
 
 // judge applies a fact to the statement.
 func (a *analysis) judge(f catalog.Fact) {
+	a.uses(f)
 	switch {
 	case !f.Known && !a.facts.Loaded():
 		a.doubt(ReasonNoCatalog)
@@ -34,16 +35,16 @@ func (a *analysis) judge(f catalog.Fact) {
 	case !f.Replica:
 		a.doubt(ReasonFunction)
 	}
-	a.leaves(f.Clean, f.Touches, f.Changes)
+	a.leaves(f.Clean, f.Touches, f.Sets)
 }
 
 // leaves notes what code that is not in the text may leave behind.
-func (a *analysis) leaves(clean bool, touches session.Names, changes bool) {
+func (a *analysis) leaves(clean bool, touches session.Names, sets bool) {
 	if !clean {
 		a.pin(PinOpaque)
 	}
-	if changes || touches != (session.Names{}) {
-		a.changes(!changes)
+	if sets || touches != (session.Names{}) {
+		a.unfollowed(!sets)
 		for _, name := range touches.List() {
 			a.cur.touches.add(name)
 		}
@@ -61,6 +62,7 @@ func visitFuncCall(a *analysis, m protoreflect.Message) bool {
 // call judges one call of a function.
 func (a *analysis) call(schema, name string, args []*pg.Node) {
 	said := a.overrides.of(schema, name)
+	a.uses(a.facts.Function(schema, name))
 	if said == overrideUnsafe {
 		a.doubt(ReasonFunction)
 	}
@@ -209,10 +211,15 @@ func visitIndirection(a *analysis, m protoreflect.Message) bool {
 // attribute judges a name that is a column or a function of one argument. What
 // the catalog does not know as a function is a column, or an error.
 func (a *analysis) attribute(name string) {
-	if name == "" || a.overrides.of("", name) == overrideSafe {
+	if name == "" {
 		return
 	}
-	if f := a.facts.Function("", name); f.Known && (!f.Replica || !f.Clean) {
+	f := a.facts.Function("", name)
+	if !f.Known {
+		return
+	}
+	a.uses(f)
+	if a.overrides.of("", name) != overrideSafe && (!f.Replica || !f.Clean) {
 		a.judge(f)
 	}
 }

@@ -1,6 +1,9 @@
 package router
 
-import "github.com/pgweir/pgweir/router/tenant"
+import (
+	"github.com/pgweir/pgweir/router/catalog"
+	"github.com/pgweir/pgweir/router/tenant"
+)
 
 // Plan is all that is known of one statement text (or one string of several
 // statements). It is computed once, is immutable, and is shared by all
@@ -37,6 +40,15 @@ type Plan struct {
 	// Tenant is what the audit found: nil if no tenant table is used, or none is
 	// configured. Of its literals, TenantLiteral reads those of another text.
 	Tenant *tenant.Finding
+	// Reads and Writes are the tables it may read and write, as the catalog of Version
+	// shows; under another version they may be any.
+	Reads, Writes catalog.Footprint
+	Version       uint64
+
+	// Consistency and MinLSN are what comments in the text ask of a read; RuleConsistency
+	// is what a rule does. Zero asks nothing.
+	Consistency, RuleConsistency Consistency
+	MinLSN                       uint64
 
 	// Variants are for the users and applications some rule names; see For.
 	Variants []Variant

@@ -45,6 +45,7 @@ type Plans struct {
 // begins a new generation, so no plan outlives the facts it was made from.
 type generation struct {
 	snapshot *catalog.Snapshot
+	version  uint64 // of snapshot
 	facts    facts
 	tenants  *tenant.Judge // nil if nothing is judged
 	shards   [shardCount]shard
@@ -91,7 +92,7 @@ func NewPlans(o Options) *Plans {
 }
 
 func (p *Plans) newGeneration(s *catalog.Snapshot, f facts) *generation {
-	g := &generation{snapshot: s, facts: f, learned: make(map[string]struct{})}
+	g := &generation{snapshot: s, version: s.Version(), facts: f, learned: make(map[string]struct{})}
 	if schema, ok := f.(tenant.Schema); ok && p.tenant.Enabled() && f.Loaded() {
 		g.tenants = tenant.New(p.tenant, schema)
 	}
@@ -103,6 +104,9 @@ func (p *Plans) newGeneration(s *catalog.Snapshot, f facts) *generation {
 
 // Snapshot is the catalog new plans are made from.
 func (p *Plans) Snapshot() *catalog.Snapshot { return p.gen.Load().snapshot }
+
+// Version is that of Snapshot.
+func (p *Plans) Version() uint64 { return p.gen.Load().version }
 
 // SetSnapshot brings a new catalog. If its version differs, all plans and all
 // that was learned die; statements under way keep the Plan they have.
@@ -232,6 +236,11 @@ func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) an
 	if learned {
 		learn(plan)
 	}
+	for _, p := range []*Plan{plan, plan.SQL.Inner} {
+		if p != nil {
+			p.Version = g.version
+		}
+	}
 	a.finish(plan, &p.rules)
 	return analysed{plan: plan, dependent: a.dependent}
 }
@@ -258,6 +267,7 @@ func learn(plan *Plan) {
 		return
 	}
 	plan.Class, plan.Target, plan.Reason = ClassWrite, TargetPrimary, ReasonLearned
+	plan.Writes = catalog.Footprint{} // not what the catalog said
 }
 
 // Stats counts what happened to a Plans since it was made.

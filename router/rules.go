@@ -17,6 +17,7 @@ type rules struct {
 
 type rule struct {
 	route             Route
+	consistency       Consistency
 	user, application string
 	table, function   string
 	pattern           *regexp.Regexp
@@ -38,6 +39,9 @@ func compileRule(c config.Rule) (rule, error) {
 	var ok bool
 	if r.route, ok = ParseRoute(c.Route); !ok {
 		return r, fmt.Errorf("unknown route %q", c.Route)
+	}
+	if r.consistency, ok = ParseConsistency(c.Consistency); !ok && c.Consistency != "" {
+		return r, fmt.Errorf("unknown consistency %q", c.Consistency)
 	}
 	if c.Pattern != "" {
 		var err error
@@ -93,10 +97,12 @@ func (r *rules) apply(p *Plan, text string) {
 		}
 		if rule.user == "" && rule.application == "" {
 			p.send(rule.route, ReasonRule)
+			p.RuleConsistency = rule.consistency
 			break
 		}
 		v := base
 		v.send(rule.route, ReasonRule)
+		v.RuleConsistency = rule.consistency
 		variants = append(variants, Variant{User: rule.user, Application: rule.application, Plan: &v})
 	}
 	p.Variants = variants

@@ -101,7 +101,7 @@ func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 	if k := s.GetKind(); k == pg.VariableSetKind_VAR_RESET || k == pg.VariableSetKind_VAR_SET_DEFAULT {
 		a.cur.resets = name
 	}
-	a.changes(s.GetIsLocal())
+	a.unfollowed(s.GetIsLocal())
 }
 
 // ofTransactions reports whether a setting decides where transactions may run: a
@@ -125,8 +125,8 @@ func (a *analysis) carry(s Set) {
 	}
 }
 
-// changes notes that settings change in a way the session cannot follow by itself.
-func (a *analysis) changes(local bool) {
+// unfollowed notes that settings change in a way the session cannot follow by itself.
+func (a *analysis) unfollowed(local bool) {
 	if local {
 		a.cur.flags |= FlagSetsLocal
 		return
@@ -292,9 +292,9 @@ func (a *analysis) setConfig(args []*pg.Node) {
 	name, named := a.literal(args[0])
 	name = strings.ToLower(name)
 	if !known {
-		a.changes(true)
+		a.unfollowed(true)
 	}
-	a.changes(isLocal)
+	a.unfollowed(isLocal)
 	if !named {
 		a.pin(PinOpaque)
 		return

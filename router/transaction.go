@@ -90,7 +90,7 @@ func (a *analysis) setMulti(name string, args []*pg.Node) {
 		a.cur.flags |= FlagSetsLocal
 	default:
 		a.is(ReasonSetting)
-		a.changes(false)
+		a.unfollowed(false)
 	}
 }
 

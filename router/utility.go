@@ -96,7 +96,7 @@ func (a *analysis) do(s *pg.DoStmt) {
 		return
 	}
 	f := a.facts.Body(source)
-	a.leaves(f.Clean, f.Touches, f.Changes)
+	a.leaves(f.Clean, f.Touches, f.Sets)
 }
 
 // command is a statement for the primary of which nothing more is to be found.

@@ -213,6 +213,7 @@ func visitRangeVar(a *analysis, m protoreflect.Message) bool {
 // read notes that a relation is read.
 func (a *analysis) read(schema, name string) {
 	r := a.facts.Relation(schema, name)
+	a.uses(r.Fact)
 	switch {
 	case r.Known && r.Replica:
 	case r.Known:
@@ -222,7 +223,7 @@ func (a *analysis) read(schema, name string) {
 	default:
 		a.doubt(ReasonUnknownRel)
 	}
-	a.leaves(r.Clean, r.Touches, r.Changes)
+	a.leaves(r.Clean, r.Touches, r.Sets)
 	a.implicit()
 }
 
@@ -235,7 +236,8 @@ func (a *analysis) write(rv *pg.RangeVar) {
 		return
 	}
 	r := a.facts.Relation(rv.GetSchemaname(), rv.GetRelname())
-	a.leaves(r.Known && r.Clean && r.WriteClean, r.Touches.Union(r.WriteTouches), r.Changes || r.WriteChanges)
+	a.leaves(r.Known && r.Clean && r.WriteClean, r.Touches.Union(r.WriteTouches), r.Sets || r.WriteSets)
+	a.changes(r)
 	a.implicit()
 }
 

@@ -2,8 +2,7 @@ package cluster
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
+	"math"
 	"time"
 )
 
@@ -14,55 +13,37 @@ import (
 // Only pg_current_wal_insert_lsn() covers every acknowledged commit: with
 // synchronous_commit off a commit is answered before it is flushed.
 // https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-BACKUP
+//
+// One goroutine samples the primary, when a read asks for a moment later than the
+// last sample: all reads that came meanwhile share it. One for each server asks a
+// replica how far it is, as long as a read asks for more than it is known to have. So
+// a server that hangs holds up nothing but its own freshness.
 
 // Moment is a point in time as the proxy's own monotonic clock tells it: ns since
 // the process began, so that it fits an atomic word.
 type Moment int64
+
+// Never is later than every Moment a server can be fresh as of.
+const Never Moment = math.MaxInt64
 
 var began = time.Now()
 
 // Now is the present moment.
 func Now() Moment { return Moment(time.Since(began)) }
 
+// MomentOf is the Moment of a time of this process.
+func MomentOf(t time.Time) Moment { return Moment(t.Sub(began)) }
+
 // LSN is a place in the write-ahead log.
 type LSN uint64
 
-// Sampler asks servers for their place in the log. It is used by one goroutine.
+// Sampler asks servers for their place in the log. It is used by several
+// goroutines, but for one server and method by one at a time.
 type Sampler interface {
 	// Inserted is the primary's insert location, Replayed a standby's replay location.
 	Inserted(ctx context.Context, s *Server) (LSN, error)
 	Replayed(ctx context.Context, s *Server) (LSN, error)
 	Close()
-}
-
-const (
-	sampleGap  = 2 * time.Millisecond  // between samples while somebody waits
-	sampleMost = 50 * time.Millisecond // and while waiting does not help
-	sampleIdle = time.Second
-	maxSamples = 256
-)
-
-// tracker knows as of when each replica is fresh.
-type tracker struct {
-	demand atomic.Int64  // the latest Moment a read asked for
-	kick   chan struct{} // of capacity 1
-
-	mu      sync.Mutex    // protects changed
-	changed chan struct{} // closed at the next sample
-
-	// Of the goroutine that runs it.
-	samples []sample // oldest first
-	primary *Server
-	line    uint32
-}
-
-type sample struct {
-	at  Moment
-	lsn LSN
-}
-
-func newTracker() *tracker {
-	return &tracker{kick: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 // Fresh reports whether s is known to have replayed all that was committed before asOf.
@@ -72,46 +53,89 @@ func (s *Server) Fresh(asOf Moment) bool { return Moment(s.fresh.Load()) >= asOf
 func (s *Server) Staleness() time.Duration { return time.Duration(Now() - Moment(s.fresh.Load())) }
 
 // AwaitFresh waits until a replica is fresh as of a moment, at most d, and not at
-// all if none has been fresh for so long that waiting is unlikely to help.
+// all if that is unlikely to be enough.
 func (c *Cluster) AwaitFresh(ctx context.Context, asOf Moment, d time.Duration) bool {
-	t := c.tracker
+	return c.await(ctx, d, asOf, func() bool { return c.anyFresh(asOf) }, c.topo.Load().Replicas)
+}
+
+// AwaitFreshOn is AwaitFresh for one replica.
+func (c *Cluster) AwaitFreshOn(ctx context.Context, s *Server, asOf Moment, d time.Duration) bool {
+	return c.await(ctx, d, asOf, func() bool { return s.Fresh(asOf) }, []*Server{s})
+}
+
+func (c *Cluster) await(ctx context.Context, d time.Duration, asOf Moment, done func() bool, of []*Server) bool {
+	if done() {
+		return true
+	}
 	c.Want(asOf)
-	if !c.mayBecomeFresh(d) {
+	if d <= 0 || asOf == Never || !likely(of, asOf, d) {
 		return false
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
-		t.mu.Lock()
-		changed := t.changed
-		t.mu.Unlock()
-		if c.anyFresh(asOf) {
+		changed := c.tracker.news()
+		if done() {
 			return true
 		}
 		select {
 		case <-changed:
 		case <-timer.C:
-			return c.anyFresh(asOf)
+			return done()
 		case <-ctx.Done():
 			return false
 		}
 	}
 }
 
+// likely reports whether one of the servers may be fresh as of a moment in time,
+// going by what it took lately.
+func likely(of []*Server, asOf Moment, d time.Duration) bool {
+	by := Now() + Moment(d)
+	for _, s := range of {
+		if asOf+Moment(s.lag.Load()) <= by {
+			return true
+		}
+	}
+	return false
+}
+
+// news is closed when more is known than now.
+func (t *tracker) news() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changed
+}
+
+// tellLocked wakes those who wait for news.
+func (t *tracker) tellLocked() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
 // Want asks for samples until replicas are fresh as of a moment.
 func (c *Cluster) Want(asOf Moment) {
 	t := c.tracker
-	for {
-		have := t.demand.Load()
-		if have >= int64(asOf) {
-			break
-		}
+	if asOf == Never {
+		return
+	}
+	for have := t.demand.Load(); have < int64(asOf); have = t.demand.Load() {
 		if t.demand.CompareAndSwap(have, int64(asOf)) {
 			break
 		}
 	}
+	if t.sampled.Load() < int64(asOf) {
+		wake(t.kick)
+		return
+	}
+	for _, n := range t.nudge {
+		wake(n)
+	}
+}
+
+func wake(c chan struct{}) {
 	select {
-	case t.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -125,111 +149,49 @@ func (c *Cluster) anyFresh(asOf Moment) bool {
 	return false
 }
 
-func (c *Cluster) mayBecomeFresh(d time.Duration) bool {
-	for _, s := range c.topo.Load().Replicas {
-		if s.Staleness() < sampleIdle+20*d {
-			return true
-		}
-	}
-	return false
-}
-
-// Track keeps the replicas' freshness until ctx ends.
-func (c *Cluster) Track(ctx context.Context) {
-	if c.o.Sampler == nil {
-		return
-	}
-	defer c.o.Sampler.Close()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	gap := sampleGap
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		case <-c.tracker.kick:
-		}
-		c.sample(ctx)
-		wanted := Moment(c.tracker.demand.Load())
-		switch {
-		case c.anyFresh(wanted):
-			gap = sampleGap
-			timer.Reset(sampleIdle)
-		default:
-			timer.Reset(gap)
-			gap = min(2*gap, sampleMost)
-		}
-		// However often it is asked, not faster than the gap.
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(sampleGap):
-		}
-	}
-}
-
-// sample takes one sample of the primary and looks how far the replicas are.
-func (c *Cluster) sample(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
-	defer cancel()
+// Covering is the moment as of which a replica must be fresh to have replayed up to
+// lsn. If the primary's log was not known to reach that far, it is asked anew and
+// waited for at most d; Never says that it does not.
+func (c *Cluster) Covering(ctx context.Context, lsn LSN, d time.Duration) Moment {
 	t := c.tracker
-	topo := c.topo.Load()
-	if topo.Primary == nil {
-		return
-	}
-	if line := topo.State(topo.Primary).Timeline; topo.Primary != t.primary || line != t.line {
-		// What another primary's log said means nothing in this one's.
-		t.primary, t.line, t.samples = topo.Primary, line, t.samples[:0]
-		for _, s := range c.o.Servers {
-			s.fresh.Store(-1)
-		}
-	}
-	at := Now()
-	lsn, err := c.o.Sampler.Inserted(ctx, topo.Primary)
-	if err == nil {
-		t.note(sample{at, lsn})
-	}
-	for _, s := range topo.Replicas {
-		replayed, err := c.o.Sampler.Replayed(ctx, s)
-		if err != nil {
-			continue
-		}
-		if at, ok := t.freshAsOf(replayed); ok {
-			s.fresh.Store(int64(at))
-		}
-	}
-	t.mu.Lock()
-	close(t.changed)
-	t.changed = make(chan struct{})
-	t.mu.Unlock()
-}
-
-// note adds a sample. Of those with one LSN the newest says most; when there are
-// too many, every other one goes.
-func (t *tracker) note(s sample) {
-	if n := len(t.samples); n > 0 && t.samples[n-1].lsn == s.lsn {
-		t.samples[n-1] = s
-		return
-	}
-	if len(t.samples) == maxSamples {
-		kept := t.samples[:0]
-		for i, old := range t.samples {
-			if i%2 == 1 {
-				kept = append(kept, old)
+	find := func() Moment {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for _, s := range t.samples {
+			if s.lsn >= lsn {
+				return s.first
 			}
 		}
-		t.samples = kept
+		return Never
 	}
-	t.samples = append(t.samples, s)
+	if at := find(); at != Never {
+		return at
+	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	if _, err := c.Sampled(ctx, Now()); err != nil {
+		return Never
+	}
+	return find()
 }
 
-// freshAsOf is the newest sample a replica has replayed.
-func (t *tracker) freshAsOf(replayed LSN) (Moment, bool) {
-	for i := len(t.samples) - 1; i >= 0; i-- {
-		if t.samples[i].lsn <= replayed {
-			return t.samples[i].at, true
+// Sampled is a place in the log up to which everything lies that was committed
+// before asOf. It waits for a primary to ask; the error is ctx's.
+func (c *Cluster) Sampled(ctx context.Context, asOf Moment) (LSN, error) {
+	t := c.tracker
+	for {
+		t.mu.Lock()
+		changed, n := t.changed, len(t.samples)
+		if n > 0 && t.samples[n-1].at >= asOf {
+			defer t.mu.Unlock()
+			return t.samples[n-1].lsn, nil
+		}
+		t.mu.Unlock()
+		c.Want(asOf)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, ctx.Err()
 		}
 	}
-	return 0, false
 }

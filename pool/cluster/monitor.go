@@ -61,7 +61,7 @@ type Cluster struct {
 
 // New makes a Cluster of which nothing is known until Run.
 func New(o Options) *Cluster {
-	c := &Cluster{o: o, kick: make(chan struct{}, 1), changed: make(chan struct{}), tracker: newTracker()}
+	c := &Cluster{o: o, kick: make(chan struct{}, 1), changed: make(chan struct{}), tracker: newTracker(len(o.Servers))}
 	states := make([]State, len(o.Servers))
 	for i, s := range o.Servers {
 		s.fresh.Store(-1)

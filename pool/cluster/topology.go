@@ -29,6 +29,7 @@ type Server struct {
 
 	load  atomic.Int64
 	fresh atomic.Int64 // Moment as of which it is fresh; see freshness.go
+	lag   atomic.Int64 // ns it lately took to replay what was committed
 }
 
 // Begin and End bracket a use of one of the server's connections.

@@ -14,10 +14,10 @@ type body struct {
 	operators []string
 	writes    bool // it may write to the relations it names
 
-	// touches are the custom settings it may set, by SET or set_config; changes: it may
-	// change settings beyond its transaction.
+	// touches are the custom settings it may set, by SET or set_config; sets: it may
+	// set settings beyond its transaction.
 	touches []string
-	changes bool
+	sets    bool
 
 	refs string // in place of all the above: references of a parsed expression or body
 }
@@ -105,7 +105,7 @@ func (s *bodyScan) word(t, last token) {
 	case "insert", "delete", "merge", "truncate", "copy", "refresh":
 		s.writes = true
 	case "set":
-		if (starts || !s.update) && !s.set() {
+		if (starts || !s.update) && !s.setStatement() {
 			s.fail("its source has SET")
 		}
 	case "execute":
@@ -129,8 +129,8 @@ func (s *bodyScan) word(t, last token) {
 	}
 }
 
-// set looks at what follows the word SET. It reports whether that is a setting with a plain name.
-func (s *bodyScan) set() bool {
+// setStatement looks at what follows the word SET. It reports whether that is a setting with a plain name.
+func (s *bodyScan) setStatement() bool {
 	l := s.lexer // a copy: what follows is scanned as anything else
 	t := l.next()
 	local := t.kind == tokenWord && t.text == "local"
@@ -207,7 +207,7 @@ func (s *bodyScan) setting(name string, local bool) {
 	if strings.Contains(name, ".") {
 		s.note("s", name, &s.touches)
 	}
-	s.changes = s.changes || !local
+	s.sets = s.sets || !local
 }
 
 func (s *bodyScan) fail(why string) {

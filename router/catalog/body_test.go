@@ -60,7 +60,7 @@ func TestScanBody(t *testing.T) {
 		{"cursor with hold", "declare c cursor with hold for select 1", true},
 		{"explain create", "explain analyze create table x as select 1", true},
 	} {
-		if got := scanBody(test.text); (got.unclean != "" || got.changes) != test.unclean {
+		if got := scanBody(test.text); (got.unclean != "" || got.sets) != test.unclean {
 			t.Errorf("%s: unclean %q, want %v", test.name, got.unclean, test.unclean)
 		}
 	}
@@ -119,8 +119,8 @@ func TestScanBodySettings(t *testing.T) {
 		b := scanBody(test.text)
 		touches := session.Names{}.With(b.touches).String()
 		unclean := b.unclean != "" || slices.Contains(b.calls, "set_config")
-		if touches != test.touches || b.changes != test.changes || unclean != test.unclean {
-			t.Errorf("%s: touches %q changes %v unclean %q calls %q", test.text, touches, b.changes, b.unclean, b.calls)
+		if touches != test.touches || b.sets != test.changes || unclean != test.unclean {
+			t.Errorf("%s: touches %q changes %v unclean %q calls %q", test.text, touches, b.sets, b.unclean, b.calls)
 		}
 	}
 }
@@ -133,7 +133,7 @@ func FuzzScanBody(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		scanBody(text)
-		if b := scanBody(text + "\n; set a = 1"); b.unclean == "" && !b.changes && !insideLiteral(text) {
+		if b := scanBody(text + "\n; set a = 1"); b.unclean == "" && !b.sets && !insideLiteral(text) {
 			t.Errorf("SET not seen after %q", text)
 		}
 	})

@@ -28,22 +28,31 @@ type Fact struct {
 	Known   bool // at least one object bears the name
 	Replica bool // nothing in it keeps it from a replica
 	Clean   bool // proved to leave no session state behind but settings (temporary tables, session locks, …)
-	// Touches are the custom settings it may set, Changes: it may change settings for
-	// the session. If it is not clean it may set others as well.
+	// Touches are the custom settings it may set, Sets: it may set settings for the
+	// session. If it is not clean it may set others as well.
 	Touches session.Names
-	Changes bool
+	Sets    bool
 	// Why says what keeps it off a replica, or why it is not clean, for people: "volatile", "nextval in view v".
 	Why string
+	// Reads and Writes are the tables that its use reads and writes, seen through views,
+	// functions and all else the text does not name.
+	Reads, Writes Footprint
 }
 
 // Relation is a table, view, sequence or index of one name.
 type Relation struct {
 	Fact
 	// WriteClean: writing to it runs no trigger, default, check or rule that is not clean.
-	// WriteTouches and WriteChanges are what those may set.
+	// WriteTouches and WriteSets are what those may set.
 	WriteClean   bool
 	WriteTouches session.Names
-	WriteChanges bool
+	WriteSets    bool
+	// Changes are the tables that writing to it writes: itself and what triggers, rules and
+	// foreign keys change.
+	Changes Footprint
+	// alone: it is a table that touches itself only, which is left out of the
+	// footprints so that such tables share one fact.
+	alone bool
 	// Sequence, Temporary and so on need no fields of their own: Fact.Why tells.
 }
 

@@ -44,6 +44,7 @@ func (l *loader) arrows() {
 		}
 	})
 	l.read("children", childrenQuery, 2, func(r row) {
+		l.inherits = append(l.inherits, inherits{r.oid(0), r.oid(1)})
 		l.between(kindRelation, r.oid(0), r.oid(1), bothFaults)
 		l.between(kindWrite, r.oid(0), r.oid(1), notClean)
 	})
@@ -207,11 +208,11 @@ func (l *loader) bodies() {
 
 // sets notes the settings a body changes.
 func (l *loader) sets(byName nameIndex, function int32, b *body) {
-	if !b.changes && len(b.touches) == 0 {
+	if !b.sets && len(b.touches) == 0 {
 		return
 	}
 	n := &l.g.nodes[function]
-	n.touches, n.changes = n.touches.With(b.touches), n.changes || b.changes
+	n.touches, n.sets = n.touches.With(b.touches), n.sets || b.sets
 	l.g.condemn(function, notReplica, "sets settings")
 	if own, ok := byName.last[nameKey{kindFunction, "set_config"}]; ok && l.g.nodes[own].schema != "pg_catalog" {
 		l.named(byName, function, kindFunction, "set_config", bothFaults) // a user's, perhaps

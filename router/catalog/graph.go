@@ -45,7 +45,7 @@ type node struct {
 	culprit      [2]int32  // the node whose badness it has; itself if in itself
 
 	touches session.Names // custom settings it may set
-	changes bool          // it may change settings of the session
+	sets    bool          // it may set settings for the session
 }
 
 type arrow struct {
@@ -124,7 +124,7 @@ func (g *graph) spread() {
 	to, first := g.incoming()
 	var queue []int32
 	for id := range g.nodes {
-		if g.nodes[id].changes || g.nodes[id].touches != (session.Names{}) {
+		if g.nodes[id].sets || g.nodes[id].touches != (session.Names{}) {
 			queue = append(queue, int32(id))
 		}
 	}
@@ -132,9 +132,9 @@ func (g *graph) spread() {
 		at := &g.nodes[queue[0]]
 		for _, a := range to[first[queue[0]]:first[queue[0]+1]] {
 			n := &g.nodes[a.from]
-			touches, changes := n.touches.Union(at.touches), n.changes || at.changes
-			if a.faults&notClean != 0 && (touches != n.touches || changes != n.changes) {
-				n.touches, n.changes = touches, changes
+			touches, sets := n.touches.Union(at.touches), n.sets || at.sets
+			if a.faults&notClean != 0 && (touches != n.touches || sets != n.sets) {
+				n.touches, n.sets = touches, sets
 				queue = append(queue, a.from)
 			}
 		}
@@ -206,7 +206,7 @@ func (g *graph) fact(id int32) Fact {
 	n := &g.nodes[id]
 	f := Fact{
 		Known: true, Replica: n.bad&notReplica == 0, Clean: n.bad&notClean == 0,
-		Touches: n.touches, Changes: n.changes,
+		Touches: n.touches, Sets: n.sets,
 	}
 	if f.Why = g.why(id, notReplica); f.Why == "" {
 		f.Why = g.why(id, notClean)

@@ -32,7 +32,7 @@ const firstUserOID = 16384
 // other; what changes between them is found at the next Load, and what one
 // query misses is taken as unsafe. The error is that of q, or of ctx.
 func Load(ctx context.Context, q Query, o LoadOptions) (*Snapshot, error) {
-	l := &loader{ctx: ctx, query: q, g: newGraph(), anyVersion: o.anyVersion}
+	l := &loader{ctx: ctx, query: q, g: newGraph(), loose: map[int32]loose{}, anyVersion: o.anyVersion}
 	s := &Snapshot{loaded: true}
 	// Before all else: a change after it is a change at the next Load.
 	l.read("fingerprint", fingerprintQuery, 1, func(r row) { s.fingerprint = r.text(0) })
@@ -86,6 +86,8 @@ type loader struct {
 	sources  []source // of functions, used when all names are known
 	types    []typeParts
 	columns  []column
+	inherits []inherits
+	loose    map[int32]loose // of functions, as far as their rows show
 }
 
 // typeParts are a type's input and modifier functions, base, element, subtype and
@@ -180,6 +182,9 @@ func (l *loader) function(r row) {
 	if why := f.mayLeaveState(); why != "" {
 		l.g.condemn(id, notClean, why)
 	}
+	if open := f.looseness(!r.null(7) || !r.null(8) || f.language == "internal" && !r.null(10)); open != 0 {
+		l.loose[id] = open
+	}
 	if !r.null(7) {
 		l.sources = append(l.sources, source{function: id, body: scanBody(r.text(7))})
 	}
@@ -217,6 +222,7 @@ func (l *loader) relation(r row) {
 // publish moves the settled graph into the snapshot's tables.
 func (l *loader) publish(s *Snapshot) {
 	objects := map[kind][]named{}
+	feet := l.footprints()
 	for i := range l.g.nodes {
 		n := &l.g.nodes[i]
 		if n.kind == kindWrite {
@@ -224,12 +230,16 @@ func (l *loader) publish(s *Snapshot) {
 		}
 		o := named{schema: n.schema, name: n.name, fact: Relation{Fact: l.g.fact(int32(i))}}
 		if n.kind == kindRelation { // its kindWrite follows it
+			o.fact = feet.relation(o.fact, int32(i))
 			w := &l.g.nodes[i+1]
 			o.fact.WriteClean = w.bad&notClean == 0
-			o.fact.WriteTouches, o.fact.WriteChanges = w.touches, w.changes
+			o.fact.WriteTouches, o.fact.WriteSets = w.touches, w.sets
 			if o.fact.Why == "" {
 				o.fact.Why = l.g.why(int32(i+1), notClean)
 			}
+		}
+		if n.kind != kindRelation {
+			o.fact.Reads, o.fact.Writes = feet.of(int32(i))
 		}
 		objects[n.kind] = append(objects[n.kind], o)
 	}
@@ -238,4 +248,5 @@ func (l *loader) publish(s *Snapshot) {
 	s.types = newNameTable(objects[kindType])
 	s.operators = newNameTable(objects[kindOperator])
 	s.implicit = l.g.fact(l.implicit)
+	s.implicit.Reads, s.implicit.Writes = feet.of(l.implicit)
 }

@@ -61,8 +61,8 @@ func sets(s *Snapshot, kind, schema, name string) (text string) {
 			text += fmt.Sprintf(" [%s %s session=%v]", verb, touches, changes)
 		}
 	}
-	say("sets", r.Changes, r.Touches)
-	say("write sets", r.WriteChanges, r.WriteTouches)
+	say("sets", r.Sets, r.Touches)
+	say("write sets", r.WriteSets, r.WriteTouches)
 	return text
 }
 
@@ -143,7 +143,7 @@ func brief(f Fact) string {
 	}
 	word := map[bool]string{true: "safe clean", false: "unsafe state"}
 	replica, _, _ := strings.Cut(word[f.Replica], " ")
-	_, clean, _ := strings.Cut(word[f.Clean && !f.Changes], " ")
+	_, clean, _ := strings.Cut(word[f.Clean && !f.Sets], " ")
 	return fmt.Sprintf("known %s %s", replica, clean)
 }
 

@@ -125,11 +125,15 @@ func join(a, b Relation) Relation {
 			Clean:   a.Clean && b.Clean,
 			Why:     why,
 			Touches: a.Touches.Union(b.Touches),
-			Changes: a.Changes || b.Changes,
+			Sets:    a.Sets || b.Sets,
+			Reads:   a.Reads.With(b.Reads),
+			Writes:  a.Writes.With(b.Writes),
 		},
 		WriteClean:   a.WriteClean && b.WriteClean,
 		WriteTouches: a.WriteTouches.Union(b.WriteTouches),
-		WriteChanges: a.WriteChanges || b.WriteChanges,
+		WriteSets:    a.WriteSets || b.WriteSets,
+		Changes:      a.Changes.With(b.Changes),
+		alone:        a.alone || b.alone,
 	}
 }
 
@@ -155,7 +159,7 @@ func (t *nameTable) sum(h hash.Hash64) {
 
 func (r Relation) sum() uint64 {
 	h := fnv.New64a()
-	for _, v := range []bool{r.Known, r.Replica, r.Clean, r.WriteClean, r.Changes, r.WriteChanges} {
+	for _, v := range []bool{r.Known, r.Replica, r.Clean, r.WriteClean, r.Sets, r.WriteSets} {
 		if v {
 			h.Write([]byte{1})
 		} else {
@@ -163,5 +167,14 @@ func (r Relation) sum() uint64 {
 		}
 	}
 	h.Write([]byte(r.Why + "\x00" + r.Touches.String() + "\x00" + r.WriteTouches.String()))
+	for _, f := range []Footprint{r.Reads, r.Writes, r.Changes} {
+		if f.exact {
+			h.Write([]byte{2})
+			h.Write([]byte(f.ids))
+		}
+	}
+	if r.alone {
+		h.Write([]byte{3})
+	}
 	return h.Sum64()
 }

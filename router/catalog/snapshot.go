@@ -59,13 +59,15 @@ func (s *Snapshot) Type(schema, name string) Fact {
 	if f := s.types.find(schema, table).Fact; f.Known {
 		return f
 	}
-	return Fact{Known: true, Replica: true, Clean: true}
+	return Fact{Known: true, Replica: true, Clean: true, Reads: NoTable(), Writes: NoTable()}
 }
 
 // Relation returns what is known of reading a table, view, materialized view,
 // sequence or foreign table, through views, policies, partitions and
 // children to any depth; and of writing to it. A composite type has no relation.
-func (s *Snapshot) Relation(schema, name string) Relation { return s.relations.find(schema, name) }
+func (s *Snapshot) Relation(schema, name string) Relation {
+	return s.relations.find(schema, name).named(name)
+}
 
 // Body returns what is known of running the source of a DO block or of a function in
 // LANGUAGE sql or plpgsql: it is never known to be safe on a replica.
@@ -74,14 +76,14 @@ func (s *Snapshot) Body(source string) Fact {
 	sum := Relation{
 		Fact: Fact{
 			Known: true, Clean: b.unclean == "" && s.loaded, Why: b.unclean,
-			Touches: session.Names{}.With(b.touches), Changes: b.changes,
+			Touches: session.Names{}.With(b.touches), Sets: b.sets,
 		},
 	}
 	add := func(f Relation, written bool) {
 		if f.Known && written {
-			f.Clean, f.Touches, f.Changes = f.Clean && f.WriteClean, f.Touches.Union(f.WriteTouches), f.Changes || f.WriteChanges
+			f.Clean, f.Touches, f.Sets = f.Clean && f.WriteClean, f.Touches.Union(f.WriteTouches), f.Sets || f.WriteSets
 		}
-		f.WriteClean, f.WriteTouches, f.WriteChanges = false, session.Names{}, false
+		f.WriteClean, f.WriteTouches, f.WriteSets = false, session.Names{}, false
 		sum = join(sum, f)
 	}
 	for _, w := range b.words {
@@ -94,7 +96,7 @@ func (s *Snapshot) Body(source string) Fact {
 	for _, o := range b.operators {
 		add(s.operators.find("", o), false)
 	}
-	if own := s.functions.find("", "set_config"); b.changes && own != s.functions.find("pg_catalog", "set_config") {
+	if own := s.functions.find("", "set_config"); b.sets && own != s.functions.find("pg_catalog", "set_config") {
 		add(own, false) // a user's, perhaps
 	}
 	return sum.Fact

@@ -65,7 +65,7 @@ func TestVersion(t *testing.T) {
 		}
 		last = s
 	}
-	if f := last.Implicit(); f.Replica || !f.Changes {
+	if f := last.Implicit(); f.Replica || !f.Sets {
 		t.Errorf("implicit: %+v", f)
 	}
 }

@@ -1,0 +1,248 @@
+package cluster
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	lookGap    = 500 * time.Microsecond // between looks at a replica while somebody waits
+	lookMost   = 50 * time.Millisecond  // and while waiting does not help
+	sampleSpan = time.Millisecond       // in which there are at most
+	sampleMost = 4                      // samples, however many ask
+	idleGap    = time.Second            // between samples and looks when nobody does
+	maxSamples = 256
+)
+
+// tracker knows as of when each replica is fresh.
+type tracker struct {
+	demand  atomic.Int64    // the latest Moment a read asked for
+	sampled atomic.Int64    // and that of the last sample
+	kick    chan struct{}   // wakes the goroutine of the samples; of capacity 1
+	nudge   []chan struct{} // wake those of the servers; the same
+
+	mu      sync.Mutex    // protects the fields below
+	changed chan struct{} // closed when more is known
+	samples []sample      // oldest first
+	primary *Server       // they are of
+	line    uint32
+}
+
+// sample says that at that moment the primary's log reached that far; first is the
+// earliest moment of which that was found.
+type sample struct {
+	first, at Moment
+	lsn       LSN
+}
+
+func newTracker(servers int) *tracker {
+	t := &tracker{kick: make(chan struct{}, 1), changed: make(chan struct{})}
+	for range servers {
+		t.nudge = append(t.nudge, make(chan struct{}, 1))
+	}
+	return t
+}
+
+// Track keeps the replicas' freshness until ctx ends.
+func (c *Cluster) Track(ctx context.Context) {
+	if c.o.Sampler == nil {
+		return
+	}
+	defer c.o.Sampler.Close()
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	for _, s := range c.o.Servers {
+		followers.Go(func() { c.follow(ctx, s) })
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var span Moment // its beginning
+	n := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-c.tracker.kick:
+			if !c.tracker.lacks() {
+				continue
+			}
+		}
+		if now := Now(); now > span+Moment(sampleSpan) {
+			span, n = now, 0
+		}
+		c.sample(ctx)
+		timer.Reset(idleGap)
+		if n++; n >= sampleMost && !pause(ctx, time.Duration(span+Moment(sampleSpan)-Now())) {
+			return
+		}
+		if c.tracker.lacks() {
+			wake(c.tracker.kick) // somebody came meanwhile, or the primary did not answer
+		}
+	}
+}
+
+// pause waits; false is the end of ctx.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// lacks reports whether a moment is asked for that no sample is of yet.
+func (t *tracker) lacks() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(t.samples)
+	return n == 0 || int64(t.samples[n-1].at) < t.demand.Load()
+}
+
+// sample takes one sample of the primary.
+func (c *Cluster) sample(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	defer cancel()
+	t := c.tracker
+	topo := c.topo.Load()
+	if topo.Primary == nil {
+		_ = pause(ctx, lookMost)
+		return
+	}
+	line := topo.State(topo.Primary).Timeline
+	at := Now()
+	lsn, err := c.o.Sampler.Inserted(ctx, topo.Primary)
+	if err != nil {
+		_ = pause(ctx, lookMost)
+		return
+	}
+	t.mu.Lock()
+	if topo.Primary != t.primary || line != t.line {
+		// What another primary's log said means nothing in this one's.
+		t.primary, t.line, t.samples = topo.Primary, line, t.samples[:0]
+		for _, s := range c.o.Servers {
+			s.fresh.Store(-1)
+		}
+	}
+	t.noteLocked(sample{at, at, lsn})
+	t.sampled.Store(int64(at))
+	t.tellLocked()
+	t.mu.Unlock()
+	for _, n := range t.nudge {
+		wake(n)
+	}
+}
+
+// follow keeps one server's freshness, as long as it is a replica.
+func (c *Cluster) follow(ctx context.Context, s *Server) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	gap := lookGap
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-c.tracker.nudge[s.Index]:
+		}
+		before := s.fresh.Load()
+		if !c.locate(ctx, s) || s.Fresh(Moment(c.tracker.demand.Load())) {
+			timer.Reset(idleGap)
+			gap = lookGap
+			continue
+		}
+		if s.fresh.Load() > before {
+			gap = lookGap
+		}
+		// Nudges do not make it faster than the gap.
+		if !pause(ctx, gap) {
+			return
+		}
+		gap = min(2*gap, lookMost)
+		timer.Reset(0)
+	}
+}
+
+// locate asks a replica how far it is, if there is a sample it is not known to have
+// reached. It reports whether the replica may have gone further the next time.
+func (c *Cluster) locate(ctx context.Context, s *Server) bool {
+	t := c.tracker
+	topo := c.topo.Load()
+	if st := topo.State(s); st.Role != RoleReplica || !st.Up || t.nothingFor(s) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	defer cancel()
+	replayed, err := c.o.Sampler.Replayed(ctx, s)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil || topo.Primary == nil || topo.Primary != t.primary || topo.State(topo.Primary).Timeline != t.line {
+		return err != nil
+	}
+	before := Moment(s.fresh.Load())
+	at, lag := t.reachedLocked(replayed, before)
+	s.lag.Store(int64(lag))
+	s.fresh.Store(int64(at))
+	if at > before {
+		t.tellLocked()
+	}
+	return true
+}
+
+// nothingFor reports whether s is known to be where the last sample was.
+func (t *tracker) nothingFor(s *Server) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(t.samples)
+	return n == 0 || s.Fresh(t.samples[n-1].at)
+}
+
+// noteLocked adds a sample. Of those with one LSN the newest says most. When there
+// are too many, the one goes that is missed least: next to others for its age. So a
+// replica hours behind is known to a few per cent.
+func (t *tracker) noteLocked(s sample) {
+	n := len(t.samples)
+	if n > 0 && t.samples[n-1].lsn == s.lsn {
+		t.samples[n-1].at = s.at
+		return
+	}
+	if n == maxSamples {
+		least, drop := math.Inf(1), 1
+		for i := 1; i < n; i++ {
+			next := s.at
+			if i+1 < n {
+				next = t.samples[i+1].at
+			}
+			if gap := float64(next-t.samples[i-1].at) / float64(s.at-t.samples[i].at+1); gap < least {
+				least, drop = gap, i
+			}
+		}
+		t.samples = slices.Delete(t.samples, drop, drop+1)
+	}
+	t.samples = append(t.samples, s)
+}
+
+// reachedLocked is the newest moment as of which a replica is fresh that has replayed
+// so far; one that has reached no sample may be another than it was before its restart.
+// lag is how long it takes: since the first sample it lacks, or what the first of
+// those it reached since before took.
+func (t *tracker) reachedLocked(replayed LSN, before Moment) (at Moment, lag time.Duration) {
+	at, now := -1, Now()
+	for i := range t.samples {
+		s := &t.samples[i]
+		if s.lsn > replayed {
+			return at, max(lag, time.Duration(now-s.first))
+		}
+		if at = s.at; lag == 0 && s.first > before && before >= 0 {
+			lag = time.Duration(now - s.first)
+		}
+	}
+	return at, lag
+}
