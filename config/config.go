@@ -197,6 +197,9 @@ type Routing struct {
 	FreshnessWait time.Duration `yaml:"freshness_wait"`
 	// MonitorInterval is how often each server's state is asked.
 	MonitorInterval time.Duration `yaml:"monitor_interval"`
+	// SlowAfter is how long a server may keep the monitor waiting before reads go
+	// elsewhere, as long as others serve them.
+	SlowAfter time.Duration `yaml:"slow_after"`
 	// PrimaryWait is how long a statement waits for a primary to appear.
 	PrimaryWait time.Duration `yaml:"primary_wait"`
 	// CatalogInterval is how often functions, relations and views are read anew;
@@ -340,6 +343,7 @@ func Default() Config {
 			Consistency:     "database",
 			FreshnessWait:   10 * time.Millisecond,
 			MonitorInterval: time.Second,
+			SlowAfter:       time.Second,
 			PrimaryWait:     30 * time.Second,
 			CatalogInterval: time.Minute,
 			PlanCache:       32 << 20,

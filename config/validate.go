@@ -220,6 +220,9 @@ func (c Config) checkRouting(fs *Faults) {
 	if r.MonitorInterval < 10*time.Millisecond {
 		fs.add("routing.monitor_interval", "must be 10ms or more")
 	}
+	if r.SlowAfter < 10*time.Millisecond {
+		fs.add("routing.slow_after", "must be 10ms or more")
+	}
 	if r.PlanCache < 1<<20 {
 		fs.add("routing.plan_cache", "must be 1MiB or more")
 	}

@@ -20,6 +20,9 @@ import (
 // ErrTimeout is that no connection became free within the acquire timeout.
 var ErrTimeout = errors.New("no server connection became free in time")
 
+// ErrGone is that the server went away while the connection was waited for.
+var ErrGone = errors.New("the server went away")
+
 // ErrClosed is that the pool was closed.
 var ErrClosed = errors.New("pool is closed")
 
@@ -459,6 +462,20 @@ func (p *Pool) Expire() {
 	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
 	p.mu.Unlock()
 	p.discardAll(idle)
+}
+
+// Evict is Expire for a server that is gone: those who wait for a connection to it
+// are told so with ErrGone.
+func (p *Pool) Evict() {
+	p.mu.Lock()
+	for p.waiters.n > 0 {
+		w := p.waiters.front
+		p.waiters.remove(w)
+		w.granted = true
+		w.grant <- grant{err: ErrGone}
+	}
+	p.mu.Unlock()
+	p.Expire()
 }
 
 // Close refuses further use and closes what is idle; what is in use is closed when

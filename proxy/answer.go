@@ -194,6 +194,7 @@ func (c *client) attempt(u *unit, primary bool) error {
 	if err != nil {
 		return c.recover(u, err)
 	}
+	c.server.Answered()
 	return c.settle(u)
 }
 
@@ -292,7 +293,7 @@ func (c *client) mayRetry(u *unit) bool {
 	if c.role == cluster.RoleReplica {
 		return true
 	}
-	return !c.inUnit && (!c.tx.open || u.begun) && (u.onlyReads() || u.usesPrepared())
+	return !c.inUnit && (!c.tx.open || u.begun) && (u.onlyReads() || u.usesPrepared() || u.undoable())
 }
 
 // usesPrepared reports whether a named statement runs, which may have to be prepared anew.

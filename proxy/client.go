@@ -82,11 +82,13 @@ type client struct {
 	unwatch func()      // ends the watch over the client while it waits
 	idle    atomic.Bool // waiting for the client, outside a transaction
 
-	mu       sync.Mutex              // protects the fields below
-	running  *backend.Backend        // what a cancel request may reach
-	queued   bool                    // or a wait for a server or connection it ends:
-	canceled bool                    // noted, if the wait has only begun,
-	waiting  context.CancelCauseFunc // or by this
+	mu        sync.Mutex              // protects the fields below
+	running   *backend.Backend        // what a cancel request may reach
+	exposed   *backend.Backend        // what may be closed at any time because of its server,
+	exposedOn *cluster.Server         // which is this
+	queued    bool                    // or a wait for a server or connection it ends:
+	canceled  bool                    // noted, if the wait has only begun,
+	waiting   context.CancelCauseFunc // or by this
 }
 
 // errTerminate is the client's orderly end.
@@ -246,7 +248,7 @@ func (c *client) discard() {
 // letGo forgets the server connection, which the caller gives back.
 func (c *client) letGo() *pool.Pool {
 	c.mu.Lock()
-	c.running = nil
+	c.running, c.exposed = nil, nil
 	c.mu.Unlock()
 	c.server.End()
 	p := c.pool
@@ -264,6 +266,12 @@ func (c *client) letGo() *pool.Pool {
 func (c *client) take(b *backend.Backend, p *pool.Pool, s *cluster.Server, r cluster.Role) {
 	s.Begin()
 	c.b, c.pool, c.server, c.role = b, p, s, r
+	c.mu.Lock()
+	c.exposed, c.exposedOn = b, s
+	c.mu.Unlock()
+	if c.o.cluster.Topology().Abandoned(s) {
+		_ = b.Conn.Close() // the server was given up before this connection could be found
+	}
 }
 
 // cancel carries out a cancel request: what runs is canceled on its server, a

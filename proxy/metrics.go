@@ -22,6 +22,7 @@ type metrics struct {
 	added      histogram // of that, before it went to a server: the proxy's own part
 	wait       histogram // for a server or a connection
 	login      histogram
+	hold       histogram // of units, for a primary to appear
 
 	clients       atomic.Int64
 	logins        atomic.Uint64
@@ -121,7 +122,6 @@ var (
 	descDelayed    = desc("reads_delayed_total", "Reads no replica was fresh enough for at once, by level.", "level")
 	descRedirected = desc("reads_redirected_total", "Of these, reads that went to the primary.", "level")
 	descFreshness  = desc("freshness_wait_seconds", "Waits of reads for a replica to be fresh enough.", "level")
-	descStale      = desc("replica_staleness_seconds", "How long ago a replica is known to have had all that was committed.", "cluster", "server")
 	descPins       = desc("pinned_sessions", "Sessions tied to a server connection, by reason.", "reason")
 	descPinsTotal  = desc("pins_total", "Times a session was tied to a server connection, by reason.", "reason")
 	descPool       = desc("pool_connections", "Server connections of a pool, by state.", "server", "database", "user", "state")
@@ -129,8 +129,6 @@ var (
 	descWaiting    = desc("pool_waiting", "Clients waiting for a connection.", "server", "database", "user")
 	descPoolTotal  = desc("pool_events_total", "What happened to a pool's connections.", "server", "database", "user", "event")
 	descPoolWait   = desc("pool_wait_seconds_total", "Time clients waited for a connection.", "server", "database", "user")
-	descServerUp   = desc("server_up", "1 if the server answered the last look.", "cluster", "server", "role")
-	descServerLoad = desc("server_connections_in_use", "Connections in use on a server.", "cluster", "server")
 	descPlans      = desc("plan_cache_total", "Lookups of statement plans.", "database", "result")
 	descPlanBytes  = desc("plan_cache_bytes", "Memory of the plan cache.", "database")
 	descPlanCount  = desc("plan_cache_entries", "Plans cached.", "database")
@@ -166,6 +164,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- m.added.metric(descAdded)
 	ch <- m.wait.metric(descWait)
 	ch <- m.login.metric(descLogin)
+	ch <- m.hold.metric(descHold)
 	gauge(descClients, float64(m.clients.Load()))
 	count(descLogins, m.logins.Load(), "ok")
 	count(descLogins, m.loginFailures.Load(), "failed")
@@ -194,19 +193,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 
 // collect adds what pools, servers and plan caches tell of themselves.
 func (s *Server) collect(count func(*prometheus.Desc, uint64, ...string), gauge func(*prometheus.Desc, float64, ...string)) {
-	for _, cl := range s.clusters {
-		for _, st := range cl.Topology().States {
-			up := 0.0
-			if st.Up {
-				up = 1
-			}
-			gauge(descServerUp, up, cl.Name(), st.Server.Address, st.Role.String())
-			if st.Up && st.Role == cluster.RoleReplica {
-				gauge(descStale, st.Server.Staleness().Seconds(), cl.Name(), st.Server.Address)
-			}
-			gauge(descServerLoad, float64(st.Server.Load()), cl.Name(), st.Server.Address)
-		}
-	}
+	s.collectServers(count, gauge)
 	for _, o := range s.origins.all() {
 		for i, p := range o.pools {
 			st, labels := p.Stats(), []string{o.cluster.Topology().States[i].Server.Address, o.key.database, o.key.user}

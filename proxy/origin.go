@@ -212,8 +212,10 @@ func (o *origin) unused() bool {
 // askWelcome adopts the settings on a connection of the primary, or of a replica while there is none.
 func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Settings) (map[string]string, error) {
 	want := pool.Want{Settings: settings, Touched: settings.Custom()}
+	waiting, cancel := context.WithTimeout(ctx, s.cfg.Routing.PrimaryWait)
+	defer cancel()
 	for {
-		server, err := o.anyServer(ctx, s.cfg.Routing.PrimaryWait)
+		server, err := anyServer(waiting, o.cluster)
 		if err != nil {
 			return nil, err
 		}
@@ -232,6 +234,10 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 		}
 		if err := b.Adopt(ctx, settings, want.Touched); err != nil {
 			p.Discard(b)
+			if cutOff(err) && ctx.Err() == nil {
+				o.cluster.Doubt(server)
+				continue
+			}
 			return nil, err
 		}
 		w := maps.Clone(b.Parameters())
@@ -249,18 +255,16 @@ type patient struct{ ctx context.Context }
 // Late implements pool.Patience.
 func (p patient) Late() context.Context { return p.ctx }
 
-func (o *origin) anyServer(ctx context.Context, wait time.Duration) (*cluster.Server, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	var found *cluster.Server
-	err := o.cluster.Wait(ctx, func(t *cluster.Topology) bool {
-		if found = t.Primary; found == nil && len(t.Replicas) > 0 && t.Known {
+// anyServer is the primary, or a replica while there is none, as soon as there is either.
+func anyServer(ctx context.Context, cl *cluster.Cluster) (found *cluster.Server, err error) {
+	err = cl.Wait(ctx, func(t *cluster.Topology) bool {
+		if found = t.Primary; found == nil && len(t.Replicas) > 0 {
 			found = t.Replicas[0]
 		}
 		return found != nil
 	})
-	if err != nil && errors.Is(err, context.DeadlineExceeded) {
-		_, err = o.cluster.WaitPrimary(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		found, err = cl.WaitPrimary(ctx) // says why there is none
 	}
 	return found, err
 }

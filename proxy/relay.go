@@ -21,12 +21,19 @@ const duplexAt = 64 << 10
 // exchange sends the frames and relays the answers.
 func (c *client) exchange(u *unit, frames []byte) error {
 	conn := c.b.Conn
+	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !c.inUnit {
+		// With the answer before came the server's farewell.
+		if c.untouched(u) {
+			return fmt.Errorf("%w: %w", errServerLost, wire.ErrNotSent)
+		}
+		return c.relay(u)
+	}
 	if len(frames) <= duplexAt {
 		var err error
 		if len(conn.Buffered()) == 0 {
 			err = conn.Exchange(frames)
-		} else if _, err = conn.Write(frames); err == nil {
-			err = conn.Fill()
+		} else {
+			_, err = conn.Write(frames)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errServerLost, err)

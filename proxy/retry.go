@@ -27,10 +27,11 @@ const (
 	retryConflict                    // recovery canceled it
 	retryLost                        // the server went away
 	retryPlan                        // a prepared statement's result type changed
+	retryShutdown                    // the server shuts down, or is the primary no more
 	retryReasons
 )
 
-var retryNames = [retryReasons]string{"read_only", "recovery_conflict", "connection_lost", "cached_plan"}
+var retryNames = [retryReasons]string{"read_only", "recovery_conflict", "connection_lost", "cached_plan", "shutdown"}
 
 func (r retryReason) String() string { return retryNames[r] }
 
@@ -48,6 +49,9 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 		u.renew = true
 		return &retry{reason: retryPlan}
 	}
+	if code == "25006" && c.role == cluster.RolePrimary && u.hold && c.untouched(u) && c.demoted(c.server) {
+		return &retry{reason: retryShutdown}
+	}
 	if c.role != cluster.RoleReplica || c.tx.failed || c.tx.open && c.stays() || u.resumes {
 		return nil
 	}
@@ -60,8 +64,6 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 		return &retry{reason: retryReadOnly, primary: true, learn: code == "25006"}
 	case "40001":
 		return &retry{reason: retryConflict, primary: true}
-	case "57P01", "57P02", "57P03":
-		return &retry{reason: retryLost}
 	}
 	return nil
 }
@@ -91,28 +93,22 @@ func (c *client) stays() bool {
 
 // recover deals with a unit whose exchange failed.
 func (c *client) recover(u *unit, err error) error {
-	if !errors.As(err, new(*retry)) {
-		c.abandon(u)
-	}
-	if c.ctx.Err() != nil {
-		c.discard()
-		return errShutdown
-	}
 	var again *retry
 	var lost *lostError
 	var fatal *fatalError
 	switch {
+	case c.ctx.Err() != nil:
+		err = errShutdown
 	case errors.As(err, &again):
 		return c.prepareRetry(u, again)
 	case errors.As(err, &lost):
 		c.doubt = true
-		c.discard()
-		return err
 	case errors.As(err, &fatal):
 		return c.serverGone(u, err, fatal.frame)
 	case errors.Is(err, errServerLost):
 		return c.serverGone(u, err, nil)
 	}
+	c.abandon(u)
 	c.discard() // nobody knows where the conversation with the server stands
 	return err
 }
@@ -176,21 +172,22 @@ func (c *client) drain(u *unit) error {
 // serverGone deals with a server connection that ended in the middle. frame is
 // what the server said of it, if it did.
 func (c *client) serverGone(u *unit, err error, frame []byte) error {
-	s, cl := c.server, c.o.cluster
+	s := c.server
 	held := c.pins != 0
-	inTx := c.tx.open
-	mayRead := frame == nil && u.hold && !held && !c.tx.failed && u.onlyReads() &&
-		(!inTx || u.begun || c.role == cluster.RoleReplica && !c.stays())
 	midFrame := u.pass > 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.serversLost.Add(1)
-	c.discard()
-	if frame == nil {
-		cl.Kick()
-	}
-	if mayRead {
+	c.o.cluster.Doubt(s)
+	if c.sendableAgain(u, err, frame) {
+		c.discard()
+		u.wary = true
+		if frame != nil {
+			return &retry{reason: retryShutdown}
+		}
 		return &retry{reason: retryLost}
 	}
+	c.abandon(u)
+	c.discard()
 	e := wire.Errorf("08006", "connection to the server was lost while the statement ran")
 	if frame != nil {
 		e = wire.Errorf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -102,11 +103,8 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 		b := p.TryAcquire(want)
 		if b == nil {
 			b, err = c.await(p, want)
-			if unreachable(err) {
-				c.o.cluster.Suspect(s, err)
-				if time.Since(u.started) < c.s.cfg.Routing.PrimaryWait {
-					continue
-				}
+			if c.moveOn(u, s, err) {
+				continue
 			}
 			if role == cluster.RoleReplica && errors.As(err, new(*pgconn.PgError)) {
 				// It lets nobody in, or not this user yet; the primary knows best.
@@ -115,9 +113,9 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 				continue
 			}
 			if err != nil {
-				return err
+				return unserved(err)
 			}
-		} else if u.started.Sub(b.Used) > staleAfter && !b.Alive() {
+		} else if (u.wary || u.started.Sub(b.Used) > staleAfter || !u.onlyReads()) && !b.Alive() {
 			p.Discard(b)
 			continue
 		}
@@ -135,7 +133,10 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 			}
 		}
 		c.take(b, p, s, role)
-		return c.adopt(u, want.Settings)
+		err = c.adopt(u, want.Settings)
+		if !c.lostUnused(u, s, err) {
+			return err
+		}
 	}
 }
 
@@ -235,14 +236,7 @@ func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role
 	if t.Primary != nil {
 		return t.Primary, cluster.RolePrimary, nil
 	}
-	late := c.Late()
-	ctx, cancel := context.WithTimeout(late, c.s.cfg.Routing.PrimaryWait)
-	defer cancel()
-	primary, err := cl.WaitPrimary(ctx)
-	if cause := context.Cause(late); cause != nil {
-		err = cause
-	}
-	c.endWait()
+	primary, err := c.awaitPrimary(u)
 	return primary, cluster.RolePrimary, err
 }
 
@@ -300,8 +294,10 @@ func unreachable(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &lost):
 		return false
+	case errors.Is(err, pool.ErrGone):
+		return true
 	case errors.As(err, &refused):
-		return refused.Code == "57P03" // starting up, shutting down
+		return strings.HasPrefix(refused.Code, "57P0") // starting up, shutting down
 	}
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool"
@@ -40,6 +41,7 @@ type Server struct {
 
 	clusters     map[string]*cluster.Cluster
 	accounts     map[string]*account
+	servers      map[string]*servers
 	origins      origins
 	userLimits   map[string]*pool.Limit // protected by origins.mu
 	userClients  sync.Map               // user → *atomic.Int64, of users with max_clients
@@ -64,6 +66,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 		registry:     backend.NewRegistry(registrySize),
 		clusters:     map[string]*cluster.Cluster{},
 		accounts:     map[string]*account{},
+		servers:      map[string]*servers{},
 		userLimits:   map[string]*pool.Limit{},
 		clients:      map[uint32]*client{},
 		primaryReads: cfg.Routing.PrimaryReads == "always",
@@ -101,54 +104,39 @@ func (s *Server) addCluster(name string, c config.Cluster) error {
 		return fmt.Errorf("cluster %s: %w", name, err)
 	}
 	a := &account{s: s, tls: tls, service: c.Service}
-	var servers []*cluster.Server
+	var all []*cluster.Server
 	for i, sv := range c.Servers {
-		servers = append(servers, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
+		all = append(all, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
 	}
 	s.accounts[name] = a
+	s.servers[name] = &servers{s: s, name: name}
 	s.clusters[name] = cluster.New(cluster.Options{
-		Name: name, Servers: servers,
-		Interval: s.cfg.Routing.MonitorInterval, Timeout: s.cfg.Pool.ConnectTimeout,
-		Prober:  &probe{account: a, conns: map[*cluster.Server]*backend.Backend{}},
+		Name: name, Servers: all,
+		Interval: s.cfg.Routing.MonitorInterval, Slow: s.cfg.Routing.SlowAfter,
+		// A connection that hangs is given up for a new one.
+		Timeout: s.cfg.Routing.SlowAfter + s.cfg.Pool.ConnectTimeout,
+		Prober: &probe{
+			account: a, patience: s.cfg.Routing.SlowAfter, renew: 10 * s.cfg.Routing.MonitorInterval,
+			kept: map[*cluster.Server]*kept{},
+		},
 		Sampler: &locate{account: a, conns: map[*cluster.Server]*logReader{}},
-		Changed: func(before, after cluster.State) { s.serverChanged(name, before, after) },
+		Changed: s.servers[name].changed,
 	})
 	return nil
 }
 
-// serverChanged logs what became of a server. Connections to one that changed
-// its role, or went away, are not used again.
-func (s *Server) serverChanged(name string, before, after cluster.State) {
-	fields := []zap.Field{zap.String("cluster", name), zap.String("server", after.Server.Address), zap.Stringer("role", after.Role)}
-	switch {
-	case after.Up:
-		s.log.Info("server is up", append(fields, zap.Uint32("timeline", after.Timeline), zap.Int("version", after.Version))...)
-	case errors.Is(after.Err, cluster.ErrNoLogin):
-		return
-	default:
-		s.log.Warn("server is down", append(fields, zap.Error(after.Err))...)
-	}
-	if before.Up && (!after.Up || before.Role != after.Role) {
-		for _, o := range s.origins.all() {
-			if o.cluster.Name() == name {
-				p := o.pools[after.Server.Index]
-				s.background.Go(p.Expire)
-			}
-		}
-	}
-}
-
-// lookUp is auth.query: asked of the primary of the database's cluster.
+// lookUp is auth.query: asked of the primary of the database's cluster, or of a replica
+// while there is none.
 func (s *Server) lookUp(ctx context.Context, database, user string) (secret string, found bool, err error) {
 	eff, ok := s.cfg.Resolve(user, database)
 	if !ok {
 		return "", false, nil
 	}
-	primary, err := s.clusters[eff.Cluster].WaitPrimary(ctx)
+	server, err := anyServer(ctx, s.clusters[eff.Cluster])
 	if err != nil {
 		return "", false, err
 	}
-	b, err := s.accounts[eff.Cluster].open(ctx, primary, "")
+	b, err := s.accounts[eff.Cluster].open(ctx, server, "")
 	if err != nil {
 		return "", false, err
 	}
@@ -255,7 +243,7 @@ func (s *Server) tend() {
 			s.audit.ledger.flush(now, false)
 			for _, o := range s.origins.all() {
 				for i, p := range o.pools {
-					if !o.cluster.Topology().States[i].Up {
+					if !o.cluster.Topology().States[i].Status.Usable() {
 						continue
 					}
 					if err := p.Tend(s.ctx, now); err != nil && s.ctx.Err() == nil {
@@ -307,7 +295,10 @@ func (s *Server) awaitSessions(ctx context.Context, nudge func()) {
 func (s *Server) Close() {
 	s.draining.Store(true)
 	s.closeListeners()
+	cancel := s.cancelRunning()
 	s.stop()
+	s.abortAll()
+	cancel()
 	s.awaitSessions(context.Background(), s.abortAll)
 	for _, o := range s.origins.all() {
 		for _, p := range o.pools {
@@ -325,6 +316,37 @@ func (s *Server) endIdle() {
 	for _, c := range s.clients {
 		if c.idle.CompareAndSwap(true, false) {
 			c.front.Wake()
+		}
+	}
+}
+
+// cancelTimeout bounds the cancel requests of a forced end.
+const cancelTimeout = 2 * time.Second
+
+// cancelRunning prepares to cancel what runs on the servers now, which would run to its
+// end there with nobody to answer to. The requests are sent by send, after the sessions
+// have been told why they end.
+func (s *Server) cancelRunning() (send func()) {
+	var requests []func(context.Context) error
+	s.mu.Lock()
+	for _, c := range s.clients {
+		c.mu.Lock()
+		if c.running != nil {
+			requests = append(requests, c.running.BeginCancel())
+		}
+		c.mu.Unlock()
+	}
+	s.mu.Unlock()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+		defer cancel()
+		var g errgroup.Group
+		g.SetLimit(64)
+		for _, request := range requests {
+			g.Go(func() error { return request(ctx) })
+		}
+		if err := g.Wait(); err != nil {
+			s.log.Warn("a running statement could not be canceled", zap.Error(err))
 		}
 	}
 }

@@ -249,7 +249,7 @@ func (c *client) leaves(u *unit, o *op) {
 	}
 	c.look |= (p.Pins | p.Unpins) & inspectable
 	pins := p.Pins
-	if o.errored && !p.Flags.Has(router.FlagTxControl) && p.Reason != router.ReasonUtility {
+	if o.errored && !commitsWithin(p) {
 		pins &^= undone
 	}
 	if pins&router.PinOpaque != 0 && c.s.cfg.Settings.Track != nil {
@@ -259,7 +259,7 @@ func (c *client) leaves(u *unit, o *op) {
 	}
 	if pins&router.PinSetting != 0 {
 		c.unread = true
-		c.tx.kept = c.tx.kept || p.Reason == router.ReasonUtility // a procedure may commit
+		c.tx.kept = c.tx.kept || commitsWithin(p)
 	}
 	if pins &^= router.PinSetting; pins == 0 {
 		return

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"context"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -51,6 +52,42 @@ func TestClose(t *testing.T) {
 				t.Errorf("the client was told %q", tail(got))
 			}
 		})
+	}
+}
+
+// What runs when the service is ended by force does not run on at the servers.
+func TestForcedEndCancels(t *testing.T) {
+	database := newDatabase(t, "")
+	s := start(t)
+	running := func() (n int) {
+		t.Helper()
+		for _, server := range shared(t).Servers() {
+			v, err := server.Value(bounded(t, patience), database,
+				"select count(*) from pg_stat_activity where state = 'active' and query like '%as forgotten'")
+			must(t, err)
+			i, err := strconv.Atoi(v)
+			must(t, err)
+			n += i
+		}
+		return n
+	}
+	var clients []*rawConn
+	for _, sql := range []string{"/* pgweir:primary */ select pg_sleep(60) as forgotten", "select pg_sleep(60) as forgotten"} {
+		inside, alone := raw(t, s.addr, database), raw(t, s.addr, database)
+		inside.query("begin")
+		inside.send(&pgproto3.Query{String: sql})
+		alone.send(&pgproto3.Query{String: sql})
+		clients = append(clients, inside, alone)
+	}
+	until(t, "all run", func() bool { return running() == len(clients) })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // the second signal
+	s.Shutdown(ctx)
+	until(t, "nothing runs", func() bool { return running() == 0 })
+	for _, c := range clients {
+		if got := c.wait("end"); !slices.ContainsFunc(got, isFarewell) {
+			t.Errorf("a client was told %q", tail(got))
+		}
 	}
 }
 

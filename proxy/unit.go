@@ -92,6 +92,7 @@ type unit struct {
 	parsed    int          // 1 + the last op that parsed the unnamed statement
 	notices   []byte       // of the audit, to go before the answers
 	started   time.Time
+	wary      bool // servers are going away: no connection is trusted unseen
 
 	// Of one attempt.
 	queue []op // what is awaited, in order: ops and the proxy's own

@@ -25,7 +25,8 @@ const (
 const stateQuery = `SELECT pg_is_in_recovery(),
  current_setting('server_version'), current_setting('server_version_num'),
  CASE WHEN pg_is_in_recovery()
-  THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver LIMIT 1), (SELECT timeline_id FROM pg_control_checkpoint()))
+  THEN greatest((SELECT received_tli FROM pg_stat_wal_receiver LIMIT 1), (SELECT timeline_id FROM pg_control_checkpoint()),
+   (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
   ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
  (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0')::bigint,
  (SELECT system_identifier FROM pg_control_system())`
@@ -36,7 +37,7 @@ type serverState struct {
 	replica  bool
 	version  string
 	number   int // server_version_num
-	timeline string
+	timeline int
 	position int64 // WAL inserted (primary) or replayed (replica), in bytes
 	system   string
 }
@@ -93,7 +94,10 @@ func (st *serverState) ask(ctx context.Context, cl config.Cluster, s config.Serv
 	}
 	st.replica = row[0] == "t"
 	st.version, _, _ = strings.Cut(row[1], " ")
-	st.timeline, st.system = row[3], row[5]
+	st.system = row[5]
+	if st.timeline, err = strconv.Atoi(row[3]); err != nil {
+		return err
+	}
 	if st.number, err = strconv.Atoi(row[2]); err != nil {
 		return err
 	}
@@ -112,10 +116,26 @@ func primaries(states []serverState) []int {
 	return out
 }
 
+// succession divides the primaries into those on the highest timeline and older ones.
+func succession(states []serverState) (newest, old []int) {
+	for _, i := range primaries(states) {
+		switch {
+		case len(newest) == 0 || states[i].timeline > states[newest[0]].timeline:
+			old = append(old, newest...)
+			newest = []int{i}
+		case states[i].timeline == states[newest[0]].timeline:
+			newest = append(newest, i)
+		default:
+			old = append(old, i)
+		}
+	}
+	return newest, old
+}
+
 func printCluster(out io.Writer, name string, cl config.Cluster, states []serverState) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintf(w, "cluster %s\n  server\trole\tversion\ttimeline\tlag\tsystem identifier\n", name)
-	first := primaries(states)
+	first, _ := succession(states)
 	for i, st := range states {
 		role, lag := "primary", "-"
 		switch {
@@ -129,7 +149,7 @@ func printCluster(out io.Writer, name string, cl config.Cluster, states []server
 				lag = formatLag(max(states[first[0]].position-st.position, 0))
 			}
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", cl.Servers[i].Address, role, st.version, st.timeline, lag, st.system)
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%s\t%s\n", cl.Servers[i].Address, role, st.version, st.timeline, lag, st.system)
 	}
 	return w.Flush()
 }
@@ -162,13 +182,17 @@ func judge(cl config.Cluster, states []serverState) []string {
 			reached = i
 		}
 	}
-	switch p := primaries(states); {
+	switch p, old := succession(states); {
 	case len(p) == 0 && reached >= 0:
 		add("no server is a primary; writes would wait for one")
 	case len(p) > 1:
-		add("%s and %s are both primaries; pgweir uses none until one is gone", cl.Servers[p[0]].Address, cl.Servers[p[1]].Address)
+		add("%s and %s are both primaries on timeline %d; pgweir uses none until one is gone", cl.Servers[p[0]].Address, cl.Servers[p[1]].Address, states[p[0]].timeline)
 	case len(p) == 1:
 		reached = p[0]
+		for _, i := range old {
+			add("%s is an old primary on timeline %d; %s has succeeded it on timeline %d: rewind it (pg_rewind) or clone it anew",
+				cl.Servers[i].Address, states[i].timeline, cl.Servers[reached].Address, states[reached].timeline)
+		}
 	}
 	for i, st := range states {
 		switch base := max(reached, 0); {
@@ -176,7 +200,7 @@ func judge(cl config.Cluster, states []serverState) []string {
 		case st.system != states[base].system:
 			add("%s has system identifier %s, %s has %s: they are not one cluster", cl.Servers[i].Address, st.system, cl.Servers[base].Address, states[base].system)
 		case st.replica && st.timeline != states[base].timeline:
-			add("%s is on timeline %s, %s on %s: it does not follow", cl.Servers[i].Address, st.timeline, cl.Servers[base].Address, states[base].timeline)
+			add("%s is on timeline %d, %s on %d: it does not follow", cl.Servers[i].Address, st.timeline, cl.Servers[base].Address, states[base].timeline)
 		}
 	}
 	return faults

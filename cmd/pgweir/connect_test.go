@@ -51,7 +51,7 @@ func TestCheckConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, code = pgweir("", "check", "--connect", "--user", pgtest.Superuser, "--config", configFor(t, primary, replica))
-	wantOutput(t, out, "are both primaries", "1 fault\n")
+	wantOutput(t, out, primary+" is an old primary on timeline 1; "+replica+" has succeeded it on timeline 2", "1 fault\n")
 	if code != exitFailure {
 		t.Errorf("exit %d", code)
 	}
@@ -77,7 +77,7 @@ func TestExplainReadsTheCatalog(t *testing.T) {
 func TestJudge(t *testing.T) {
 	cl := config.Cluster{Servers: []config.Server{{Address: "a"}, {Address: "b"}}}
 	healthy := func(replica bool) serverState {
-		return serverState{replica: replica, version: "17.2", number: 170002, timeline: "3", system: "1"}
+		return serverState{replica: replica, version: "17.2", number: 170002, timeline: 3, system: "1"}
 	}
 	for name, tc := range map[string]struct {
 		change func(primary, replica *serverState)
@@ -87,10 +87,10 @@ func TestJudge(t *testing.T) {
 		"old":         {func(p, r *serverState) { r.version, r.number = "14.1", 140001 }, "b runs PostgreSQL 14.1; supported are 15 to 18"},
 		"new":         {func(p, r *serverState) { p.version, p.number = "19beta1", 190000 }, "a runs PostgreSQL 19beta1; supported are 15 to 18"},
 		"foreign":     {func(p, r *serverState) { r.system = "2" }, "b has system identifier 2, a has 1: they are not one cluster"},
-		"left behind": {func(p, r *serverState) { r.timeline = "2" }, "b is on timeline 2, a on 3: it does not follow"},
+		"left behind": {func(p, r *serverState) { r.timeline = 2 }, "b is on timeline 2, a on 3: it does not follow"},
 		"unreachable": {func(p, r *serverState) { *r = serverState{err: errors.New("no\nway")} }, "b: no; way"},
 		"no primary":  {func(p, r *serverState) { p.replica = true }, "no server is a primary; writes would wait for one"},
-		"two":         {func(p, r *serverState) { r.replica = false }, "a and b are both primaries; pgweir uses none until one is gone"},
+		"two":         {func(p, r *serverState) { r.replica = false }, "a and b are both primaries on timeline 3; pgweir uses none until one is gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			states := []serverState{healthy(false), healthy(true)}

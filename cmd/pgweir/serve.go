@@ -17,18 +17,18 @@ import (
 )
 
 // serveFunc runs the proxy until ctx ends and then at most cfg.ShutdownTimeout
-// longer. It is a variable so that tests can look at what surrounds it.
+// longer, or until now ends. It is a variable so that tests can look at what surrounds it.
 var serveFunc = runService
 
-// runService starts the service and stops it when ctx ends.
-func runService(ctx context.Context, cfg config.Config, log *zap.Logger, o serve.Options) error {
+// runService starts the service, stops it when ctx ends, and at once when now does.
+func runService(ctx, now context.Context, cfg config.Config, log *zap.Logger, o serve.Options) error {
 	shareProcessors(log)
 	running, err := serve.Start(ctx, cfg, log, o)
 	if err != nil {
 		return err
 	}
 	<-ctx.Done()
-	return running.Stop(context.WithoutCancel(ctx))
+	return running.Stop(now)
 }
 
 // shareProcessors leaves half of the processors to others, unless GOMAXPROCS says
@@ -74,16 +74,40 @@ func serveUntilSignal(parent context.Context, cfg config.Config, log *zap.Logger
 	for _, w := range cfg.Warnings() {
 		log.Warn("configuration: " + w.String())
 	}
-	ctx, restore := signal.NotifyContext(parent, syscall.SIGTERM, syscall.SIGINT)
-	defer restore()
-	// From the first signal on a second one does what it does to any process.
-	unhook := context.AfterFunc(ctx, func() {
-		restore()
-		log.Info("stopping; a second signal stops at once", zap.Duration("shutdown_timeout", cfg.ShutdownTimeout))
-	})
-	defer unhook()
-	if err := serveFunc(ctx, cfg, log, o); err != nil {
+	ctx, stop := context.WithCancel(parent)
+	defer stop()
+	now, stopNow := context.WithCancel(context.WithoutCancel(parent))
+	defer stopNow()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	ended := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		heed(signals, ended, cfg, log, stop, stopNow)
+	}()
+	defer func() { close(ended); <-done }()
+	if err := serveFunc(ctx, now, cfg, log, o); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// heed stops the service at the first signal, at once at the second. A third one does
+// what it does to any process.
+func heed(signals chan os.Signal, ended <-chan struct{}, cfg config.Config, log *zap.Logger, stop, stopNow func()) {
+	defer signal.Stop(signals)
+	select {
+	case <-signals:
+		log.Info("stopping; a second signal stops at once", zap.Duration("shutdown_timeout", cfg.ShutdownTimeout))
+		stop()
+	case <-ended:
+		return
+	}
+	select {
+	case <-signals:
+		log.Warn("stopping at once: running statements are canceled")
+		stopNow()
+	case <-ended:
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -20,14 +21,17 @@ import (
 )
 
 // childVariable makes the test binary the program, with childServe for a proxy:
-// "end" ends when told to, "hang" never does.
+// "end" ends when told to, "long" when told twice, "hang" never does.
 const childVariable = "PGWEIR_TEST_CHILD"
 
-func childServe(ctx context.Context, _ config.Config, log *zap.Logger, _ serve.Options) error {
+func childServe(ctx, now context.Context, _ config.Config, log *zap.Logger, _ serve.Options) error {
 	log.Info("serving")
 	<-ctx.Done()
-	if os.Getenv(childVariable) == "hang" {
+	switch os.Getenv(childVariable) {
+	case "hang":
 		select {}
+	case "long":
+		<-now.Done()
 	}
 	return nil
 }
@@ -74,25 +78,51 @@ func TestSignalStopsGracefully(t *testing.T) {
 }
 
 func TestSecondSignalStopsAtOnce(t *testing.T) {
+	cmd, log := child(t, "long")
+	waitLine(t, log, "serving")
+	for _, answer := range []string{"stopping; a second signal", "stopping at once"} {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		waitLine(t, log, answer)
+	}
+	for log.Scan() { // to the end: Wait closes the pipe
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+func TestFurtherSignalsKill(t *testing.T) {
 	cmd, log := child(t, "hang")
 	waitLine(t, log, "serving")
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	for _, answer := range []string{"stopping; a second signal", "stopping at once"} {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		waitLine(t, log, answer)
 	}
-	// The line is written after the default action of the signal is back.
-	waitLine(t, log, "stopping")
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
-		t.Errorf("ended with %v, want the signal", err)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for { // the default action of the signal is back a moment after the line was written
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-ended:
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+				t.Errorf("ended with %v, want the signal", err)
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
 func TestServeError(t *testing.T) {
-	defer func(f func(context.Context, config.Config, *zap.Logger, serve.Options) error) { serveFunc = f }(serveFunc)
-	serveFunc = func(context.Context, config.Config, *zap.Logger, serve.Options) error {
+	defer func(f func(ctx, now context.Context, cfg config.Config, log *zap.Logger, o serve.Options) error) {
+		serveFunc = f
+	}(serveFunc)
+	serveFunc = func(_, _ context.Context, _ config.Config, _ *zap.Logger, _ serve.Options) error {
 		return errors.New("port is taken")
 	}
 	out, code := pgweir("", "serve", "--config", "testdata/smallest.yaml")

@@ -214,3 +214,16 @@ func TestDatabaseName(t *testing.T) {
 	names := []string{c.databaseName("TestÄ/a b-9"), c.databaseName(strings.Repeat("X", 99))}
 	require.True(t, slices.Equal(names, []string{"t1_test__a_b_9", "t2_" + strings.Repeat("x", 50)}), names)
 }
+
+func TestClone(t *testing.T) {
+	c, ctx := New(t, Options{Replicas: 1}), testContext(t)
+	old, next := c.Primary, c.Replicas[0]
+	require.NoError(t, c.Exec(ctx, "create table n (i int); insert into n values (1)"))
+	require.NoError(t, c.WaitReplay(ctx))
+	require.NoError(t, next.Promote(ctx))
+	require.NoError(t, old.Exec(ctx, "postgres", "insert into n values (2)"), "two histories")
+	require.NoError(t, next.Exec(ctx, "postgres", "insert into n values (3)"))
+	require.NoError(t, old.Clone(ctx, next))
+	require.NoError(t, next.Exec(ctx, "postgres", "insert into n values (4)"))
+	require.NoError(t, old.waitTrue(ctx, "select string_agg(i::text, ',' order by i) = '1,3,4' from n"))
+}

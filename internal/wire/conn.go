@@ -27,6 +27,10 @@ const MaxFrame = 0x3fffffff - 1
 // ErrFrameLength is a length word no message can have.
 var ErrFrameLength = errors.New("invalid message length")
 
+// ErrNotSent is that Exchange failed before the peer could have been sent anything:
+// the connection had ended already.
+var ErrNotSent = errors.New("nothing was sent")
+
 // Conn is one end of a connection. Reads belong to one goroutine at a time, and
 // so do writes (which may be another's); Exchange is both. Close, Wake and
 // SetReadDeadline may be called from any. After an error from a read or a write
@@ -225,7 +229,7 @@ func (c *Conn) tryExchange(fd uintptr) bool {
 	c.first = false
 	n, err := sysWrite(fd, c.out)
 	if err != nil && err != syscall.EAGAIN {
-		c.err = os.NewSyscallError("write", err)
+		c.err = errors.Join(ErrNotSent, os.NewSyscallError("write", err))
 		return true
 	}
 	c.out = c.out[n:]

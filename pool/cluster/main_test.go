@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,7 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var errDown = errors.New("connection refused")
+// errDown leaves no doubt.
+var errDown = &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 
 // fakes are servers that answer as they are told. It is a Prober.
 type fakes struct {
@@ -22,12 +25,16 @@ type fakes struct {
 	err    map[int]error
 	hangs  map[int]bool // answers nothing until the look's time is up
 	probes int
+	anew   int
 	closed bool
 }
 
-func (f *fakes) Probe(ctx context.Context, s *Server) (Probe, error) {
+func (f *fakes) Probe(ctx context.Context, s *Server, anew bool) (Probe, error) {
 	f.mu.Lock()
 	f.probes++
+	if anew {
+		f.anew++
+	}
 	p, err, hangs := f.says[s.Index], f.err[s.Index], f.hangs[s.Index]
 	f.mu.Unlock()
 	if hangs {
@@ -52,6 +59,19 @@ func (f *fakes) set(server int, p Probe, err error) {
 func (f *fakes) hang(server int) {
 	f.mu.Lock()
 	f.hangs[server] = true
+	f.mu.Unlock()
+}
+
+func (f *fakes) thaw(server int) {
+	f.mu.Lock()
+	delete(f.hangs, server)
+	f.mu.Unlock()
+}
+
+// forget begins to count anew.
+func (f *fakes) forget() {
+	f.mu.Lock()
+	f.probes, f.anew = 0, 0
 	f.mu.Unlock()
 }
 
@@ -85,29 +105,33 @@ type watched struct {
 
 const (
 	interval = time.Second
+	slow     = time.Second
 	timeout  = 5 * time.Second
 )
 
-// watch runs a monitor over servers that answer says, for the length of a synctest bubble.
+// watch runs a monitor over servers that answer says, or let nobody log in for one
+// that says nothing, for the length of a synctest bubble.
 func watch(t *testing.T, says ...Probe) *watched {
 	t.Helper()
 	w := &watched{fakes: &fakes{says: map[int]Probe{}, err: map[int]error{}, hangs: map[int]bool{}}}
 	weights := make([]int, len(says))
 	for i, p := range says {
 		weights[i] = 1
-		w.fakes.says[i] = p
+		if w.fakes.says[i] = p; p == (Probe{}) {
+			w.fakes.err[i] = ErrNoLogin
+		}
 	}
 	w.servers = servers(weights...)
 	w.Cluster = New(Options{
-		Name: "c", Servers: w.servers, Interval: interval, Timeout: timeout, Prober: w.fakes,
-		Changed: func(_, after State) {
-			text := after.Server.Address + " " + after.Role.String()
-			if !after.Up {
-				text += " down"
-			}
+		Name: "c", Servers: w.servers, Interval: interval, Slow: slow, Timeout: timeout, Prober: w.fakes,
+		Changed: func(before, after *Topology) {
 			w.mu.Lock()
-			w.changes = append(w.changes, text)
-			w.mu.Unlock()
+			defer w.mu.Unlock()
+			for i, st := range after.States {
+				if old := before.States[i]; st.Status != old.Status || st.Role != old.Role {
+					w.changes = append(w.changes, fmt.Sprintf("%s %s %s", st.Server.Address, st.Role, st.Status))
+				}
+			}
 		},
 	})
 	ctx, cancel := context.WithCancel(context.Background())

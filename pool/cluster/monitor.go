@@ -4,9 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
+	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Probe is what one look at a server tells.
@@ -15,12 +21,16 @@ type Probe struct {
 	Timeline   uint32
 	SystemID   string
 	Version    int
+	Started    string
+	LSN        LSN
 }
 
 // Prober asks one server. The monitor calls it for different servers at the same
-// time, and for one server never twice at a time. ErrNoLogin says that nobody's login is known yet.
+// time, and for one server never twice at a time. With anew it must not rely on a
+// connection it has: that may outlive what it is to look at. ErrNoLogin says that
+// nobody's login is known yet.
 type Prober interface {
-	Probe(ctx context.Context, s *Server) (Probe, error)
+	Probe(ctx context.Context, s *Server, anew bool) (Probe, error)
 	Close()
 }
 
@@ -34,41 +44,81 @@ var ErrNoPrimary = errors.New("no primary")
 // ErrNoServer is that no server can be used at all.
 var ErrNoServer = errors.New("no server is up")
 
+// Doubtful reports whether a failure to reach a server, or to log in, may be an
+// accident: something took too long, or the server is there and refused a login. A
+// connection refused or cut off, or a server that says it is shutting down, is no accident.
+func Doubtful(err error) bool {
+	var refused *pgconn.PgError
+	var name *net.DNSError
+	var network net.Error
+	switch {
+	case err == nil, errors.Is(err, ErrNoLogin):
+		return false
+	case errors.As(err, &refused):
+		return refused.Code != "57P03" && refused.Code != "57P01" && refused.Code != "57P02"
+	case errors.As(err, &name), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return true
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNREFUSED):
+		return false
+	case errors.As(err, &network):
+		return network.Timeout()
+	}
+	return true
+}
+
 // Options are what a Cluster is made with.
 type Options struct {
 	Name     string
 	Servers  []*Server
 	Interval time.Duration // between looks at each server
+	Slow     time.Duration // a look that takes longer says that the server is slow
 	Timeout  time.Duration // of one look
 	Prober   Prober
 	Sampler  Sampler // nil: freshness is not tracked
-	// Changed is told of every change of a server's state, from the monitor's goroutine. It may be nil.
-	Changed func(before, after State)
+	// Changed is told of every change, in order, by a goroutine of the monitor's that
+	// does nothing else. It may be nil.
+	Changed func(before, after *Topology)
 }
 
 // Cluster is one primary and its replicas. Safe for concurrent use.
 type Cluster struct {
-	o    Options
-	topo atomic.Pointer[Topology]
-	turn atomic.Uint32
-	kick chan struct{} // asks for a look now; of capacity 1
+	o       Options
+	topo    atomic.Pointer[Topology]
+	turn    atomic.Uint32
+	waiting atomic.Int64    // those who wait for a change or a look
+	kick    chan struct{}   // asks for a look now; of capacity 1
+	looks   []chan struct{} // by Server.Index; of capacity 1
+	news    chan struct{}   // there are changes to be told; of capacity 1
 
 	tracker *tracker
 
-	mu      sync.Mutex    // protects the fields below
-	changed chan struct{} // closed at the next publication
+	mu      sync.Mutex    // protects the fields below; nothing but memory is touched under it
+	changed chan struct{} // closed when the topology next changes
+	looked  chan struct{} // closed when it is next published
+	first   time.Time     // when the first server answered
+	untold  []*Topology   // changes Changed has not been told of
 }
 
 // New makes a Cluster of which nothing is known until Run.
 func New(o Options) *Cluster {
-	c := &Cluster{o: o, kick: make(chan struct{}, 1), changed: make(chan struct{}), tracker: newTracker(len(o.Servers))}
-	states := make([]State, len(o.Servers))
-	for i, s := range o.Servers {
-		s.fresh.Store(-1)
-		states[i] = State{Server: s, Err: ErrNoLogin}
+	c := &Cluster{
+		o: o, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		changed: make(chan struct{}), looked: make(chan struct{}), tracker: newTracker(len(o.Servers)),
 	}
-	c.topo.Store(&Topology{States: states})
+	for _, s := range o.Servers {
+		s.fresh.Store(-1)
+		c.looks = append(c.looks, make(chan struct{}, 1))
+	}
+	c.topo.Store(&Topology{States: c.unknown()})
 	return c
+}
+
+// unknown are the states of servers nobody has asked.
+func (c *Cluster) unknown() (states []State) {
+	for _, s := range c.o.Servers {
+		states = append(states, State{Server: s, Err: ErrNoLogin, Looked: math.MinInt64})
+	}
+	return states
 }
 
 // Name is the cluster's name in the configuration.
@@ -78,21 +128,57 @@ func (c *Cluster) Name() string { return c.o.Name }
 func (c *Cluster) Topology() *Topology { return c.topo.Load() }
 
 // Kick makes the monitor look at the servers now.
-func (c *Cluster) Kick() {
+func (c *Cluster) Kick() { poke(c.kick) }
+
+func poke(ch chan struct{}) {
 	select {
-	case c.kick <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
 
-// Suspect tells that s failed: it serves nothing until a look says it is up.
+// Suspect tells that s could not be reached. If that leaves no doubt it serves
+// nothing until a look says it is up again, else the monitor looks now.
 func (c *Cluster) Suspect(s *Server, err error) {
-	c.update(func(states []State) {
-		if st := &states[s.Index]; st.Up {
-			c.note(st, State{Server: s, Role: st.Role, Timeline: st.Timeline, SystemID: st.SystemID, Version: st.Version, Err: err})
-		}
-	})
+	s.doubted.Store(true)
+	if !Doubtful(err) {
+		c.update(func(states []State) {
+			if st := &states[s.Index]; st.Up {
+				st.Up, st.Slow, st.Err, st.Looked = false, false, err, Now()
+			}
+		})
+	}
 	c.Kick()
+}
+
+// Doubt tells that something about s seems wrong: the monitor looks now, by a new login.
+func (c *Cluster) Doubt(s *Server) {
+	s.doubted.Store(true)
+	c.Kick()
+}
+
+// Recheck returns s's state as a look tells it that begins now and logs in anew,
+// or the latest known if ctx ends before.
+func (c *Cluster) Recheck(ctx context.Context, s *Server) State {
+	at := Now()
+	s.doubted.Store(true)
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
+	for {
+		c.mu.Lock()
+		looked := c.looked
+		c.mu.Unlock()
+		st := c.topo.Load().State(s)
+		if st.Looked > at {
+			return st
+		}
+		c.Kick()
+		select {
+		case <-looked:
+		case <-ctx.Done():
+			return st
+		}
+	}
 }
 
 // WaitPrimary returns the primary, waiting until there is one or ctx ends (ErrNoPrimary).
@@ -110,6 +196,8 @@ func (c *Cluster) WaitPrimary(ctx context.Context) (*Server, error) {
 
 // Wait waits until a topology satisfies enough, or ctx ends (its error).
 func (c *Cluster) Wait(ctx context.Context, enough func(*Topology) bool) error {
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
 	for {
 		c.mu.Lock()
 		changed := c.changed
@@ -126,132 +214,121 @@ func (c *Cluster) Wait(ctx context.Context, enough func(*Topology) bool) error {
 	}
 }
 
-func (t *Topology) reasons() string {
-	var text string
-	for _, st := range t.States {
-		if st.Err != nil {
-			text += fmt.Sprintf("; %s: %v", st.Server.Address, st.Err)
-		}
-	}
-	if text == "" {
-		return "every server is a standby"
-	}
-	return text[2:]
-}
-
-// Run watches the servers until ctx ends. While somebody waits for a change it
-// looks again after a tenth of the interval.
+// Run watches the servers until ctx ends, each by a goroutine of its own, so that
+// one that hangs delays nothing that is known of the others.
 func (c *Cluster) Run(ctx context.Context) {
 	defer c.o.Prober.Close()
+	var wg sync.WaitGroup
+	for _, s := range c.o.Servers {
+		wg.Go(func() { c.watch(ctx, s) })
+	}
+	wg.Go(func() { c.tell(ctx, &Topology{States: c.unknown()}) })
+	c.pace(ctx)
+	wg.Wait()
+}
+
+// haste is the time between looks while somebody waits or there is no primary.
+func (c *Cluster) haste() time.Duration {
+	return min(max(c.o.Interval/10, 5*time.Millisecond), 50*time.Millisecond)
+}
+
+// pace says when to look, at all servers at the same time. However often it is
+// asked, it keeps its distance between looks.
+func (c *Cluster) pace(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	for {
-		kicked := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		case <-c.kick:
-			kicked = true
 		}
-		c.look(ctx)
-		interval := c.o.Interval
-		if t := c.topo.Load(); kicked || t.Primary == nil {
-			interval /= 10
+		for _, look := range c.looks {
+			poke(look)
 		}
-		timer.Reset(interval)
-		if kicked {
-			// Not faster than the short interval, however often it is asked.
-			select {
-			case <-ctx.Done():
-				return
-			case <-timer.C:
-				timer.Reset(c.o.Interval)
-			}
+		haste := c.haste()
+		rest.Reset(haste)
+		select {
+		case <-ctx.Done():
+			return
+		case <-rest.C:
 		}
+		next := c.o.Interval - haste
+		if c.waiting.Load() > 0 || c.topo.Load().Primary == nil {
+			next = 0
+		}
+		timer.Reset(next)
 	}
 }
 
-// look asks all servers at once and publishes what they say.
-func (c *Cluster) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
-	defer cancel()
-	found := make([]State, len(c.o.Servers))
-	var wg sync.WaitGroup
-	for i, s := range c.o.Servers {
-		wg.Go(func() { found[i] = c.ask(ctx, s) })
-	}
-	wg.Wait()
-	c.update(func(states []State) {
-		for i := range states {
-			c.note(&states[i], found[i])
+// tell hands changes to Changed until ctx ends, the first with what was known before it.
+func (c *Cluster) tell(ctx context.Context, told *Topology) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.news:
 		}
-	})
-}
-
-func (c *Cluster) ask(ctx context.Context, s *Server) State {
-	p, err := c.o.Prober.Probe(ctx, s)
-	if err != nil {
-		return State{Server: s, Err: err}
-	}
-	st := State{Server: s, Role: RolePrimary, Up: true, Timeline: p.Timeline, SystemID: p.SystemID, Version: p.Version}
-	if p.InRecovery {
-		st.Role = RoleReplica
-	}
-	return st
-}
-
-// note puts a new state in the place of an old one, keeping since when it holds
-// and what a server that does not answer was last known to be.
-func (c *Cluster) note(old *State, found State) {
-	if !found.Up && found.Role == RoleUnknown {
-		found.Role, found.Timeline, found.SystemID, found.Version = old.Role, old.Timeline, old.SystemID, old.Version
-	}
-	found.Since = old.Since
-	same := found.Up == old.Up && found.Role == old.Role && found.Timeline == old.Timeline
-	if !same || old.Since.IsZero() {
-		found.Since = time.Now()
-		if c.o.Changed != nil {
-			c.o.Changed(*old, found)
+		c.mu.Lock()
+		untold := c.untold
+		c.untold = nil
+		c.mu.Unlock()
+		for _, t := range untold {
+			c.o.Changed(told, t)
+			told = t
 		}
 	}
-	*old = found
 }
 
 // update publishes a changed copy of the topology.
 func (c *Cluster) update(change func(states []State)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	states := append([]State(nil), c.topo.Load().States...)
+	before := c.topo.Load()
+	states := append([]State(nil), before.States...)
 	change(states)
-	c.topo.Store(judge(states))
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-// judge derives the topology from the servers' states. Among servers that call
-// themselves primary the higher timeline wins; two on the same timeline are no primary at all.
-func judge(states []State) *Topology {
-	t := &Topology{States: states, Known: true}
-	var best *State
+	after := judge(states, before, before.Known || c.heardAllLocked(states))
+	same := after.Known == before.Known && after.Primary == before.Primary
+	now := time.Now()
 	for i := range states {
-		st := &states[i]
-		if st.Role == RoleUnknown && errors.Is(st.Err, ErrNoLogin) {
-			t.Known = false
-		}
-		if !st.Up {
+		st, old := &states[i], &before.States[i]
+		if st.Status == old.Status && (st.Status == StatusUnknown || st.Role == old.Role && st.Timeline == old.Timeline) {
 			continue
 		}
-		switch {
-		case st.Role == RoleReplica:
-			t.Replicas = append(t.Replicas, st.Server)
-		case best == nil || st.Timeline > best.Timeline:
-			best, t.Primary = st, st.Server
-		case st.Timeline == best.Timeline:
-			t.Primary = nil
-		}
+		st.Since, same = now, false
 	}
-	return t
+	c.topo.Store(after)
+	close(c.looked)
+	c.looked = make(chan struct{})
+	if same {
+		return
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+	if c.o.Changed != nil {
+		c.untold = append(c.untold, after)
+		poke(c.news)
+	}
+	if after.Primary == nil && before.Primary != nil {
+		c.Kick()
+	}
+}
+
+// heardAllLocked reports whether every server has answered or failed, or the first
+// answer is so long ago that the others need not be waited for.
+func (c *Cluster) heardAllLocked(states []State) bool {
+	all := true
+	for i := range states {
+		st := &states[i]
+		if st.Up && c.first.IsZero() {
+			c.first = time.Now()
+		}
+		all = all && (st.Up || !errors.Is(st.Err, ErrNoLogin))
+	}
+	return all || !c.first.IsZero() && time.Since(c.first) > c.o.Slow
 }
 
 // AnyTime asks for no freshness.
@@ -259,14 +336,14 @@ const AnyTime Moment = -2
 
 // Reader picks a server for a read that must see what was committed before asOf: a
 // replica, or with primary also the primary, whichever has the least load for its
-// weight. It is nil if none of them will do.
+// share. It is nil if none of them will do.
 func (c *Cluster) Reader(primary bool, asOf Moment) *Server {
 	t := c.topo.Load()
 	s := t.Replica(c.turn.Add(1), asOf)
 	if !primary || t.Primary == nil {
 		return s
 	}
-	if p := t.Primary; s == nil || (p.Load()+1)*int64(s.Weight) < (s.Load()+1)*int64(max(p.Weight, 1)) {
+	if p := t.Primary; s == nil || (p.Load()+1)*s.share() < (s.Load()+1)*max(p.share(), fullShare) {
 		return p
 	}
 	return s

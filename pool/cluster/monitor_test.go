@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func TestMonitor(t *testing.T) {
 		if tp.Role(w.servers[2]) != RoleReplica || tp.State(w.servers[0]).Version != 150000 {
 			t.Errorf("%+v", tp.States)
 		}
-		if told := w.told(); !slices.Equal(told, []string{"server0 primary", "server1 replica", "server2 replica"}) {
+		if told := w.told(); !slices.Equal(told, []string{"server0 primary serving", "server1 replica serving", "server2 replica serving"}) {
 			t.Errorf("changes told: %q", told)
 		}
 		w.fakes.set(1, Probe{}, errDown)
@@ -39,7 +40,7 @@ func TestMonitor(t *testing.T) {
 		if len(w.Topology().Replicas) != 2 {
 			t.Error("up again and not seen")
 		}
-		if told := w.told(); !slices.Equal(told, []string{"server1 replica down", "server1 replica"}) {
+		if told := w.told(); !slices.Equal(told, []string{"server1 replica down", "server1 replica serving"}) {
 			t.Errorf("changes told: %q", told)
 		}
 	})
@@ -57,7 +58,7 @@ func TestPace(t *testing.T) {
 }
 
 // While there is no primary and somebody waits for one, the monitor neither spins
-// nor sleeps: it looks every tenth of the interval, however many wait.
+// nor sleeps: it looks often, however many wait.
 func TestPaceWithoutPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, replica(1), replica(1))
@@ -77,8 +78,8 @@ func TestPaceWithoutPrimary(t *testing.T) {
 		before := w.fakes.count()
 		time.Sleep(10 * interval)
 		looks := (w.fakes.count() - before) / 2
-		if looks < 90 || looks > 110 {
-			t.Errorf("%d looks in 10 intervals, want 100", looks)
+		if want := int(10 * interval / w.haste()); looks < want*9/10 || looks > want*11/10 {
+			t.Errorf("%d looks in 10 intervals, want %d", looks, want)
 		}
 		w.fakes.set(1, primary(2), nil)
 		promoted := time.Now()
@@ -87,7 +88,7 @@ func TestPaceWithoutPrimary(t *testing.T) {
 				t.Errorf("found %v", s)
 			}
 		}
-		if took := time.Since(promoted); took > interval/10 {
+		if took := time.Since(promoted); took > w.haste() {
 			t.Errorf("a new primary was seen after %v", took)
 		}
 		synctest.Wait()
@@ -109,8 +110,8 @@ func TestKicks(t *testing.T) {
 			w.Kick()
 			time.Sleep(time.Millisecond)
 		}
-		if n := w.fakes.count() - before; n < 9 || n > 11 {
-			t.Errorf("%d looks in a second of kicks, want 10", n)
+		if n := w.fakes.count() - before; n < 18 || n > 22 {
+			t.Errorf("%d looks in a second of kicks, want 20", n)
 		}
 	})
 }
@@ -126,7 +127,7 @@ func TestWaitPrimaryEnds(t *testing.T) {
 		defer cancel()
 		before := time.Now()
 		_, err := w.WaitPrimary(ctx)
-		if !errors.Is(err, ErrNoPrimary) || !strings.Contains(err.Error(), "server0: connection refused") {
+		if !errors.Is(err, ErrNoPrimary) || !strings.Contains(err.Error(), "server0: dial: connection refused") {
 			t.Errorf("error %v", err)
 		}
 		if took := time.Since(before); took != 3*time.Second {
@@ -146,12 +147,12 @@ func TestSuspect(t *testing.T) {
 		if len(w.Topology().Replicas) != 0 || !errors.Is(w.Topology().States[1].Err, errDown) {
 			t.Error("it still serves")
 		}
-		w.Suspect(w.servers[1], errors.New("again")) // tells nothing new
+		w.Suspect(w.servers[1], io.EOF) // tells nothing new
 		if got := w.Topology().States[1]; !errors.Is(got.Err, errDown) || !got.Since.After(since) {
 			t.Errorf("%+v", got)
 		}
 		w.fakes.set(1, replica(1), nil)
-		time.Sleep(interval/10 + time.Millisecond)
+		time.Sleep(2 * w.haste())
 		synctest.Wait()
 		if len(w.Topology().Replicas) != 1 {
 			t.Error("it is not cleared")
@@ -184,6 +185,7 @@ func TestFailover(t *testing.T) {
 			t.Error("the old primary is used")
 		}
 		w.fakes.set(0, replica(2), nil)
+		w.fakes.set(1, replica(2), nil)
 		time.Sleep(2 * interval)
 		synctest.Wait()
 		if tp := w.Topology(); tp.Primary != w.servers[2] || !slices.Equal(tp.Replicas, []*Server{w.servers[0], w.servers[1]}) {
@@ -217,16 +219,172 @@ func TestFlapping(t *testing.T) {
 	})
 }
 
-// A server that hangs is down when the look's time is up, and the others are
-// looked at all the same.
+// A server that hangs is slow, then down when the look's time is up. Nothing that
+// is known of the others waits for it.
 func TestHangingServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, primary(1), replica(1), replica(1))
+		synctest.Wait()
+		w.fakes.hang(1)
+		time.Sleep(interval + slow + time.Millisecond)
+		synctest.Wait()
+		if tp := w.Topology(); tp.States[1].Status != StatusSlow || !slices.Equal(tp.Replicas, w.servers[2:]) {
+			t.Errorf("it is not slow: %+v", tp.States)
+		}
+		w.fakes.set(0, Probe{}, errDown)
+		w.fakes.set(2, primary(2), nil)
+		time.Sleep(2 * interval)
+		synctest.Wait()
+		if tp := w.Topology(); tp.Primary != w.servers[2] {
+			t.Errorf("what became of the others is not known: %+v", tp.States)
+		}
+		time.Sleep(timeout)
+		synctest.Wait()
+		if tp := w.Topology(); tp.States[1].Status != StatusDown || !errors.Is(tp.States[1].Err, context.DeadlineExceeded) {
+			t.Errorf("it is not down: %+v", tp.States)
+		}
+		w.fakes.thaw(1)
+		time.Sleep(timeout + interval)
+		synctest.Wait()
+		if tp := w.Topology(); tp.States[1].Status != StatusAstray || tp.States[1].Server.returned.Load() == 0 {
+			t.Errorf("it is not back: %+v", tp.States)
+		}
+	})
+}
+
+// A look that fails without leaving no doubt takes nothing away from a server that
+// answers clients meanwhile; a connection refused does.
+func TestDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, primary(1), replica(1))
+		synctest.Wait()
+		w.fakes.hang(1)
+		clients := time.NewTicker(slow / 3)
+		defer clients.Stop()
+		for range 60 {
+			<-clients.C
+			w.servers[1].Answered()
+		}
+		if told := w.told(); len(told) != 2 || len(w.Topology().Replicas) != 1 {
+			t.Errorf("told %q, replicas %v", told, w.Topology().Replicas)
+		}
+		w.fakes.thaw(1)
+		w.fakes.set(1, Probe{}, errDown)
+		for range 60 {
+			<-clients.C
+			w.servers[1].Answered()
+		}
+		if len(w.Topology().Replicas) != 0 {
+			t.Error("it refuses connections and is used")
+		}
+	})
+}
+
+// A doubtful suspicion brings a look, by a new login, and nothing else.
+func TestDoubtfulSuspicion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, primary(1))
+		time.Sleep(interval / 2)
+		w.fakes.forget()
+		w.Suspect(w.servers[0], context.DeadlineExceeded)
+		if w.Topology().Primary == nil {
+			t.Error("it is condemned")
+		}
+		time.Sleep(2 * w.haste())
+		synctest.Wait()
+		if w.fakes.count() != 1 || w.fakes.anew != 1 {
+			t.Errorf("%d looks, %d by a new login", w.fakes.probes, w.fakes.anew)
+		}
+	})
+}
+
+// Recheck tells what a look says that begins after it, not what was known.
+func TestRecheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, primary(1), replica(1))
+		time.Sleep(interval / 2)
+		w.fakes.set(0, Probe{}, errDown)
+		if st := w.Recheck(t.Context(), w.servers[0]); st.Status != StatusDown {
+			t.Errorf("%+v", st)
+		}
+		w.fakes.set(0, primary(1), nil)
+		if st := w.Recheck(t.Context(), w.servers[0]); st.Status != StatusServing {
+			t.Errorf("%+v", st)
+		}
+		w.fakes.hang(0)
+		ctx, cancel := context.WithTimeout(t.Context(), slow/2)
+		defer cancel()
+		if st := w.Recheck(ctx, w.servers[0]); st.Status != StatusServing {
+			t.Errorf("nothing new is known: %+v", st)
+		}
+	})
+}
+
+// A stranger is told of once and never used, not even when it is all there is.
+func TestStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, primary(1), replica(1), Probe{Timeline: 7, SystemID: "other"})
+		time.Sleep(5 * interval)
+		synctest.Wait()
+		if told := w.told(); !slices.Equal(told, []string{"server0 primary serving", "server1 replica serving", "server2 primary stranger"}) {
+			t.Errorf("told %q", told)
+		}
+		w.fakes.set(0, Probe{}, errDown)
+		w.fakes.set(1, Probe{}, errDown)
+		time.Sleep(5 * interval)
+		synctest.Wait()
+		if tp := w.Topology(); tp.Primary != nil || len(tp.Replicas) != 0 || tp.States[2].Status != StatusStranger {
+			t.Errorf("%+v", tp)
+		}
+	})
+}
+
+// A server that does not answer at the start holds up the others for a moment only.
+func TestStartWithHangingServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, primary(1), replica(1))
 		w.fakes.hang(1)
-		time.Sleep(timeout + interval/10)
+		began := time.Now()
+		s, err := w.WaitPrimary(t.Context())
+		if took := time.Since(began); err != nil || s != w.servers[0] || took > slow+2*w.haste() {
+			t.Errorf("%v, %v after %v", s, err, took)
+		}
+	})
+}
+
+// A server that was restarted, or is another one behind the same name, is not
+// fresh until it is known to be.
+func TestAnotherLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, primary(1), replica(1))
 		synctest.Wait()
-		if tp := w.Topology(); tp.Primary != w.servers[0] || len(tp.Replicas) != 0 || !errors.Is(tp.States[1].Err, context.DeadlineExceeded) {
-			t.Errorf("%+v", tp.States)
+		w.servers[1].fresh.Store(5)
+		p := replica(1)
+		p.Started = "later"
+		w.fakes.set(1, p, nil)
+		time.Sleep(interval)
+		synctest.Wait()
+		if w.servers[1].Fresh(0) {
+			t.Error("it is still held to be fresh")
+		}
+	})
+}
+
+// The lag of a replica is what the primary's log has and it has not replayed.
+func TestLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		head, behind := primary(1), replica(1)
+		head.LSN, behind.LSN = 1000, 400
+		w := watch(t, head, behind, replica(1))
+		w.fakes.set(2, Probe{}, errDown)
+		synctest.Wait()
+		if lag, ok := w.Topology().Lag(w.servers[1]); lag != 600 || !ok {
+			t.Errorf("%d, %v", lag, ok)
+		}
+		for _, i := range []int{0, 2} {
+			if lag, ok := w.Topology().Lag(w.servers[i]); ok {
+				t.Errorf("server %d: %d", i, lag)
+			}
 		}
 	})
 }
@@ -234,9 +392,7 @@ func TestHangingServer(t *testing.T) {
 // As long as there is nobody to log in as, nothing is known, and nothing is told.
 func TestNoLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, primary(1), replica(1))
-		w.fakes.set(0, Probe{}, ErrNoLogin)
-		w.fakes.set(1, Probe{}, ErrNoLogin)
+		w := watch(t, Probe{}, Probe{})
 		time.Sleep(interval)
 		synctest.Wait()
 		if tp := w.Topology(); tp.Known || tp.Primary != nil {

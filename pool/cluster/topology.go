@@ -1,9 +1,11 @@
-// Package cluster is which server: a Monitor learns the role and health of every
+// Package cluster is which server: a monitor learns the role and health of every
 // server of one replication cluster and publishes them as one immutable Topology;
 // a statement picks from it.
 package cluster
 
 import (
+	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 )
@@ -21,6 +23,29 @@ var roleNames = [...]string{"unknown", "primary", "replica"}
 
 func (r Role) String() string { return roleNames[r] }
 
+// Status is what a server is good for.
+type Status uint8
+
+const (
+	StatusUnknown  Status = iota // not asked yet
+	StatusServing                // it is used
+	StatusSlow                   // it keeps the monitor waiting: no reads while others serve them
+	StatusDown                   // it cannot be used: State.Err says why
+	StatusStranger               // it belongs to another cluster
+	StatusFenced                 // a primary that another one has succeeded
+	StatusRival                  // one of several primaries on one timeline
+	StatusAstray                 // a replica that does not follow onto the primary's timeline
+	StatusTwin                   // the primary by another name
+	Statuses
+)
+
+var statusNames = [Statuses]string{"unknown", "serving", "slow", "down", "stranger", "fenced", "rival", "astray", "twin"}
+
+func (s Status) String() string { return statusNames[s] }
+
+// Usable reports whether statements may run on a server of that status.
+func (s Status) Usable() bool { return s == StatusServing || s == StatusSlow }
+
 // Server is one configured server: what never changes of it, and its load. Safe for concurrent use.
 type Server struct {
 	Address string
@@ -30,6 +55,11 @@ type Server struct {
 	load  atomic.Int64
 	fresh atomic.Int64 // Moment as of which it is fresh; see freshness.go
 	lag   atomic.Int64 // ns it lately took to replay what was committed
+
+	returned atomic.Int64 // Moment at which it came back; 0 once it has its full share again
+	asked    atomic.Bool  // a look is under way
+	alive    atomic.Bool  // and meanwhile it answered somebody
+	doubted  atomic.Bool  // the next look must be by a new login
 }
 
 // Begin and End bracket a use of one of the server's connections.
@@ -41,24 +71,65 @@ func (s *Server) End() { s.load.Add(-1) }
 // Load is how many connections of the server are in use.
 func (s *Server) Load() int64 { return s.load.Load() }
 
+// Answered says that the server has just answered a statement. It costs next to
+// nothing: what answers clients is not down because a look at it failed.
+func (s *Server) Answered() {
+	if s.asked.Load() {
+		s.alive.Store(true)
+	}
+}
+
+// returning is how long a server that was away gets less than its share of reads:
+// its caches are cold.
+const returning = 5 * time.Second
+
+// fullShare is a weight of 1 for a server that was not away.
+const fullShare = 64
+
+// share is the server's weight, in parts of fullShare, as far as it has returned.
+func (s *Server) share() int64 {
+	full := int64(s.Weight) * fullShare
+	at := s.returned.Load()
+	if at == 0 {
+		return full
+	}
+	away := Now() - Moment(at)
+	if away >= Moment(returning) {
+		s.returned.CompareAndSwap(at, 0)
+		return full
+	}
+	return max(full*int64(away)/int64(returning), 1)
+}
+
 // State is what the monitor last learned of one server.
 type State struct {
 	Server   *Server
 	Role     Role
-	Up       bool
+	Up       bool // it answers
+	Slow     bool // it has not answered the latest look in time
 	Timeline uint32
 	SystemID string
-	Version  int // server_version_num
-	Since    time.Time
-	Err      error // why it is not up
+	Version  int    // server_version_num
+	Started  string // when its postmaster was started: another one is another life
+	// LSN is how far its log is inserted (a primary) or replayed (a replica).
+	LSN    LSN
+	Looked Moment    // when the look began that told this
+	Since  time.Time // of Status
+	Status Status
+	Err    error // why it is not used, or is slow
 }
 
 // Topology is all servers at one moment. It is immutable.
 type Topology struct {
 	States   []State   // by Server.Index
 	Primary  *Server   // nil while there is none
-	Replicas []*Server // those that are up
-	Known    bool      // every server was asked at least once
+	Replicas []*Server // those that may serve reads
+	Known    bool      // every server was asked, or had time enough to answer
+
+	// SystemID is the cluster's identity: decided once, then never another.
+	SystemID string
+	// Timeline is the highest known of the cluster; a primary on a lower one is fenced.
+	Timeline uint32
 }
 
 // State is s's state.
@@ -67,24 +138,54 @@ func (t *Topology) State(s *Server) State { return t.States[s.Index] }
 // Role is s's role.
 func (t *Topology) Role(s *Server) Role { return t.States[s.Index].Role }
 
+// Usable reports whether statements may run on s.
+func (t *Topology) Usable(s *Server) bool { return t.States[s.Index].Status.Usable() }
+
+// Abandoned reports whether what runs on s must not go on: nobody can rely on what
+// it does, or it hangs. What a replica still reads may come to its end.
+func (t *Topology) Abandoned(s *Server) bool {
+	switch st := &t.States[s.Index]; st.Status {
+	case StatusStranger, StatusFenced, StatusRival:
+		return true
+	case StatusDown:
+		var network net.Error
+		return errors.As(st.Err, &network) && network.Timeout()
+	}
+	return false
+}
+
+// Lag is how many bytes of the primary's log a replica has not replayed, and
+// whether that is known.
+func (t *Topology) Lag(s *Server) (bytes uint64, known bool) {
+	st := t.States[s.Index]
+	if t.Primary == nil || st.Role != RoleReplica || st.Status != StatusServing {
+		return 0, false
+	}
+	// They are asked at the same time, so that a replica may seem ahead.
+	if head := t.State(t.Primary).LSN; head > st.LSN {
+		return uint64(head - st.LSN), true
+	}
+	return 0, true
+}
+
 // Replica picks, of the replicas fresh as of a moment, the one with the least
-// load for its weight, turn by turn among equals; nil if there is none.
+// load for its share, turn by turn among equals; nil if there is none.
 func (t *Topology) Replica(turn uint32, asOf Moment) *Server {
 	n := uint32(len(t.Replicas))
 	if n == 0 {
 		return nil
 	}
 	var best *Server
-	var bestLoad int64
+	var bestLoad, bestShare int64
 	for i := range n {
 		s := t.Replicas[(turn+i)%n]
 		if s.Weight == 0 || !s.Fresh(asOf) {
 			continue
 		}
-		// Loads compare as (load+1)/weight without dividing.
-		load := s.Load() + 1
-		if best == nil || load*int64(best.Weight) < bestLoad*int64(s.Weight) {
-			best, bestLoad = s, load
+		// Loads compare as (load+1)/share without dividing.
+		load, share := s.Load()+1, s.share()
+		if best == nil || load*bestShare < bestLoad*share {
+			best, bestLoad, bestShare = s, load, share
 		}
 	}
 	if best != nil {

@@ -1,57 +1,92 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-// TestJudge: each server is "p1" (calls itself primary, timeline 1), "r1", with "-" behind it
-// if it does not answer, or "?" if nothing is known of it.
+// said are the states of servers: "p1" calls itself primary on timeline 1, "r1" is a
+// replica, with "-" behind it if it does not answer now, "~" if it is slow, and "x" if
+// it has another system identifier, "=" if it is the first server by another name; "?" is nothing known, "!" never reached.
+func said(texts ...string) (states []State) {
+	for i, text := range texts {
+		st := State{Server: &Server{Address: "server" + strconv.Itoa(i), Index: i}, SystemID: "1", Up: true}
+		switch text[0] {
+		case 'p':
+			st.Role = RolePrimary
+		case 'r':
+			st.Role = RoleReplica
+		case '!':
+			st = State{Server: st.Server, Err: errDown}
+		default:
+			st = State{Server: st.Server, Err: ErrNoLogin}
+		}
+		if len(text) > 1 {
+			st.Timeline = uint32(text[1] - '0')
+		}
+		if strings.HasSuffix(text, "-") {
+			st.Up, st.Err = false, errDown
+		}
+		st.Slow = strings.HasSuffix(text, "~")
+		if st.Started = strconv.Itoa(i); strings.HasSuffix(text, "=") {
+			st.Started = "0"
+		}
+		if strings.HasSuffix(text, "x") {
+			st.SystemID = "2"
+		}
+		states = append(states, st)
+	}
+	return states
+}
+
 func TestJudge(t *testing.T) {
 	for _, try := range []struct {
 		name     string
 		servers  []string
 		primary  int // -1 is none
 		replicas []int
-		known    bool
+		others   string // servers of a status that is worth a word
 	}{
-		{"ordinary", []string{"p1", "r1", "r1"}, 0, []int{1, 2}, true},
-		{"any order", []string{"r1", "r1", "p1"}, 2, []int{0, 1}, true},
-		{"one alone", []string{"p1"}, 0, nil, true},
-		{"no primary", []string{"r1", "r1"}, -1, []int{0, 1}, true},
-		{"primary down", []string{"p1-", "r1"}, -1, []int{1}, true},
-		{"replica down", []string{"p1", "r1-", "r1"}, 0, []int{2}, true},
-		{"all down", []string{"p1-", "r1-"}, -1, nil, true},
-		{"two primaries, one newer", []string{"p1", "p2", "r2"}, 1, []int{2}, true},
-		{"two primaries, the first newer", []string{"p2", "p1"}, 0, nil, true},
-		{"two primaries alike", []string{"p1", "p1", "r1"}, -1, []int{2}, true},
-		{"three primaries alike", []string{"p1", "p1", "p1"}, -1, nil, true},
-		{"two alike and a newer one", []string{"p1", "p1", "p2"}, 2, nil, true},
-		{"two alike and an older one", []string{"p2", "p2", "p1"}, -1, nil, true},
-		{"an older one, then two alike", []string{"p1", "p2", "p2"}, -1, nil, true},
-		{"the newer one down", []string{"p1", "p2-"}, 0, nil, true},
-		{"a replica on another timeline", []string{"p2", "r1"}, 0, []int{1}, true},
-		{"nothing known", []string{"?", "?"}, -1, nil, false},
-		{"one not known", []string{"p1", "?"}, 0, nil, false},
-		{"none", nil, -1, nil, true},
+		{"ordinary", []string{"p1", "r1", "r1"}, 0, []int{1, 2}, ""},
+		{"any order", []string{"r1", "r1", "p1"}, 2, []int{0, 1}, ""},
+		{"one alone", []string{"p1"}, 0, nil, ""},
+		{"no primary", []string{"r1", "r1"}, -1, []int{0, 1}, ""},
+		{"primary down", []string{"p1-", "r1"}, -1, []int{1}, "0 down"},
+		{"replica down", []string{"p1", "r1-", "r1"}, 0, []int{2}, "1 down"},
+		{"all down", []string{"p1-", "r1-"}, -1, nil, "0 down, 1 down"},
+		{"never reached", []string{"p1", "!"}, 0, nil, "1 down"},
+		{"two primaries, one newer", []string{"p1", "p2", "r2"}, 1, []int{2}, "0 fenced"},
+		{"two primaries, the first newer", []string{"p2", "p1"}, 0, nil, "1 fenced"},
+		{"two primaries alike", []string{"p1", "p1", "r1"}, -1, []int{2}, "0 rival, 1 rival"},
+		{"one primary by two names", []string{"p1", "p1=", "r1"}, 0, []int{2}, "1 twin"},
+		{"one of two by two names", []string{"p1", "p1", "p1="}, -1, nil, "0 rival, 1 rival, 2 twin"},
+		{"three primaries alike", []string{"p1", "p1", "p1"}, -1, nil, "0 rival, 1 rival, 2 rival"},
+		{"two alike and a newer one", []string{"p1", "p1", "p2"}, 2, nil, "0 fenced, 1 fenced"},
+		{"two alike and an older one", []string{"p2", "p2", "p1"}, -1, nil, "0 rival, 1 rival, 2 fenced"},
+		{"an older one, then two alike", []string{"p1", "p2", "p2"}, -1, nil, "0 fenced, 1 rival, 2 rival"},
+		{"the newer one down", []string{"p1", "p2-"}, -1, nil, "0 fenced, 1 down"},
+		{"a replica knows of a newer one", []string{"p1", "r2"}, -1, []int{1}, "0 fenced"},
+		{"a replica does not follow", []string{"p2", "r1", "r2"}, 0, []int{2}, "1 astray"},
+		{"nor while the new primary is down", []string{"p2-", "r1", "r2"}, -1, []int{2}, "0 down, 1 astray"},
+		{"a replica of the old primary", []string{"p1", "r1", "p2"}, 2, nil, "0 fenced, 1 astray"},
+		{"a slow replica", []string{"p1", "r1~", "r1"}, 0, []int{2}, "1 slow"},
+		{"the only replica is slow", []string{"p1", "r1~"}, 0, nil, "1 slow"},
+		{"all are slow", []string{"p1~", "r1~"}, 0, []int{1}, "0 slow, 1 slow"},
+		{"slow without a primary", []string{"p1-", "r1~"}, -1, []int{1}, "0 down, 1 slow"},
+		{"a stranger", []string{"p1", "r1", "p9x"}, 0, []int{1}, "2 stranger"},
+		{"a stranger first", []string{"p9x", "r1", "p1"}, 2, []int{1}, "0 stranger"},
+		{"a strange replica", []string{"p1", "r9x"}, 0, nil, "1 stranger"},
+		{"strangers among themselves", []string{"p1", "p1x"}, -1, nil, "0 stranger, 1 stranger"},
+		{"a stranger while not all answer", []string{"!", "r1", "p1x"}, -1, nil, "0 down, 1 stranger, 2 stranger"},
+		{"a stranger to the most", []string{"!", "r1", "r1", "r1", "p1x"}, -1, []int{1, 2, 3}, "0 down, 4 stranger"},
+		{"none", nil, -1, nil, ""},
 	} {
-		var states []State
-		for i, text := range try.servers {
-			st := State{Server: &Server{Index: i}, Up: len(text) == 2}
-			switch text[0] {
-			case 'p':
-				st.Role = RolePrimary
-			case 'r':
-				st.Role = RoleReplica
-			default:
-				st.Err = ErrNoLogin
-			}
-			if len(text) > 1 {
-				st.Timeline = uint32(text[1] - '0')
-			}
-			states = append(states, st)
-		}
-		got := judge(states)
+		got := judge(said(try.servers...), &Topology{}, true)
 		gotPrimary := -1
 		if got.Primary != nil {
 			gotPrimary = got.Primary.Index
@@ -60,10 +95,48 @@ func TestJudge(t *testing.T) {
 		for _, r := range got.Replicas {
 			replicas = append(replicas, r.Index)
 		}
-		if gotPrimary != try.primary || !slices.Equal(replicas, try.replicas) || got.Known != try.known {
-			t.Errorf("%s: primary %d, replicas %v, known %v; want %d, %v, %v",
-				try.name, gotPrimary, replicas, got.Known, try.primary, try.replicas, try.known)
+		var others []string
+		for i, st := range got.States {
+			if st.Status != StatusServing {
+				others = append(others, fmt.Sprintf("%d %s", i, st.Status))
+				if st.Status != StatusSlow && st.Err == nil {
+					t.Errorf("%s: no reason is given for %s", try.name, st.Status)
+				}
+			}
 		}
+		if gotPrimary != try.primary || !slices.Equal(replicas, try.replicas) || strings.Join(others, ", ") != try.others || !got.Known {
+			t.Errorf("%s: primary %d, replicas %v, %v; want %d, %v, %s",
+				try.name, gotPrimary, replicas, others, try.primary, try.replicas, try.others)
+		}
+	}
+}
+
+// What was seen once is not forgotten: the identity, and that a timeline began.
+func TestJudgeRemembers(t *testing.T) {
+	first := judge(said("p2", "r2"), &Topology{}, true)
+	if first.SystemID != "1" || first.Timeline != 2 {
+		t.Fatalf("%+v", first)
+	}
+	if got := judge(said("p3x", "p1"), first, true); got.Primary != nil || got.States[0].Status != StatusStranger || got.States[1].Status != StatusFenced || got.Timeline != 2 {
+		t.Errorf("%+v", got)
+	}
+	if got := judge(said("!", "p3"), first, true); got.Primary == nil || got.Timeline != 3 {
+		t.Errorf("%+v", got)
+	}
+	// A promotion by mistake is over once its server is made anew.
+	if got := judge(said("p1", "r1"), first, true); got.Primary == nil || got.Timeline != 1 {
+		t.Errorf("%+v", got)
+	}
+	if got := judge(said("p1", "!"), first, true); got.Primary != nil || got.Timeline != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Before all servers had time to answer nothing is used.
+func TestJudgeWaits(t *testing.T) {
+	got := judge(said("p1", "?"), &Topology{}, false)
+	if got.Known || got.Primary != nil || got.SystemID != "" || got.States[0].Status != StatusUnknown {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -122,14 +195,35 @@ func TestReplica(t *testing.T) {
 	tp.Replica(1<<32-1, AnyTime) // turns wrap around
 }
 
+// A server that was away takes its share of reads little by little.
+func TestReturning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ss := servers(1, 1)
+		tp := &Topology{Replicas: ss}
+		ss[1].returned.Store(int64(Now()))
+		last := 0
+		for step := range 5 {
+			got := shares(tp, 640, 64)[1]
+			if step == 0 && got > 40 || got < last {
+				t.Errorf("after %v of %v: %d of 640 reads, %d before", time.Duration(step)*returning/4, returning, got, last)
+			}
+			last = got
+			time.Sleep(returning / 4)
+		}
+		if last < 300 || ss[1].returned.Load() != 0 {
+			t.Errorf("in the end it has %d of 640 reads", last)
+		}
+	})
+}
+
 // The primary takes its share of reads only where it may.
 func TestReader(t *testing.T) {
 	ss := servers(1, 1)
 	c := New(Options{Servers: ss})
 	set := func(primaryUp, replicaUp bool) {
 		c.update(func(states []State) {
-			states[0] = State{Server: ss[0], Role: RolePrimary, Up: primaryUp}
-			states[1] = State{Server: ss[1], Role: RoleReplica, Up: replicaUp}
+			states[0] = State{Server: ss[0], Role: RolePrimary, Up: primaryUp, Err: errDown}
+			states[1] = State{Server: ss[1], Role: RoleReplica, Up: replicaUp, Err: errDown}
 		})
 	}
 	reader := func(primary bool) int {

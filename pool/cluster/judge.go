@@ -1,0 +1,224 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Which servers are used follows from what each says of itself and from what was
+// known before; nothing else is remembered.
+//
+//   - The cluster has one system identifier, decided once. A server with another one
+//     is a stranger: a data directory of something else at a configured address.
+//   - The highest timeline seen wins. A primary below it is fenced, for its successor
+//     may have taken writes already, even while that is down.
+//   - Two primaries on that timeline are none at all: nobody can tell which is right.
+//     Two that were started at the same microsecond are one server by two names.
+//   - A replica below the primary's timeline does not follow that primary. What it
+//     replays may never have happened, so nothing is read from it.
+
+// judge gives each state its Status and derives the topology. known says that all
+// servers had time to answer.
+func judge(states []State, before *Topology, known bool) *Topology {
+	t := &Topology{States: states, Known: known, SystemID: before.SystemID, Timeline: before.Timeline}
+	if t.SystemID == "" && known {
+		var agreed bool
+		if t.SystemID, agreed = identify(states); !agreed {
+			for i := range states {
+				states[i].mixed()
+			}
+			return t
+		}
+	}
+	for i := range states {
+		states[i].Status = states[i].alone(t.SystemID, known)
+	}
+	if !known {
+		return t
+	}
+	t.Timeline = newest(states, t)
+	t.elect()
+	t.gather()
+	for i := range states {
+		states[i].explain(t)
+	}
+	return t
+}
+
+// alone is what can be said of one server by itself.
+func (st *State) alone(id string, known bool) Status {
+	switch {
+	case !st.Up && st.Role == RoleUnknown && errors.Is(st.Err, ErrNoLogin), st.Up && !known:
+		return StatusUnknown
+	case !st.Up:
+		return StatusDown
+	case st.SystemID != id:
+		st.Err = fmt.Errorf("it belongs to another cluster: its system identifier is %s, not %s", st.SystemID, id)
+		return StatusStranger
+	case st.Slow:
+		return StatusSlow
+	}
+	return StatusServing
+}
+
+// mixed is the state of a server while nobody can tell which cluster is meant.
+func (st *State) mixed() {
+	if st.Status = StatusDown; st.Up {
+		st.Status = StatusStranger
+		st.Err = fmt.Errorf("its system identifier is %s, another server's is not, and which cluster is meant cannot be told: take the wrong servers out of the configuration", st.SystemID)
+	}
+}
+
+// newest is the highest timeline of the cluster. One that was seen before counts unless
+// every server tells that it is no more: then whoever was on it has been made anew.
+func newest(states []State, t *Topology) uint32 {
+	line, all := uint32(0), true
+	for i := range states {
+		st := &states[i]
+		if st.Role != RoleUnknown && st.SystemID == t.SystemID {
+			line = max(line, st.Timeline)
+		}
+		all = all && st.Up && st.Status != StatusStranger
+	}
+	if all {
+		return line
+	}
+	return max(line, t.Timeline)
+}
+
+// elect finds the primary among the servers that call themselves one.
+func (t *Topology) elect() {
+	var candidates []*State
+	for i := range t.States {
+		st := &t.States[i]
+		switch {
+		case !st.Status.Usable() || st.Role != RolePrimary:
+		case st.Timeline < t.Timeline:
+			st.Status = StatusFenced
+		case len(candidates) > 0 && st.Started != "" && st.Started == candidates[0].Started:
+			st.Status = StatusTwin
+			st.Err = fmt.Errorf("it is %s by another name", candidates[0].Server.Address)
+		default:
+			candidates = append(candidates, st)
+		}
+	}
+	if len(candidates) == 1 {
+		t.Primary = candidates[0].Server
+		return
+	}
+	for _, st := range candidates {
+		st.Status = StatusRival
+	}
+}
+
+// gather finds the replicas that serve reads: the slow ones only if nobody else can.
+func (t *Topology) gather() {
+	var slow []*Server
+	for i := range t.States {
+		st := &t.States[i]
+		if !st.Status.Usable() || st.Role != RoleReplica {
+			continue
+		}
+		switch {
+		case t.astray(st):
+			st.Status = StatusAstray
+		case st.Status == StatusSlow:
+			slow = append(slow, st.Server)
+		default:
+			t.Replicas = append(t.Replicas, st.Server)
+		}
+	}
+	if len(t.Replicas) == 0 && (t.Primary == nil || t.State(t.Primary).Status == StatusSlow) {
+		t.Replicas = slow
+	}
+}
+
+// astray reports whether a replica follows another history than the cluster's.
+func (t *Topology) astray(st *State) bool {
+	if st.Timeline >= t.Timeline {
+		return false
+	}
+	// As long as nobody was promoted in earnest, a higher timeline is but a rumour.
+	for i := range t.States {
+		o := &t.States[i]
+		if o.Role == RolePrimary && o.Timeline == t.Timeline && o.Status != StatusStranger {
+			return true
+		}
+	}
+	return false
+}
+
+// explain says in words why a server is not used, where that is not an error of its own.
+func (st *State) explain(t *Topology) {
+	switch st.Status {
+	case StatusServing:
+		st.Err = nil
+	case StatusFenced:
+		st.Err = fmt.Errorf("it is a primary on timeline %d, and timeline %d has begun elsewhere: rewind it (pg_rewind) or clone it anew as a standby", st.Timeline, t.Timeline)
+	case StatusRival:
+		st.Err = fmt.Errorf("several servers are primaries on timeline %d, so none takes writes: stop all but the right one", st.Timeline)
+	case StatusAstray:
+		st.Err = fmt.Errorf("it is a standby on timeline %d and does not follow the primary onto timeline %d: point its primary_conninfo there, or clone it anew", st.Timeline, t.Timeline)
+	}
+}
+
+// identify decides the cluster's system identifier: the only one there is; of
+// several the one that more than half of the servers have; or, if all servers
+// answer, that of the largest group, the only one with a primary among equals.
+func identify(states []State) (id string, agreed bool) {
+	count, primaries := map[string]int{}, map[string]int{}
+	answered := 0
+	for i := range states {
+		st := &states[i]
+		if !st.Up {
+			continue
+		}
+		answered++
+		count[st.SystemID]++
+		if st.Role == RolePrimary {
+			primaries[st.SystemID]++
+		}
+	}
+	if len(count) == 0 {
+		return "", true
+	}
+	most := 0
+	for _, n := range count {
+		most = max(most, n)
+	}
+	var leading, withPrimary []string
+	for id, n := range count {
+		if n == most {
+			leading = append(leading, id)
+			if primaries[id] > 0 {
+				withPrimary = append(withPrimary, id)
+			}
+		}
+	}
+	switch {
+	case len(count) == 1, 2*most > len(states), len(leading) == 1 && answered == len(states):
+		return leading[0], true
+	case len(withPrimary) == 1 && answered == len(states):
+		return withPrimary[0], true
+	}
+	return "", false
+}
+
+// reasons say why there is no primary.
+func (t *Topology) reasons() string {
+	var texts []string
+	for _, st := range t.States {
+		if st.Err != nil && st.Status != StatusSlow {
+			texts = append(texts, fmt.Sprintf("%s: %v", st.Server.Address, st.Err))
+		}
+	}
+	switch {
+	case len(texts) > 0:
+		return strings.Join(slices.Compact(texts), "; ")
+	case !t.Known:
+		return "the servers have not been asked yet"
+	}
+	return "every server is a standby"
+}
