@@ -129,7 +129,7 @@ func (c *client) scan(u *unit, buf []byte) (need int, err error) {
 			break
 		}
 		frame := buf[pos : pos+size]
-		if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (c.own.trace || c.untold) {
+		if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (c.own.trace || c.untold || len(c.restore) > 0 || c.forgot) {
 			// Something of the proxy's own may take its place, behind what came before.
 			if err := c.push(u, buf[start:pos]); err != nil {
 				return 0, err
@@ -271,15 +271,15 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if c.role != cluster.RoleReplica {
 		c.noteWrites(u, u.status == wire.TxIdle)
 	}
+	if c.own.trace && !o.quiet {
+		c.traceUnit(u, o)
+	}
 	if len(c.restore) > 0 || c.forgot {
 		u.late = append([]byte(nil), frame...)
 		return false, nil
 	}
 	if c.untold && !(u.errored && len(u.adopt) > 0) { // it undid what was taken over, too
 		u.answer = c.report(u.answer)
-	}
-	if c.own.trace && !o.quiet {
-		c.traceUnit(u, o)
 	}
 	return !o.quiet, nil
 }
