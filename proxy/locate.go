@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -23,21 +24,28 @@ type locate struct {
 type logReader struct {
 	*backend.Backend
 	page, segment uint64 // bytes of a page and of a segment of the log
+	delay         uint64 // ms: wal_writer_delay when it was opened
 }
 
-// Inserted implements cluster.Sampler.
-func (l *locate) Inserted(ctx context.Context, s *cluster.Server) (cluster.LSN, error) {
-	lsn, r, err := l.ask(ctx, s, "SELECT pg_catalog.pg_current_wal_insert_lsn()")
+// Written implements cluster.Sampler.
+func (l *locate) Written(ctx context.Context, s *cluster.Server) (w cluster.Written, err error) {
+	// The flush location is asked first, so that it is not beyond the insert location.
+	at, r, err := l.ask(ctx, s, "SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn()")
 	if err != nil {
-		return 0, err
+		return w, err
 	}
-	return r.end(lsn), nil
+	w.Flushed, w.Inserted = r.end(at[0]), r.end(at[1])
+	w.Delay = time.Duration(3*r.delay)*time.Millisecond + delayMargin
+	return w, nil
 }
+
+// delayMargin is for a WAL writer that does not get to run at once.
+const delayMargin = 200 * time.Millisecond
 
 // Replayed implements cluster.Sampler.
 func (l *locate) Replayed(ctx context.Context, s *cluster.Server) (cluster.LSN, error) {
-	lsn, _, err := l.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn()")
-	return lsn, err
+	at, _, err := l.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn(), NULL")
+	return at[0], err
 }
 
 // Sizes of a page's header and of that of a segment's first page: see xlog_internal.h.
@@ -58,31 +66,33 @@ func (r *logReader) end(lsn cluster.LSN) cluster.LSN {
 	return lsn
 }
 
-func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (lsn cluster.LSN, r *logReader, err error) {
+func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (at [2]cluster.LSN, r *logReader, err error) {
 	l.mu.Lock()
 	r = l.conns[s]
 	delete(l.conns, s)
 	l.mu.Unlock()
 	if r == nil {
 		if r, err = l.open(ctx, s); err != nil {
-			return 0, nil, err
+			return at, nil, err
 		}
 	}
 	err = r.Query(ctx, query, func(v [][]byte) error {
-		n, ok := router.ParseLSN(string(v[0])) // NULL is none
-		if lsn = cluster.LSN(n); !ok {
-			return fmt.Errorf("%q is no place in the write-ahead log", v[0])
+		for i, place := range v[:len(at)] {
+			n, ok := router.ParseLSN(string(place)) // NULL is none
+			if at[i] = cluster.LSN(n); !ok && i == 0 {
+				return fmt.Errorf("%q is no place in the write-ahead log", place)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		r.Close()
-		return 0, nil, err
+		return at, nil, err
 	}
 	l.mu.Lock()
 	l.conns[s] = r
 	l.mu.Unlock()
-	return lsn, r, nil
+	return at, r, nil
 }
 
 func (l *locate) open(ctx context.Context, s *cluster.Server) (*logReader, error) {
@@ -92,8 +102,9 @@ func (l *locate) open(ctx context.Context, s *cluster.Server) (*logReader, error
 	}
 	r := &logReader{Backend: b}
 	err = b.Query(ctx, `SELECT pg_catalog.current_setting('wal_block_size'),
-  pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))`, func(v [][]byte) error {
-		_, err := fmt.Sscan(string(v[0])+" "+string(v[1]), &r.page, &r.segment)
+  pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
+  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_writer_delay')`, func(v [][]byte) error {
+		_, err := fmt.Sscan(string(v[0])+" "+string(v[1])+" "+string(v[2]), &r.page, &r.segment, &r.delay)
 		return err
 	})
 	if err == nil && (r.page == 0 || r.segment == 0) {

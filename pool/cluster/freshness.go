@@ -11,8 +11,13 @@ import (
 // that must see a commit may run on a replica that is fresh as of a moment after it.
 //
 // Only pg_current_wal_insert_lsn() covers every acknowledged commit: with
-// synchronous_commit off a commit is answered before it is flushed.
+// synchronous_commit off a commit is answered before it is flushed. But what is
+// inserted behind the last commit (by an open transaction, by a read that prunes a
+// page) may stay unflushed for many seconds, out of the replicas' reach. So the flush
+// location counts, too, a while later: no commit stays unflushed for longer than
+// three times wal_writer_delay.
 // https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-BACKUP
+// https://www.postgresql.org/docs/current/wal-async-commit.html
 //
 // One goroutine samples the primary, when a read asks for a moment later than the
 // last sample: all reads that came meanwhile share it. One for each server asks a
@@ -40,10 +45,17 @@ type LSN uint64
 // Sampler asks servers for their place in the log. It is used by several
 // goroutines, but for one server and method by one at a time.
 type Sampler interface {
-	// Inserted is the primary's insert location, Replayed a standby's replay location.
-	Inserted(ctx context.Context, s *Server) (LSN, error)
+	// Written is how far the primary's log is, Replayed a standby's replay location.
+	Written(ctx context.Context, s *Server) (Written, error)
 	Replayed(ctx context.Context, s *Server) (LSN, error)
 	Close()
+}
+
+// Written is how far a log is inserted and flushed, and for how long a commit that was
+// answered may stay unflushed.
+type Written struct {
+	Inserted, Flushed LSN
+	Delay             time.Duration
 }
 
 // Fresh reports whether s is known to have replayed all that was committed before asOf.

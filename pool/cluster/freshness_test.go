@@ -11,20 +11,24 @@ import (
 
 // gauges is a Sampler over numbers.
 type gauges struct {
-	mu       sync.Mutex
-	inserted LSN
-	replayed map[*Server]LSN // missing: hangs
-	samples  int
-	took     time.Duration // of an answer
+	mu        sync.Mutex
+	inserted  LSN
+	unflushed LSN             // of these
+	replayed  map[*Server]LSN // missing: hangs
+	samples   int
+	took      time.Duration // of an answer
 }
 
-func (g *gauges) Inserted(ctx context.Context, _ *Server) (LSN, error) {
+func (g *gauges) Written(ctx context.Context, _ *Server) (Written, error) {
 	g.mu.Lock()
-	lsn := g.inserted
+	w := Written{Inserted: g.inserted, Flushed: g.inserted - g.unflushed, Delay: time.Hour}
+	if g.unflushed > 0 {
+		w.Delay = 600 * time.Millisecond
+	}
 	g.samples++
 	g.mu.Unlock()
 	time.Sleep(g.took)
-	return lsn, ctx.Err()
+	return w, ctx.Err()
 }
 
 func (g *gauges) Replayed(ctx context.Context, s *Server) (LSN, error) {
@@ -205,17 +209,40 @@ func TestCovering(t *testing.T) {
 	})
 }
 
+// What was inserted and is not flushed keeps a replica from nothing for long.
+func TestUnflushed(t *testing.T) {
+	tracked(t, 0, func(t *testing.T, c *Cluster, g *gauges) {
+		g.unflushed = 30
+		g.set(130, 100, 99)
+		commit := Now()
+		if c.AwaitFresh(t.Context(), commit, 100*time.Millisecond) {
+			t.Error("a commit may be among what is not flushed")
+		}
+		time.Sleep(2 * time.Second)
+		a, b := c.topo.Load().Replicas[0], c.topo.Load().Replicas[1]
+		if !c.AwaitFreshOn(t.Context(), a, commit, 100*time.Millisecond) {
+			t.Error("the commit is flushed by now, and replayed")
+		}
+		if b.Fresh(commit) {
+			t.Error("b lacks what is flushed")
+		}
+		if a.Fresh(Now()) {
+			t.Error("it is no proof of the present")
+		}
+	})
+}
+
 // Samples are thinned, not lost: what a replica far behind has is still known.
 func TestManySamples(t *testing.T) {
 	tr := newTracker(1)
 	for i := range 100000 {
-		tr.noteLocked(sample{Moment(i * 1000), Moment(i * 1000), LSN(i)})
+		tr.samples.note(sample{Moment(i * 1000), Moment(i * 1000), LSN(i)})
 	}
 	if n := len(tr.samples); n > maxSamples {
 		t.Errorf("%d samples", n)
 	}
 	for _, behind := range []int{1, 10, 100, 1000, 10000, 90000} {
-		at, _ := tr.reachedLocked(LSN(100000-behind), -1)
+		at, _ := tr.samples.reached(LSN(100000-behind), -1)
 		if known := 100000 - int(at)/1000; known < behind || known > behind+behind/4+2 {
 			t.Errorf("%d samples behind, known as %d", behind, known)
 		}

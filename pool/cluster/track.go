@@ -27,7 +27,8 @@ type tracker struct {
 
 	mu      sync.Mutex    // protects the fields below
 	changed chan struct{} // closed when more is known
-	samples []sample      // oldest first
+	samples samples       // of insert locations
+	flushes samples       // of flush locations
 	primary *Server       // they are of
 	line    uint32
 }
@@ -118,7 +119,7 @@ func (c *Cluster) sample(ctx context.Context) {
 	}
 	line := topo.State(topo.Primary).Timeline
 	at := Now()
-	lsn, err := c.o.Sampler.Inserted(ctx, topo.Primary)
+	found, err := c.o.Sampler.Written(ctx, topo.Primary)
 	if err != nil {
 		_ = pause(ctx, lookMost)
 		return
@@ -126,12 +127,15 @@ func (c *Cluster) sample(ctx context.Context) {
 	t.mu.Lock()
 	if topo.Primary != t.primary || line != t.line {
 		// What another primary's log said means nothing in this one's.
-		t.primary, t.line, t.samples = topo.Primary, line, t.samples[:0]
+		t.primary, t.line, t.samples, t.flushes = topo.Primary, line, t.samples[:0], t.flushes[:0]
 		for _, s := range c.o.Servers {
 			s.fresh.Store(-1)
 		}
 	}
-	t.noteLocked(sample{at, at, lsn})
+	t.samples.note(sample{at, at, found.Inserted})
+	if settled := at - Moment(found.Delay); settled >= 0 {
+		t.flushes.note(sample{settled, settled, found.Flushed})
+	}
 	t.sampled.Store(int64(at))
 	t.tellLocked()
 	t.mu.Unlock()
@@ -187,7 +191,10 @@ func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 		return err != nil
 	}
 	before := Moment(s.fresh.Load())
-	at, lag := t.reachedLocked(replayed, before)
+	at, lag := t.samples.reached(replayed, before)
+	if settled, _ := t.flushes.reached(replayed, before); settled > at {
+		at = settled
+	}
 	s.lag.Store(int64(lag))
 	s.fresh.Store(int64(at))
 	if at > before {
@@ -204,13 +211,17 @@ func (t *tracker) nothingFor(s *Server) bool {
 	return n == 0 || s.Fresh(t.samples[n-1].at)
 }
 
-// noteLocked adds a sample. Of those with one LSN the newest says most. When there
-// are too many, the one goes that is missed least: next to others for its age. So a
-// replica hours behind is known to a few per cent.
-func (t *tracker) noteLocked(s sample) {
-	n := len(t.samples)
-	if n > 0 && t.samples[n-1].lsn == s.lsn {
-		t.samples[n-1].at = s.at
+// samples are in order, oldest first.
+type samples []sample
+
+// note adds a sample. Of those with one LSN the newest says most. When there are too
+// many, the one goes that is missed least: next to others for its age. So a replica
+// hours behind is known to a few per cent.
+func (list *samples) note(s sample) {
+	of := *list
+	n := len(of)
+	if n > 0 && of[n-1].lsn == s.lsn {
+		of[n-1].at = s.at
 		return
 	}
 	if n == maxSamples {
@@ -218,25 +229,25 @@ func (t *tracker) noteLocked(s sample) {
 		for i := 1; i < n; i++ {
 			next := s.at
 			if i+1 < n {
-				next = t.samples[i+1].at
+				next = of[i+1].at
 			}
-			if gap := float64(next-t.samples[i-1].at) / float64(s.at-t.samples[i].at+1); gap < least {
+			if gap := float64(next-of[i-1].at) / float64(s.at-of[i].at+1); gap < least {
 				least, drop = gap, i
 			}
 		}
-		t.samples = slices.Delete(t.samples, drop, drop+1)
+		of = slices.Delete(of, drop, drop+1)
 	}
-	t.samples = append(t.samples, s)
+	*list = append(of, s)
 }
 
-// reachedLocked is the newest moment as of which a replica is fresh that has replayed
+// reached is the newest moment as of which a replica is fresh that has replayed
 // so far; one that has reached no sample may be another than it was before its restart.
 // lag is how long it takes: since the first sample it lacks, or what the first of
 // those it reached since before took.
-func (t *tracker) reachedLocked(replayed LSN, before Moment) (at Moment, lag time.Duration) {
+func (list samples) reached(replayed LSN, before Moment) (at Moment, lag time.Duration) {
 	at, now := -1, Now()
-	for i := range t.samples {
-		s := &t.samples[i]
+	for i := range list {
+		s := &list[i]
 		if s.lsn > replayed {
 			return at, max(lag, time.Duration(now-s.first))
 		}
