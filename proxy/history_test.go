@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -132,7 +131,7 @@ func (h *history) step(ctx context.Context, conn *pgx.Conn, e *event, rnd *rand.
 		h.add(*e)
 	}
 	var failed *pgconn.PgError
-	if err != nil && ctx.Err() == nil && !conn.IsClosed() && (!errors.As(err, &failed) || !strings.HasPrefix(failed.Code, "08")) {
+	if err != nil && ctx.Err() == nil && !conn.IsClosed() && (!errors.As(err, &failed) || failed.Code[:2] != "08" && failed.Code[:2] != "57") {
 		return err
 	}
 	return nil
@@ -334,6 +333,52 @@ func TestLinearizable(t *testing.T) {
 				t.Error("no replica read: the run proves nothing")
 			}
 		})
+	}
+}
+
+// TestLinearizableThroughFailover: strong stays linearizable when the primary is killed
+// and a replica promoted, with synchronous replication.
+func TestLinearizableThroughFailover(t *testing.T) {
+	cluster := pgtest.New(t, pgtest.Options{Replicas: 2, Sync: true})
+	must(t, cluster.Exec(t.Context(), historySetup))
+	must(t, cluster.WaitReplay(t.Context()))
+	cfg := failoverConfig(t, cluster)
+	cfg.Routing.FreshnessWait = 20 * time.Millisecond
+	s := startConfig(t, cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	recorded, stop := context.WithCancel(ctx)
+	var h history
+	var g errgroup.Group
+	g.Go(func() error { return h.record(recorded, s, "strong") })
+	more := func(n int) {
+		until(t, "clients go on", func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return len(h.events) >= n
+		})
+	}
+	more(300)
+	must(t, cluster.Primary.Kill())
+	until(t, "the primary is missed", func() bool { return s.metric(t, "pgweir_cluster_has_primary") == 0 })
+	next, others := mostAdvanced(t, cluster.Replicas)
+	must(t, next.Promote(ctx))
+	for _, o := range others {
+		must(t, o.Follow(ctx, next))
+	}
+	s.state(t, next, "primary", "serving")
+	h.mu.Lock()
+	n := len(h.events)
+	h.mu.Unlock()
+	more(n + 500)
+	stop()
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	reads, writes := h.count()
+	t.Logf("%d writes, %d reads", writes, reads)
+	if got := porcupine.CheckOperationsTimeout(register, h.operations(map[int]int{}), time.Minute); got != porcupine.Ok {
+		t.Errorf("linearizable: %v", got)
 	}
 }
 
