@@ -51,8 +51,9 @@ func (a *account) open(ctx context.Context, s *cluster.Server, database string) 
 		cred, own = l.cred, l.database
 		defer func() {
 			if err != nil && !unreachable(err) && l.proven && (database == "" || database == own) {
-				// A changed password, perhaps: the next client's login is as good.
-				a.borrowed.CompareAndSwap(l, &login{cred: l.cred, database: l.database})
+				// A changed password, perhaps, or a dropped database: another client's
+				// login is as good.
+				a.borrowed.CompareAndSwap(l, a.another(l))
 			}
 		}()
 	}
@@ -60,6 +61,20 @@ func (a *account) open(ctx context.Context, s *cluster.Server, database string) 
 		database = own
 	}
 	return a.s.dial(ctx, s.Address, a.tls, cred, database, "pgweir")
+}
+
+// another is the login of some other user or database that has clients, to be tried
+// in place of one that a server refused; without any, that one again, until a client
+// comes with a better one.
+func (a *account) another(refused *login) *login {
+	for _, o := range a.s.origins.all() {
+		l := login{*o.cred.Load(), o.db.name, true}
+		if o.db.account == a && o.clients.Load() > 0 && o.welcomed() &&
+			(l.database != refused.database || !l.cred.Equal(refused.cred)) {
+			return &l
+		}
+	}
+	return &login{cred: refused.cred, database: refused.database}
 }
 
 // refuses asks the servers whether they let a client in, where the proxy has no

@@ -42,5 +42,8 @@ func toClient(err error, cfg config.Config) *wire.Error {
 // fromFrame reads an ErrorResponse, for it to be told at another place.
 func fromFrame(frame []byte) *wire.Error {
 	field := func(f byte) string { return string(wire.ErrorField(frame, f)) }
-	return &wire.Error{Code: field('C'), Message: field('M'), Detail: field('D'), Hint: field('H')}
+	return &wire.Error{
+		Code: field('C'), Message: field('M'), Detail: field('D'), Hint: field('H'),
+		Position: field('P'), Routine: field('R'),
+	}
 }

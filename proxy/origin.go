@@ -202,6 +202,13 @@ func (o *origin) welcome(ctx context.Context, s *Server, want session.Settings) 
 	return w, nil
 }
 
+// welcomed reports whether a server has let a client in.
+func (o *origin) welcomed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.welcomes) > 0
+}
+
 // unused reports whether nobody was ever welcomed and only one client tries.
 func (o *origin) unused() bool {
 	o.mu.Lock()

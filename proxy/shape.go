@@ -57,7 +57,7 @@ func (c *client) checkShapes(u *unit) {
 		st := o.stmt
 		if o.kind != opBind || o.fail != nil || st == nil || st.shape.sum == 0 || st.SQL != "" || st.sql != nil ||
 			u.describes() || c.tx.failed || c.b.Holds(st.Statement) ||
-			st.shape.snapshot == c.o.db.plans.Snapshot() && !c.o.db.stale() {
+			st.shape.snapshot == c.o.db.plans.Snapshot() && !c.o.db.stale() && !c.tx.ddl {
 			continue
 		}
 		sum, err := c.askShape(st)
@@ -73,6 +73,7 @@ func (c *client) checkShapes(u *unit) {
 		case sum != st.shape.sum:
 			c.s.registry.Forget(st.Statement)
 			o.fail = wire.Errorf("0A000", "cached plan must not change result type")
+			o.fail.Routine = "RevalidateCachedQuery" // by which drivers know to prepare it anew
 		}
 		if o.fail != nil {
 			u.rewritten, u.failed = true, true

@@ -10,6 +10,8 @@ type Error struct {
 	Message  string
 	Detail   string
 	Hint     string
+	Position string // in the statement's text, of characters from 1
+	Routine  string // of the server's source, by which some drivers tell errors apart
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code) }
@@ -63,5 +65,7 @@ func appendFields(dst []byte, typ byte, severity string, e *Error) []byte {
 	field('M', e.Message)
 	field('D', e.Detail)
 	field('H', e.Hint)
+	field('P', e.Position)
+	field('R', e.Routine)
 	return end(append(dst, 0), at)
 }
