@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -257,11 +258,22 @@ func (c *Cluster) pace(ctx context.Context) {
 		case <-rest.C:
 		}
 		next := c.o.Interval - haste
-		if c.waiting.Load() > 0 || c.topo.Load().Primary == nil {
+		if t := c.topo.Load(); c.waiting.Load() > 0 || t.Primary == nil && !t.lockedOut() {
 			next = 0
 		}
 		timer.Reset(next)
 	}
+}
+
+// lockedOut reports whether no server lets the monitor in, which haste does not cure.
+func (t *Topology) lockedOut() bool {
+	for i := range t.States {
+		var refused *pgconn.PgError
+		if !errors.As(t.States[i].Err, &refused) || strings.HasPrefix(refused.Code, "57") {
+			return false
+		}
+	}
+	return true
 }
 
 // tell hands changes to Changed until ctx ends, the first with what was known before it.
