@@ -213,10 +213,10 @@ func (c *client) gatherParse(u *unit, frame []byte, off int) {
 }
 
 // parsable reports whether a server need not be asked to parse a named statement
-// now: one has, for the same user and catalog, and no server takes part yet. It is
-// prepared where it is first used.
+// now: one has, for the same user and catalog, names mean to this session what they
+// usually do, and no server takes part yet. It is prepared where it is first used.
 func (c *client) parsable(u *unit, st *statement) bool {
-	if st == nil || u.server || c.b != nil || c.inUnit || c.tx.failed || c.o.db.stale() {
+	if st == nil || u.server || c.b != nil || c.inUnit || c.tx.failed || c.o.db.stale() || !c.settings.usual() {
 		return false
 	}
 	parsed, ok := c.o.parsed.Get(st.Statement)

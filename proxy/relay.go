@@ -391,7 +391,7 @@ func (c *client) complete(u *unit, o *op) {
 	case opParse:
 		if o.stmt == nil {
 			c.b.Unnamed = uint64(o.tag)
-		} else if !o.quiet {
+		} else if !o.quiet && !c.tx.sets && c.settings.usual() {
 			c.o.parsed.Add(o.stmt.Statement, o.stmt.snapshot)
 		}
 	case opQuery:

@@ -78,6 +78,16 @@ func (s *sessionSettings) custom() bool {
 	return true
 }
 
+// usual reports whether names in a text mean what they mean to the other sessions of the user.
+func (s *sessionSettings) usual() bool {
+	for _, name := range []string{"search_path", session.Role, session.Authorization} {
+		if _, ok := s.now.Value(name); ok {
+			return false
+		}
+	}
+	return true
+}
+
 // atBegin is what a connection must carry before the open transaction's BEGIN.
 func (s *sessionSettings) atBegin() session.Settings {
 	if s.atRisk {
