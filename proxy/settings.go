@@ -300,63 +300,6 @@ var ownedPrefixes = map[string]bool{
 	"bdr": true, "repmgr": true, "pg_cron": true, "supautils": true, "credcheck": true, "pgweir": true,
 }
 
-// boundParameters are the parameters of a Bind, as far as they can be told.
-func boundParameters(rest, types []byte) []router.Argument {
-	read16 := func() (int, bool) {
-		if len(rest) < 2 {
-			return 0, false
-		}
-		n := int(binary.BigEndian.Uint16(rest))
-		rest = rest[2:]
-		return n, true
-	}
-	formats, ok := read16()
-	if !ok || len(rest) < 2*formats {
-		return nil
-	}
-	rest = rest[2*formats:] // text and binary are the same bytes, or differ enough (true)
-	n, ok := read16()
-	if !ok {
-		return nil
-	}
-	params := make([]router.Argument, n)
-	for i := range params {
-		if len(rest) < 4 {
-			return nil
-		}
-		size := int32(binary.BigEndian.Uint32(rest))
-		rest = rest[4:]
-		params[i].Text, params[i].Bool = declared(types, i)
-		if params[i].Null = size < 0; size < 0 {
-			continue
-		}
-		if int(size) > len(rest) {
-			return nil
-		}
-		params[i].Value = string(rest[:size])
-		rest = rest[size:]
-	}
-	return params
-}
-
-// declared reports whether a Parse left parameter i to be inferred, or said that it is
-// of a type text or boolean.
-func declared(types []byte, i int) (text, boolean bool) {
-	at := 2 + 4*i
-	if len(types) < at+4 {
-		return true, true
-	}
-	switch binary.BigEndian.Uint32(types[at:]) {
-	case 0:
-		return true, true
-	case 25, 1043, 705: // text, varchar, unknown
-		return true, false
-	case 16:
-		return false, true
-	}
-	return false, false
-}
-
 // setQuery carries a setting to a server. Its parameters are name, value (NULL is
 // the default) and whether it is for the transaction only.
 const setQuery = "SELECT pg_catalog.set_config($1, $2, $3)"
