@@ -66,11 +66,14 @@ func (c *client) lostUnused(u *unit, s *cluster.Server, err error) bool {
 // cutOff reports whether a round trip failed because its connection ended, rather
 // than because the server refused what it was asked.
 func cutOff(err error) bool {
+	if err == nil {
+		return false // the usual case, which allocates nothing
+	}
 	var refused *backend.ServerError
 	if errors.As(err, &refused) {
 		return ending(refused.Frame)
 	}
-	return err != nil
+	return true
 }
 
 // unserved is the error of a unit that no server took.

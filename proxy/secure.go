@@ -106,7 +106,7 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 			if c.moveOn(u, s, err) {
 				continue
 			}
-			if role == cluster.RoleReplica && errors.As(err, new(*pgconn.PgError)) {
+			if err != nil && role == cluster.RoleReplica && errors.As(err, new(*pgconn.PgError)) {
 				// It lets nobody in, or not this user yet; the primary knows best.
 				c.s.metrics.retries[retryLost].Add(1)
 				d, u.decision.Reason = elsewhere, router.ReasonRetried
@@ -288,11 +288,14 @@ func (c *client) endWait() (canceled bool) {
 // unreachable reports whether err is of a server that is not there, rather than
 // of a login it refused or could not be given.
 func unreachable(err error) bool {
+	if err == nil {
+		return false // the usual case, which allocates nothing
+	}
 	var lost *lostError
 	var refused *pgconn.PgError
 	var network net.Error
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &lost):
+	case errors.Is(err, context.Canceled), errors.As(err, &lost):
 		return false
 	case errors.Is(err, pool.ErrGone):
 		return true
