@@ -148,7 +148,7 @@ func (u *unit) undoable() bool {
 			continue
 		}
 		p := o.plan
-		if p == nil || p.Pins != 0 || p.Flags&notUndone != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite {
+		if p == nil || commitsWithin(p) || p.Pins != 0 || p.Flags&notUndone != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite {
 			return false
 		}
 	}

@@ -76,7 +76,8 @@ func (c *client) asOf(u *unit, level router.Consistency, reads catalog.Footprint
 		at = cs.last(sessionScope(c.id), reads)
 	case router.Tenant:
 		at = cs.last(sessionScope(c.id), reads)
-		if tenant, sure := c.tenantNow(); tenant != 0 && sure {
+		// What the unit itself sets may name another tenant.
+		if tenant, sure := c.tenantNow(); tenant != 0 && sure && !u.touches() {
 			at = max(at, cs.last(tenant, reads), cs.last(everyTenant, reads))
 		} else {
 			at = max(at, cs.last(everybody, reads))

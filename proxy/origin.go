@@ -290,6 +290,10 @@ func (s *Server) userLimit(user string, eff config.Effective, index int) *pool.L
 	return l
 }
 
+// noteIsolation looks whether the session's transactions are SERIALIZABLE unless they
+// say otherwise, its settings having changed.
+func (c *client) noteIsolation() { c.serial = c.defaultIsolation() == router.Serializable }
+
 // defaultIsolation is what a transaction gets that says nothing of it.
 func (c *client) defaultIsolation() router.Isolation {
 	value, ok := c.settings.now.Value("default_transaction_isolation")

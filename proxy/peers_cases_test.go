@@ -157,6 +157,46 @@ var peers = []peer{
 		Q reset all
 		Q set timezone = 'UTC'
 		Q discard all`},
+	{name: "RESET of a startup parameter that is undone", startup: []string{"TimeZone", "Asia/Riyadh", "options", "-c app.a=start"}, steps: `
+		Q set timezone = 'UTC'
+		Q set app.a = 'set'
+		P "" reset timezone
+		B "" ""
+		E ""
+		P "" reset app.a
+		B "" ""
+		E ""
+		P "" select 1/0
+		B "" ""
+		E ""
+		S
+		Q show timezone
+		Q begin
+		P "" reset timezone
+		B "" ""
+		E ""
+		P "" reset app.a
+		B "" ""
+		E ""
+		P "" select 1/0
+		B "" ""
+		E ""
+		S
+		Q rollback
+		Q show timezone
+		Q begin
+		Q reset app.a
+		Q savepoint a
+		P "" reset timezone
+		B "" ""
+		E ""
+		P "" select 1/0
+		B "" ""
+		E ""
+		S
+		Q rollback to a
+		Q show timezone
+		Q commit`},
 	{name: "SET first in a pipeline", steps: `
 		P "" set app.a = '7'
 		B "" ""

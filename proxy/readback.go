@@ -92,7 +92,7 @@ func (c *client) adoptFound(found *state) (stays bool) {
 	c.b.Note(found.values)
 	c.settings.now, c.settings.atRisk = found.values, false
 	c.unread, c.within = false, false
-	c.serial = c.defaultIsolation() == router.Serializable
+	c.noteIsolation()
 	return found.privileged || unreadableText(found.values)
 }
 

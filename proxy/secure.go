@@ -147,7 +147,7 @@ func (u *unit) setsFirst() (names []string) {
 		if !o.executes() {
 			continue
 		}
-		if o.plan == nil || len(o.plan.Sets) == 0 {
+		if o.plan == nil || len(o.plan.Sets) == 0 || o.plan.Statements > 1 && !o.plan.SetOnly {
 			break
 		}
 		names = append(names, o.touches()...)

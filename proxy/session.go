@@ -99,7 +99,7 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 		return err
 	}
 	c.welcome = reported
-	c.serial = c.defaultIsolation() == router.Serializable
+	c.noteIsolation()
 	pins := router.PinNone
 	if c.o.eff.PoolMode == "session" {
 		pins = router.PinSession

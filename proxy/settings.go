@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -159,7 +160,7 @@ func (c *client) apply(o *op) {
 			c.unread = true
 		}
 		// Outside a transaction too: a BEGIN in the same unit makes it a part of its own.
-		c.tx.steps = append(c.tx.steps, step{set: set})
+		c.tx.step(step{set: set})
 	}
 }
 
@@ -183,6 +184,7 @@ func (c *client) endSettings(commit bool) {
 		c.settings.commit()
 	} else {
 		c.settings.rollback()
+		c.noteIsolation()
 		if !c.tx.kept { // all of it is undone
 			c.unread, c.tx.reported = false, nil
 		}
@@ -215,6 +217,8 @@ const guard = "pgweir: adopted"
 // unit, but in a transaction of their own: they stay whatever becomes of the unit.
 // If it fails there is no guard, and by its failure the server discards the unit too.
 func (c *client) adoptAhead(u *unit) {
+	u.out = wire.AppendTarget(u.out, wire.Close, 'S', guard) // of the time before
+	u.queue = append(u.queue, op{kind: opClose, quiet: true, guard: true})
 	for _, ch := range u.ahead {
 		c.injectSet(u, ch.Name, ch.Value, ch.Reset, false)
 	}
@@ -225,8 +229,7 @@ func (c *client) adoptAhead(u *unit) {
 		u.queue[i].ahead = true
 	}
 	u.out = wire.AppendBind(u.out, nil, guard, []byte{0, 0, 0, 0, 0, 0})
-	u.out = wire.AppendTarget(u.out, wire.Close, 'S', guard)
-	u.queue = append(u.queue, op{kind: opBind, quiet: true, guard: true}, op{kind: opClose, quiet: true, guard: true})
+	u.queue = append(u.queue, op{kind: opBind, quiet: true, guard: true})
 }
 
 // opening brings a server to where the open transaction is.
@@ -400,8 +403,9 @@ func (c *client) takeReported() {
 // ran takes over the settings a statement changed on the server.
 func (c *client) ran(u *unit, o *op) {
 	if len(o.plan.Sets) == 0 {
-		// It can be run again where the transaction goes.
-		c.tx.steps = append(c.tx.steps, step{text: string(c.textOf(u, o))})
+		if c.role == cluster.RoleReplica { // it can be run again where the transaction goes
+			c.tx.step(step{text: string(c.textOf(u, o))})
+		}
 		return
 	}
 	sets, ok := o.bound()

@@ -34,6 +34,9 @@ func (c *client) settle(u *unit) error {
 		}
 		return nil
 	}
+	if (u.errored || c.errored) && (u.status == wire.TxFailed || !c.tx.kept) {
+		c.restore = nil // the RESET was undone
+	}
 	if u.status == wire.TxIdle {
 		c.endUnitSettings(!u.errored && !c.errored)
 		c.takeReported()
@@ -82,15 +85,13 @@ func (c *client) settle(u *unit) error {
 func (c *client) remember(u *unit) error {
 	if restore := c.restore; len(restore) > 0 {
 		c.restore = nil
-		err := c.restoring(func() error { return c.b.Set(c.ctx, restore) })
-		if err != nil && !u.errored {
+		if err := c.restoring(func() error { return c.b.Set(c.ctx, restore) }); err != nil {
 			return err
 		}
 		for _, ch := range restore {
-			if !c.tx.open {
-				break
+			if c.tx.open {
+				c.tx.step(step{set: router.Set{Name: ch.Name, Value: ch.Value, Local: ch.Local}})
 			}
-			c.tx.steps = append(c.tx.steps, step{set: router.Set{Name: ch.Name, Value: ch.Value, Local: ch.Local}})
 		}
 	}
 	if !c.forgot {
@@ -105,7 +106,7 @@ func (c *client) remember(u *unit) error {
 		c.prior, c.within = c.b.Settings(), true
 	}
 	c.b.Note(c.left)
-	c.serial = c.defaultIsolation() == router.Serializable
+	c.noteIsolation()
 	return c.restoring(func() error { return c.b.Adopt(c.ctx, c.settings.now, c.settings.startup.Custom()) })
 }
 
@@ -240,7 +241,7 @@ func (c *client) leaves(u *unit, o *op) {
 		// What of the settings was committed and what rolled back, only the server knows.
 		c.unread, c.tx.commits, c.tx.kept, c.tx.hazy = true, true, true, true
 	}
-	if len(p.Sets) == 0 {
+	if len(p.Sets) == 0 || o.errored && p.Statements > 1 {
 		c.suspects = c.suspects.With(p.Touches)
 	}
 	if p.Flags.Has(router.FlagDirty) || c.redefined(u) && len(p.Functions)+len(p.Relations) > 0 {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -141,6 +142,19 @@ func (c *client) followTx(p *router.Plan, text string) {
 			t.steps = t.steps[:i+1]
 		}
 	}
+}
+
+// step notes one more step. A setting set again in the same way, with no savepoint
+// between, takes the place of what it was set to before: steps do not grow with the
+// length of a transaction.
+func (t *transaction) step(s step) {
+	for i := len(t.steps) - 1; i >= 0 && s.text == "" && !t.steps[i].savepoint; i-- {
+		if old := &t.steps[i]; old.text == "" && old.set.Name == s.set.Name && old.set.Local == s.set.Local {
+			t.steps = slices.Delete(t.steps, i, i+1)
+			break
+		}
+	}
+	t.steps = append(t.steps, s)
 }
 
 // find is the newest living savepoint of a name.
