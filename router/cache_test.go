@@ -282,22 +282,3 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%+v", e.Relations)
 	}
 }
-
-func TestParseIsolation(t *testing.T) {
-	for s, want := range map[string]Isolation{
-		"read committed": ReadCommitted, "READ UNCOMMITTED": ReadCommitted, " Repeatable Read ": RepeatableRead,
-		"serializable": Serializable,
-	} {
-		if got, ok := ParseIsolation(s); !ok || got != want {
-			t.Errorf("%q: %v %v", s, got, ok)
-		}
-	}
-	if _, ok := ParseIsolation("chaos"); ok {
-		t.Error("chaos is no isolation level")
-	}
-	for s, want := range map[string]Access{"on": ReadOnly, "T": ReadOnly, "off": ReadWrite, "f": ReadWrite, "0": ReadWrite, "": AccessDefault, "o": AccessDefault} {
-		if got, _ := ParseAccess(s); got != want {
-			t.Errorf("%q: %v", s, got)
-		}
-	}
-}
