@@ -56,6 +56,7 @@ type Plan struct {
 	// obstinate: it is known not to be a read; no rule or hint takes it to a replica.
 	obstinate bool
 
+	plain  bool       // no text of its key has a literal but numbers
 	places []*place   // of the literals among Tenant.Values
 	args   []argument // of EXECUTE
 }

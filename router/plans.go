@@ -236,9 +236,10 @@ func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) an
 	if learned {
 		learn(plan)
 	}
+	plain := LiteralsOf(a.original) == LiteralsNone
 	for _, p := range []*Plan{plan, plan.SQL.Inner} {
 		if p != nil {
-			p.Version = g.version
+			p.Version, p.plain = g.version, plain
 		}
 	}
 	a.finish(plan, &p.rules)
