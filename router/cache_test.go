@@ -230,10 +230,11 @@ func TestSetSnapshot(t *testing.T) {
 	}
 }
 
-func TestCheckRules(t *testing.T) {
-	err := CheckRules([]config.Rule{{Route: "primary"}, {Route: "elsewhere"}, {Route: "auto", Pattern: "("}})
-	if err == nil || !strings.Contains(err.Error(), "rule 2") || !strings.Contains(err.Error(), "rule 3") {
-		t.Errorf("%v", err)
+func TestCompileRule(t *testing.T) {
+	for _, bad := range []config.Rule{{Route: "elsewhere"}, {Route: "auto", Pattern: "("}} {
+		if _, err := compileRule(bad); err == nil {
+			t.Errorf("%+v is accepted", bad)
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ func refused(p *Plan, v View) bool {
 	return !v.Modes.With(p.Tx.Modes).standby()
 }
 
-// overridable: the wish "replica" beats caution, not knowledge of a write.
+// overridable: the wish "replica" beats what is only unproved, not what is proved to be a write.
 func overridable(p *Plan) bool {
 	switch p.Reason {
 	case ReasonFunction, ReasonUnknownFn, ReasonRelation, ReasonUnknownRel, ReasonNoCatalog, ReasonLearned:

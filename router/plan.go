@@ -53,8 +53,8 @@ type Plan struct {
 	// Variants are for the users and applications some rule names; see For.
 	Variants []Variant
 
-	// obstinate: it is known not to be a read; no rule or hint takes it to a replica.
-	obstinate bool
+	// neverOnReplica: it is known not to be a read; no rule or hint takes it to a replica.
+	neverOnReplica bool
 
 	plain  bool       // no text of its key has a literal but numbers
 	places []*place   // of the literals among Tenant.Values

@@ -72,7 +72,7 @@ const (
 	maxLearned = 10000
 )
 
-// NewPlans makes an empty cache. Rules that do not compile (see CheckRules) are left out.
+// NewPlans makes an empty cache. Rules that do not compile are left out.
 func NewPlans(o Options) *Plans {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = defaultMaxBytes

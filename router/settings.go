@@ -271,7 +271,7 @@ func (a *analysis) currentSetting(args []*pg.Node) {
 		return
 	}
 	if name, ok := a.literal(args[0]); !ok || !sameEverywhere(name) {
-		a.doubt(ReasonSetting)
+		a.unproved(ReasonSetting)
 	}
 }
 
@@ -406,7 +406,7 @@ func isText(t *pg.TypeName) bool {
 // settings: all of them are known, and each happens exactly once, in the order found.
 func (a *analysis) settleSets(n *pg.Node) {
 	v := a.cur
-	v.repeats = v.repeats && v.pins&^PinSetting == 0 && v.caution == ReasonNone && a.text == a.original
+	v.repeats = v.repeats && v.pins&^PinSetting == 0 && v.unproved == ReasonNone && a.text == a.original
 	if v.repeats {
 		v.fix(ClassSetting, TargetAny, ReasonSetting)
 	}
@@ -417,7 +417,7 @@ func (a *analysis) settleSets(n *pg.Node) {
 		v.dropSets()
 		return
 	}
-	if v.caution == ReasonNone {
+	if v.unproved == ReasonNone {
 		v.fix(ClassSetting, TargetAny, ReasonSetting)
 	}
 }
