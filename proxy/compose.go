@@ -215,7 +215,7 @@ func (c *client) closeOnServer(u *unit, st *backend.Statement) {
 // any other. There is no Sync behind it: if it fails, the server discards the
 // client's statement too, a simple query included.
 func (c *client) inject(u *unit, text string) {
-	st := c.s.registry.Statement([]byte(text), noTypes, c.reading(u, []byte(text)))
+	st := c.s.registry.Statement([]byte(text), noTypes, c.reading(u, router.LiteralsOf(text)))
 	c.prepareOwn(u, st)
 	u.out = wire.AppendBind(u.out, nil, st.Name, nil)
 	u.out = wire.AppendExecute(u.out, "")

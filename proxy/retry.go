@@ -57,7 +57,7 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 	}
 	switch code {
 	case "25006", "0A000", "55000":
-		if c.tx.access == router.ReadOnly {
+		if c.tx.modes.Access == router.ReadOnly {
 			return nil
 		}
 		// Only the first speaks of the statement; the others may be of how its transaction began.
@@ -87,8 +87,7 @@ func (u *unit) describes() bool {
 
 // stays reports whether the open transaction cannot leave its replica.
 func (c *client) stays() bool {
-	iso, _ := c.characteristics()
-	return iso == router.RepeatableRead && c.tx.read || len(c.portals) > 0
+	return c.characteristics().Isolation == router.RepeatableRead && c.tx.read || len(c.portals) > 0
 }
 
 // recover deals with a unit whose exchange failed.

@@ -143,7 +143,7 @@ var primaryBegin = &router.Plan{Class: router.ClassTx, Target: router.TargetPrim
 // note takes a plan into account for the choice of a server.
 func (u *unit) note(p *router.Plan) {
 	u.server = true
-	if p.Tx.Verb == router.TxBegin && (p.Tx.Isolation == router.Serializable || p.Tx.Access == router.ReadWrite) {
+	if p.Tx.Verb == router.TxBegin && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
 		p = primaryBegin
 	}
 	u.within = u.within || commitsWithin(p)

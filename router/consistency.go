@@ -36,7 +36,7 @@ func ParseConsistency(s string) (Consistency, bool) {
 	return ConsistencyNone, false
 }
 
-// ParseLSN reads a place in the write-ahead log as PostgreSQL writes it, such as
+// ParseLSN reads an LSN, a place in the write-ahead log, as PostgreSQL writes it, such as
 // 16/B374D848.
 func ParseLSN(s string) (lsn uint64, ok bool) {
 	high, low, ok := strings.Cut(s, "/")

@@ -65,7 +65,7 @@ func TestConsistencyRules(t *testing.T) {
 			t.Errorf("%s as %q: %v, want %v", c.sql, c.application, got, c.want)
 		}
 	}
-	if err := CheckRules([]config.Rule{{Table: "t", Consistency: "firm"}}); err == nil {
+	if _, err := compileRule(config.Rule{Table: "t", Consistency: "firm"}); err == nil {
 		t.Error("a level that does not exist is accepted")
 	}
 }

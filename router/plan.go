@@ -53,9 +53,10 @@ type Plan struct {
 	// Variants are for the users and applications some rule names; see For.
 	Variants []Variant
 
-	// obstinate: it is known not to be a read; no rule or hint takes it to a replica.
-	obstinate bool
+	// neverOnReplica: it is known not to be a read; no rule or hint takes it to a replica.
+	neverOnReplica bool
 
+	plain  bool       // no text of its key has a literal but numbers
 	places []*place   // of the literals among Tenant.Values
 	args   []argument // of EXECUTE
 }
@@ -127,32 +128,13 @@ const (
 	TxPrepare // PREPARE TRANSACTION
 )
 
-// Isolation is a transaction isolation level; READ UNCOMMITTED is READ COMMITTED in PostgreSQL.
-type Isolation uint8
-
-const (
-	IsolationDefault Isolation = iota
-	ReadCommitted
-	RepeatableRead
-	Serializable
-)
-
-// Access is a transaction's access mode.
-type Access uint8
-
-const (
-	AccessDefault Access = iota
-	ReadWrite
-	ReadOnly
-)
-
 // Tx is one transaction control statement.
 type Tx struct {
-	Verb      TxVerb
-	Isolation Isolation
-	Access    Access
-	Chain     bool   // COMMIT/ROLLBACK AND CHAIN
-	Name      string // of the savepoint, folded as PostgreSQL folds it
+	Verb  TxVerb
+	Modes Modes  // of BEGIN and SET TRANSACTION
+	Start bool   // BEGIN is written START TRANSACTION, which is its command tag then
+	Chain bool   // COMMIT/ROLLBACK AND CHAIN
+	Name  string // of the savepoint, folded as PostgreSQL folds it
 }
 
 // Prepared is a SQL-level PREPARE, EXECUTE or DEALLOCATE. The bytes

@@ -83,7 +83,11 @@ func (p *Plan) line() string {
 		add("setonly", "yes")
 	}
 	if p.Tx.Verb != TxNone {
-		add("tx", fmt.Sprintf("%d/%d/%d", p.Tx.Verb, p.Tx.Isolation, p.Tx.Access))
+		add("tx", fmt.Sprint(p.Tx.Verb))
+		add("modes", strings.TrimSpace(p.Tx.Modes.clause()))
+		if p.Tx.Start {
+			add("start", "yes")
+		}
 		add("savepoint", p.Tx.Name)
 		if p.Tx.Chain {
 			add("chain", "yes")
