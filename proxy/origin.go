@@ -309,7 +309,7 @@ func (c *client) defaultReadOnly() bool {
 	if !ok {
 		value = c.o.db.plans.Snapshot().DefaultReadOnly(c.o.eff.ServerUser)
 	}
-	on, _ := parseBool(value)
+	on, _ := session.ParseBool(value)
 	return on
 }
 

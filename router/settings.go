@@ -501,11 +501,8 @@ func (a *analysis) setConfigName(name string, value *pg.Node) {
 	}
 }
 
-// isTrue reads a boolean as PostgreSQL's boolin does: any unique prefix.
+// isTrue reads a literal of type boolean, which may have white space around it.
 func isTrue(s string) bool {
-	s = strings.ToLower(strings.TrimSpace(s))
-	if s == "" {
-		return false
-	}
-	return strings.HasPrefix("true", s) || strings.HasPrefix("yes", s) || s == "on" || s == "1"
+	on, _ := session.ParseBool(strings.TrimSpace(s))
+	return on
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/session"
 )
 
 // ParseIsolation reads an isolation level as PostgreSQL writes it, such as
@@ -22,16 +24,14 @@ func ParseIsolation(s string) (Isolation, bool) {
 
 // ParseAccess reads the value of default_transaction_read_only and its like.
 func ParseAccess(readOnly string) (Access, bool) {
-	s := strings.ToLower(strings.TrimSpace(readOnly))
+	on, ok := session.ParseBool(readOnly)
 	switch {
-	case isTrue(s):
-		return ReadOnly, true
-	case s == "":
+	case !ok:
 		return AccessDefault, false
-	case strings.HasPrefix("false", s), strings.HasPrefix("no", s), s == "of", s == "off", s == "0":
-		return ReadWrite, true
+	case on:
+		return ReadOnly, true
 	}
-	return AccessDefault, false
+	return ReadWrite, true
 }
 
 var txVerbs = map[pg.TransactionStmtKind]TxVerb{

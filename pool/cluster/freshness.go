@@ -4,6 +4,8 @@ import (
 	"context"
 	"math"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // Freshness: the tracker notes the time, then asks the primary how far its WAL
@@ -39,22 +41,19 @@ func Now() Moment { return Moment(time.Since(began)) }
 // MomentOf is the Moment of a time of this process.
 func MomentOf(t time.Time) Moment { return Moment(t.Sub(began)) }
 
-// LSN is a place in the write-ahead log.
-type LSN uint64
-
 // Sampler asks servers for their place in the log. It is used by several
 // goroutines, but for one server and method by one at a time.
 type Sampler interface {
 	// Written is how far the primary's log is, Replayed a standby's replay location.
 	Written(ctx context.Context, s *Server) (Written, error)
-	Replayed(ctx context.Context, s *Server) (LSN, error)
+	Replayed(ctx context.Context, s *Server) (lsn.LSN, error)
 	Close()
 }
 
 // Written is how far a log is inserted and flushed, and for how long a commit that was
 // answered may stay unflushed.
 type Written struct {
-	Inserted, Flushed LSN
+	Inserted, Flushed lsn.LSN
 	Delay             time.Duration
 }
 
@@ -162,22 +161,22 @@ func (c *Cluster) anyFresh(asOf Moment) bool {
 }
 
 // Covering is the moment as of which a replica must be fresh to have replayed up to
-// lsn. If the primary's log was not known to reach that far, it is asked anew and
+// at. If the primary's log was not known to reach that far, it is asked anew and
 // waited for at most d; Never says that it does not.
-func (c *Cluster) Covering(ctx context.Context, lsn LSN, d time.Duration) Moment {
+func (c *Cluster) Covering(ctx context.Context, at lsn.LSN, d time.Duration) Moment {
 	t := c.tracker
 	find := func() Moment {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		for _, s := range t.samples {
-			if s.lsn >= lsn {
+			if s.lsn >= at {
 				return s.first
 			}
 		}
 		return Never
 	}
-	if at := find(); at != Never {
-		return at
+	if asOf := find(); asOf != Never {
+		return asOf
 	}
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -189,7 +188,7 @@ func (c *Cluster) Covering(ctx context.Context, lsn LSN, d time.Duration) Moment
 
 // Sampled is a place in the log up to which everything lies that was committed
 // before asOf. It waits for a primary to ask; the error is ctx's.
-func (c *Cluster) Sampled(ctx context.Context, asOf Moment) (LSN, error) {
+func (c *Cluster) Sampled(ctx context.Context, asOf Moment) (lsn.LSN, error) {
 	t := c.tracker
 	for {
 		t.mu.Lock()

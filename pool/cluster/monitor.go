@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // Probe is what one look at a server tells.
@@ -23,7 +25,7 @@ type Probe struct {
 	SystemID   string
 	Version    int
 	Started    string
-	LSN        LSN
+	LSN        lsn.LSN
 }
 
 // Prober asks one server. The monitor calls it for different servers at the same

@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // Role is what a server says it is.
@@ -112,7 +114,7 @@ type State struct {
 	Version  int    // server_version_num
 	Started  string // when its postmaster was started: another one is another life
 	// LSN is how far its log is inserted (a primary) or replayed (a replica).
-	LSN    LSN
+	LSN    lsn.LSN
 	Looked Moment    // when the look began that told this
 	Since  time.Time // of Status
 	Status Status

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 const (
@@ -37,7 +39,7 @@ type tracker struct {
 // earliest moment of which that was found.
 type sample struct {
 	first, at Moment
-	lsn       LSN
+	lsn       lsn.LSN
 }
 
 func newTracker(servers int) *tracker {
@@ -244,7 +246,7 @@ func (list *samples) note(s sample) {
 // so far; one that has reached no sample may be another than it was before its restart.
 // lag is how long it takes: since the first sample it lacks, or what the first of
 // those it reached since before took.
-func (list samples) reached(replayed LSN, before Moment) (at Moment, lag time.Duration) {
+func (list samples) reached(replayed lsn.LSN, before Moment) (at Moment, lag time.Duration) {
 	at, now := -1, Now()
 	for i := range list {
 		s := &list[i]
