@@ -64,7 +64,7 @@ func (p *probe) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluste
 		k = &kept{b, time.Now().Add(p.renew)}
 	case k == nil:
 		return cluster.Probe{}, err
-	case !cluster.Doubtful(err):
+	case !cluster.Inconclusive(err):
 		k.Close()
 		return cluster.Probe{}, err
 	}
