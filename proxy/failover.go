@@ -47,7 +47,7 @@ func (c *client) moveOn(u *unit, s *cluster.Server, err error) bool {
 	if !unreachable(err) {
 		return false
 	}
-	c.o.cluster.Suspect(s, err)
+	c.o.cluster.ReportUnreachable(s, err)
 	u.wary = true
 	return time.Since(u.started) < c.s.cfg.Routing.PrimaryWait
 }
@@ -58,7 +58,7 @@ func (c *client) lostUnused(u *unit, s *cluster.Server, err error) bool {
 	if !cutOff(err) || c.ctx.Err() != nil {
 		return false
 	}
-	c.o.cluster.Doubt(s)
+	c.o.cluster.ReportLost(s)
 	u.wary = true
 	return time.Since(u.started) < c.s.cfg.Routing.PrimaryWait
 }

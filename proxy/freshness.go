@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
@@ -25,7 +26,7 @@ func (c *client) level() router.Consistency {
 // touch any table.
 func (c *client) need(u *unit) (asOf cluster.Moment, level router.Consistency) {
 	asOf = cluster.AnyTime
-	lsn := c.minLSN()
+	least := c.minLSN()
 	for i := range u.ops {
 		o := &u.ops[i]
 		if !o.executes() || o.plan == nil {
@@ -37,7 +38,7 @@ func (c *client) need(u *unit) (asOf cluster.Moment, level router.Consistency) {
 		}
 		l := c.levelOf(o.plan)
 		asOf, level = max(asOf, c.asOf(u, l, reads)), max(level, l)
-		lsn = max(lsn, cluster.LSN(o.plan.MinLSN))
+		least = max(least, o.plan.MinLSN)
 	}
 	if level == router.ConsistencyNone {
 		level = c.levelOf(anyPlan)
@@ -46,8 +47,8 @@ func (c *client) need(u *unit) (asOf cluster.Moment, level router.Consistency) {
 	if most := c.s.cfg.Routing.MaxStaleness; most > 0 {
 		asOf = max(asOf, cluster.MomentOf(u.started)-cluster.Moment(most))
 	}
-	if lsn > 0 {
-		asOf = max(asOf, c.covering(lsn))
+	if least > 0 {
+		asOf = max(asOf, c.covering(least))
 	}
 	return asOf, level
 }
@@ -91,17 +92,17 @@ func (c *client) asOf(u *unit, level router.Consistency, reads catalog.Footprint
 	return at
 }
 
-// covering is as of when a replica must be fresh to have replayed up to lsn. What was
+// covering is as of when a replica must be fresh to have replayed up to at. What was
 // found for the session's own is kept.
-func (c *client) covering(lsn cluster.LSN) cluster.Moment {
-	if lsn == c.own.covered {
+func (c *client) covering(at lsn.LSN) cluster.Moment {
+	if at == c.own.covered {
 		return c.own.coveredAt
 	}
-	at := c.o.cluster.Covering(c.ctx, lsn, c.s.cfg.Routing.FreshnessWait)
-	if at != cluster.Never {
-		c.own.covered, c.own.coveredAt = lsn, at
+	asOf := c.o.cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
+	if asOf != cluster.Never {
+		c.own.covered, c.own.coveredAt = at, asOf
 	}
-	return at
+	return asOf
 }
 
 // reader is the server for a read: one that is fresh enough, after a short wait if

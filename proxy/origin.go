@@ -229,7 +229,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 		p := o.pools[server.Index]
 		b, err := p.Acquire(want, patient{ctx})
 		if unreachable(err) {
-			o.cluster.Suspect(server, err)
+			o.cluster.ReportUnreachable(server, err)
 			continue
 		}
 		if err != nil {
@@ -242,7 +242,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 		if err := b.Adopt(ctx, settings, want.Touched); err != nil {
 			p.Discard(b)
 			if cutOff(err) && ctx.Err() == nil {
-				o.cluster.Doubt(server)
+				o.cluster.ReportLost(server)
 				continue
 			}
 			return nil, err
@@ -309,7 +309,7 @@ func (c *client) defaultReadOnly() bool {
 	if !ok {
 		value = c.o.db.plans.Snapshot().DefaultReadOnly(c.o.eff.ServerUser)
 	}
-	on, _ := parseBool(value)
+	on, _ := session.ParseBool(value)
 	return on
 }
 

@@ -176,7 +176,7 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 	midFrame := u.pass > 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.serversLost.Add(1)
-	c.o.cluster.Doubt(s)
+	c.o.cluster.ReportLost(s)
 	if c.sendableAgain(u, err, frame) {
 		c.discard()
 		u.wary = true

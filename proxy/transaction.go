@@ -3,7 +3,7 @@ package proxy
 import (
 	"slices"
 
-	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -36,7 +36,7 @@ type transaction struct {
 	route    router.Route
 	routeSet bool
 	level    router.Consistency
-	minLSN   cluster.LSN
+	minLSN   lsn.LSN
 }
 
 // deferrable reports whether the proxy can answer a transaction control

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/session"
 )
 
 // Modes are the characteristics of a transaction (manual, SET TRANSACTION), as values:
@@ -116,7 +118,7 @@ func ParseIsolation(s string) (Isolation, bool) {
 
 // ParseAccess reads the value of default_transaction_read_only and its like.
 func ParseAccess(readOnly string) (Access, bool) {
-	on, ok := parseBool(readOnly)
+	on, ok := session.ParseBool(readOnly)
 	switch {
 	case !ok:
 		return AccessDefault, false
@@ -124,20 +126,6 @@ func ParseAccess(readOnly string) (Access, bool) {
 		return ReadOnly, true
 	}
 	return ReadWrite, true
-}
-
-// parseBool reads a boolean as PostgreSQL's parse_bool does: any unique prefix of a word.
-func parseBool(s string) (value, ok bool) {
-	s = strings.ToLower(s)
-	switch {
-	case s == "" || s == "o":
-		return false, false
-	case s == "1", s == "on", strings.HasPrefix("true", s), strings.HasPrefix("yes", s):
-		return true, true
-	case s == "0", s == "of", s == "off", strings.HasPrefix("false", s), strings.HasPrefix("no", s):
-		return false, true
-	}
-	return false, false
 }
 
 // named is the mode that a setting of a transaction is: SET transaction_isolation = '…'
@@ -150,7 +138,7 @@ func (m *Modes) named(name, value string) (ok bool) {
 		m.Access, ok = ParseAccess(value)
 	case "transaction_deferrable":
 		var on bool
-		if on, ok = parseBool(value); ok {
+		if on, ok = session.ParseBool(value); ok {
 			m.Deferrable = deferral(on)
 		}
 	}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
 )
@@ -48,7 +49,7 @@ type Plan struct {
 	// Consistency and MinLSN are what comments in the text ask of a read; RuleConsistency
 	// is what a rule does. Zero asks nothing.
 	Consistency, RuleConsistency Consistency
-	MinLSN                       uint64
+	MinLSN                       lsn.LSN
 
 	// Variants are for the users and applications some rule names; see For.
 	Variants []Variant

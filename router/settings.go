@@ -501,8 +501,8 @@ func (a *analysis) setConfigName(name string, value *pg.Node) {
 	}
 }
 
-// isTrue reads a boolean as PostgreSQL's boolin does, which allows white space around it.
+// isTrue reads a literal of type boolean, which may have white space around it.
 func isTrue(s string) bool {
-	on, _ := parseBool(strings.TrimSpace(s))
+	on, _ := session.ParseBool(strings.TrimSpace(s))
 	return on
 }

@@ -37,6 +37,7 @@ var floors = map[string]int{
 	"proxy/auth":     1,
 
 	"internal/wire":       0,
+	"internal/lsn":        0,
 	"internal/session":    0,
 	"internal/scram":      0,
 	"internal/statements": 0,
