@@ -246,7 +246,7 @@ func (c *client) decide(u *unit) router.Decision {
 		v.Modes = c.characteristics()
 	}
 	d := router.Decide(p, v)
-	if d.Target == router.TargetReplica && v.OnReplica && !c.stays() && !u.cursor && !c.keepsUp(u) {
+	if d.Target == router.TargetReplica && v.OnReplica && !c.stays() && !u.cursor && !c.stillFresh(u) {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
@@ -36,7 +37,7 @@ type database struct {
 	audit      *auditor
 	logins     func() []string // of the sessions that use it, on the servers
 
-	commits commits
+	commits freshness.Commits
 
 	mu   sync.Mutex    // protects read
 	read chan struct{} // closed when the catalog is next read
@@ -52,6 +53,9 @@ func (d *database) catalogChanged() {
 }
 
 func (d *database) stale() bool { return d.changes.Load() != d.seen.Load() }
+
+// knows reports whether the tables of a version of the catalog are what they were.
+func (d *database) knows(version uint64) bool { return !d.stale() && d.plans.Version() == version }
 
 // catalogPatience is how long a statement waits for the catalog to be read, if it
 // is otherwise known too badly to be let run without tying its session to a server.
@@ -97,7 +101,7 @@ func (d *database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		return nil, err
 	}
 	d.audit.inspect(ctx, d, snapshot, b.Query)
-	d.commits.while(func() bool {
+	d.commits.WhileTablesChange(func() bool {
 		before := d.plans.Snapshot()
 		d.plans.SetSnapshot(snapshot)
 		return before.Loaded() && d.plans.Snapshot() != before

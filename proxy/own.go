@@ -8,6 +8,7 @@ import (
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -76,14 +77,10 @@ func (c *client) showLSN(o router.Own, u *unit) (answer []byte, refused *wire.Er
 	case u.server || c.inUnit:
 		return nil, wire.Errorf("0A000", "SHOW pgweir.lsn must follow a Sync: what came before it may not be committed yet"), nil
 	}
-	cs, mine := &c.o.db.commits, sessionScope(c.id)
-	asOf := cs.last(mine, anyFootprint)
-	if c.unsureFor(anyFootprint, router.Session) {
-		asOf = cluster.Now()
-	}
+	mine := freshness.Read{Level: router.Session, Session: freshness.SessionScope(c.id), Began: cluster.Now()}
 	ctx, cancel := context.WithTimeout(c.Late(), c.s.cfg.Routing.PrimaryWait)
 	defer cancel()
-	at, err := c.o.cluster.Sampled(ctx, asOf)
+	at, err := c.o.cluster.Sampled(ctx, c.o.db.commits.Required(&mine))
 	if c.endWait() {
 		return nil, errCanceled, nil
 	}

@@ -111,8 +111,8 @@ func (c *client) scan(u *unit, buf []byte) (need int, err error) {
 			return 0, fmt.Errorf("%w: %w", errServerLost, err)
 		}
 		whole := pos+size <= len(buf)
-		if u.within && tells(typ) {
-			c.foretell(u, o)
+		if u.within && mayReveal(typ) {
+			c.recordBeforeForwarding(u, o)
 		}
 		if opaque[typ] && !o.quiet {
 			u.hold = u.hold && typ == wire.ParameterDescription
@@ -203,7 +203,7 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 		}
 		return false, nil
 	case wire.NotificationResponse:
-		c.o.db.commits.heard()
+		c.o.db.commits.OnNotification()
 		return !o.quiet, nil
 	case wire.NoticeResponse:
 		return !o.quiet, nil
@@ -213,7 +213,7 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 	case wire.CopyBothResponse:
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", errServerLost)
 	case wire.CommandComplete:
-		c.foretell(u, o)
+		c.recordBeforeForwarding(u, o)
 	}
 	if ends(o.kind, typ) {
 		if o.kind == opDescribe && o.described != nil {
@@ -269,7 +269,7 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	}
 	c.inUnit, c.skipping = false, false
 	if c.role != cluster.RoleReplica {
-		c.noteWrites(u, u.status == wire.TxIdle)
+		c.recordWrites(u, u.status == wire.TxIdle)
 	}
 	if c.own.trace && !o.quiet {
 		c.traceUnit(u, o)

@@ -11,6 +11,7 @@ import (
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -30,7 +31,7 @@ func (c *client) settle(u *unit) error {
 		c.inUnit = true // Flush: the server waits for the rest
 		c.errored = c.errored || u.errored
 		if c.role != cluster.RoleReplica {
-			c.noteWrites(u, false)
+			c.recordWrites(u, false)
 		}
 		return nil
 	}
@@ -250,7 +251,7 @@ func (c *client) leaves(u *unit, o *op) {
 	}
 	c.look |= (p.Pins | p.Unpins) & inspectable
 	pins := p.Pins
-	if o.errored && !commitsWithin(p) {
+	if o.errored && !freshness.CommitsWithin(p) {
 		pins &^= undone
 	}
 	if pins&router.PinOpaque != 0 && c.s.cfg.Settings.Track != nil {
@@ -260,7 +261,7 @@ func (c *client) leaves(u *unit, o *op) {
 	}
 	if pins&router.PinSetting != 0 {
 		c.unread = true
-		c.tx.kept = c.tx.kept || commitsWithin(p)
+		c.tx.kept = c.tx.kept || freshness.CommitsWithin(p)
 	}
 	if pins &^= router.PinSetting; pins == 0 {
 		return

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/pgweir/pgweir/internal/lsn"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -27,10 +28,10 @@ type transaction struct {
 	hazy bool // what it set is not known
 	// reported are settings it changed, whose values the server reports in the end.
 	reported []string
-	ddl      bool    // it changed the catalog, perhaps
-	changes  changes // on the primary, perhaps
-	commits  bool    // a COMMIT AND CHAIN or the like ended a part of it
-	kept     bool    // a part of it was committed: not all of it is undone
+	ddl      bool              // it changed the catalog, perhaps
+	changes  freshness.Changes // on the primary, perhaps
+	commits  bool              // a COMMIT AND CHAIN or the like ended a part of it
+	kept     bool              // a part of it was committed: not all of it is undone
 
 	// SET LOCAL of the proxy's settings.
 	route    router.Route
@@ -116,7 +117,7 @@ func (c *client) followTx(p *router.Plan, text string) {
 		t.steps, t.read, t.commits, t.kept = nil, false, true, t.kept || commit
 		c.undid = !commit
 		if p.Tx.Verb == router.TxRollback {
-			t.changes = changes{} // they are undone
+			t.changes = freshness.Changes{} // they are undone
 		}
 		if !p.Tx.Chain {
 			t.open, t.begin, t.prelude = false, "", nil

@@ -7,6 +7,7 @@ import (
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -108,7 +109,7 @@ type unit struct {
 	ddl         uint64 // how often it was noted to have changed the catalog
 	errored     bool   // the server refused something
 	decision    router.Decision
-	asOf        cluster.Moment // as of when a replica must be fresh that serves it
+	required    cluster.Moment // the freshness of a replica that serves it
 	level       router.Consistency
 	fresh       bool             // the server connection was taken for this attempt
 	adopt       []session.Change // settings the connection takes over within the unit
@@ -146,7 +147,7 @@ func (u *unit) note(p *router.Plan) {
 	if p.Tx.Verb == router.TxBegin && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
 		p = primaryBegin
 	}
-	u.within = u.within || commitsWithin(p)
+	u.within = u.within || freshness.CommitsWithin(p)
 	u.sets = u.sets || p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	if p.Flags.Has(router.FlagCursor) {
 		u.cursor = true
