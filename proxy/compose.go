@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -192,21 +192,21 @@ func (c *client) ensure(u *unit, s *statement, unnamed *uint64) {
 }
 
 // holdStatement notes a statement as held, closing those that make room for it.
-func (c *client) holdStatement(u *unit, st *backend.Statement) {
+func (c *client) holdStatement(u *unit, st *prepared.Statement) {
 	for _, old := range c.b.Hold(st) {
 		c.closeOnServer(u, old)
 	}
 }
 
 // unprepare closes a statement on the server if it is held there.
-func (c *client) unprepare(u *unit, st *backend.Statement) {
+func (c *client) unprepare(u *unit, st *prepared.Statement) {
 	if c.b.Holds(st) {
 		c.b.Drop(st)
 		c.closeOnServer(u, st)
 	}
 }
 
-func (c *client) closeOnServer(u *unit, st *backend.Statement) {
+func (c *client) closeOnServer(u *unit, st *prepared.Statement) {
 	u.out = wire.AppendTarget(u.out, wire.Close, 'S', st.Name)
 	u.queue = append(u.queue, op{kind: opClose, quiet: true})
 }
@@ -223,7 +223,7 @@ func (c *client) inject(u *unit, text string) {
 }
 
 // prepareOwn prepares a statement of the proxy's own if the server does not hold it.
-func (c *client) prepareOwn(u *unit, st *backend.Statement) {
+func (c *client) prepareOwn(u *unit, st *prepared.Statement) {
 	if c.b.Holds(st) {
 		return
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -149,7 +148,7 @@ func (u *unit) undoable() bool {
 			continue
 		}
 		p := o.plan
-		if p == nil || freshness.CommitsWithin(p) || p.Pins != 0 || p.Flags&notUndone != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite {
+		if p == nil || p.CommitsWithin() || p.Pins != 0 || p.Flags&notUndone != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite {
 			return false
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool"
@@ -40,7 +41,7 @@ type origin struct {
 	cred        atomic.Pointer[backend.Credentials]
 	clients     atomic.Int64
 	// parsed are statements a server has parsed for this user, with the catalog of then.
-	parsed *lru.Cache[*backend.Statement, *catalog.Snapshot]
+	parsed *lru.Cache[*prepared.Statement, *catalog.Snapshot]
 
 	mu       sync.Mutex // protects welcomes
 	welcomes map[session.Settings]map[string]string
@@ -125,7 +126,7 @@ func (os *origins) makeLocked(key originKey, eff config.Effective) *origin {
 	o.route, _ = router.ParseRoute(eff.Route)
 	o.consistency, _ = router.ParseConsistency(eff.Consistency)
 	o.db = os.databaseLocked(key, eff)
-	o.parsed, _ = lru.New[*backend.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
+	o.parsed, _ = lru.New[*prepared.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
 	c := s.cfg.Pool
 	for i, st := range cl.Topology().States {
 		o.pools = append(o.pools, pool.New(pool.Options{

@@ -11,7 +11,6 @@ import (
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -251,7 +250,7 @@ func (c *client) leaves(u *unit, o *op) {
 	}
 	c.look |= (p.Pins | p.Unpins) & inspectable
 	pins := p.Pins
-	if o.errored && !freshness.CommitsWithin(p) {
+	if o.errored && !p.CommitsWithin() {
 		pins &^= undone
 	}
 	if pins&router.PinOpaque != 0 && c.s.cfg.Settings.Track != nil {
@@ -261,7 +260,7 @@ func (c *client) leaves(u *unit, o *op) {
 	}
 	if pins&router.PinSetting != 0 {
 		c.unread = true
-		c.tx.kept = c.tx.kept || freshness.CommitsWithin(p)
+		c.tx.kept = c.tx.kept || p.CommitsWithin()
 	}
 	if pins &^= router.PinSetting; pins == 0 {
 		return

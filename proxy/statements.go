@@ -4,16 +4,16 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
 // statement is a client's prepared statement.
 type statement struct {
-	*backend.Statement
+	*prepared.Statement
 	plan     *router.Plan
 	snapshot *catalog.Snapshot // what plan was made with
 	shape    shape
@@ -39,7 +39,7 @@ type portalOf struct {
 	parse  int        // 1 + the op of that unit that parsed its unnamed statement; 0 is an earlier unit
 }
 
-func (c *client) newStatement(shared *backend.Statement, p *router.Plan, sql *sqlPrepared) *statement {
+func (c *client) newStatement(shared *prepared.Statement, p *router.Plan, sql *sqlPrepared) *statement {
 	return &statement{Statement: shared, plan: p, snapshot: c.o.db.plans.Snapshot(), sql: sql}
 }
 

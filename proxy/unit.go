@@ -7,7 +7,6 @@ import (
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -147,7 +146,7 @@ func (u *unit) note(p *router.Plan) {
 	if p.Tx.Verb == router.TxBegin && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
 		p = primaryBegin
 	}
-	u.within = u.within || freshness.CommitsWithin(p)
+	u.within = u.within || p.CommitsWithin()
 	u.sets = u.sets || p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	if p.Flags.Has(router.FlagCursor) {
 		u.cursor = true

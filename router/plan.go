@@ -80,6 +80,25 @@ func (p *Plan) For(user, application string) *Plan {
 	return p
 }
 
+// CommitsWithin reports whether a statement may commit before it ends: a procedure, a
+// DO block, VACUUM and its like, transaction control among other statements.
+func (p *Plan) CommitsWithin() bool {
+	return p.Flags&(FlagTxControl|FlagStays) != 0 ||
+		!p.WritesNothing() && (p.Reason == ReasonUtility || p.Reason == ReasonUnparsed || p.Reason == ReasonMulti)
+}
+
+// WritesNothing reports whether a statement is proved to write nothing itself. PREPARE
+// TRANSACTION is not: what it prepares may be committed by anybody.
+func (p *Plan) WritesNothing() bool {
+	switch p.Class {
+	case ClassRead, ClassSetting, ClassEmpty:
+		return true
+	case ClassTx:
+		return p.Tx.Verb != TxNone && p.Tx.Verb != TxPrepare
+	}
+	return false
+}
+
 // Flags say what a batch must know of a Plan beside its target.
 type Flags uint16
 

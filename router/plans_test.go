@@ -194,3 +194,16 @@ func TestLearn(t *testing.T) {
 		t.Errorf("after a new catalog: %s", got.line())
 	}
 }
+
+func TestCommitsWithin(t *testing.T) {
+	plans := NewPlans(Options{})
+	for sql, want := range map[string]bool{
+		"call p()": true, "do 'begin end'": true, "vacuum": true, "begin; insert into t values (1); commit": true,
+		"commit prepared 'x'": true, "create index concurrently on t (i)": true,
+		"insert into t values (1)": false, "select 1": false, "commit": false, "create table t()": false,
+	} {
+		if got := plans.Get([]byte(sql)).CommitsWithin(); got != want {
+			t.Errorf("%s: %v", sql, got)
+		}
+	}
+}

@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"proxy":           3,
 	"proxy/admin":     3,
 	"proxy/freshness": 3,
+	"proxy/session":   3,
 	"internal/serve":  3,
 
 	"pool/cluster": 2,
@@ -39,6 +40,7 @@ var floors = map[string]int{
 
 	"internal/wire":       0,
 	"internal/lsn":        0,
+	"internal/prepared":   0,
 	"internal/session":    0,
 	"internal/scram":      0,
 	"internal/statements": 0,
@@ -61,7 +63,7 @@ var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
 	"pool/cluster":   {"pool"},
-	"proxy":          {"proxy/admin", "proxy/freshness"},
+	"proxy":          {"proxy/admin", "proxy/freshness", "proxy/session"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
 
@@ -79,6 +81,7 @@ var forbidden = map[string][]string{
 var directly = map[string][]string{
 	"router/...":          {"net", "net/..."},
 	"proxy/freshness":     {"net", "net/...", "os", "context"},
+	"internal/prepared":   {"net", "net/...", "os"},
 	"internal/session":    {"net", "net/...", "os"},
 	"internal/statements": {"net", "net/...", "os"},
 }

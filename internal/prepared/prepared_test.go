@@ -1,0 +1,79 @@
+package prepared
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestRegistry(t *testing.T) {
+	r := NewRegistry(100)
+	none, one := []byte{0, 0}, []byte{0, 1, 0, 0, 0, 23}
+	a := r.Statement([]byte("select 1"), none, "")
+	if a != r.Statement([]byte("select 1"), none, "") {
+		t.Error("equal statements have two identities")
+	}
+	// No two different ones may be taken for one, however their parts are cut.
+	all := []*Statement{a,
+		r.Statement([]byte("select 1"), one, ""), r.Statement([]byte("select 2"), none, ""), r.Statement(nil, none, ""),
+		r.SQLStatement("prepare ", " as select 1", ""), r.SQLStatement("prepare  ", "as select 1", ""), r.SQLStatement("", "prepare  as select 1", ""),
+		r.Statement([]byte("select 1"), none, "public"), r.SQLStatement("prepare ", " as select 1", "public"),
+		r.Statement([]byte("S\x00\x00\x00"), nil, ""),
+	}
+	names := map[string]bool{}
+	for i, s := range all {
+		if names[s.Name] || !strings.HasPrefix(s.Name, NamePrefix) {
+			t.Errorf("statement %d has the name %q", i, s.Name)
+		}
+		names[s.Name] = true
+	}
+	if sql := r.SQLStatement("prepare ", " as select 1", ""); sql != all[4] || sql.SQL != "prepare "+sql.Name+" as select 1" {
+		t.Errorf("%+v", sql)
+	}
+	if a.Text != "select 1" || a.Types != string(none) {
+		t.Errorf("%+v", a)
+	}
+}
+
+// What it forgets gets a new name: the old one may be held on servers still.
+func TestRegistryForgets(t *testing.T) {
+	r := NewRegistry(2)
+	get := func(text string) *Statement { return r.Statement([]byte(text), []byte{0, 0}, "") }
+	a, b := get("a"), get("b")
+	get("a")
+	get("c") // b was asked for longest ago
+	if get("a") != a {
+		t.Error("the one asked for last was forgotten")
+	}
+	if again := get("b"); again == b || again.Name == b.Name {
+		t.Error("a forgotten statement came back under its old name")
+	}
+}
+
+func TestRegistryIsConcurrent(t *testing.T) {
+	r := NewRegistry(1000)
+	var found sync.Map
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				text := fmt.Sprintf("select %d", i)
+				s := r.Statement([]byte(text), nil, "")
+				if other, known := found.LoadOrStore(text, s); known && other != s {
+					t.Errorf("%s has two identities", text)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkRegistry(b *testing.B) {
+	r := NewRegistry(1000)
+	text, types := []byte("select abalance from pgbench_accounts where aid = $1"), []byte{0, 0}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Statement(text, types, "")
+	}
+}
