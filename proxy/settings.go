@@ -332,7 +332,7 @@ func (c *client) injectSet(u *unit, name, value string, reset, local bool) {
 // injectStep brings a server one step further in the transaction.
 func (c *client) injectStep(u *unit, s step) {
 	if s.text != "" {
-		c.b.Unnamed = 0
+		c.b.Held().Unnamed = 0
 		c.injectText(u, s.text, nil)
 		return
 	}

@@ -52,7 +52,7 @@ func (c *client) settle(u *unit) error {
 	c.errored, c.unpinned = false, false
 	c.follow(u.status)
 	if u.end == endQuery {
-		c.b.Unnamed = 0
+		c.b.Held().Unnamed = 0
 	}
 	if u.errored && c.tx.open {
 		c.doubtPortals()
@@ -286,7 +286,7 @@ func (c *client) succeeded(u *unit, o *op) {
 		c.restore = append(c.restore, session.Change{Name: p.Resets, Value: v, Local: p.Flags.Has(router.FlagSetsLocal)})
 	}
 	if p.Flags.Has(router.FlagForgets) { // DISCARD ALL, DEALLOCATE ALL
-		c.b.DropAll()
+		c.b.Held().Clear()
 		c.statements = nil
 		c.doubt = c.doubt || p.Statements > 1
 	}
