@@ -25,6 +25,7 @@ var floors = map[string]int{
 
 	"proxy":           3,
 	"proxy/admin":     3,
+	"proxy/audit":     3,
 	"proxy/freshness": 3,
 	"internal/serve":  3,
 
@@ -60,7 +61,7 @@ var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
 	"pool/cluster":   {"pool"},
-	"proxy":          {"proxy/admin", "proxy/freshness"},
+	"proxy":          {"proxy/admin", "proxy/audit", "proxy/freshness"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
 
@@ -77,6 +78,7 @@ var forbidden = map[string][]string{
 // that it needs may: a library that parses addresses depends on net.
 var directly = map[string][]string{
 	"router/...":          {"net", "net/..."},
+	"proxy/audit":         {"net", "net/...", "os"},
 	"proxy/freshness":     {"net", "net/...", "os", "context"},
 	"internal/session":    {"net", "net/...", "os"},
 	"internal/statements": {"net", "net/...", "os"},
