@@ -16,6 +16,13 @@ func TestBindParameters(t *testing.T) {
 		0, 0,
 	}
 	require.Equal(t, []Parameter{{[]byte{0xff, 0xff, 0xff, 0xfe}, true}, {[]byte("x"), false}, {nil, false}}, BindParameters(rest))
+	for i, want := range BindParameters(rest) {
+		got, ok := BindParameter(rest, i)
+		require.True(t, ok)
+		require.Equal(t, want, got)
+	}
+	_, ok := BindParameter(rest, 3)
+	require.False(t, ok)
 	for i := range len(rest) - 2 {
 		require.Nil(t, BindParameters(rest[:i]), i)
 	}

@@ -74,19 +74,15 @@ func namesOther(st *Statement, by *Session) bool {
 		}
 		return slices.ContainsFunc(tenant.Elements(v), func(e string) bool { return !tenant.Same(e, by.Tenants) })
 	}
-	var params []wire.Parameter
 	for i := range f.Values {
 		v := &f.Values[i]
 		switch {
 		case v.Param > 0:
-			if params == nil {
-				params = wire.BindParameters(st.Bind)
-			}
-			if v.Param > len(params) {
+			p, ok := wire.BindParameter(st.Bind, v.Param-1)
+			if !ok {
 				continue
 			}
-			typ := columnType(by.Catalog, f, v.Column)
-			if value, ok := parameterText(params[v.Param-1], typ); ok && other(value, v.Array) {
+			if value, ok := parameterText(p, columnType(by.Catalog, f, v.Column)); ok && other(value, v.Array) {
 				return true
 			}
 		case v.Setting == "":
