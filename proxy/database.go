@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
@@ -34,7 +35,7 @@ type database struct {
 	// inspection is what the database itself does to keep tenants apart; nil before it was
 	// looked at, and if nothing is audited.
 	inspection atomic.Pointer[tenant.Inspection]
-	audit      *auditor
+	audit      *audit.Auditor
 	logins     func() []string // of the sessions that use it, on the servers
 
 	commits freshness.Commits
@@ -96,11 +97,11 @@ func (d *database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		return nil, err
 	}
 	defer b.Close()
-	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.policy != nil})
+	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.Policy() != nil})
 	if err != nil {
 		return nil, err
 	}
-	d.audit.inspect(ctx, d, snapshot, b.Query)
+	d.inspection.Store(d.audit.Inspect(ctx, d.label(), d.inspection.Load(), snapshot, d.logins(), b.Query))
 	d.commits.WhileTablesChange(func() bool {
 		before := d.plans.Snapshot()
 		d.plans.SetSnapshot(snapshot)

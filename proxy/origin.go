@@ -23,6 +23,7 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
+	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // originKey is whose statements an origin serves: names as clients give them.
@@ -73,6 +74,27 @@ func (os *origins) databases() []*database {
 	os.mu.Lock()
 	defer os.mu.Unlock()
 	return slices.Collect(maps.Values(os.dbs))
+}
+
+// logins are the names under which sessions of a database log in to its servers.
+func (os *origins) logins(d *database) (names []string) {
+	for _, o := range os.all() {
+		if o.db == d && !slices.Contains(names, o.eff.ServerUser) {
+			names = append(names, o.eff.ServerUser)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// protections calls each with what every database does itself to keep tenants apart, as
+// far as that is known.
+func (os *origins) protections(each func(label string, found *tenant.Inspection)) {
+	for _, d := range os.databases() {
+		if found := d.inspection.Load(); found != nil {
+			each(d.label(), found)
+		}
+	}
 }
 
 // find is the origin of a user and database, made if need be.
@@ -156,7 +178,7 @@ func (os *origins) databaseLocked(key originKey, eff config.Effective) *database
 	r := s.cfg.Routing
 	d.plans = router.NewPlans(router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: s.cfg.RulesFor(key.database), Tenant: s.audit.policy,
+		Rules: s.cfg.RulesFor(key.database), Tenant: s.audit.Policy(),
 	})
 	d.refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,

@@ -25,7 +25,9 @@ var floors = map[string]int{
 
 	"proxy":           3,
 	"proxy/admin":     3,
+	"proxy/audit":     3,
 	"proxy/freshness": 3,
+	"proxy/batch":     3,
 	"proxy/session":   3,
 	"internal/serve":  3,
 
@@ -63,7 +65,8 @@ var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
 	"pool/cluster":   {"pool"},
-	"proxy":          {"proxy/admin", "proxy/freshness", "proxy/session"},
+	"proxy":          {"proxy/admin", "proxy/audit", "proxy/batch", "proxy/freshness", "proxy/session"},
+	"proxy/batch":    {"proxy/session"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
 
@@ -80,6 +83,7 @@ var forbidden = map[string][]string{
 // that it needs may: a library that parses addresses depends on net.
 var directly = map[string][]string{
 	"router/...":          {"net", "net/..."},
+	"proxy/audit":         {"net", "net/...", "os"},
 	"proxy/freshness":     {"net", "net/...", "os", "context"},
 	"internal/prepared":   {"net", "net/...", "os"},
 	"internal/session":    {"net", "net/...", "os"},
