@@ -9,7 +9,7 @@ TESTFLAGS := -race -vet=off -timeout 15m
 # What is tested a second time, with the newest PostgreSQL.
 NEWEST := ./internal/pgtest ./internal/demo ./pool/... ./router/catalog ./proxy/auth
 
-STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format pkgname --format-hide-empty-pkg
 SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh)
 
@@ -35,7 +35,15 @@ test: deps build check ## everything CI does: build, check, all tests with the r
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) $(NEWEST)
 
 .PHONY: check
-check: fmt vet lint ## formatting, go vet, staticcheck, shellcheck
+check: tidy fmt vet lint ## go.mod, formatting, go vet, golangci-lint, shellcheck
+
+.PHONY: quick
+quick: fmt ## what needs no server, in seconds
+	$(GO) test -short -vet=off ./...
+
+.PHONY: tidy
+tidy:
+	$(GO) mod tidy -diff
 
 .PHONY: fmt
 fmt:
@@ -47,8 +55,8 @@ vet:
 	$(GO) vet ./...
 
 .PHONY: lint
-lint: ## staticcheck and shellcheck
-	$(STATICCHECK) ./...
+lint: ## golangci-lint (.golangci.yml) and shellcheck
+	$(GOLANGCI) run ./...
 	shellcheck $(SCRIPTS)
 
 .PHONY: fuzz
