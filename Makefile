@@ -59,6 +59,10 @@ lint: ## golangci-lint (.golangci.yml) and shellcheck
 	$(GOLANGCI) run ./...
 	shellcheck $(SCRIPTS)
 
+.PHONY: figures
+figures: ## the shape of the tree: sizes, cycles, Booleans
+	@$(GO) run ./internal/arch/figures
+
 .PHONY: fuzz
 fuzz: deps-build ## run every fuzz test for FUZZTIME (20s) each
 	@.ci/fuzz.sh $(FUZZTIME)
