@@ -27,6 +27,7 @@ var floors = map[string]int{
 	"proxy/admin":     3,
 	"proxy/audit":     3,
 	"proxy/freshness": 3,
+	"proxy/metrics":   3,
 	"internal/serve":  3,
 
 	"pool/cluster": 2,
@@ -61,7 +62,7 @@ var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
 	"pool/cluster":   {"pool"},
-	"proxy":          {"proxy/admin", "proxy/audit", "proxy/freshness"},
+	"proxy":          {"proxy/admin", "proxy/audit", "proxy/freshness", "proxy/metrics"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
 
