@@ -9,7 +9,7 @@ TESTFLAGS := -race -vet=off -timeout 15m
 # What is tested a second time, with the newest PostgreSQL.
 NEWEST := ./internal/pgtest ./internal/demo ./pool/... ./router/catalog ./proxy/auth
 
-STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format pkgname --format-hide-empty-pkg
 SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh)
 
@@ -35,7 +35,15 @@ test: deps build check ## everything CI does: build, check, all tests with the r
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) $(NEWEST)
 
 .PHONY: check
-check: fmt vet lint ## formatting, go vet, staticcheck, shellcheck
+check: tidy fmt vet lint ## go.mod, formatting, go vet, golangci-lint, shellcheck
+
+.PHONY: quick
+quick: fmt ## what needs no server, in seconds
+	$(GO) test -short -vet=off ./...
+
+.PHONY: tidy
+tidy:
+	$(GO) mod tidy -diff
 
 .PHONY: fmt
 fmt:
@@ -47,9 +55,13 @@ vet:
 	$(GO) vet ./...
 
 .PHONY: lint
-lint: ## staticcheck and shellcheck
-	$(STATICCHECK) ./...
+lint: ## golangci-lint (.golangci.yml) and shellcheck
+	$(GOLANGCI) run ./...
 	shellcheck $(SCRIPTS)
+
+.PHONY: figures
+figures: ## the shape of the tree: sizes, cycles, Booleans
+	@$(GO) run ./internal/arch/figures
 
 .PHONY: fuzz
 fuzz: deps-build ## run every fuzz test for FUZZTIME (20s) each
@@ -59,6 +71,11 @@ fuzz: deps-build ## run every fuzz test for FUZZTIME (20s) each
 bench: deps-server build ## compare with PgBouncer and direct connections (BENCH="-quick" …)
 	@.ci/deps.sh bench
 	$(GO) run ./bench $(BENCH)
+
+.PHONY: release
+release: deps-build ## build the archives of a release into dist/ (of a clean work tree)
+	@.ci/deps.sh release
+	@.ci/release.sh
 
 .PHONY: deps
 deps: ## install what building and testing need and is missing (apt; sudo if not root)
@@ -72,5 +89,5 @@ deps-server:
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin bench/profiles
+	rm -rf bin dist bench/profiles
 	$(GO) clean -testcache

@@ -22,11 +22,11 @@ func (c *client) mayWrite(u *unit, o *op) {
 	}
 	p := o.plan
 	switch {
-	case o.errored && p != nil && !u.refused && !freshness.CommitsWithin(p):
+	case o.errored && p != nil && !u.refused && !p.CommitsWithin():
 		// It was undone, and with it the transaction or the part since a savepoint.
 	case p == nil || u.refused:
 		c.tx.changes.AddUnknown()
-	case !freshness.WritesNothing(p):
+	case !p.WritesNothing():
 		tenant, sure := c.tenantScope()
 		c.tx.changes.Add(p.Writes, p.Version, tenant, sure && !u.setsCustom())
 	}
@@ -76,7 +76,7 @@ func (c *client) recordBeforeForwarding(u *unit, o *op) {
 		return
 	}
 	p := o.plan
-	if c.tx.open && p != nil && p.Tx.Verb != router.TxCommit && !freshness.CommitsWithin(p) {
+	if c.tx.open && p != nil && p.Tx.Verb != router.TxCommit && !p.CommitsWithin() {
 		return
 	}
 	if c.mayWrite(u, o); c.tx.changes.Wrote() {

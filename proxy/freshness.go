@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/freshness"
@@ -26,7 +27,7 @@ func (c *client) level() router.Consistency {
 // touch any table.
 func (c *client) need(u *unit) (required cluster.Moment, level router.Consistency) {
 	required = cluster.AnyTime
-	lsn := c.minLSN()
+	least := c.minLSN()
 	for i := range u.ops {
 		o := &u.ops[i]
 		if !o.executes() || o.plan == nil {
@@ -38,14 +39,14 @@ func (c *client) need(u *unit) (required cluster.Moment, level router.Consistenc
 		}
 		l := c.levelOf(o.plan)
 		required, level = max(required, c.required(u, l, tables)), max(level, l)
-		lsn = max(lsn, cluster.LSN(o.plan.MinLSN))
+		least = max(least, o.plan.MinLSN)
 	}
 	if level == router.ConsistencyNone {
 		level = c.levelOf(anyPlan)
 		required = c.required(u, level, catalog.NoTable())
 	}
-	if lsn > 0 {
-		required = max(required, c.covering(lsn))
+	if least > 0 {
+		required = max(required, c.covering(least))
 	}
 	return required, level
 }
@@ -71,17 +72,17 @@ func (c *client) required(u *unit, level router.Consistency, tables catalog.Foot
 	return c.o.db.commits.Required(&r)
 }
 
-// covering is the freshness of a replica that has replayed up to lsn. What was found
+// covering is the freshness of a replica that has replayed up to at. What was found
 // for the session's own is kept.
-func (c *client) covering(lsn cluster.LSN) cluster.Moment {
-	if lsn == c.own.covered {
+func (c *client) covering(at lsn.LSN) cluster.Moment {
+	if at == c.own.covered {
 		return c.own.coveredAt
 	}
-	at := c.o.cluster.Covering(c.ctx, lsn, c.s.cfg.Routing.FreshnessWait)
-	if at != cluster.Never {
-		c.own.covered, c.own.coveredAt = lsn, at
+	asOf := c.o.cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
+	if asOf != cluster.Never {
+		c.own.covered, c.own.coveredAt = at, asOf
 	}
-	return at
+	return asOf
 }
 
 // reader is the server for a read: one that is fresh enough, after a short wait if

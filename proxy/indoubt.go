@@ -40,7 +40,7 @@ func (c *client) abandon(u *unit) {
 func (u *unit) mayCommit() bool {
 	for i := range u.queue {
 		o := &u.queue[i]
-		if o.executes() && !o.quiet && (o.plan == nil || o.plan.Tx.Verb == router.TxCommit || freshness.CommitsWithin(o.plan)) {
+		if o.executes() && !o.quiet && (o.plan == nil || o.plan.Tx.Verb == router.TxCommit || o.plan.CommitsWithin()) {
 			return true
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool"
@@ -41,7 +42,7 @@ type origin struct {
 	cred        atomic.Pointer[backend.Credentials]
 	clients     atomic.Int64
 	// parsed are statements a server has parsed for this user, with the catalog of then.
-	parsed *lru.Cache[*backend.Statement, *catalog.Snapshot]
+	parsed *lru.Cache[*prepared.Statement, *catalog.Snapshot]
 
 	mu       sync.Mutex // protects welcomes
 	welcomes map[session.Settings]map[string]string
@@ -147,7 +148,7 @@ func (os *origins) makeLocked(key originKey, eff config.Effective) *origin {
 	o.route, _ = router.ParseRoute(eff.Route)
 	o.consistency, _ = router.ParseConsistency(eff.Consistency)
 	o.db = os.databaseLocked(key, eff)
-	o.parsed, _ = lru.New[*backend.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
+	o.parsed, _ = lru.New[*prepared.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
 	c := s.cfg.Pool
 	for i, st := range cl.Topology().States {
 		o.pools = append(o.pools, pool.New(pool.Options{
@@ -251,7 +252,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 		p := o.pools[server.Index]
 		b, err := p.Acquire(want, patient{ctx})
 		if unreachable(err) {
-			o.cluster.Suspect(server, err)
+			o.cluster.ReportUnreachable(server, err)
 			continue
 		}
 		if err != nil {
@@ -264,7 +265,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 		if err := b.Adopt(ctx, settings, want.Touched); err != nil {
 			p.Discard(b)
 			if cutOff(err) && ctx.Err() == nil {
-				o.cluster.Doubt(server)
+				o.cluster.ReportLost(server)
 				continue
 			}
 			return nil, err
@@ -331,7 +332,7 @@ func (c *client) defaultReadOnly() bool {
 	if !ok {
 		value = c.o.db.plans.Snapshot().DefaultReadOnly(c.o.eff.ServerUser)
 	}
-	on, _ := parseBool(value)
+	on, _ := session.ParseBool(value)
 	return on
 }
 

@@ -373,11 +373,11 @@ func (c *client) dropStatements(u *unit) {
 		o := &u.queue[i]
 		switch {
 		case o.kind == opParse && o.stmt != nil:
-			c.b.Drop(o.stmt.Statement)
+			c.b.Held().Drop(o.stmt.Statement)
 		case o.kind == opParse:
-			c.b.Unnamed = 0
+			c.b.Held().Unnamed = 0
 		case o.kind == opExecute && o.quiet && o.stmt != nil:
-			c.b.Drop(o.stmt.Statement)
+			c.b.Held().Drop(o.stmt.Statement)
 		case o.kind == opClose && o.quiet && !o.guard:
 			c.doubt = true // a statement that was to be closed is still there
 		}
@@ -390,26 +390,26 @@ func (c *client) complete(u *unit, o *op) {
 	switch o.kind {
 	case opParse:
 		if o.stmt == nil {
-			c.b.Unnamed = uint64(o.tag)
+			c.b.Held().Unnamed = uint64(o.tag)
 		} else if !o.quiet && !c.tx.sets && c.settings.usual() {
 			c.o.parsed.Add(o.stmt.Statement, o.stmt.snapshot)
 		}
 	case opQuery:
-		c.b.Unnamed = 0
+		c.b.Held().Unnamed = 0
 	}
 	if o.quiet || !o.executes() {
 		return
 	}
 	if o.sql != nil && o.sql.ends {
-		c.b.Drop(o.sql.needs.Statement)
+		c.b.Held().Drop(o.sql.needs.Statement)
 		delete(c.statements, o.sql.name)
 	}
 	if o.plan != nil && o.plan.SQL.Verb == router.PreparedDeallocateAll {
-		c.b.DropAll()
+		c.b.Held().Clear()
 		c.statements = nil
 	}
 	if o.sql != nil && o.sql.makes != nil {
-		for _, old := range c.b.Hold(o.sql.makes.Statement) {
+		for _, old := range c.b.Held().Hold(o.sql.makes.Statement) {
 			_ = old
 			c.doubt = true // it cannot be closed now; the connection is, later
 		}

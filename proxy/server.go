@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -39,7 +40,7 @@ type Server struct {
 	audit    *audit.Auditor
 	tls      *auth.TLS
 	verifier *auth.Verifier
-	registry *backend.Registry
+	registry *prepared.Registry
 
 	clusters     map[string]*cluster.Cluster
 	accounts     map[string]*account
@@ -65,7 +66,7 @@ type Server struct {
 func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: log,
-		registry:     backend.NewRegistry(registrySize),
+		registry:     prepared.NewRegistry(registrySize),
 		clusters:     map[string]*cluster.Cluster{},
 		accounts:     map[string]*account{},
 		servers:      map[string]*servers{},

@@ -7,7 +7,6 @@ import (
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -144,10 +143,10 @@ var primaryBegin = &router.Plan{Class: router.ClassTx, Target: router.TargetPrim
 // note takes a plan into account for the choice of a server.
 func (u *unit) note(p *router.Plan) {
 	u.server = true
-	if p.Tx.Verb == router.TxBegin && (p.Tx.Isolation == router.Serializable || p.Tx.Access == router.ReadWrite) {
+	if p.Tx.Verb == router.TxBegin && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
 		p = primaryBegin
 	}
-	u.within = u.within || freshness.CommitsWithin(p)
+	u.within = u.within || p.CommitsWithin()
 	u.sets = u.sets || p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	if p.Flags.Has(router.FlagCursor) {
 		u.cursor = true

@@ -60,6 +60,7 @@ func (l *sessions) run(s *statements.Statement) (tenants []string) {
 		of.open = true
 	case router.TxCommit, router.TxRollback, router.TxRollbackTo:
 		of.end(p.Tx.Verb)
+	default: // changes no value
 	}
 	for _, name := range p.Touches {
 		delete(of.values, name)

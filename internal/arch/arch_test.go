@@ -1,21 +1,14 @@
-// Package arch holds the tests that keep the tree in the shape ARCHITECTURE.md gives it.
 package arch
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os/exec"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-const module = "github.com/pgweir/pgweir"
 
 // floors gives every package its floor; imports within the module go strictly
 // downward, but for the exceptions. A package that is not here is an error: decide
@@ -27,7 +20,9 @@ var floors = map[string]int{
 	"proxy/admin":     3,
 	"proxy/audit":     3,
 	"proxy/freshness": 3,
+	"proxy/batch":     3,
 	"proxy/metrics":   3,
+	"proxy/session":   3,
 	"internal/serve":  3,
 
 	"pool/cluster": 2,
@@ -40,6 +35,8 @@ var floors = map[string]int{
 	"proxy/auth":     1,
 
 	"internal/wire":       0,
+	"internal/lsn":        0,
+	"internal/prepared":   0,
 	"internal/session":    0,
 	"internal/scram":      0,
 	"internal/statements": 0,
@@ -48,10 +45,11 @@ var floors = map[string]int{
 
 // tools are programs and packages beside the floors. They may import any of them
 // and are imported by each other, by tests and by what importers names, only.
-var tools = []string{"bench", "internal/arch", "internal/clients", "internal/demo", "internal/pgtest"}
+var tools = []string{"bench", "internal/arch", "internal/arch/figures", "internal/clients", "internal/demo", "internal/pgtest"}
 
 // importers names who may import a tool from outside the tests.
 var importers = map[string][]string{
+	"internal/arch":   {"internal/arch/figures"},
 	"internal/pgtest": {"internal/demo", "bench"},
 	"internal/demo":   {"cmd/pgweir"},
 }
@@ -61,8 +59,8 @@ var importers = map[string][]string{
 var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
-	"pool/cluster":   {"pool"},
-	"proxy":          {"proxy/admin", "proxy/audit", "proxy/freshness", "proxy/metrics"},
+	"proxy":          {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/session"},
+	"proxy/batch":    {"proxy/session"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
 
@@ -70,8 +68,8 @@ var sideways = map[string][]string{
 // indirectly: the router knows no sockets and the pool no SQL. A name ending in
 // "/..." stands for everything below it too.
 var forbidden = map[string][]string{
-	"router/...": {module + "/pool/...", module + "/proxy/..."},
-	"pool/...":   {module + "/router/...", module + "/proxy/...", "github.com/pganalyze/..."},
+	"router/...": {Module + "/pool/...", Module + "/proxy/..."},
+	"pool/...":   {Module + "/router/...", Module + "/proxy/...", "github.com/pganalyze/..."},
 	"config":     {"net/http", "github.com/jackc/...", "github.com/pganalyze/..."},
 }
 
@@ -81,58 +79,84 @@ var directly = map[string][]string{
 	"router/...":          {"net", "net/..."},
 	"proxy/audit":         {"net", "net/...", "os"},
 	"proxy/freshness":     {"net", "net/...", "os", "context"},
+	"internal/prepared":   {"net", "net/...", "os"},
 	"internal/session":    {"net", "net/...", "os"},
 	"internal/statements": {"net", "net/...", "os"},
 }
 
-type goPackage struct {
-	ImportPath string
-	Imports    []string
-	Deps       []string
-	Error      *struct{ Err string }
-}
-
-// path is the package's path within the module.
-func (p goPackage) path() string { return strings.TrimPrefix(p.ImportPath, module+"/") }
-
-func listPackages(t *testing.T) []goPackage {
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Error", "./...")
-	cmd.Dir = "../.."
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, stderr.String())
-	var all []goPackage
-	for d := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p goPackage
-		err := d.Decode(&p)
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		require.NoError(t, err)
-		require.Nil(t, p.Error, p.ImportPath)
-		all = append(all, p)
-	}
-}
-
 func TestFloors(t *testing.T) {
-	packages := listPackages(t)
+	packages, err := list("../..", "./...")
+	require.NoError(t, err)
 	require.NotEmpty(t, packages)
 	for _, p := range packages {
 		for _, fault := range faults(p) {
 			t.Error(fault)
 		}
 	}
+	for _, fault := range surplus(packages) {
+		t.Error(fault)
+	}
+}
+
+// surplus lists what the tables say of packages that are not there, and the
+// exceptions that no package needs.
+func surplus(packages []listed) []string {
+	var out []string
+	imports := map[string][]string{}
+	for _, p := range packages {
+		imports[p.path()] = p.Imports
+	}
+	for _, path := range slices.Concat(slices.Sorted(maps.Keys(floors)), tools) {
+		if _, ok := imports[path]; !ok {
+			out = append(out, path+" is in the tables and not in the tree")
+		}
+	}
+	for _, from := range slices.Sorted(maps.Keys(sideways)) {
+		for _, to := range sideways[from] {
+			if floors[to] != floors[from] || !slices.Contains(imports[from], Module+"/"+to) {
+				out = append(out, fmt.Sprintf("sideways: %s needs no exception for %s", from, to))
+			}
+		}
+	}
+	for _, tool := range slices.Sorted(maps.Keys(importers)) {
+		for _, from := range importers[tool] {
+			if !slices.Contains(imports[from], Module+"/"+tool) {
+				out = append(out, fmt.Sprintf("importers: %s does not import %s", from, tool))
+			}
+		}
+	}
+	return append(out, idle(slices.Sorted(maps.Keys(imports)))...)
+}
+
+// idle lists the patterns of forbidden and directly that stand for no package.
+func idle(paths []string) []string {
+	var out []string
+	none := func(pattern string) bool {
+		return !slices.ContainsFunc(paths, func(p string) bool { return matches(pattern, p) })
+	}
+	for _, table := range []map[string][]string{forbidden, directly} {
+		for _, pattern := range slices.Sorted(maps.Keys(table)) {
+			if none(pattern) {
+				out = append(out, "forbidden: no package is "+pattern)
+			}
+			for _, name := range table[pattern] {
+				if within, ok := strings.CutPrefix(name, Module+"/"); ok && none(within) {
+					out = append(out, "forbidden: no package is "+within)
+				}
+			}
+		}
+	}
+	return out
 }
 
 // faults lists what is wrong with the imports of one package.
-func faults(p goPackage) []string {
+func faults(p listed) []string {
 	if !known(p.path()) {
 		return []string{p.path() + " has no floor: decide where it belongs and add it to the table"}
 	}
 	var out []string
 	for _, imported := range p.Imports {
-		if within, ok := strings.CutPrefix(imported, module+"/"); ok && !allowed(p.path(), within) {
+		if within, ok := strings.CutPrefix(imported, Module+"/"); ok && !allowed(p.path(), within) {
 			out = append(out, fmt.Sprintf("%s may not import %s", p.path(), within))
 		}
 	}
@@ -156,7 +180,7 @@ func allowed(from, to string) bool {
 	return floors[to] < floors[from]
 }
 
-func clashes(p goPackage, table map[string][]string, imports []string, verb string) []string {
+func clashes(p listed, table map[string][]string, imports []string, verb string) []string {
 	var out []string
 	for pattern, names := range table {
 		if !matches(pattern, p.path()) {
@@ -179,7 +203,7 @@ func matches(pattern, path string) bool {
 
 // TestFaults checks the check.
 func TestFaults(t *testing.T) {
-	m := module + "/"
+	m := Module + "/"
 	for _, c := range []struct {
 		path    string
 		imports []string
@@ -201,7 +225,41 @@ func TestFaults(t *testing.T) {
 		{path: "cmd/pgweir", imports: []string{m + "internal/demo", m + "internal/pgtest"}, want: []string{"cmd/pgweir may not import internal/pgtest"}},
 		{path: "bench", imports: []string{m + "internal/pgtest"}},
 	} {
-		got := faults(goPackage{ImportPath: m + c.path, Imports: c.imports, Deps: c.deps})
+		got := faults(listed{ImportPath: m + c.path, Imports: c.imports, Deps: c.deps})
 		require.Equal(t, c.want, got, "%s importing %v, depending on %v", c.path, c.imports, c.deps)
 	}
+}
+
+// TestSurplus checks the check of the exceptions.
+func TestSurplus(t *testing.T) {
+	var tree []listed
+	for _, path := range slices.Concat(slices.Collect(maps.Keys(floors)), tools) {
+		p := listed{ImportPath: Module + "/" + path}
+		for _, to := range sideways[path] {
+			p.Imports = append(p.Imports, Module+"/"+to)
+		}
+		for tool, from := range importers {
+			if slices.Contains(from, path) {
+				p.Imports = append(p.Imports, Module+"/"+tool)
+			}
+		}
+		tree = append(tree, p)
+	}
+	require.Empty(t, surplus(tree))
+	gone := slices.DeleteFunc(slices.Clone(tree), func(p listed) bool { return p.path() == "router/tenant" || p.path() == "bench" })
+	for i, p := range gone {
+		if p.path() == "router" {
+			gone[i].Imports = nil
+		}
+	}
+	require.Equal(t, []string{
+		"router/tenant is in the tables and not in the tree",
+		"bench is in the tables and not in the tree",
+		"sideways: router needs no exception for router/catalog",
+		"sideways: router needs no exception for router/tenant",
+		"sideways: router/tenant needs no exception for router/catalog",
+		"importers: bench does not import internal/pgtest",
+	}, surplus(gone))
+	require.Equal(t, []string{"forbidden: no package is pool/...", "forbidden: no package is pool/...", "forbidden: no package is internal/session"},
+		idle([]string{"router", "config", "proxy", "internal/statements"}))
 }

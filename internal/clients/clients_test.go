@@ -105,6 +105,7 @@ func psqlClients(t *testing.T) []client {
 
 // TestDependencies says what is missing in words rather than by failing programs.
 func TestDependencies(t *testing.T) {
+	pgtest.SkipShort(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	imports := exec.CommandContext(ctx, python, "-c", "import psycopg2, psycopg, asyncpg, sqlalchemy, greenlet")

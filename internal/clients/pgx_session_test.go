@@ -217,7 +217,9 @@ func pgxSettings(s *session) error {
 	}
 	s.say("zone", s.PgConn().ParameterStatus("TimeZone"))
 	s.try("discard", "discard all")
-	s.DeallocateAll(s.ctx)
+	if err := s.DeallocateAll(s.ctx); err != nil {
+		return err
+	}
 	s.try("after discard", "select current_setting('app.org', true), current_setting('timezone')")
 	return nil
 }

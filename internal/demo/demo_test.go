@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,6 +100,7 @@ func freeAddress(t *testing.T) string {
 }
 
 func TestOnce(t *testing.T) {
+	pgtest.SkipShort(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out bytes.Buffer
@@ -139,6 +141,7 @@ func (a *announcer) Write(b []byte) (int, error) {
 }
 
 func TestStaysUpUntilTheEndOfTheContext(t *testing.T) {
+	pgtest.SkipShort(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ctx, end := context.WithCancel(ctx)
@@ -172,6 +175,7 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestProxyFailure(t *testing.T) {
+	pgtest.SkipShort(t)
 	broken := errors.New("broken")
 	o := Options{Listen: freeAddress(t), Rows: 10, Once: true, Out: &bytes.Buffer{}}
 	o.Start = func(context.Context, config.Config) (func(context.Context) error, error) { return nil, broken }

@@ -90,8 +90,12 @@ type Cluster struct {
 
 // Start starts a cluster and returns when every replica streams. The context
 // bounds the start only. The caller must Close the cluster; if the process ends
-// without doing so the watchdog does.
+// without doing so the watchdog does. Under "go test -short" it is an error: that
+// run shall need no server (SkipShort).
 func Start(ctx context.Context, o Options) (*Cluster, error) {
+	if short() {
+		return nil, errors.New("a server is asked for under -short: call pgtest.SkipShort first")
+	}
 	bins, err := findBinaries(ctx, o.Version)
 	if err != nil {
 		return nil, err

@@ -2,9 +2,12 @@ package pgtest
 
 import (
 	"context"
+	"flag"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +36,37 @@ func TestSharedReplicates(t *testing.T) {
 		require.Equal(t, "t", recovering)
 	}
 	require.ErrorContains(t, c.Replicas[0].Exec(ctx, db, "insert into n values (3)"), "25006")
+}
+
+// skipper is a test that notes that it was skipped.
+type skipper struct {
+	TB
+	skipped bool
+}
+
+func (s *skipper) Skip(...any) {
+	s.skipped = true
+	runtime.Goexit()
+}
+
+// TestShort: with -short no server is started, and who asks for one otherwise than
+// by New and Shared is told what to do.
+func TestShort(t *testing.T) {
+	was := flag.Lookup("test.short").Value.String()
+	require.NoError(t, flag.Set("test.short", "true"))
+	defer func() { require.NoError(t, flag.Set("test.short", was)) }()
+	_, err := Start(testContext(t), Options{})
+	require.ErrorContains(t, err, "SkipShort")
+	for name, f := range map[string]func(TB){
+		"New":    func(t TB) { New(t, Options{}) },
+		"Shared": func(t TB) { Shared(t) },
+	} {
+		s := &skipper{TB: t}
+		var wg sync.WaitGroup
+		wg.Go(func() { f(s) })
+		wg.Wait()
+		require.True(t, s.skipped, name)
+	}
 }
 
 func TestDatabasesDiffer(t *testing.T) {
@@ -181,11 +215,13 @@ func TestEveryVersionStarts(t *testing.T) {
 }
 
 func TestMissingVersion(t *testing.T) {
+	SkipShort(t)
 	_, err := Start(testContext(t), Options{Version: "7"})
 	require.ErrorContains(t, err, "make deps")
 }
 
 func TestStartFailureShowsTheLogAndLeavesNothing(t *testing.T) {
+	SkipShort(t)
 	dir, err := os.MkdirTemp("/tmp", "pgt-")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
@@ -198,6 +234,7 @@ func TestStartFailureShowsTheLogAndLeavesNothing(t *testing.T) {
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
+	SkipShort(t)
 	c, err := Start(testContext(t), Options{Replicas: 1})
 	require.NoError(t, err)
 	dirs := []string{c.Primary.DataDir, c.Replicas[0].DataDir}

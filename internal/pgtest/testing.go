@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"strings"
 	"sync"
@@ -16,17 +17,35 @@ type TB interface {
 	Failed() bool
 	Logf(format string, args ...any)
 	Fatalf(format string, args ...any)
+	Skip(args ...any)
 	Cleanup(func())
+}
+
+// SkipShort leaves out a test that needs servers where "go test -short" asks for
+// the others only ("make quick"). New and Shared call it themselves; a test that
+// gets to Start by another way has to, or fails there.
+func SkipShort(t TB) {
+	t.Helper()
+	if short() {
+		t.Skip("needs PostgreSQL servers, left out by -short")
+	}
+}
+
+// short tells whether this is a test binary run with -short.
+func short() bool {
+	f := flag.Lookup("test.short")
+	return f != nil && f.Value.String() == "true"
 }
 
 // timeout bounds each step taken on a test's behalf.
 const timeout = time.Minute
 
 // New starts a cluster for one test and closes it at the test's end. A failure to
-// start fails the test; it is never skipped. The logs of a failed test's servers
+// start fails the test; only -short skips it. The logs of a failed test's servers
 // are shown.
 func New(t TB, o Options) *Cluster {
 	t.Helper()
+	SkipShort(t)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	c, err := Start(ctx, o)
@@ -58,6 +77,7 @@ var shared struct {
 // Suite to have it closed before the binary ends.
 func Shared(t TB) *Cluster {
 	t.Helper()
+	SkipShort(t)
 	shared.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()

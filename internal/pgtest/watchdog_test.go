@@ -41,6 +41,7 @@ func owner() {
 // TestOwnerKilled kills the process that owns a cluster and expects that nothing of
 // the cluster remains, also when a server had crashed and another hung.
 func TestOwnerKilled(t *testing.T) {
+	SkipShort(t)
 	for _, state := range []string{"running", "after-crash"} {
 		t.Run(state, func(t *testing.T) {
 			ctx := testContext(t)

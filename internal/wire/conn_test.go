@@ -277,7 +277,9 @@ func TestEnds(t *testing.T) {
 		if _, _, err := c.Header(); err != io.ErrUnexpectedEOF {
 			t.Errorf("the end within a frame: %v", err)
 		}
-		<-wrote
+		if err := <-wrote; err != nil {
+			t.Error(err)
+		}
 		c.Discard(len(c.Buffered()))
 		if err := c.Fill(); err != io.EOF {
 			t.Errorf("the end between frames: %v", err)
@@ -322,7 +324,9 @@ func TestClaimedLength(t *testing.T) {
 		if _, err := c.Frame(size); err != io.ErrUnexpectedEOF {
 			t.Errorf("%v", err)
 		}
-		<-wrote
+		if err := <-wrote; err != nil {
+			t.Error(err)
+		}
 		if len(c.buf.b) > LargeBuffer {
 			t.Errorf("a buffer of %d bytes for a few bytes", len(c.buf.b))
 		}
@@ -352,7 +356,9 @@ func TestWake(t *testing.T) {
 		if typ, _, err := c.Header(); typ != Sync || err != nil {
 			t.Errorf("after being woken: %c, %v", typ, err)
 		}
-		<-wrote
+		if err := <-wrote; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -436,7 +442,9 @@ func TestWatchStop(t *testing.T) {
 			} else {
 				c.Discard(size)
 			}
-			<-wrote
+			if err := <-wrote; err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

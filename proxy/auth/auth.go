@@ -205,6 +205,7 @@ func (v *Verifier) met(s stored) {
 		v.metPlain.Store(true)
 	case secretMD5:
 		v.metMD5.Store(true)
+	case secretNone, secretSCRAM: // what is done without a secret looks like SCRAM
 	}
 }
 

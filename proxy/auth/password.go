@@ -84,6 +84,7 @@ func reason(s stored) string {
 		return "no such user, or no password for it"
 	case secretMD5:
 		return "wrong password, or the stored secret is an md5 hash and the method is not md5"
+	case secretPlain, secretSCRAM:
 	}
 	return "wrong password"
 }

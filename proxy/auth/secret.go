@@ -92,6 +92,7 @@ func (s stored) usable() Secret {
 		return Secret{Password: s.text}
 	case secretMD5:
 		return Secret{MD5: s.text}
+	case secretNone, secretSCRAM:
 	}
 	return Secret{}
 }
@@ -130,6 +131,7 @@ func (v *Verifier) scramKeys(user string, s stored) (keys scram.Keys, real bool,
 	case secretPlain:
 		keys, err = v.derive(v.derived, user, s.text)
 		return keys, true, err
+	case secretNone, secretMD5:
 	}
 	if v.metPlain.Load() {
 		keys, err = v.derive(v.mocks, user, hex.EncodeToString(mockBytes("password", user)))

@@ -138,16 +138,3 @@ func BenchmarkCommits(b *testing.B) {
 		}
 	})
 }
-
-func TestCommitsWithin(t *testing.T) {
-	plans := router.NewPlans(router.Options{})
-	for sql, want := range map[string]bool{
-		"call p()": true, "do 'begin end'": true, "vacuum": true, "begin; insert into t values (1); commit": true,
-		"commit prepared 'x'": true, "create index concurrently on t (i)": true,
-		"insert into t values (1)": false, "select 1": false, "commit": false, "create table t()": false,
-	} {
-		if got := CommitsWithin(plans.Get([]byte(sql))); got != want {
-			t.Errorf("%s: %v", sql, got)
-		}
-	}
-}
