@@ -261,5 +261,5 @@ func TestSurplus(t *testing.T) {
 		"importers: bench does not import internal/pgtest",
 	}, surplus(gone))
 	require.Equal(t, []string{"forbidden: no package is pool/...", "forbidden: no package is pool/...", "forbidden: no package is internal/session"},
-		idle([]string{"router", "config", "proxy", "internal/statements"}))
+		idle([]string{"router", "config", "proxy", "proxy/audit", "proxy/freshness", "internal/prepared", "internal/statements"}))
 }

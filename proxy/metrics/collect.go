@@ -46,7 +46,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *Metrics) collectStatements(to sink) {
-	n := &m.names
+	n := &m.names.statements
 	for t := range m.statements {
 		for r := range m.statements[t] {
 			for k := range m.statements[t][r] {
@@ -64,14 +64,15 @@ func (m *Metrics) collectStatements(to sink) {
 		to.count(n.retries, m.retries[r].Load(), Retry(r).String())
 	}
 	for l := router.Eventual; int(l) < router.Consistencies; l++ {
-		to.count(n.delayed, m.delayed[l].Load(), l.String())
-		to.count(n.redirected, m.redirected[l].Load(), l.String())
-		m.freshness[l].collect(to, n.freshness, l.String())
+		f := &m.freshness[l]
+		to.count(n.delayed, f.delayed.Load(), l.String())
+		to.count(n.redirected, f.redirected.Load(), l.String())
+		f.waits.collect(to, n.freshness, l.String())
 	}
 }
 
 func (m *Metrics) collectClients(to sink) {
-	n := &m.names
+	n := &m.names.clients
 	to.gauge(n.clients, float64(m.clients.Load()))
 	to.count(n.logins, m.logins.Load(), "ok")
 	to.count(n.logins, m.loginFailures.Load(), "failed")
@@ -87,11 +88,11 @@ func (m *Metrics) collectPins(to sink) {
 	for i := range m.pins {
 		bit := router.PinSet(1) << i
 		if bit <= router.PinSession {
-			to.gauge(m.names.pins, float64(m.pins[i].Load()), bit.String())
-			to.count(m.names.pinsTotal, m.pinsTotal[i].Load(), bit.String())
+			to.gauge(m.names.pins.pins, float64(m.pins[i].now.Load()), bit.String())
+			to.count(m.names.pins.pinsTotal, m.pins[i].total.Load(), bit.String())
 		}
 		if age := oldest[i]; age > 0 {
-			to.gauge(m.names.oldestPin, age.Seconds(), bit.String())
+			to.gauge(m.names.pins.oldestPin, age.Seconds(), bit.String())
 		}
 	}
 }

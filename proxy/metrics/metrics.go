@@ -40,14 +40,17 @@ type Metrics struct {
 	serverErrors atomic.Uint64
 	serversLost  atomic.Uint64
 
-	// Freshness, by level.
-	freshness  [router.Consistencies]histogram
-	delayed    [router.Consistencies]atomic.Uint64
-	redirected [router.Consistencies]atomic.Uint64
+	// Reads no replica was fresh enough for at once, by level.
+	freshness [router.Consistencies]struct {
+		waits               histogram
+		delayed, redirected atomic.Uint64
+	}
 
 	// Pins, by bit of PinSet.
-	pins      [Pins]atomic.Int64
-	pinsTotal [Pins]atomic.Uint64
+	pins [Pins]struct {
+		now   atomic.Int64
+		total atomic.Uint64
+	}
 
 	settings settings
 }
@@ -78,10 +81,11 @@ func (m *Metrics) AwaitedPrimary(d time.Duration) { m.held.observe(d) }
 // AwaitedFreshness counts a read for which no replica was fresh enough at once; it
 // waited for d, and went to the primary unless a replica became fresh.
 func (m *Metrics) AwaitedFreshness(level router.Consistency, d time.Duration, fresh bool) {
-	m.freshness[level].observe(d)
-	m.delayed[level].Add(1)
+	f := &m.freshness[level]
+	f.waits.observe(d)
+	f.delayed.Add(1)
 	if !fresh {
-		m.redirected[level].Add(1)
+		f.redirected.Add(1)
 	}
 }
 
@@ -139,10 +143,10 @@ func (m *Metrics) Pinned(before, after router.PinSet) {
 		bit := router.PinSet(1) << i
 		switch {
 		case after&bit != 0 && before&bit == 0:
-			m.pins[i].Add(1)
-			m.pinsTotal[i].Add(1)
+			m.pins[i].now.Add(1)
+			m.pins[i].total.Add(1)
 		case before&bit != 0 && after&bit == 0:
-			m.pins[i].Add(-1)
+			m.pins[i].now.Add(-1)
 		}
 	}
 }

@@ -39,7 +39,7 @@ type Cluster struct {
 }
 
 func (m *Metrics) collectPool(to sink, p Pool) {
-	n, labels := &m.names, []string{p.Server, p.Database, p.User}
+	n, labels := &m.names.pools, []string{p.Server, p.Database, p.User}
 	with := func(last string) []string { return append(labels[:3:3], last) }
 	to.gauge(n.poolSize, float64(p.Size), labels...)
 	to.gauge(n.poolWaiting, float64(p.Waiting), labels...)
@@ -55,7 +55,7 @@ func (m *Metrics) collectPool(to sink, p Pool) {
 }
 
 func (m *Metrics) collectDatabase(to sink, d Database) {
-	n := &m.names
+	n := &m.names.pools
 	to.count(n.plans, d.Hits, d.Label, "hit")
 	to.count(n.plans, d.Misses, d.Label, "miss")
 	to.count(n.plans, d.Evictions, d.Label, "eviction")
@@ -64,7 +64,7 @@ func (m *Metrics) collectDatabase(to sink, d Database) {
 }
 
 func (m *Metrics) collectCluster(to sink, c Cluster) {
-	n, t := &m.names, c.Topology
+	n, t := &m.names.servers, c.Topology
 	to.is(n.hasPrimary, t.Primary != nil, c.Name)
 	to.count(n.failovers, c.Failovers, c.Name)
 	for _, st := range t.States {

@@ -48,7 +48,7 @@ func (m *Metrics) TenantUnset(c router.Class) { m.settings.tenantUnset[c].Add(1)
 
 // collectSettings adds the counts.
 func (m *Metrics) collectSettings(to sink) {
-	s, n := &m.settings, &m.names
+	s, n := &m.settings, &m.names.settings
 	buckets, total := map[float64]uint64{}, uint64(0)
 	for i := range s.adopted {
 		total += s.adopted[i].Load()
