@@ -103,7 +103,7 @@ func (c *client) status() byte {
 // fail adds an error of the proxy's own where no server takes part.
 func (c *client) fail(u *unit, e *wire.Error, query bool) {
 	u.answer = e.Append(u.answer)
-	c.s.metrics.refused(e)
+	c.s.metrics.ProxyError()
 	if c.tx.open {
 		c.tx.failed = true
 	} else {
@@ -164,7 +164,7 @@ func (c *client) answerByServer(u *unit) error {
 		c.tx.steps = slices.Clone(tx.steps)
 		primary = primary || again.primary
 		u.decision.Reason = router.ReasonRetried
-		c.s.metrics.retries[again.reason].Add(1)
+		c.s.metrics.Retried(again.reason)
 	}
 }
 
@@ -187,7 +187,7 @@ func (c *client) attempt(u *unit, primary bool) error {
 	if !u.asks() {
 		return c.answerHere(u)
 	}
-	c.s.metrics.added.observe(time.Since(u.started))
+	c.s.metrics.Sent(time.Since(u.started))
 	c.setRunning(c.b)
 	err := c.exchange(u, frames)
 	c.setRunning(nil)

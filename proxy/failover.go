@@ -37,7 +37,7 @@ func (c *client) awaitPrimary(u *unit) (*cluster.Server, error) {
 	if c.endWait() && err == nil {
 		err = errCanceled
 	}
-	c.s.metrics.hold.observe(time.Since(began))
+	c.s.metrics.AwaitedPrimary(time.Since(began))
 	return primary, err
 }
 

@@ -107,7 +107,7 @@ const longWait = 50 * time.Millisecond
 // awaitFresh waits as long as a read may, and counts what came of it. The error is
 // that the client canceled, or is gone.
 func (c *client) awaitFresh(u *unit, await func(context.Context, time.Duration) bool) (fresh bool, err error) {
-	m, wait, started := c.s.metrics, c.s.cfg.Routing.FreshnessWait, time.Now()
+	wait, started := c.s.cfg.Routing.FreshnessWait, time.Now()
 	if wait < longWait {
 		fresh = await(c.ctx, wait)
 	} else {
@@ -116,10 +116,7 @@ func (c *client) awaitFresh(u *unit, await func(context.Context, time.Duration) 
 		err = context.Cause(late)
 		c.endWait()
 	}
-	m.fresh[u.level].observe(time.Since(started))
-	if m.delayed[u.level].Add(1); !fresh {
-		m.redirected[u.level].Add(1)
-	}
+	c.s.metrics.AwaitedFreshness(u.level, time.Since(started), fresh)
 	return fresh, err
 }
 

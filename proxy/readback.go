@@ -29,7 +29,7 @@ func (c *client) readBack() error {
 	}
 	c.look = 0
 	var found state
-	c.s.metrics.settings.readBacks.Add(1)
+	c.s.metrics.ReadBack()
 	if err := c.b.Query(c.ctx, c.readBackQuery(look), found.take); err != nil {
 		return c.unreadable(look, err)
 	}

@@ -299,7 +299,7 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 	}
 	u.errored, u.hold = true, false
 	if keep {
-		c.s.metrics.serverErrors.Add(1)
+		c.s.metrics.ServerError()
 	}
 	if o.stmt != nil && resultChanged(frame) {
 		// A client that prepares it again must get a new one, on every server.
@@ -307,7 +307,7 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 	}
 	if o.fail != nil {
 		u.answer = o.fail.Append(u.answer)
-		c.s.metrics.refused(o.fail)
+		c.s.metrics.ProxyError()
 	} else if own := c.reword(u, o, frame); &own[0] != &frame[0] {
 		u.answer = append(u.answer, own...)
 		keep = false

@@ -7,33 +7,18 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/router"
 )
 
 // retry says that a unit may be sent again, nothing of its answer having reached the client.
 type retry struct {
-	reason  retryReason
+	reason  metrics.Retry
 	primary bool // on the primary only
 	learn   bool // its statements are writes
 }
 
 func (r *retry) Error() string { return "to be sent again: " + r.reason.String() }
-
-// retryReason is why a unit is sent again.
-type retryReason uint8
-
-const (
-	retryReadOnly retryReason = iota // a replica refused it: it is not a read
-	retryConflict                    // recovery canceled it
-	retryLost                        // the server went away
-	retryPlan                        // a prepared statement's result type changed
-	retryShutdown                    // the server shuts down, or is the primary no more
-	retryReasons
-)
-
-var retryNames = [retryReasons]string{"read_only", "recovery_conflict", "connection_lost", "cached_plan", "shutdown"}
-
-func (r retryReason) String() string { return retryNames[r] }
 
 // worthRetry says whether an error would not occur, or not again, if the unit
 // were sent once more.
@@ -47,10 +32,10 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 			return nil
 		}
 		u.renew = true
-		return &retry{reason: retryPlan}
+		return &retry{reason: metrics.RetryPlan}
 	}
 	if code == "25006" && c.role == cluster.RolePrimary && u.hold && c.untouched(u) && c.demoted(c.server) {
-		return &retry{reason: retryShutdown}
+		return &retry{reason: metrics.RetryShutdown}
 	}
 	if c.role != cluster.RoleReplica || c.tx.failed || c.tx.open && c.stays() || u.resumes {
 		return nil
@@ -61,9 +46,9 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 			return nil
 		}
 		// Only the first speaks of the statement; the others may be of how its transaction began.
-		return &retry{reason: retryReadOnly, primary: true, learn: code == "25006"}
+		return &retry{reason: metrics.RetryReadOnly, primary: true, learn: code == "25006"}
 	case "40001":
-		return &retry{reason: retryConflict, primary: true}
+		return &retry{reason: metrics.RetryConflict, primary: true}
 	}
 	return nil
 }
@@ -117,19 +102,19 @@ func (c *client) prepareRetry(u *unit, again *retry) error {
 	if again.learn {
 		c.learn(u)
 	}
-	u.refused = u.refused || again.reason == retryReadOnly
+	u.refused = u.refused || again.reason == metrics.RetryReadOnly
 	for i := range u.queue {
 		if o := &u.queue[i]; o.plan != nil && o.plan.Flags.Has(router.FlagDirty) {
 			c.doubt = true
 		}
 	}
-	if err := c.drain(u); err != nil || again.reason == retryLost {
+	if err := c.drain(u); err != nil || again.reason == metrics.RetryLost {
 		c.discard()
 		return again
 	}
 	c.inUnit = false
 	switch {
-	case c.tx.open && again.reason == retryPlan:
+	case c.tx.open && again.reason == metrics.RetryPlan:
 		c.discard() // its transaction has failed
 	case c.tx.open:
 		return errors.Join(c.leaveReplica(), again)
@@ -175,15 +160,15 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 	held := c.pins != 0
 	midFrame := u.pass > 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
-	c.s.metrics.serversLost.Add(1)
+	c.s.metrics.ServerLost()
 	c.o.cluster.ReportLost(s)
 	if c.sendableAgain(u, err, frame) {
 		c.discard()
 		u.wary = true
 		if frame != nil {
-			return &retry{reason: retryShutdown}
+			return &retry{reason: metrics.RetryShutdown}
 		}
-		return &retry{reason: retryLost}
+		return &retry{reason: metrics.RetryLost}
 	}
 	c.abandon(u)
 	c.discard()

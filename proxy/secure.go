@@ -17,6 +17,7 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -108,7 +109,7 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 			}
 			if err != nil && role == cluster.RoleReplica && errors.As(err, new(*pgconn.PgError)) {
 				// It lets nobody in, or not this user yet; the primary knows best.
-				c.s.metrics.retries[retryLost].Add(1)
+				c.s.metrics.Retried(metrics.RetryLost)
 				d, u.decision.Reason = elsewhere, router.ReasonRetried
 				continue
 			}
@@ -187,15 +188,10 @@ func (c *client) adopt(u *unit, want session.Settings) error {
 	b := c.b
 	changes := b.Changes(want, c.touched)
 	if want != (session.Settings{}) || len(changes) > 0 {
-		hit := 0
-		if len(changes) == 0 {
-			hit = 1
-		}
-		c.s.metrics.settings.affinity[hit].Add(1)
+		c.s.metrics.Adopted(len(changes))
 	}
 	if len(changes) > 0 {
 		c.untold = c.untold || slices.ContainsFunc(changes, func(ch session.Change) bool { return !session.IsCustom(ch.Name) })
-		c.s.metrics.settings.adoption(len(changes))
 		switch {
 		case c.adoptWithin(u, changes):
 			u.adopt = changes
@@ -251,7 +247,7 @@ func (c *client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 		p.Release(b)
 		b, err = nil, errCanceled
 	}
-	c.s.metrics.wait.observe(time.Since(started))
+	c.s.metrics.AwaitedConnection(time.Since(started))
 	return b, err
 }
 

@@ -29,13 +29,14 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/proxy/metrics"
 )
 
 // Server accepts clients and owns everything they share.
 type Server struct {
 	cfg      config.Config
 	log      *zap.Logger
-	metrics  *metrics
+	metrics  *metrics.Metrics
 	audit    *audit.Auditor
 	tls      *auth.TLS
 	verifier *auth.Verifier
@@ -75,7 +76,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.origins = origins{s: s, byID: map[originKey]*origin{}, dbs: map[string]*database{}}
-	s.metrics = &metrics{s: s}
+	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
 	var err error
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {

@@ -115,7 +115,7 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 // enter counts a client in, unless a limit is reached.
 func (s *Server) enter(c *client) error {
 	eff := c.o.eff
-	n := s.metrics.clients.Add(1)
+	n := s.metrics.ClientEntered()
 	d := c.o.db.clients.Add(1)
 	u := s.clientsOf(c.o.key.user).Add(1)
 	c.o.clients.Add(1)
@@ -136,7 +136,7 @@ func (s *Server) enter(c *client) error {
 
 // leave counts a client out.
 func (s *Server) leave(c *client) {
-	s.metrics.clients.Add(-1)
+	s.metrics.ClientLeft()
 	c.o.db.clients.Add(-1)
 	s.clientsOf(c.o.key.user).Add(-1)
 	c.o.clients.Add(-1)
@@ -152,7 +152,6 @@ func (s *Server) clientsOf(user string) *atomic.Int64 {
 
 // serveClient lives a session through.
 func (s *Server) serveClient(c *client) {
-	s.metrics.logins.Add(1)
 	if s.cfg.Log.Connections {
 		c.log().Info("client connected", zap.String("client", remoteHost(c.front.NetConn())))
 	}

@@ -23,7 +23,7 @@ func (c *client) settle(u *unit) error {
 			c.leaves(u, o)
 		}
 	}
-	c.s.metrics.statement(u, c.role)
+	c.countUnit(u)
 	c.logSlow(u)
 	c.tx.sets = c.tx.sets || u.sets
 	if u.status == 0 {
@@ -329,7 +329,7 @@ func (c *client) setPins(pins router.PinSet) {
 	if pins == c.pins {
 		return
 	}
-	c.s.metrics.pinned(c.pins, pins)
+	c.s.metrics.Pinned(c.pins, pins)
 	now := &pinned{pins: pins, since: time.Now()}
 	if was := c.pinned.Load(); was == nil {
 		c.log().Debug("session pinned to its server connection", zap.Stringer("reason", pins))

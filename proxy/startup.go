@@ -76,7 +76,7 @@ func (s *Server) refuseClient(g *greeting, err error) {
 	if errors.Is(err, errCancelRequest) || errors.Is(err, io.EOF) {
 		return
 	}
-	s.metrics.loginFailures.Add(1)
+	s.metrics.LoginFailed()
 	var own *wire.Error
 	e := s.clientError(err)
 	if !errors.As(err, &own) && isNetwork(err) {
@@ -85,7 +85,7 @@ func (s *Server) refuseClient(g *greeting, err error) {
 	}
 	fatal := *e
 	fatal.Severity = "FATAL"
-	s.metrics.refused(&fatal)
+	s.metrics.ProxyError()
 	_ = g.nc.SetDeadline(time.Now().Add(2 * time.Second))
 	_, _ = g.front.Write(fatal.Append(nil))
 	s.log.Warn("login refused", zap.String("client", remoteHost(g.nc)),
@@ -127,7 +127,7 @@ func (g *greeting) begin() (*client, error) {
 	}
 	c, err := g.session(ctx, id, database)
 	if err == nil {
-		g.s.metrics.login.observe(time.Since(started))
+		g.s.metrics.LoggedIn(time.Since(started))
 	}
 	return c, err
 }
@@ -326,7 +326,7 @@ func (g *greeting) cancelRequest(body []byte) error {
 	if len(body) < 5 || len(body) > 4+maxKeyLength {
 		return errCancelRequest
 	}
-	g.s.metrics.cancels.Add(1)
+	g.s.metrics.CancelRequested()
 	g.s.mu.Lock()
 	c := g.s.clients[binary.BigEndian.Uint32(body)]
 	g.s.mu.Unlock()

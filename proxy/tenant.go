@@ -48,7 +48,7 @@ func (c *client) countTenant(o *op) {
 		return
 	}
 	if _, ok := c.tenant(); !ok {
-		c.s.metrics.settings.tenantUnset[o.plan.Class].Add(1)
+		c.s.metrics.TenantUnset(o.plan.Class)
 	}
 }
 
@@ -61,7 +61,7 @@ func (c *client) noteTenant() {
 	}
 	now, ok := c.tenant()
 	if ok && now != c.lastTenant {
-		c.s.metrics.settings.tenantLeft.Add(1)
+		c.s.metrics.TenantLeft()
 	}
 	c.lastTenant = now
 }

@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"proxy/audit":     3,
 	"proxy/freshness": 3,
 	"proxy/batch":     3,
+	"proxy/metrics":   3,
 	"proxy/session":   3,
 	"internal/serve":  3,
 
@@ -58,7 +59,7 @@ var importers = map[string][]string{
 var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
-	"proxy":          {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/session"},
+	"proxy":          {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/session"},
 	"proxy/batch":    {"proxy/session"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
@@ -260,5 +261,5 @@ func TestSurplus(t *testing.T) {
 		"importers: bench does not import internal/pgtest",
 	}, surplus(gone))
 	require.Equal(t, []string{"forbidden: no package is pool/...", "forbidden: no package is pool/...", "forbidden: no package is internal/session"},
-		idle([]string{"router", "config", "proxy", "internal/statements"}))
+		idle([]string{"router", "config", "proxy", "proxy/audit", "proxy/freshness", "internal/prepared", "internal/statements"}))
 }

@@ -1,0 +1,98 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgweir/pgweir/router"
+)
+
+// sink is where metrics are collected to.
+type sink chan<- prometheus.Metric
+
+func (to sink) count(d *prometheus.Desc, v uint64, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func (to sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+// is is a gauge of 1 or 0.
+func (to sink) is(d *prometheus.Desc, yes bool, labels ...string) {
+	v := 0.0
+	if yes {
+		v = 1
+	}
+	to.gauge(d, v, labels...)
+}
+
+func (to sink) histogram(d *prometheus.Desc, n uint64, sum float64, buckets map[float64]uint64, labels ...string) {
+	to <- prometheus.MustNewConstHistogram(d, n, sum, buckets, labels...)
+}
+
+// Describe implements prometheus.Collector; the metrics are described by collecting them.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	to := sink(ch)
+	m.collectStatements(to)
+	m.collectClients(to)
+	m.collectPins(to)
+	m.collectSettings(to)
+	m.sources.Pools(func(p Pool) { m.collectPool(to, p) })
+	m.sources.Databases(func(d Database) { m.collectDatabase(to, d) })
+	m.sources.Clusters(func(c Cluster) { m.collectCluster(to, c) })
+}
+
+func (m *Metrics) collectStatements(to sink) {
+	n := &m.names.statements
+	for t := range m.statements {
+		for r := range m.statements[t] {
+			for k := range m.statements[t][r] {
+				if v := m.statements[t][r][k].Load(); v > 0 {
+					to.count(n.statements, v, router.Target(t).String(), router.Reason(r).String(), router.Class(k).String())
+				}
+			}
+		}
+	}
+	m.answered.collect(to, n.answered)
+	m.sent.collect(to, n.sent)
+	m.waited.collect(to, n.waited)
+	m.held.collect(to, n.held)
+	for r := range m.retries {
+		to.count(n.retries, m.retries[r].Load(), Retry(r).String())
+	}
+	for l := router.Eventual; int(l) < router.Consistencies; l++ {
+		f := &m.freshness[l]
+		to.count(n.delayed, f.delayed.Load(), l.String())
+		to.count(n.redirected, f.redirected.Load(), l.String())
+		f.waits.collect(to, n.freshness, l.String())
+	}
+}
+
+func (m *Metrics) collectClients(to sink) {
+	n := &m.names.clients
+	to.gauge(n.clients, float64(m.clients.Load()))
+	to.count(n.logins, m.logins.Load(), "ok")
+	to.count(n.logins, m.loginFailures.Load(), "failed")
+	m.login.collect(to, n.login)
+	to.count(n.cancels, m.cancels.Load())
+	to.count(n.errors, m.proxyErrors.Load(), "proxy")
+	to.count(n.errors, m.serverErrors.Load(), "server")
+	to.count(n.lost, m.serversLost.Load())
+}
+
+func (m *Metrics) collectPins(to sink) {
+	oldest := m.sources.OldestPins()
+	for i := range m.pins {
+		bit := router.PinSet(1) << i
+		if bit <= router.PinSession {
+			to.gauge(m.names.pins.pins, float64(m.pins[i].now.Load()), bit.String())
+			to.count(m.names.pins.pinsTotal, m.pins[i].total.Load(), bit.String())
+		}
+		if age := oldest[i]; age > 0 {
+			to.gauge(m.names.pins.oldestPin, age.Seconds(), bit.String())
+		}
+	}
+}

@@ -1,0 +1,152 @@
+// Package metrics counts what sessions do, and shows that to Prometheus together with
+// what pools, statement plans and the cluster tell of themselves. Sessions call a method
+// of Metrics for each thing that happens: an atomic addition to an array indexed by
+// enums, without a lock, an allocation or a look-up of labels on the way of a statement.
+// Everything in here is safe for concurrent use.
+//
+// A new metric gets a count and a method here, a description in names.go, a line in
+// collect.go and one in docs/metrics.md, which a test compares.
+package metrics
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/pgweir/pgweir/router"
+)
+
+// Metrics are the counts since the process began, and some of what is there now.
+type Metrics struct {
+	sources Sources
+	names   names
+
+	// Statements and their batches.
+	statements [router.Targets][router.Reasons][router.Classes]atomic.Uint64
+	answered   histogram
+	sent       histogram
+	waited     histogram
+	held       histogram
+	retries    [Retries]atomic.Uint64
+
+	// Clients.
+	clients       atomic.Int64
+	logins        atomic.Uint64
+	loginFailures atomic.Uint64
+	login         histogram
+	cancels       atomic.Uint64
+
+	// Errors.
+	proxyErrors  atomic.Uint64
+	serverErrors atomic.Uint64
+	serversLost  atomic.Uint64
+
+	// Reads no replica was fresh enough for at once, by level.
+	freshness [router.Consistencies]struct {
+		waits               histogram
+		delayed, redirected atomic.Uint64
+	}
+
+	// Pins, by bit of PinSet.
+	pins [Pins]struct {
+		now   atomic.Int64
+		total atomic.Uint64
+	}
+
+	settings settings
+}
+
+// Pins is how many kinds of pins are told apart: one for each bit of a router.PinSet.
+const Pins = 16
+
+// New makes Metrics that ask sources when they are collected.
+func New(sources Sources) *Metrics { return &Metrics{sources: sources, names: newNames()} }
+
+// Statement counts a statement that ran.
+func (m *Metrics) Statement(t router.Target, r router.Reason, c router.Class) {
+	m.statements[t][r][c].Add(1)
+}
+
+// Answered counts a batch that took d from its last frame to its last answer.
+func (m *Metrics) Answered(d time.Duration) { m.answered.observe(d) }
+
+// Sent counts a batch that took d from its last frame until it went to a server.
+func (m *Metrics) Sent(d time.Duration) { m.sent.observe(d) }
+
+// AwaitedConnection counts a wait for a server connection.
+func (m *Metrics) AwaitedConnection(d time.Duration) { m.waited.observe(d) }
+
+// AwaitedPrimary counts a batch's wait for a primary to appear.
+func (m *Metrics) AwaitedPrimary(d time.Duration) { m.held.observe(d) }
+
+// AwaitedFreshness counts a read for which no replica was fresh enough at once; it
+// waited for d, and went to the primary unless a replica became fresh.
+func (m *Metrics) AwaitedFreshness(level router.Consistency, d time.Duration, fresh bool) {
+	f := &m.freshness[level]
+	f.waits.observe(d)
+	f.delayed.Add(1)
+	if !fresh {
+		f.redirected.Add(1)
+	}
+}
+
+// Retry is why a batch is sent again before anything of its answer reached the client.
+type Retry uint8
+
+const (
+	RetryReadOnly Retry = iota // a replica refused it: it is not a read
+	RetryConflict              // recovery canceled it
+	RetryLost                  // the server went away
+	RetryPlan                  // a prepared statement's result type changed
+	RetryShutdown              // the server shuts down, or is the primary no more
+
+	Retries = iota // how many there are
+)
+
+var retryNames = [Retries]string{"read_only", "recovery_conflict", "connection_lost", "cached_plan", "shutdown"}
+
+// String is the label of the reason.
+func (r Retry) String() string { return retryNames[r] }
+
+// Retried counts a batch that is sent again.
+func (m *Metrics) Retried(r Retry) { m.retries[r].Add(1) }
+
+// ClientEntered counts a client in, and returns how many there are with it.
+func (m *Metrics) ClientEntered() int64 { return m.clients.Add(1) }
+
+// ClientLeft counts a client out.
+func (m *Metrics) ClientLeft() { m.clients.Add(-1) }
+
+// LoggedIn counts a login that took d.
+func (m *Metrics) LoggedIn(d time.Duration) {
+	m.logins.Add(1)
+	m.login.observe(d)
+}
+
+// LoginFailed counts a login that was refused or broken off.
+func (m *Metrics) LoginFailed() { m.loginFailures.Add(1) }
+
+// CancelRequested counts a cancel request, whatever becomes of it.
+func (m *Metrics) CancelRequested() { m.cancels.Add(1) }
+
+// ProxyError counts an error of the proxy's own that a client is told of.
+func (m *Metrics) ProxyError() { m.proxyErrors.Add(1) }
+
+// ServerError counts a server's error that a client is told of.
+func (m *Metrics) ServerError() { m.serverErrors.Add(1) }
+
+// ServerLost counts a server connection that ended in the middle of a batch.
+func (m *Metrics) ServerLost() { m.serversLost.Add(1) }
+
+// Pinned counts the kinds of pins that a session gained and lost.
+func (m *Metrics) Pinned(before, after router.PinSet) {
+	for i := range m.pins {
+		bit := router.PinSet(1) << i
+		switch {
+		case after&bit != 0 && before&bit == 0:
+			m.pins[i].now.Add(1)
+			m.pins[i].total.Add(1)
+		case before&bit != 0 && after&bit == 0:
+			m.pins[i].now.Add(-1)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// names are the metrics as Prometheus and docs/metrics.md know them. Labels are values of
+// enums, or names from the configuration and those that logged in.
+type names struct {
+	statements statementNames
+	clients    clientNames
+	pins       pinNames
+	settings   settingNames
+	pools      poolNames
+	servers    serverNames
+}
+
+type (
+	statementNames struct {
+		statements, answered, sent, waited, held, retries, delayed, redirected, freshness *prometheus.Desc
+	}
+	clientNames struct {
+		clients, logins, login, cancels, errors, lost *prometheus.Desc
+	}
+	pinNames struct {
+		pins, pinsTotal, oldestPin *prometheus.Desc
+	}
+	settingNames struct {
+		adopted, affinity, readBacks, tenantLeft, tenantUnset *prometheus.Desc
+	}
+	poolNames struct {
+		pool, poolSize, poolWaiting, poolEvents, poolWait, plans, planBytes, planEntries *prometheus.Desc
+	}
+	serverNames struct {
+		serverUp, serverState, timeline, lsn, lag, staleness, load, hasPrimary, failovers *prometheus.Desc
+	}
+)
+
+func newNames() names {
+	return names{
+		statements: newStatementNames(),
+		clients:    newClientNames(),
+		pins:       newPinNames(),
+		settings:   newSettingNames(),
+		pools:      newPoolNames(),
+		servers:    newServerNames(),
+	}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("pgweir_"+name, help, labels, nil)
+}
+
+func newStatementNames() statementNames {
+	return statementNames{
+		statements: desc("statements_total", "Statements run, by the kind of server, why there, and class.", "target", "reason", "class"),
+		answered:   desc("statement_seconds", "From a batch's last frame to its last answer."),
+		sent:       desc("added_seconds", "From a batch's last frame until it goes to a server: analysis, choice, waiting and settings."),
+		waited:     desc("wait_seconds", "Waits for a server or a connection; batches that found one idle are not in it."),
+		held:       desc("hold_seconds", "Waits of batches for a primary to appear."),
+		retries:    desc("retries_total", "Batches sent again before anything reached the client, by reason.", "reason"),
+		delayed:    desc("reads_delayed_total", "Reads no replica was fresh enough for at once, by level.", "level"),
+		redirected: desc("reads_redirected_total", "Of these, reads that went to the primary.", "level"),
+		freshness:  desc("freshness_wait_seconds", "Waits of reads for a replica to be fresh enough.", "level"),
+	}
+}
+
+func newClientNames() clientNames {
+	return clientNames{
+		clients: desc("clients", "Clients connected."),
+		logins:  desc("logins_total", "Logins of clients, by outcome.", "outcome"),
+		login:   desc("login_seconds", "Logins of clients."),
+		cancels: desc("cancel_requests_total", "Cancel requests received."),
+		errors:  desc("errors_total", "Errors told to clients, by side.", "side"),
+		lost:    desc("server_connections_lost_total", "Server connections that ended in the middle of a batch."),
+	}
+}
+
+func newPinNames() pinNames {
+	return pinNames{
+		pins:      desc("pinned_sessions", "Sessions tied to a server connection, by reason.", "reason"),
+		pinsTotal: desc("pins_total", "Times a session was tied to a server connection, by reason.", "reason"),
+		oldestPin: desc("oldest_pin_seconds", "How long the longest has been tied to its server connection, of the sessions tied for a reason.", "reason"),
+	}
+}
+
+func newSettingNames() settingNames {
+	return settingNames{
+		adopted:     desc("adopted_settings", "Settings a server connection had to take over before it served a session."),
+		affinity:    desc("affinity_total", "Server connections taken by sessions that have settings: whether it carried them already.", "result"),
+		readBacks:   desc("read_backs_total", "Times a server connection was asked what a statement left behind."),
+		tenantLeft:  desc("tenant_left_total", "Times a session gave its server connection back with a tenant setting newly set for the session: the next user of that client connection works for the same tenant."),
+		tenantUnset: desc("tenant_unset_total", "Statements that used relations while no tenant setting had a value, by class.", "class"),
+	}
+}
+
+func newPoolNames() poolNames {
+	return poolNames{
+		pool:        desc("pool_connections", "Server connections of a pool, by state.", "server", "database", "user", "state"),
+		poolSize:    desc("pool_size", "Connections a pool may have.", "server", "database", "user"),
+		poolWaiting: desc("pool_waiting", "Clients waiting for a connection.", "server", "database", "user"),
+		poolEvents:  desc("pool_events_total", "What happened to a pool's connections.", "server", "database", "user", "event"),
+		poolWait:    desc("pool_wait_seconds_total", "Time clients waited for a connection.", "server", "database", "user"),
+		plans:       desc("plan_cache_total", "Lookups of statement plans.", "database", "result"),
+		planBytes:   desc("plan_cache_bytes", "Memory of the plan cache.", "database"),
+		planEntries: desc("plan_cache_entries", "Plans cached.", "database"),
+	}
+}
+
+func newServerNames() serverNames {
+	return serverNames{
+		serverUp:    desc("server_up", "1 if the server is used.", "cluster", "server", "role"),
+		serverState: desc("server_state", "1 for the state the server is in.", "cluster", "server", "state"),
+		timeline:    desc("server_timeline", "Timeline the server is on.", "cluster", "server"),
+		lsn:         desc("server_lsn_bytes", "How far the server's log is inserted (a primary) or replayed (a replica).", "cluster", "server"),
+		lag:         desc("replica_lag_bytes", "Bytes of the primary's log that a replica has not replayed.", "cluster", "server"),
+		staleness:   desc("replica_staleness_seconds", "How long ago a replica is known to have had all that was committed.", "cluster", "server"),
+		load:        desc("server_connections_in_use", "Connections in use on a server.", "cluster", "server"),
+		hasPrimary:  desc("cluster_has_primary", "1 if there is a primary.", "cluster"),
+		failovers:   desc("failovers_total", "Times another server became the primary.", "cluster"),
+	}
+}

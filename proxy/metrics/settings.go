@@ -1,0 +1,72 @@
+package metrics
+
+import (
+	"sync/atomic"
+
+	"github.com/pgweir/pgweir/router"
+)
+
+// settings count how the settings of sessions get to server connections.
+type settings struct {
+	adopted      [len(adoptedBounds) + 1]atomic.Uint64 // by how many settings changed
+	adoptedSum   atomic.Uint64
+	hits, misses atomic.Uint64
+	readBacks    atomic.Uint64
+	tenantLeft   atomic.Uint64
+	tenantUnset  [router.Classes]atomic.Uint64
+}
+
+// adoptedBounds are the buckets of settings changed by one adoption.
+var adoptedBounds = [...]int{1, 2, 4, 8, 16, 32}
+
+// Adopted counts a server connection that was taken by a session with settings, and had
+// to take over so many of them; 0 is that it carried all.
+func (m *Metrics) Adopted(changes int) {
+	s := &m.settings
+	if changes == 0 {
+		s.hits.Add(1)
+		return
+	}
+	s.misses.Add(1)
+	i := 0
+	for i < len(adoptedBounds) && changes > adoptedBounds[i] {
+		i++
+	}
+	s.adopted[i].Add(1)
+	s.adoptedSum.Add(uint64(changes))
+}
+
+// ReadBack counts a server connection that was asked what a statement left behind.
+func (m *Metrics) ReadBack() { m.settings.readBacks.Add(1) }
+
+// TenantLeft counts a session that gave its server connection back while it works for a
+// tenant it did not work for the last time.
+func (m *Metrics) TenantLeft() { m.settings.tenantLeft.Add(1) }
+
+// TenantUnset counts a statement that uses relations while no tenant is named.
+func (m *Metrics) TenantUnset(c router.Class) { m.settings.tenantUnset[c].Add(1) }
+
+// collectSettings adds the counts.
+func (m *Metrics) collectSettings(to sink) {
+	s, n := &m.settings, &m.names.settings
+	buckets, total := map[float64]uint64{}, uint64(0)
+	for i := range s.adopted {
+		total += s.adopted[i].Load()
+		if i < len(adoptedBounds) {
+			buckets[float64(adoptedBounds[i])] = total
+		}
+	}
+	to.histogram(n.adopted, total, float64(s.adoptedSum.Load()), buckets)
+	to.count(n.affinity, s.misses.Load(), "miss")
+	to.count(n.affinity, s.hits.Load(), "hit")
+	to.count(n.readBacks, s.readBacks.Load())
+	if !m.sources.Tenants {
+		return
+	}
+	to.count(n.tenantLeft, s.tenantLeft.Load())
+	for class := range s.tenantUnset {
+		if v := s.tenantUnset[class].Load(); v > 0 {
+			to.count(n.tenantUnset, v, router.Class(class).String())
+		}
+	}
+}
