@@ -72,6 +72,11 @@ bench: deps-server build ## compare with PgBouncer and direct connections (BENCH
 	@.ci/deps.sh bench
 	$(GO) run ./bench $(BENCH)
 
+.PHONY: release
+release: deps-build ## build the archives of a release into dist/ (of a clean work tree)
+	@.ci/deps.sh release
+	@.ci/release.sh
+
 .PHONY: deps
 deps: ## install what building and testing need and is missing (apt; sudo if not root)
 	@.ci/deps.sh build server test
@@ -84,5 +89,5 @@ deps-server:
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin bench/profiles
+	rm -rf bin dist bench/profiles
 	$(GO) clean -testcache

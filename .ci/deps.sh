@@ -7,6 +7,7 @@
 #   server  PostgreSQL's server programs, 15 or later
 #   test    clients in other languages, a second PostgreSQL version, shellcheck
 #   bench   PgBouncer
+#   release C compilers for both architectures of a release
 set -eu
 here=$(dirname "$0")
 
@@ -75,6 +76,12 @@ for set; do
 		want_18=true
 		;;
 	bench) package pgbouncer ;;
+	release)
+		case $(uname -m) in
+		x86_64) package gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
+		aarch64) package gcc-x86-64-linux-gnu libc6-dev-amd64-cross ;;
+		esac
+		;;
 	*) die "unknown set $set" ;;
 	esac
 done
