@@ -26,7 +26,6 @@ const (
 // Message types a backend sends.
 const (
 	Authentication       = 'R'
-	BackendKeyData       = 'K'
 	BindComplete         = '2'
 	CloseComplete        = '3'
 	CommandComplete      = 'C'
@@ -37,7 +36,6 @@ const (
 	EmptyQueryResponse   = 'I'
 	ErrorResponse        = 'E'
 	FunctionCallResponse = 'V'
-	NegotiateProtocol    = 'v'
 	NoData               = 'n'
 	NoticeResponse       = 'N'
 	NotificationResponse = 'A'
