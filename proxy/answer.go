@@ -243,10 +243,10 @@ func (c *client) decide(u *unit) router.Decision {
 		v.OnReplica = !v.OnPrimary
 	}
 	if inTx || u.cursor || c.serial {
-		v.Isolation, v.Access = c.characteristics()
+		v.Modes = c.characteristics()
 	}
 	d := router.Decide(p, v)
-	if d.Target == router.TargetReplica && v.OnReplica && !c.stays() && !u.cursor && !c.keepsUp(u) {
+	if d.Target == router.TargetReplica && v.OnReplica && !c.stays() && !u.cursor && !c.stillFresh(u) {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}
@@ -269,15 +269,15 @@ var anyPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetAny,
 
 // characteristics are the transaction's, those it was not given coming from the
 // session's startup settings or the database's defaults.
-func (c *client) characteristics() (router.Isolation, router.Access) {
-	iso, access := c.tx.isolation, c.tx.access
-	if iso == router.IsolationDefault {
-		iso = c.defaultIsolation()
+func (c *client) characteristics() router.Modes {
+	m := c.tx.modes
+	if m.Isolation == router.IsolationDefault {
+		m.Isolation = c.defaultIsolation()
 	}
-	if access == router.AccessDefault && c.defaultReadOnly() {
-		access = router.ReadOnly
+	if m.Access == router.AccessDefault && c.defaultReadOnly() {
+		m.Access = router.ReadOnly
 	}
-	return iso, access
+	return m
 }
 
 // mayRetry reports whether the unit could be sent again after a failure, so that

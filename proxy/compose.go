@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -44,7 +44,7 @@ func (c *client) compose(u *unit) []byte {
 		u.queue = append(u.queue, u.ops...)
 		return frames
 	}
-	held := c.b.Unnamed
+	held := c.b.Held().Unnamed
 	for i := range u.ops {
 		if c.add(u, &u.ops[i], frames, &held); u.ops[i].fail != nil {
 			c.addRest(u, u.ops[i+1:])
@@ -82,7 +82,7 @@ func (c *client) addRest(u *unit, ops []op) {
 // lacksUnnamed reports whether the unit uses an unnamed statement that the
 // server does not hold.
 func (c *client) lacksUnnamed(u *unit) bool {
-	held := c.b.Unnamed
+	held := c.b.Held().Unnamed
 	for i := range u.ops {
 		o := &u.ops[i]
 		switch {
@@ -157,7 +157,7 @@ func (c *client) addParse(u *unit, o *op) {
 		u.queue = append(u.queue, own)
 		return
 	}
-	if c.b.Holds(st) && !u.renew {
+	if c.b.Held().Holds(st) && !u.renew {
 		own := *o
 		own.kind, own.answer = opLocal, parseComplete
 		u.queue = append(u.queue, own)
@@ -172,7 +172,7 @@ func (c *client) addParse(u *unit, o *op) {
 // ensure prepares a statement on the server if it is not there.
 func (c *client) ensure(u *unit, s *statement, unnamed *uint64) {
 	st := s.Statement
-	if c.b.Holds(st) {
+	if c.b.Held().Holds(st) {
 		if !u.renew {
 			return
 		}
@@ -192,21 +192,21 @@ func (c *client) ensure(u *unit, s *statement, unnamed *uint64) {
 }
 
 // holdStatement notes a statement as held, closing those that make room for it.
-func (c *client) holdStatement(u *unit, st *backend.Statement) {
-	for _, old := range c.b.Hold(st) {
+func (c *client) holdStatement(u *unit, st *prepared.Statement) {
+	for _, old := range c.b.Held().Hold(st) {
 		c.closeOnServer(u, old)
 	}
 }
 
 // unprepare closes a statement on the server if it is held there.
-func (c *client) unprepare(u *unit, st *backend.Statement) {
-	if c.b.Holds(st) {
-		c.b.Drop(st)
+func (c *client) unprepare(u *unit, st *prepared.Statement) {
+	if c.b.Held().Holds(st) {
+		c.b.Held().Drop(st)
 		c.closeOnServer(u, st)
 	}
 }
 
-func (c *client) closeOnServer(u *unit, st *backend.Statement) {
+func (c *client) closeOnServer(u *unit, st *prepared.Statement) {
 	u.out = wire.AppendTarget(u.out, wire.Close, 'S', st.Name)
 	u.queue = append(u.queue, op{kind: opClose, quiet: true})
 }
@@ -215,7 +215,7 @@ func (c *client) closeOnServer(u *unit, st *backend.Statement) {
 // any other. There is no Sync behind it: if it fails, the server discards the
 // client's statement too, a simple query included.
 func (c *client) inject(u *unit, text string) {
-	st := c.s.registry.Statement([]byte(text), noTypes, c.reading(u, []byte(text)))
+	st := c.s.registry.Statement([]byte(text), noTypes, c.reading(u, router.LiteralsOf(text)))
 	c.prepareOwn(u, st)
 	u.out = wire.AppendBind(u.out, nil, st.Name, nil)
 	u.out = wire.AppendExecute(u.out, "")
@@ -223,8 +223,8 @@ func (c *client) inject(u *unit, text string) {
 }
 
 // prepareOwn prepares a statement of the proxy's own if the server does not hold it.
-func (c *client) prepareOwn(u *unit, st *backend.Statement) {
-	if c.b.Holds(st) {
+func (c *client) prepareOwn(u *unit, st *prepared.Statement) {
+	if c.b.Held().Holds(st) {
 		return
 	}
 	c.holdStatement(u, st)

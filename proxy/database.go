@@ -8,6 +8,8 @@ import (
 
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
@@ -33,10 +35,10 @@ type database struct {
 	// inspection is what the database itself does to keep tenants apart; nil before it was
 	// looked at, and if nothing is audited.
 	inspection atomic.Pointer[tenant.Inspection]
-	audit      *auditor
+	audit      *audit.Auditor
 	logins     func() []string // of the sessions that use it, on the servers
 
-	commits commits
+	commits freshness.Commits
 
 	mu   sync.Mutex    // protects read
 	read chan struct{} // closed when the catalog is next read
@@ -52,6 +54,9 @@ func (d *database) catalogChanged() {
 }
 
 func (d *database) stale() bool { return d.changes.Load() != d.seen.Load() }
+
+// knows reports whether the tables of a version of the catalog are what they were.
+func (d *database) knows(version uint64) bool { return !d.stale() && d.plans.Version() == version }
 
 // catalogPatience is how long a statement waits for the catalog to be read, if it
 // is otherwise known too badly to be let run without tying its session to a server.
@@ -92,12 +97,12 @@ func (d *database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		return nil, err
 	}
 	defer b.Close()
-	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.policy != nil})
+	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.Policy() != nil})
 	if err != nil {
 		return nil, err
 	}
-	d.audit.inspect(ctx, d, snapshot, b.Query)
-	d.commits.while(func() bool {
+	d.inspection.Store(d.audit.Inspect(ctx, d.label(), d.inspection.Load(), snapshot, d.logins(), b.Query))
+	d.commits.WhileTablesChange(func() bool {
 		before := d.plans.Snapshot()
 		d.plans.SetSnapshot(snapshot)
 		return before.Loaded() && d.plans.Snapshot() != before

@@ -47,7 +47,7 @@ func (c *client) moveOn(u *unit, s *cluster.Server, err error) bool {
 	if !unreachable(err) {
 		return false
 	}
-	c.o.cluster.Suspect(s, err)
+	c.o.cluster.ReportUnreachable(s, err)
 	u.wary = true
 	return time.Since(u.started) < c.s.cfg.Routing.PrimaryWait
 }
@@ -58,7 +58,7 @@ func (c *client) lostUnused(u *unit, s *cluster.Server, err error) bool {
 	if !cutOff(err) || c.ctx.Err() != nil {
 		return false
 	}
-	c.o.cluster.Doubt(s)
+	c.o.cluster.ReportLost(s)
 	u.wary = true
 	return time.Since(u.started) < c.s.cfg.Routing.PrimaryWait
 }
@@ -148,7 +148,7 @@ func (u *unit) undoable() bool {
 			continue
 		}
 		p := o.plan
-		if p == nil || commitsWithin(p) || p.Pins != 0 || p.Flags&notUndone != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite {
+		if p == nil || p.CommitsWithin() || p.Pins != 0 || p.Flags&notUndone != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite {
 			return false
 		}
 	}

@@ -179,14 +179,14 @@ func TestFrozenServers(t *testing.T) {
 
 // A data directory of another cluster is never used, whatever it calls itself; nor are
 // two primaries on one timeline.
-func TestStrangers(t *testing.T) {
+func TestForeignServers(t *testing.T) {
 	cluster := pgtest.New(t, pgtest.Options{Replicas: 1})
-	stranger := pgtest.New(t, pgtest.Options{Fresh: true})
+	foreign := pgtest.New(t, pgtest.Options{Fresh: true})
 	ctx := bounded(t, time.Minute)
-	cfg := failoverConfig(t, cluster, stranger.Primary.Addr(), cluster.Primary.Addr(), cluster.Replicas[0].Addr())
+	cfg := failoverConfig(t, cluster, foreign.Primary.Addr(), cluster.Primary.Addr(), cluster.Replicas[0].Addr())
 	cfg.Routing.PrimaryWait, cfg.Routing.MonitorInterval = time.Second, 100*time.Millisecond
 	s := startKnown(t, cfg, 2)
-	s.state(t, stranger.Primary, "primary", "stranger")
+	s.state(t, foreign.Primary, "primary", "foreign")
 	conn := connectTo(t, s)
 	where := func(conn *pgx.Conn, hint string) string {
 		t.Helper()
@@ -205,11 +205,11 @@ func TestStrangers(t *testing.T) {
 			}
 		}
 	}
-	// Only the stranger is left: nothing is written, and the reason is told.
+	// Only the foreign is left: nothing is written, and the reason is told.
 	must(t, cluster.Replicas[0].Stop(pgtest.Fast))
 	must(t, cluster.Primary.Stop(pgtest.Fast))
 	if got := where(conn, ""); !strings.Contains(got, "57P03") || !strings.Contains(got, "belongs to another cluster") {
-		t.Errorf("with only the stranger left: %s", got)
+		t.Errorf("with only the foreign left: %s", got)
 	}
 	must(t, cluster.Primary.Start(ctx))
 	if got := where(connectTo(t, s), ""); got != own {
@@ -218,7 +218,7 @@ func TestStrangers(t *testing.T) {
 }
 
 // Two primaries on the same timeline: no write is taken by either, loudly; reads go on.
-func TestRivals(t *testing.T) {
+func TestSplitBrain(t *testing.T) {
 	cluster := pgtest.New(t, pgtest.Options{Replicas: 2})
 	ctx := bounded(t, time.Minute)
 	must(t, cluster.Exec(ctx, ledgerTable))
@@ -230,8 +230,8 @@ func TestRivals(t *testing.T) {
 	// Neither knows of the other, so both take the next timeline.
 	must(t, cluster.Replicas[0].Promote(ctx))
 	must(t, cluster.Replicas[1].Promote(ctx))
-	s.state(t, cluster.Replicas[0], "primary", "rival")
-	s.state(t, cluster.Replicas[1], "primary", "rival")
+	s.state(t, cluster.Replicas[0], "primary", "split_brain")
+	s.state(t, cluster.Replicas[1], "primary", "split_brain")
 	_, err := conn.Exec(ctx, "insert into ledger values (1, 1)")
 	if err == nil || !strings.Contains(err.Error(), "57P03") || !strings.Contains(err.Error(), "several servers are primaries on timeline 2") {
 		t.Errorf("a write: %v", err)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
@@ -20,104 +22,83 @@ func (c *client) level() router.Consistency {
 	return c.own.level
 }
 
-// need is as of when a replica must be fresh to run the unit, and the strictest level
+// need is the freshness a replica must have to run the unit, and the strictest level
 // of its statements. What only prepares needs to see changes of the catalog, which
 // touch any table.
-func (c *client) need(u *unit) (asOf cluster.Moment, level router.Consistency) {
-	asOf = cluster.AnyTime
-	lsn := c.minLSN()
+func (c *client) need(u *unit) (required cluster.Moment, level router.Consistency) {
+	required = cluster.AnyTime
+	least := c.minLSN()
 	for i := range u.ops {
 		o := &u.ops[i]
 		if !o.executes() || o.plan == nil {
 			continue
 		}
-		reads := o.plan.Reads
+		tables := o.plan.Reads
 		if o.plan.Version != c.o.db.plans.Version() {
-			reads = anyFootprint
+			tables = catalog.Footprint{} // any
 		}
 		l := c.levelOf(o.plan)
-		asOf, level = max(asOf, c.asOf(u, l, reads)), max(level, l)
-		lsn = max(lsn, cluster.LSN(o.plan.MinLSN))
+		required, level = max(required, c.required(u, l, tables)), max(level, l)
+		least = max(least, o.plan.MinLSN)
 	}
 	if level == router.ConsistencyNone {
 		level = c.levelOf(anyPlan)
-		asOf = c.asOf(u, level, catalog.NoTable())
+		required = c.required(u, level, catalog.NoTable())
 	}
-	if most := c.s.cfg.Routing.MaxStaleness; most > 0 {
-		asOf = max(asOf, cluster.MomentOf(u.started)-cluster.Moment(most))
+	if least > 0 {
+		required = max(required, c.covering(least))
 	}
-	if lsn > 0 {
-		asOf = max(asOf, c.covering(lsn))
-	}
-	return asOf, level
+	return required, level
 }
 
 // levelOf is the level of one statement. A comment in it is stronger than the
 // session, which is stronger than a rule, that than the configuration.
 func (c *client) levelOf(p *router.Plan) router.Consistency {
-	if p.Consistency != router.ConsistencyNone {
-		return p.Consistency
-	}
-	if own := c.level(); own != router.ConsistencyNone {
-		return own
-	}
-	return cmp.Or(p.RuleConsistency, c.o.consistency)
+	return cmp.Or(p.Consistency, c.level(), p.RuleConsistency, c.o.consistency)
 }
 
-// asOf is as of when a replica must be fresh for a read of some tables at a level.
-func (c *client) asOf(u *unit, level router.Consistency, reads catalog.Footprint) cluster.Moment {
-	cs := &c.o.db.commits
-	if level == router.Strong || level > router.Eventual && c.unsureFor(reads, level) {
-		return cluster.MomentOf(u.started)
+// required is the freshness a replica must have for the unit to read tables at a level.
+func (c *client) required(u *unit, level router.Consistency, tables catalog.Footprint) cluster.Moment {
+	r := freshness.Read{
+		Level: level, Tables: tables, Session: freshness.SessionScope(c.id),
+		Began: cluster.MomentOf(u.started), MaxStaleness: c.s.cfg.Routing.MaxStaleness,
 	}
-	at := cluster.AnyTime
-	switch level {
-	case router.Session:
-		at = cs.last(sessionScope(c.id), reads)
-	case router.Tenant:
-		at = cs.last(sessionScope(c.id), reads)
+	if level == router.Tenant {
 		// What the unit itself sets may name another tenant.
-		if tenant, sure := c.tenantNow(); tenant != 0 && sure && !u.touches() {
-			at = max(at, cs.last(tenant, reads), cs.last(everyTenant, reads))
-		} else {
-			at = max(at, cs.last(everybody, reads))
+		if tenant, sure := c.tenantScope(); sure && !u.setsCustom() {
+			r.Tenant = tenant
 		}
-	case router.Database:
-		at = cs.last(everybody, reads)
 	}
-	if at == 0 {
-		return cluster.AnyTime // nothing was committed
-	}
-	return at
+	return c.o.db.commits.Required(&r)
 }
 
-// covering is as of when a replica must be fresh to have replayed up to lsn. What was
-// found for the session's own is kept.
-func (c *client) covering(lsn cluster.LSN) cluster.Moment {
-	if lsn == c.own.covered {
+// covering is the freshness of a replica that has replayed up to at. What was found
+// for the session's own is kept.
+func (c *client) covering(at lsn.LSN) cluster.Moment {
+	if at == c.own.covered {
 		return c.own.coveredAt
 	}
-	at := c.o.cluster.Covering(c.ctx, lsn, c.s.cfg.Routing.FreshnessWait)
-	if at != cluster.Never {
-		c.own.covered, c.own.coveredAt = lsn, at
+	asOf := c.o.cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
+	if asOf != cluster.Never {
+		c.own.covered, c.own.coveredAt = at, asOf
 	}
-	return at
+	return asOf
 }
 
 // reader is the server for a read: one that is fresh enough, after a short wait if
 // that is likely to help; nil if the primary must run it.
 func (c *client) reader(u *unit) (*cluster.Server, error) {
 	cl := c.o.cluster
-	u.asOf, u.level = c.need(u)
-	s := cl.Reader(c.s.primaryReads, u.asOf)
+	u.required, u.level = c.need(u)
+	s := cl.Reader(c.s.primaryReads, u.required)
 	if s != nil || len(cl.Topology().Replicas) == 0 {
 		return s, nil
 	}
-	fresh, err := c.awaitFresh(u, func(ctx context.Context, d time.Duration) bool { return cl.AwaitFresh(ctx, u.asOf, d) })
+	fresh, err := c.awaitFresh(u, func(ctx context.Context, d time.Duration) bool { return cl.AwaitFresh(ctx, u.required, d) })
 	if !fresh || err != nil {
 		return nil, err
 	}
-	return cl.Reader(false, u.asOf), nil
+	return cl.Reader(false, u.required), nil
 }
 
 // longWait is so long that the client may want to end it.
@@ -142,24 +123,24 @@ func (c *client) awaitFresh(u *unit, await func(context.Context, time.Duration) 
 	return fresh, err
 }
 
-// keepsUp reports whether the replica that the session's transaction reads on is fresh
+// stillFresh reports whether the replica that the session's transaction reads on is fresh
 // enough for its next unit.
-func (c *client) keepsUp(u *unit) bool {
-	u.asOf, u.level = c.need(u)
-	fresh, err := c.vouched(u, c.server, c.b)
+func (c *client) stillFresh(u *unit) bool {
+	u.required, u.level = c.need(u)
+	fresh, err := c.isFresh(u, c.server, c.b)
 	return fresh && err == nil
 }
 
-// vouched reports whether a replica is fresh enough for a unit as seen over one connection. A
+// isFresh reports whether a replica is fresh enough for a unit as seen over one connection. A
 // server that crashed may come back with less than it had, so of a connection only
 // what was learned since it was opened counts.
-func (c *client) vouched(u *unit, s *cluster.Server, b *backend.Backend) (fresh bool, err error) {
-	if u.asOf == cluster.AnyTime {
+func (c *client) isFresh(u *unit, s *cluster.Server, b *backend.Backend) (fresh bool, err error) {
+	if u.required == cluster.AnyTime {
 		return true, nil
 	}
-	asOf := max(u.asOf, cluster.MomentOf(b.Created))
-	if s.Fresh(asOf) {
+	required := max(u.required, cluster.MomentOf(b.Created))
+	if s.Fresh(required) {
 		return true, nil
 	}
-	return c.awaitFresh(u, func(ctx context.Context, d time.Duration) bool { return c.o.cluster.AwaitFreshOn(ctx, s, asOf, d) })
+	return c.awaitFresh(u, func(ctx context.Context, d time.Duration) bool { return c.o.cluster.AwaitFreshOn(ctx, s, required, d) })
 }

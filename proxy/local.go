@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -91,7 +92,7 @@ func (c *client) execute(u *unit, p *router.Plan, text string) (answer []byte, r
 // describeLocal describes the result of what the proxy executes.
 func describeLocal(p *router.Plan) []byte {
 	if p.Own.Verb == router.OwnShow && strings.EqualFold(p.Own.Name, "unfiltered") {
-		return wire.AppendTextDescription(nil, unfilteredColumns...)
+		return wire.AppendTextDescription(nil, audit.Columns()...)
 	}
 	if p.Own.Verb == router.OwnShow {
 		return wire.AppendTextDescription(nil, "pgweir."+strings.ToLower(p.Own.Name))

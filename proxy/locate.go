@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/router"
 )
 
 // locate is the tracker's look at the servers' places in the log: a connection to
@@ -43,7 +43,7 @@ func (l *locate) Written(ctx context.Context, s *cluster.Server) (w cluster.Writ
 const delayMargin = 200 * time.Millisecond
 
 // Replayed implements cluster.Sampler.
-func (l *locate) Replayed(ctx context.Context, s *cluster.Server) (cluster.LSN, error) {
+func (l *locate) Replayed(ctx context.Context, s *cluster.Server) (lsn.LSN, error) {
 	at, _, err := l.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn(), NULL")
 	return at[0], err
 }
@@ -56,17 +56,17 @@ const (
 
 // end is where a standby is that has replayed all before an insert location. That
 // may be behind the header of the next page; the last record ended before it.
-func (r *logReader) end(lsn cluster.LSN) cluster.LSN {
+func (r *logReader) end(at lsn.LSN) lsn.LSN {
 	switch {
-	case uint64(lsn)%r.segment == segmentHeader:
-		return lsn - segmentHeader
-	case uint64(lsn)%r.page == pageHeader:
-		return lsn - pageHeader
+	case uint64(at)%r.segment == segmentHeader:
+		return at - segmentHeader
+	case uint64(at)%r.page == pageHeader:
+		return at - pageHeader
 	}
-	return lsn
+	return at
 }
 
-func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (at [2]cluster.LSN, r *logReader, err error) {
+func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (at [2]lsn.LSN, r *logReader, err error) {
 	l.mu.Lock()
 	r = l.conns[s]
 	delete(l.conns, s)
@@ -78,9 +78,9 @@ func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (at [
 	}
 	err = r.Query(ctx, query, func(v [][]byte) error {
 		for i, place := range v[:len(at)] {
-			n, ok := router.ParseLSN(string(place)) // NULL is none
-			if at[i] = cluster.LSN(n); !ok && i == 0 {
-				return fmt.Errorf("%q is no place in the write-ahead log", place)
+			var err error
+			if at[i], err = lsn.Parse(string(place)); err != nil && i == 0 { // NULL is none
+				return err
 			}
 		}
 		return nil
@@ -126,5 +126,3 @@ func (l *locate) Close() {
 	}
 	l.conns = nil
 }
-
-func formatLSN(lsn cluster.LSN) string { return fmt.Sprintf("%X/%X", uint32(lsn>>32), uint32(lsn)) }

@@ -132,12 +132,6 @@ var (
 	descPlans      = desc("plan_cache_total", "Lookups of statement plans.", "database", "result")
 	descPlanBytes  = desc("plan_cache_bytes", "Memory of the plan cache.", "database")
 	descPlanCount  = desc("plan_cache_entries", "Plans cached.", "database")
-	descUnfiltered = desc("unfiltered_statements_total", "Statements without a tenant filter, by the table that lacks it; beyond 500 tables by the table other.", "table", "kind", "severity")
-	descAuditKept  = desc("audit_statements", "Distinct statements the tenant audit keeps.")
-	descAuditDrop  = desc("audit_evictions_total", "Statements the tenant audit gave up for newer ones.")
-	descRejected   = desc("audit_rejections_total", "Statements answered with an error because they lack a tenant filter.")
-	descExempted   = desc("audit_exemptions_total", "Statements without a tenant filter that are exempt by a comment, user, application or pattern.")
-	descGaps       = desc("tenant_gaps", "Gaps in the database's own protection of tenants, by kind.", "database", "kind")
 )
 
 // Describe implements prometheus.Collector; the metrics are described by collecting them.
@@ -188,7 +182,6 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	m.s.collect(count, gauge)
-	m.s.collectAudit(count, gauge)
 }
 
 // collect adds what pools, servers and plan caches tell of themselves.

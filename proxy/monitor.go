@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 )
@@ -63,7 +64,7 @@ func (p *probe) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluste
 		k = &kept{b, time.Now().Add(p.renew)}
 	case k == nil:
 		return cluster.Probe{}, err
-	case !cluster.Doubtful(err):
+	case !cluster.Inconclusive(err):
 		k.Close()
 		return cluster.Probe{}, err
 	}
@@ -88,7 +89,9 @@ func (p *probe) ask(ctx context.Context, s *cluster.Server, k *kept) (found clus
 		if _, err := fmt.Sscan(string(v[1])+" "+string(v[3]), &found.Timeline, &found.Version); err != nil {
 			return err
 		}
-		found.LSN, err = placeInLog(v[5])
+		if v[5] != nil { // NULL before it has replayed anything
+			found.LSN, err = lsn.Parse(string(v[5]))
+		}
 		return err
 	})
 	if err != nil {
@@ -99,16 +102,6 @@ func (p *probe) ask(ctx context.Context, s *cluster.Server, k *kept) (found clus
 	p.kept[s] = k
 	p.mu.Unlock()
 	return found, nil
-}
-
-// placeInLog reads PostgreSQL's text of a place in the log; NULL is its beginning.
-func placeInLog(text []byte) (cluster.LSN, error) {
-	if text == nil {
-		return 0, nil
-	}
-	var high, low uint32
-	_, err := fmt.Sscanf(string(text), "%X/%X", &high, &low)
-	return cluster.LSN(high)<<32 | cluster.LSN(low), err
 }
 
 // Close implements cluster.Prober.

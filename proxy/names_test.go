@@ -128,7 +128,7 @@ func TestServerNames(t *testing.T) {
 	must(t, next.Promote(ctx))
 	dns.set("db.test", "127.0.0.2")
 	is("primary", "serving")
-	s.state(t, next, "primary", "twin")
+	s.state(t, next, "primary", "duplicate")
 	insert(2)
 	must(t, old.Clone(ctx, next))
 	dns.set("db.test", "127.0.0.9", "127.0.0.1")

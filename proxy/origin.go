@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool"
@@ -22,6 +23,7 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
+	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // originKey is whose statements an origin serves: names as clients give them.
@@ -40,7 +42,7 @@ type origin struct {
 	cred        atomic.Pointer[backend.Credentials]
 	clients     atomic.Int64
 	// parsed are statements a server has parsed for this user, with the catalog of then.
-	parsed *lru.Cache[*backend.Statement, *catalog.Snapshot]
+	parsed *lru.Cache[*prepared.Statement, *catalog.Snapshot]
 
 	mu       sync.Mutex // protects welcomes
 	welcomes map[session.Settings]map[string]string
@@ -72,6 +74,27 @@ func (os *origins) databases() []*database {
 	os.mu.Lock()
 	defer os.mu.Unlock()
 	return slices.Collect(maps.Values(os.dbs))
+}
+
+// logins are the names under which sessions of a database log in to its servers.
+func (os *origins) logins(d *database) (names []string) {
+	for _, o := range os.all() {
+		if o.db == d && !slices.Contains(names, o.eff.ServerUser) {
+			names = append(names, o.eff.ServerUser)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// protections calls each with what every database does itself to keep tenants apart, as
+// far as that is known.
+func (os *origins) protections(each func(label string, found *tenant.Inspection)) {
+	for _, d := range os.databases() {
+		if found := d.inspection.Load(); found != nil {
+			each(d.label(), found)
+		}
+	}
 }
 
 // find is the origin of a user and database, made if need be.
@@ -125,7 +148,7 @@ func (os *origins) makeLocked(key originKey, eff config.Effective) *origin {
 	o.route, _ = router.ParseRoute(eff.Route)
 	o.consistency, _ = router.ParseConsistency(eff.Consistency)
 	o.db = os.databaseLocked(key, eff)
-	o.parsed, _ = lru.New[*backend.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
+	o.parsed, _ = lru.New[*prepared.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
 	c := s.cfg.Pool
 	for i, st := range cl.Topology().States {
 		o.pools = append(o.pools, pool.New(pool.Options{
@@ -155,7 +178,7 @@ func (os *origins) databaseLocked(key originKey, eff config.Effective) *database
 	r := s.cfg.Routing
 	d.plans = router.NewPlans(router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: s.cfg.RulesFor(key.database), Tenant: s.audit.policy,
+		Rules: s.cfg.RulesFor(key.database), Tenant: s.audit.Policy(),
 	})
 	d.refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
@@ -229,7 +252,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 		p := o.pools[server.Index]
 		b, err := p.Acquire(want, patient{ctx})
 		if unreachable(err) {
-			o.cluster.Suspect(server, err)
+			o.cluster.ReportUnreachable(server, err)
 			continue
 		}
 		if err != nil {
@@ -242,7 +265,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 		if err := b.Adopt(ctx, settings, want.Touched); err != nil {
 			p.Discard(b)
 			if cutOff(err) && ctx.Err() == nil {
-				o.cluster.Doubt(server)
+				o.cluster.ReportLost(server)
 				continue
 			}
 			return nil, err
@@ -309,7 +332,7 @@ func (c *client) defaultReadOnly() bool {
 	if !ok {
 		value = c.o.db.plans.Snapshot().DefaultReadOnly(c.o.eff.ServerUser)
 	}
-	on, _ := parseBool(value)
+	on, _ := session.ParseBool(value)
 	return on
 }
 

@@ -4,8 +4,11 @@ import (
 	"context"
 	"strings"
 
+	"github.com/pgweir/pgweir/internal/lsn"
+	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -17,10 +20,10 @@ type ownSettings struct {
 	routeSet bool
 	trace    bool
 	level    router.Consistency
-	minLSN   cluster.LSN
+	minLSN   lsn.LSN
 
 	// covered is an LSN a read asked for, coveredAt as of when a replica has it.
-	covered   cluster.LSN
+	covered   lsn.LSN
 	coveredAt cluster.Moment
 }
 
@@ -74,21 +77,17 @@ func (c *client) showLSN(o router.Own, u *unit) (answer []byte, refused *wire.Er
 	case u.server || c.inUnit:
 		return nil, wire.Errorf("0A000", "SHOW pgweir.lsn must follow a Sync: what came before it may not be committed yet"), nil
 	}
-	cs, mine := &c.o.db.commits, sessionScope(c.id)
-	asOf := cs.last(mine, anyFootprint)
-	if c.unsureFor(anyFootprint, router.Session) {
-		asOf = cluster.Now()
-	}
+	mine := freshness.Read{Level: router.Session, Session: freshness.SessionScope(c.id), Began: cluster.Now()}
 	ctx, cancel := context.WithTimeout(c.Late(), c.s.cfg.Routing.PrimaryWait)
 	defer cancel()
-	lsn, err := c.o.cluster.Sampled(ctx, asOf)
+	at, err := c.o.cluster.Sampled(ctx, c.o.db.commits.Required(&mine))
 	if c.endWait() {
 		return nil, errCanceled, nil
 	}
 	if err != nil {
 		return nil, wire.Errorf("57P03", "the primary's place in the write-ahead log is not known: %v", err), nil
 	}
-	return showOwn(formatLSN(lsn)), nil, nil
+	return showOwn(at.String()), nil, nil
 }
 
 // ownChange is what a SET of one of the proxy's settings changes.
@@ -123,19 +122,19 @@ func ownChange(name, value string) (change func(*ownSettings, *transaction), ref
 			}
 		}, nil
 	case "min_lsn":
-		lsn, ok := router.ParseLSN(value)
-		if !ok && value != "" {
+		least, err := lsn.Parse(value)
+		if err != nil && value != "" {
 			return nil, bad("It is a place in the write-ahead log as SHOW pgweir.lsn tells it, such as '16/B374D848'.")
 		}
 		return func(s *ownSettings, t *transaction) {
 			if t != nil {
-				t.minLSN = cluster.LSN(lsn)
+				t.minLSN = least
 			} else {
-				s.minLSN = cluster.LSN(lsn)
+				s.minLSN = least
 			}
 		}, nil
 	case "trace":
-		on, ok := parseBool(value)
+		on, ok := session.ParseBool(value)
 		if !ok {
 			return nil, wire.Errorf("22023", "parameter \"pgweir.trace\" requires a Boolean value")
 		}
@@ -175,8 +174,8 @@ func (c *client) ownValue(name string) string {
 		}
 		return c.o.consistency.String()
 	case "min_lsn":
-		if lsn := c.minLSN(); lsn != 0 {
-			return formatLSN(lsn)
+		if least := c.minLSN(); least != 0 {
+			return least.String()
 		}
 		return ""
 	}
@@ -198,7 +197,7 @@ func (c *client) wish() router.Route {
 }
 
 // minLSN is the place in the log a replica must have reached to serve the session; 0 is none.
-func (c *client) minLSN() cluster.LSN {
+func (c *client) minLSN() lsn.LSN {
 	if c.tx.open {
 		return max(c.tx.minLSN, c.own.minLSN)
 	}
@@ -241,15 +240,4 @@ func (c *client) beginOwn(values map[string]string) *wire.Error {
 	}
 	c.began = values
 	return nil
-}
-
-// parseBool reads what PostgreSQL reads as a Boolean setting.
-func parseBool(s string) (on, ok bool) {
-	switch strings.ToLower(s) {
-	case "on", "true", "t", "yes", "y", "1", "tru", "tr", "ye":
-		return true, true
-	case "off", "false", "f", "no", "n", "0", "of", "fals", "fal", "fa":
-		return false, true
-	}
-	return false, false
 }

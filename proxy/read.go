@@ -178,6 +178,7 @@ func (c *client) gatherParse(u *unit, frame []byte, off int) {
 		return
 	}
 	p := c.plan(text)
+	parsed := p // of the text itself, whatever it executes
 	local := c.executable(p, u) || p.Class == router.ClassEmpty && c.tx.failed && c.b == nil
 	if p.SQL.Verb != router.PreparedNone && !local {
 		if !c.rewriteSQL(u, &o, p, text) {
@@ -197,7 +198,7 @@ func (c *client) gatherParse(u *unit, frame []byte, off int) {
 		}
 		u.rewritten = true
 		o.name = string(name)
-		o.stmt = c.newStatement(c.s.registry.Statement(text, types, c.reading(u, text)), p, o.sql)
+		o.stmt = c.newStatement(c.s.registry.Statement(text, types, c.reading(u, parsed.LiteralsOf(text))), p, o.sql)
 		c.define(o.name, o.stmt)
 	}
 	if local || c.parsable(u, o.stmt) {

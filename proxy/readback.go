@@ -100,7 +100,7 @@ func (c *client) adoptFound(found *state) (stays bool) {
 // backslash in a string means something else, or a byte of a character looks like one.
 func unreadableText(s session.Settings) bool {
 	if v, ok := s.Value("standard_conforming_strings"); ok {
-		if on, _ := parseBool(v); !on {
+		if on, _ := session.ParseBool(v); !on {
 			return true
 		}
 	}

@@ -111,8 +111,8 @@ func (c *client) scan(u *unit, buf []byte) (need int, err error) {
 			return 0, fmt.Errorf("%w: %w", errServerLost, err)
 		}
 		whole := pos+size <= len(buf)
-		if u.within && tells(typ) {
-			c.foretell(u, o)
+		if u.within && mayReveal(typ) {
+			c.recordBeforeForwarding(u, o)
 		}
 		if opaque[typ] && !o.quiet {
 			u.hold = u.hold && typ == wire.ParameterDescription
@@ -203,7 +203,7 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 		}
 		return false, nil
 	case wire.NotificationResponse:
-		c.o.db.commits.heard()
+		c.o.db.commits.OnNotification()
 		return !o.quiet, nil
 	case wire.NoticeResponse:
 		return !o.quiet, nil
@@ -213,7 +213,7 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 	case wire.CopyBothResponse:
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", errServerLost)
 	case wire.CommandComplete:
-		c.foretell(u, o)
+		c.recordBeforeForwarding(u, o)
 	}
 	if ends(o.kind, typ) {
 		if o.kind == opDescribe && o.described != nil {
@@ -269,7 +269,7 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	}
 	c.inUnit, c.skipping = false, false
 	if c.role != cluster.RoleReplica {
-		c.noteWrites(u, u.status == wire.TxIdle)
+		c.recordWrites(u, u.status == wire.TxIdle)
 	}
 	if c.own.trace && !o.quiet {
 		c.traceUnit(u, o)
@@ -373,11 +373,11 @@ func (c *client) dropStatements(u *unit) {
 		o := &u.queue[i]
 		switch {
 		case o.kind == opParse && o.stmt != nil:
-			c.b.Drop(o.stmt.Statement)
+			c.b.Held().Drop(o.stmt.Statement)
 		case o.kind == opParse:
-			c.b.Unnamed = 0
+			c.b.Held().Unnamed = 0
 		case o.kind == opExecute && o.quiet && o.stmt != nil:
-			c.b.Drop(o.stmt.Statement)
+			c.b.Held().Drop(o.stmt.Statement)
 		case o.kind == opClose && o.quiet && !o.guard:
 			c.doubt = true // a statement that was to be closed is still there
 		}
@@ -390,26 +390,26 @@ func (c *client) complete(u *unit, o *op) {
 	switch o.kind {
 	case opParse:
 		if o.stmt == nil {
-			c.b.Unnamed = uint64(o.tag)
+			c.b.Held().Unnamed = uint64(o.tag)
 		} else if !o.quiet && !c.tx.sets && c.settings.usual() {
 			c.o.parsed.Add(o.stmt.Statement, o.stmt.snapshot)
 		}
 	case opQuery:
-		c.b.Unnamed = 0
+		c.b.Held().Unnamed = 0
 	}
 	if o.quiet || !o.executes() {
 		return
 	}
 	if o.sql != nil && o.sql.ends {
-		c.b.Drop(o.sql.needs.Statement)
+		c.b.Held().Drop(o.sql.needs.Statement)
 		delete(c.statements, o.sql.name)
 	}
 	if o.plan != nil && o.plan.SQL.Verb == router.PreparedDeallocateAll {
-		c.b.DropAll()
+		c.b.Held().Clear()
 		c.statements = nil
 	}
 	if o.sql != nil && o.sql.makes != nil {
-		for _, old := range c.b.Hold(o.sql.makes.Statement) {
+		for _, old := range c.b.Held().Hold(o.sql.makes.Statement) {
 			_ = old
 			c.doubt = true // it cannot be closed now; the connection is, later
 		}

@@ -57,7 +57,7 @@ func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
 	}
 	switch code {
 	case "25006", "0A000", "55000":
-		if c.tx.access == router.ReadOnly {
+		if c.tx.modes.Access == router.ReadOnly {
 			return nil
 		}
 		// Only the first speaks of the statement; the others may be of how its transaction began.
@@ -87,8 +87,7 @@ func (u *unit) describes() bool {
 
 // stays reports whether the open transaction cannot leave its replica.
 func (c *client) stays() bool {
-	iso, _ := c.characteristics()
-	return iso == router.RepeatableRead && c.tx.read || len(c.portals) > 0
+	return c.characteristics().Isolation == router.RepeatableRead && c.tx.read || len(c.portals) > 0
 }
 
 // recover deals with a unit whose exchange failed.
@@ -177,7 +176,7 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 	midFrame := u.pass > 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.serversLost.Add(1)
-	c.o.cluster.Doubt(s)
+	c.o.cluster.ReportLost(s)
 	if c.sendableAgain(u, err, frame) {
 		c.discard()
 		u.wary = true

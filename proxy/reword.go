@@ -6,8 +6,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/backend"
 )
 
 // Servers know prepared statements by other names than clients do, and a text that
@@ -18,7 +18,7 @@ import (
 // nothing in it needs another word.
 func (c *client) reword(u *unit, o *op, frame []byte) []byte {
 	shift := c.shift(u, o)
-	if shift.by == 0 && !bytes.Contains(frame, []byte(backend.NamePrefix)) {
+	if shift.by == 0 && !bytes.Contains(frame, []byte(prepared.NamePrefix)) {
 		return frame
 	}
 	var body []byte
@@ -39,7 +39,7 @@ func (c *client) reword(u *unit, o *op, frame []byte) []byte {
 
 // ownNames puts the client's names of statements in the place of the servers'.
 func (c *client) ownNames(o *op, text string) string {
-	if !strings.Contains(text, backend.NamePrefix) {
+	if !strings.Contains(text, prepared.NamePrefix) {
 		return text
 	}
 	pairs := []string{}

@@ -120,7 +120,7 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 			continue
 		}
 		if role == cluster.RoleReplica {
-			fresh, err := c.vouched(u, s, b)
+			fresh, err := c.isFresh(u, s, b)
 			if err != nil || !fresh {
 				p.Release(b)
 			}

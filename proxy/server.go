@@ -23,9 +23,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/auth"
 )
 
@@ -34,10 +36,10 @@ type Server struct {
 	cfg      config.Config
 	log      *zap.Logger
 	metrics  *metrics
-	audit    *auditor
+	audit    *audit.Auditor
 	tls      *auth.TLS
 	verifier *auth.Verifier
-	registry *backend.Registry
+	registry *prepared.Registry
 
 	clusters     map[string]*cluster.Cluster
 	accounts     map[string]*account
@@ -63,7 +65,7 @@ type Server struct {
 func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: log,
-		registry:     backend.NewRegistry(registrySize),
+		registry:     prepared.NewRegistry(registrySize),
 		clusters:     map[string]*cluster.Cluster{},
 		accounts:     map[string]*account{},
 		servers:      map[string]*servers{},
@@ -74,7 +76,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.origins = origins{s: s, byID: map[originKey]*origin{}, dbs: map[string]*database{}}
 	s.metrics = &metrics{s: s}
-	s.audit = newAuditor(cfg.Tenant, log)
+	s.audit = audit.New(cfg.Tenant, log)
 	var err error
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
 		return nil, err
@@ -88,8 +90,10 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 		}
 	}
 	if reg != nil {
-		if err := reg.Register(s.metrics); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
+		for _, c := range []prometheus.Collector{s.metrics, s.audit.Collector(s.origins.protections)} {
+			if err := reg.Register(c); err != nil {
+				return nil, fmt.Errorf("register metrics: %w", err)
+			}
 		}
 	}
 	return s, nil
@@ -240,7 +244,7 @@ func (s *Server) tend() {
 		case <-s.ctx.Done():
 			return
 		case now := <-ticker.C:
-			s.audit.ledger.flush(now, false)
+			s.audit.Flush(now, false)
 			for _, o := range s.origins.all() {
 				for i, p := range o.pools {
 					if !o.cluster.Topology().States[i].Status.Usable() {
@@ -306,7 +310,7 @@ func (s *Server) Close() {
 		}
 	}
 	s.background.Wait()
-	s.audit.ledger.flush(time.Now(), true)
+	s.audit.Flush(time.Now(), true)
 }
 
 // endIdle wakes the sessions that are idle outside a transaction; they end.

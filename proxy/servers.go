@@ -100,11 +100,11 @@ func (sv *servers) logServer(st cluster.State) {
 		log.Warn("server is slow to answer: reads go elsewhere as long as others serve them", sv.fields(st, zap.Error(st.Err))...)
 	case cluster.StatusDown:
 		log.Warn("server is down", sv.fields(st, zap.Error(st.Err))...)
-	case cluster.StatusTwin:
+	case cluster.StatusDuplicate:
 		log.Warn("server is configured twice", sv.fields(st, zap.Error(st.Err))...)
-	case cluster.StatusAstray: // for a moment, after every promotion
+	case cluster.StatusDiverged: // for a moment, after every promotion
 		log.Warn("replica is not used", sv.fields(st, zap.Uint32("timeline", st.Timeline), zap.Error(st.Err))...)
-	case cluster.StatusStranger, cluster.StatusFenced, cluster.StatusRival:
+	case cluster.StatusForeign, cluster.StatusFenced, cluster.StatusSplitBrain:
 		log.Error("server is not used: "+st.Status.String(), sv.fields(st, zap.Uint32("timeline", st.Timeline), zap.Error(st.Err))...)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/auth"
@@ -28,7 +29,7 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 	cred := credentials(id, eff)
 	s.accounts[eff.Cluster].lend(login{cred: cred, database: eff.Database})
 	if r := g.params["replication"]; r != "" {
-		if on, ok := parseBool(r); !ok || on {
+		if on, ok := session.ParseBool(r); !ok || on {
 			return nil, g.replicate(ctx, eff, cred)
 		}
 	}

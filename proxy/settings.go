@@ -217,8 +217,6 @@ const guard = "pgweir: adopted"
 // unit, but in a transaction of their own: they stay whatever becomes of the unit.
 // If it fails there is no guard, and by its failure the server discards the unit too.
 func (c *client) adoptAhead(u *unit) {
-	u.out = wire.AppendTarget(u.out, wire.Close, 'S', guard) // of the time before
-	u.queue = append(u.queue, op{kind: opClose, quiet: true, guard: true})
 	for _, ch := range u.ahead {
 		c.injectSet(u, ch.Name, ch.Value, ch.Reset, false)
 	}
@@ -229,7 +227,8 @@ func (c *client) adoptAhead(u *unit) {
 		u.queue[i].ahead = true
 	}
 	u.out = wire.AppendBind(u.out, nil, guard, []byte{0, 0, 0, 0, 0, 0})
-	u.queue = append(u.queue, op{kind: opBind, quiet: true, guard: true})
+	u.out = wire.AppendTarget(u.out, wire.Close, 'S', guard)
+	u.queue = append(u.queue, op{kind: opBind, quiet: true, guard: true}, op{kind: opClose, quiet: true, guard: true})
 }
 
 // opening brings a server to where the open transaction is.
@@ -333,7 +332,7 @@ func (c *client) injectSet(u *unit, name, value string, reset, local bool) {
 // injectStep brings a server one step further in the transaction.
 func (c *client) injectStep(u *unit, s step) {
 	if s.text != "" {
-		c.b.Unnamed = 0
+		c.b.Held().Unnamed = 0
 		c.injectText(u, s.text, nil)
 		return
 	}

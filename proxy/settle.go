@@ -30,7 +30,7 @@ func (c *client) settle(u *unit) error {
 		c.inUnit = true // Flush: the server waits for the rest
 		c.errored = c.errored || u.errored
 		if c.role != cluster.RoleReplica {
-			c.noteWrites(u, false)
+			c.recordWrites(u, false)
 		}
 		return nil
 	}
@@ -52,7 +52,7 @@ func (c *client) settle(u *unit) error {
 	c.errored, c.unpinned = false, false
 	c.follow(u.status)
 	if u.end == endQuery {
-		c.b.Unnamed = 0
+		c.b.Held().Unnamed = 0
 	}
 	if u.errored && c.tx.open {
 		c.doubtPortals()
@@ -250,7 +250,7 @@ func (c *client) leaves(u *unit, o *op) {
 	}
 	c.look |= (p.Pins | p.Unpins) & inspectable
 	pins := p.Pins
-	if o.errored && !commitsWithin(p) {
+	if o.errored && !p.CommitsWithin() {
 		pins &^= undone
 	}
 	if pins&router.PinOpaque != 0 && c.s.cfg.Settings.Track != nil {
@@ -260,7 +260,7 @@ func (c *client) leaves(u *unit, o *op) {
 	}
 	if pins&router.PinSetting != 0 {
 		c.unread = true
-		c.tx.kept = c.tx.kept || commitsWithin(p)
+		c.tx.kept = c.tx.kept || p.CommitsWithin()
 	}
 	if pins &^= router.PinSetting; pins == 0 {
 		return
@@ -286,7 +286,7 @@ func (c *client) succeeded(u *unit, o *op) {
 		c.restore = append(c.restore, session.Change{Name: p.Resets, Value: v, Local: p.Flags.Has(router.FlagSetsLocal)})
 	}
 	if p.Flags.Has(router.FlagForgets) { // DISCARD ALL, DEALLOCATE ALL
-		c.b.DropAll()
+		c.b.Held().Clear()
 		c.statements = nil
 		c.doubt = c.doubt || p.Statements > 1
 	}

@@ -56,7 +56,7 @@ func (c *client) checkShapes(u *unit) {
 		o := &u.ops[i]
 		st := o.stmt
 		if o.kind != opBind || o.fail != nil || st == nil || st.shape.sum == 0 || st.SQL != "" || st.sql != nil ||
-			u.describes() || c.tx.failed || c.b.Holds(st.Statement) ||
+			u.describes() || c.tx.failed || c.b.Held().Holds(st.Statement) ||
 			st.shape.snapshot == c.o.db.plans.Snapshot() && !c.o.db.stale() && !c.tx.ddl {
 			continue
 		}

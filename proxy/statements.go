@@ -1,21 +1,19 @@
 package proxy
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
 // statement is a client's prepared statement.
 type statement struct {
-	*backend.Statement
+	*prepared.Statement
 	plan     *router.Plan
 	snapshot *catalog.Snapshot // what plan was made with
 	shape    shape
@@ -41,7 +39,7 @@ type portalOf struct {
 	parse  int        // 1 + the op of that unit that parsed its unnamed statement; 0 is an earlier unit
 }
 
-func (c *client) newStatement(shared *backend.Statement, p *router.Plan, sql *sqlPrepared) *statement {
+func (c *client) newStatement(shared *prepared.Statement, p *router.Plan, sql *sqlPrepared) *statement {
 	return &statement{Statement: shared, plan: p, snapshot: c.o.db.plans.Snapshot(), sql: sql}
 }
 
@@ -79,11 +77,11 @@ var parsedBy = [...]string{"array_nulls", "backslash_quote", "client_encoding", 
 
 // reading tells apart sessions which read the same text differently: statements
 // with literals are shared among those only that read them alike.
-func (c *client) reading(u *unit, text []byte) string {
-	if !hasLiteral(text) {
+func (c *client) reading(u *unit, literals router.Literals) string {
+	if literals == router.LiteralsNone {
 		return ""
 	}
-	if u.sets || c.tx.sets || c.unread || c.pins&(router.PinSetting|router.PinOpaque) != 0 || hasMoment(text) {
+	if u.sets || c.tx.sets || c.unread || c.pins&(router.PinSetting|router.PinOpaque) != 0 || literals == router.LiteralsTimed {
 		return fmt.Sprintf("%d.%d", c.id, c.units)
 	}
 	if c.settings.now == (session.Settings{}) {
@@ -96,30 +94,6 @@ func (c *client) reading(u *unit, text []byte) string {
 		}
 	}
 	return b.String()
-}
-
-// hasLiteral reports whether a text may hold a string, or bytes that an encoding gives their meaning.
-func hasLiteral(text []byte) bool {
-	for i, ch := range text {
-		switch {
-		case ch == '\'', ch >= utf8.RuneSelf:
-			return true
-		case ch == '$' && (i+1 == len(text) || text[i+1] < '0' || text[i+1] > '9'):
-			return true
-		}
-	}
-	return false
-}
-
-// hasMoment reports whether a literal may be a word that stands for the time of parsing.
-func hasMoment(text []byte) bool {
-	lower := bytes.ToLower(text)
-	for _, word := range []string{"now", "today", "tomorrow", "yesterday"} {
-		if bytes.Contains(lower, []byte("'"+word)) {
-			return true
-		}
-	}
-	return false
 }
 
 // planOf is p, or the plan of the statement that p's text executes, unless what p
@@ -205,7 +179,7 @@ func (c *client) rewriteSQL(u *unit, o *op, p *router.Plan, text []byte) bool {
 			u.refuse(errRepeated(p.SQL.Name))
 			return false
 		}
-		shared := c.s.registry.SQLStatement(before, after, c.reading(u, text))
+		shared := c.s.registry.SQLStatement(before, after, c.reading(u, p.LiteralsOf(text)))
 		o.text = shared.SQL
 		o.sql = &sqlPrepared{makes: c.newStatement(shared, p.SQL.Inner, nil), name: p.SQL.Name}
 	case router.PreparedExecute:

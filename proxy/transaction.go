@@ -2,9 +2,9 @@ package proxy
 
 import (
 	"slices"
-	"strings"
 
-	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/internal/lsn"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -17,10 +17,9 @@ type transaction struct {
 	// unopened: the server refused what was to open it there.
 	unopened bool
 
-	begin     string   // the BEGIN that opens it, on any server
-	prelude   []string // SET TRANSACTION statements to follow it
-	isolation router.Isolation
-	access    router.Access
+	begin   string   // the BEGIN that opens it, on any server
+	prelude []string // SET TRANSACTION statements to follow it
+	modes   router.Modes
 
 	steps []step // since BEGIN, oldest first
 
@@ -29,16 +28,16 @@ type transaction struct {
 	hazy bool // what it set is not known
 	// reported are settings it changed, whose values the server reports in the end.
 	reported []string
-	ddl      bool    // it changed the catalog, perhaps
-	changes  changes // on the primary, perhaps
-	commits  bool    // a COMMIT AND CHAIN or the like ended a part of it
-	kept     bool    // a part of it was committed: not all of it is undone
+	ddl      bool              // it changed the catalog, perhaps
+	changes  freshness.Changes // on the primary, perhaps
+	commits  bool              // a COMMIT AND CHAIN or the like ended a part of it
+	kept     bool              // a part of it was committed: not all of it is undone
 
 	// SET LOCAL of the proxy's settings.
 	route    router.Route
 	routeSet bool
 	level    router.Consistency
-	minLSN   cluster.LSN
+	minLSN   lsn.LSN
 }
 
 // deferrable reports whether the proxy can answer a transaction control
@@ -66,8 +65,8 @@ func (c *client) deferTx(p *router.Plan, text string) (tag string) {
 	t := &c.tx
 	switch p.Tx.Verb {
 	case router.TxBegin:
-		*t = transaction{open: true, begin: text, isolation: p.Tx.Isolation, access: p.Tx.Access, steps: t.steps}
-		if strings.HasPrefix(strings.ToUpper(skipSpaceAndComments(text)), "START") {
+		*t = transaction{open: true, begin: text, modes: p.Tx.Modes, steps: t.steps}
+		if p.Tx.Start {
 			return "START TRANSACTION"
 		}
 		return "BEGIN"
@@ -83,7 +82,7 @@ func (c *client) deferTx(p *router.Plan, text string) (tag string) {
 		}
 		next := transaction{}
 		if p.Tx.Chain {
-			next = transaction{open: true, begin: t.begin, prelude: t.prelude, isolation: t.isolation, access: t.access}
+			next = transaction{open: true, begin: t.begin, prelude: t.prelude, modes: t.modes}
 		}
 		*t = next
 		return tag
@@ -92,17 +91,8 @@ func (c *client) deferTx(p *router.Plan, text string) (tag string) {
 		return "SAVEPOINT"
 	default: // SET TRANSACTION
 		t.prelude = append(t.prelude, text)
-		t.characterize(p)
+		t.modes = t.modes.With(p.Tx.Modes)
 		return "SET"
-	}
-}
-
-func (t *transaction) characterize(p *router.Plan) {
-	if p.Tx.Isolation != router.IsolationDefault {
-		t.isolation = p.Tx.Isolation
-	}
-	if p.Tx.Access != router.AccessDefault {
-		t.access = p.Tx.Access
 	}
 }
 
@@ -112,12 +102,12 @@ func (c *client) followTx(p *router.Plan, text string) {
 	switch p.Tx.Verb {
 	case router.TxBegin:
 		if t.begin == "" {
-			t.begin, t.isolation, t.access = text, p.Tx.Isolation, p.Tx.Access
+			t.begin, t.modes = text, p.Tx.Modes
 		}
 		t.open = true
 	case router.TxSet:
 		t.prelude = append(t.prelude, text)
-		t.characterize(p)
+		t.modes = t.modes.With(p.Tx.Modes)
 	case router.TxSavepoint:
 		t.steps = append(t.steps, step{savepoint: true, name: p.Tx.Name, text: text, kept: c.settings.now})
 	case router.TxCommit, router.TxRollback, router.TxPrepare:
@@ -127,7 +117,7 @@ func (c *client) followTx(p *router.Plan, text string) {
 		t.steps, t.read, t.commits, t.kept = nil, false, true, t.kept || commit
 		c.undid = !commit
 		if p.Tx.Verb == router.TxRollback {
-			t.changes = changes{} // they are undone
+			t.changes = freshness.Changes{} // they are undone
 		}
 		if !p.Tx.Chain {
 			t.open, t.begin, t.prelude = false, "", nil
@@ -185,44 +175,4 @@ func (t *transaction) inSavepoint() bool {
 		}
 	}
 	return false
-}
-
-// skipSpaceAndComments cuts white space and comments off the front of a statement.
-func skipSpaceAndComments(s string) string {
-	for {
-		s = strings.TrimLeft(s, " \t\r\n\f\v")
-		switch {
-		case strings.HasPrefix(s, "--"):
-			i := strings.IndexByte(s, '\n')
-			if i < 0 {
-				return ""
-			}
-			s = s[i+1:]
-		case strings.HasPrefix(s, "/*"):
-			s = skipBlockComment(s)
-		default:
-			return s
-		}
-	}
-}
-
-// skipBlockComment cuts one block comment, which may hold others.
-func skipBlockComment(s string) string {
-	depth := 0
-	for i := 0; i+1 < len(s); {
-		switch s[i : i+2] {
-		case "/*":
-			depth++
-			i += 2
-		case "*/":
-			depth--
-			i += 2
-			if depth == 0 {
-				return s[i:]
-			}
-		default:
-			i++
-		}
-	}
-	return ""
 }

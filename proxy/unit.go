@@ -108,7 +108,7 @@ type unit struct {
 	ddl         uint64 // how often it was noted to have changed the catalog
 	errored     bool   // the server refused something
 	decision    router.Decision
-	asOf        cluster.Moment // as of when a replica must be fresh that serves it
+	required    cluster.Moment // the freshness of a replica that serves it
 	level       router.Consistency
 	fresh       bool             // the server connection was taken for this attempt
 	adopt       []session.Change // settings the connection takes over within the unit
@@ -143,10 +143,10 @@ var primaryBegin = &router.Plan{Class: router.ClassTx, Target: router.TargetPrim
 // note takes a plan into account for the choice of a server.
 func (u *unit) note(p *router.Plan) {
 	u.server = true
-	if p.Tx.Verb == router.TxBegin && (p.Tx.Isolation == router.Serializable || p.Tx.Access == router.ReadWrite) {
+	if p.Tx.Verb == router.TxBegin && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
 		p = primaryBegin
 	}
-	u.within = u.within || commitsWithin(p)
+	u.within = u.within || p.CommitsWithin()
 	u.sets = u.sets || p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	if p.Flags.Has(router.FlagCursor) {
 		u.cursor = true

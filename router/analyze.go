@@ -38,8 +38,8 @@ type verdict struct {
 	reason Reason
 	fixed  bool // class, target and reason are final
 
-	hard    Reason // known not to be a read; nothing overrides it
-	caution Reason // not proved to be one; an operator may know better
+	notRead  Reason // known not to be a read; nothing overrides it
+	unproved Reason // not proved to be one; an operator may know better
 
 	flags        Flags
 	pins, unpins PinSet
@@ -68,7 +68,7 @@ func (a *analysis) run() *Plan {
 	if tree == nil {
 		if own, ok := ownSet(a.text); ok {
 			a.dependent = true
-			return &Plan{Class: ClassSetting, Target: TargetAny, Reason: ReasonLocal, Own: own, Statements: 1, obstinate: true}
+			return &Plan{Class: ClassSetting, Target: TargetAny, Reason: ReasonLocal, Own: own, Statements: 1, neverOnReplica: true}
 		}
 		return &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Pins: PinOpaque}
 	}
@@ -152,10 +152,10 @@ func blank(text string, spans [][2]int) string {
 func (v *verdict) settle() {
 	switch {
 	case v.fixed:
-	case v.hard != ReasonNone:
-		v.class, v.target, v.reason = classOf(v.hard, v.caution), TargetPrimary, v.hard
-	case v.caution != ReasonNone:
-		v.class, v.target, v.reason = ClassUnknown, TargetPrimary, v.caution
+	case v.notRead != ReasonNone:
+		v.class, v.target, v.reason = classOf(v.notRead, v.unproved), TargetPrimary, v.notRead
+	case v.unproved != ReasonNone:
+		v.class, v.target, v.reason = ClassUnknown, TargetPrimary, v.unproved
 	case v.pins != 0:
 		v.class, v.target, v.reason = ClassUnknown, TargetPrimary, ReasonFunction
 	default:
@@ -164,11 +164,11 @@ func (v *verdict) settle() {
 }
 
 // classOf is the class of a statement that is known not to be a plain read.
-func classOf(hard, caution Reason) Class {
+func classOf(notRead, unproved Reason) Class {
 	switch {
-	case hard == ReasonSetting && caution == ReasonNone:
+	case notRead == ReasonSetting && unproved == ReasonNone:
 		return ClassSetting
-	case hard == ReasonSetting, hard == ReasonLock, hard == ReasonCursor:
+	case notRead == ReasonSetting, notRead == ReasonLock, notRead == ReasonCursor:
 		return ClassUnknown
 	}
 	return ClassWrite
@@ -182,15 +182,15 @@ func (v *verdict) fix(c Class, t Target, r Reason) {
 // is marks the statement as known not to be a read. The first reason counts,
 // but changing settings is the least of them.
 func (a *analysis) is(r Reason) {
-	if a.cur.hard == ReasonNone || a.cur.hard == ReasonSetting {
-		a.cur.hard = r
+	if a.cur.notRead == ReasonNone || a.cur.notRead == ReasonSetting {
+		a.cur.notRead = r
 	}
 }
 
-// doubt marks the statement as not proved to be a read.
-func (a *analysis) doubt(r Reason) {
-	if a.cur.caution == ReasonNone {
-		a.cur.caution = r
+// unproved marks the statement as not proved to be a read.
+func (a *analysis) unproved(r Reason) {
+	if a.cur.unproved == ReasonNone {
+		a.cur.unproved = r
 	}
 }
 
@@ -211,7 +211,7 @@ func join(verdicts []verdict) *Plan {
 			Class: v.class, Target: v.target, Reason: v.reason, Flags: v.flags,
 			Pins: v.pins, Unpins: v.unpins, Touches: v.touches.list,
 			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.repeats, Resets: v.resets, args: v.args,
-			obstinate: v.obstinate(),
+			neverOnReplica: v.neverOnReplica(),
 		}
 	}
 	return joinMany(verdicts)
@@ -234,14 +234,14 @@ func joinMany(verdicts []verdict) *Plan {
 		p.Flags |= v.flags
 		// Pins are all of them: what is to undo one may not be reached.
 		p.Pins, p.Unpins = p.Pins|v.pins, p.Unpins&^v.pins|v.unpins
-		p.obstinate = p.obstinate || v.obstinate()
+		p.neverOnReplica = p.neverOnReplica || v.neverOnReplica()
 		for _, t := range v.touches.list {
 			touches.add(t)
 		}
 	}
 	p.Touches = touches.list
 	if p.Flags.Has(FlagTxControl) {
-		p.Target, p.Reason, p.obstinate = TargetPrimary, ReasonMulti, true
+		p.Target, p.Reason, p.neverOnReplica = TargetPrimary, ReasonMulti, true
 		p.Unpins = 0
 		for i := range verdicts {
 			p.Pins |= verdicts[i].pins
@@ -278,9 +278,9 @@ func (v *verdict) amongOthers() {
 	}
 }
 
-// obstinate reports whether no rule or hint can make it a read for a replica.
-func (v *verdict) obstinate() bool {
-	if v.hard != ReasonNone {
+// neverOnReplica reports whether no rule or hint can make it a read for a replica.
+func (v *verdict) neverOnReplica() bool {
+	if v.notRead != ReasonNone {
 		return true
 	}
 	return v.fixed && v.class != ClassRead

@@ -1,8 +1,9 @@
 package router
 
 import (
-	"strconv"
 	"strings"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // Consistency is what a read must see of what was committed before. A later one
@@ -36,24 +37,12 @@ func ParseConsistency(s string) (Consistency, bool) {
 	return ConsistencyNone, false
 }
 
-// ParseLSN reads a place in the write-ahead log as PostgreSQL writes it, such as
-// 16/B374D848.
-func ParseLSN(s string) (lsn uint64, ok bool) {
-	high, low, ok := strings.Cut(s, "/")
-	h, err := strconv.ParseUint(high, 16, 32)
-	l, err2 := strconv.ParseUint(low, 16, 32)
-	if !ok || err != nil || err2 != nil {
-		return 0, false
-	}
-	return h<<32 | l, true
-}
-
 // findWishes reads what the comments of text say of freshness:
 // /* pgweir:consistency=session */ and /* pgweir:min_lsn=16/B374D848 */. Where they
 // contradict each other, the stricter wins.
-func findWishes(text string) (level Consistency, lsn uint64) {
+func findWishes(text string) (level Consistency, least lsn.LSN) {
 	if !strings.Contains(text, hintPrefix) {
-		return level, lsn
+		return level, least
 	}
 	l := lexer{text: text}
 	for t := l.next(); t.kind != tokenEnd && t.kind != tokenBad; t = l.next() {
@@ -67,12 +56,12 @@ func findWishes(text string) (level Consistency, lsn uint64) {
 				c, _ := ParseConsistency(value)
 				level = max(level, c)
 			case "min_lsn":
-				n, _ := ParseLSN(value)
-				lsn = max(lsn, n)
+				at, _ := lsn.Parse(value)
+				least = max(least, at)
 			}
 		})
 	}
-	return level, lsn
+	return level, least
 }
 
 // eachHint hands over what follows each pgweir: of a comment, up to a space or the like.

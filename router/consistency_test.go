@@ -4,13 +4,14 @@ import (
 	"testing"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
 func TestWishes(t *testing.T) {
 	for text, want := range map[string]struct {
 		level Consistency
-		lsn   uint64
+		lsn   lsn.LSN
 	}{
 		"select 1": {},
 		"select 1 /* pgweir:consistency=session */":                                           {level: Session},
@@ -29,7 +30,7 @@ func TestWishes(t *testing.T) {
 	} {
 		p := NewPlans(Options{}).Get([]byte(text))
 		if p.Consistency != want.level || p.MinLSN != want.lsn {
-			t.Errorf("%s: %v, %X", text, p.Consistency, p.MinLSN)
+			t.Errorf("%s: %v, %v", text, p.Consistency, p.MinLSN)
 		}
 	}
 }
@@ -65,7 +66,7 @@ func TestConsistencyRules(t *testing.T) {
 			t.Errorf("%s as %q: %v, want %v", c.sql, c.application, got, c.want)
 		}
 	}
-	if err := CheckRules([]config.Rule{{Table: "t", Consistency: "firm"}}); err == nil {
+	if _, err := compileRule(config.Rule{Table: "t", Consistency: "firm"}); err == nil {
 		t.Error("a level that does not exist is accepted")
 	}
 }

@@ -2,15 +2,16 @@ package router
 
 // View is what a decision needs of the session besides the Plan.
 type View struct {
-	Route     Route     // the session's, its user's or its database's wish
-	Pins      PinSet    // state that ties it to the primary connection it has
-	InTx      bool      // inside a transaction block, or a pipeline that has begun
-	OnPrimary bool      // which already runs on the primary
-	OnReplica bool      // or on a replica
-	Read      bool      // it has read there
-	Cursor    bool      // the batch opens a cursor or a portal that outlives it
-	Isolation Isolation // of the transaction, or of the next one; outside of one only Serializable counts
-	Access    Access
+	Route     Route  // the session's, its user's or its database's wish
+	Pins      PinSet // state that ties it to the primary connection it has
+	InTx      bool   // inside a transaction block, or a pipeline that has begun
+	OnPrimary bool   // which already runs on the primary
+	OnReplica bool   // or on a replica
+	Read      bool   // it has read there
+	Cursor    bool   // the batch opens a cursor or a portal that outlives it
+	// Modes of the transaction, those it was not given being the session's defaults, or of
+	// the next one. A default is not said to be READ WRITE, which a standby refuses to hear.
+	Modes Modes
 }
 
 // Decision is where a batch runs, and why.
@@ -40,9 +41,9 @@ func Decide(p *Plan, v View) Decision {
 		return Decision{TargetPrimary, p.Reason}
 	case v.Route == RoutePrimary && !p.Flags.Has(FlagHint):
 		return Decision{TargetPrimary, ReasonRoute}
-	case (v.InTx || v.Isolation == Serializable) && !mayReadOnReplica(v):
+	case (v.InTx || v.Modes.Isolation == Serializable) && !v.Modes.standby():
 		return Decision{TargetPrimary, ReasonIsolation}
-	case v.InTx && v.Cursor && v.Access != ReadOnly:
+	case v.InTx && v.Cursor && v.Modes.Access != ReadOnly:
 		// A cursor cannot move, and a later write must find its transaction.
 		return Decision{TargetPrimary, ReasonCursor}
 	}
@@ -52,34 +53,37 @@ func Decide(p *Plan, v View) Decision {
 func decideOnReplica(p *Plan, v View) Decision {
 	stay := Decision{TargetReplica, ReasonTransaction}
 	switch {
+	case refused(p, v):
+		return Decision{TargetPrimary, ReasonIsolation}
 	case p.Target == TargetAny:
 		return stay
 	case p.Target == TargetReplica:
-		if v.Cursor && v.Access != ReadOnly {
+		if v.Cursor && v.Modes.Access != ReadOnly {
 			return Decision{TargetPrimary, ReasonCursor}
 		}
 		return Decision{TargetReplica, p.Reason}
-	case v.Access == ReadOnly && p.Class == ClassWrite:
+	case v.Modes.Access == ReadOnly && p.Class == ClassWrite:
 		return stay // the same refusal there as on the primary
-	case v.Isolation == RepeatableRead && v.Read:
+	case v.Modes.Isolation == RepeatableRead && v.Read:
 		return stay // its snapshot cannot move
 	}
 	return Decision{TargetPrimary, p.Reason}
 }
 
-// mayReadOnReplica: a standby has no SERIALIZABLE, and a REPEATABLE READ
-// transaction that may write could not keep its snapshot when it moves.
-func mayReadOnReplica(v View) bool {
-	switch v.Isolation {
-	case Serializable:
+// refused reports whether a standby refuses modes that the primary takes: those of a SET
+// TRANSACTION, or of a second BEGIN. After the first query both refuse alike, but for
+// READ WRITE, which says nothing new where the transaction may write.
+func refused(p *Plan, v View) bool {
+	if p.Tx.Verb != TxSet && p.Tx.Verb != TxBegin {
 		return false
-	case RepeatableRead:
-		return v.Access == ReadOnly
 	}
-	return true
+	if v.Read {
+		return p.Tx.Modes.Access == ReadWrite && v.Modes.Access != ReadOnly
+	}
+	return !v.Modes.With(p.Tx.Modes).standby()
 }
 
-// overridable: the wish "replica" beats caution, not knowledge of a write.
+// overridable: the wish "replica" beats what is only unproved, not what is proved to be a write.
 func overridable(p *Plan) bool {
 	switch p.Reason {
 	case ReasonFunction, ReasonUnknownFn, ReasonRelation, ReasonUnknownRel, ReasonNoCatalog, ReasonLearned:

@@ -95,7 +95,7 @@ const (
 	// Of the session.
 	ReasonRoute       // pgweir.route, or the user's or database's route
 	ReasonTransaction // its transaction is there
-	ReasonIsolation   // REPEATABLE READ or SERIALIZABLE
+	ReasonIsolation   // transaction modes that a standby does not take, or could not keep: REPEATABLE READ, SERIALIZABLE, READ WRITE
 	ReasonCursor      // a cursor or a named portal in a transaction that may write
 	ReasonPinned      // session state ties it to its server
 	ReasonFunctionCall

@@ -24,6 +24,6 @@ func (p *Plan) Executing(inner *Plan) *Plan {
 	both.Reads, both.Writes, both.Version = inner.Reads, inner.Writes, inner.Version
 	both.touchesToo(p)
 	both.Consistency, both.MinLSN = max(p.Consistency, inner.Consistency), max(p.MinLSN, inner.MinLSN)
-	both.obstinate = p.obstinate || inner.obstinate
+	both.neverOnReplica = p.neverOnReplica || inner.neverOnReplica
 	return &both
 }

@@ -85,7 +85,7 @@ func (p *Plan) send(to Route, why Reason) bool {
 			p.Target, p.Reason = TargetPrimary, why
 		}
 	case RouteReplica:
-		if p.obstinate || p.SQL.Verb == PreparedExecute {
+		if p.neverOnReplica || p.SQL.Verb == PreparedExecute {
 			return false
 		}
 		p.Class, p.Target, p.Reason = ClassRead, TargetReplica, why

@@ -29,11 +29,11 @@ func (a *analysis) judge(f catalog.Fact) {
 	a.uses(f)
 	switch {
 	case !f.Known && !a.facts.Loaded():
-		a.doubt(ReasonNoCatalog)
+		a.unproved(ReasonNoCatalog)
 	case !f.Known:
-		a.doubt(ReasonUnknownFn)
+		a.unproved(ReasonUnknownFn)
 	case !f.Replica:
-		a.doubt(ReasonFunction)
+		a.unproved(ReasonFunction)
 	}
 	a.leaves(f.Clean, f.Touches, f.Sets)
 }
@@ -64,7 +64,7 @@ func (a *analysis) call(schema, name string, args []*pg.Node) {
 	said := a.overrides.of(schema, name)
 	a.uses(a.facts.Function(schema, name))
 	if said == overrideUnsafe {
-		a.doubt(ReasonFunction)
+		a.unproved(ReasonFunction)
 	}
 	if schema == "" || schema == "pg_catalog" {
 		if a.special(name, args) {

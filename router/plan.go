@@ -1,6 +1,7 @@
 package router
 
 import (
+	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
 )
@@ -48,14 +49,15 @@ type Plan struct {
 	// Consistency and MinLSN are what comments in the text ask of a read; RuleConsistency
 	// is what a rule does. Zero asks nothing.
 	Consistency, RuleConsistency Consistency
-	MinLSN                       uint64
+	MinLSN                       lsn.LSN
 
 	// Variants are for the users and applications some rule names; see For.
 	Variants []Variant
 
-	// obstinate: it is known not to be a read; no rule or hint takes it to a replica.
-	obstinate bool
+	// neverOnReplica: it is known not to be a read; no rule or hint takes it to a replica.
+	neverOnReplica bool
 
+	plain  bool       // no text of its key has a literal but numbers
 	places []*place   // of the literals among Tenant.Values
 	args   []argument // of EXECUTE
 }
@@ -76,6 +78,25 @@ func (p *Plan) For(user, application string) *Plan {
 		}
 	}
 	return p
+}
+
+// CommitsWithin reports whether a statement may commit before it ends: a procedure, a
+// DO block, VACUUM and its like, transaction control among other statements.
+func (p *Plan) CommitsWithin() bool {
+	return p.Flags&(FlagTxControl|FlagStays) != 0 ||
+		!p.WritesNothing() && (p.Reason == ReasonUtility || p.Reason == ReasonUnparsed || p.Reason == ReasonMulti)
+}
+
+// WritesNothing reports whether a statement is proved to write nothing itself. PREPARE
+// TRANSACTION is not: what it prepares may be committed by anybody.
+func (p *Plan) WritesNothing() bool {
+	switch p.Class {
+	case ClassRead, ClassSetting, ClassEmpty:
+		return true
+	case ClassTx:
+		return p.Tx.Verb != TxNone && p.Tx.Verb != TxPrepare
+	}
+	return false
 }
 
 // Flags say what a batch must know of a Plan beside its target.
@@ -127,32 +148,13 @@ const (
 	TxPrepare // PREPARE TRANSACTION
 )
 
-// Isolation is a transaction isolation level; READ UNCOMMITTED is READ COMMITTED in PostgreSQL.
-type Isolation uint8
-
-const (
-	IsolationDefault Isolation = iota
-	ReadCommitted
-	RepeatableRead
-	Serializable
-)
-
-// Access is a transaction's access mode.
-type Access uint8
-
-const (
-	AccessDefault Access = iota
-	ReadWrite
-	ReadOnly
-)
-
 // Tx is one transaction control statement.
 type Tx struct {
-	Verb      TxVerb
-	Isolation Isolation
-	Access    Access
-	Chain     bool   // COMMIT/ROLLBACK AND CHAIN
-	Name      string // of the savepoint, folded as PostgreSQL folds it
+	Verb  TxVerb
+	Modes Modes  // of BEGIN and SET TRANSACTION
+	Start bool   // BEGIN is written START TRANSACTION, which is its command tag then
+	Chain bool   // COMMIT/ROLLBACK AND CHAIN
+	Name  string // of the savepoint, folded as PostgreSQL folds it
 }
 
 // Prepared is a SQL-level PREPARE, EXECUTE or DEALLOCATE. The bytes

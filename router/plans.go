@@ -72,7 +72,7 @@ const (
 	maxLearned = 10000
 )
 
-// NewPlans makes an empty cache. Rules that do not compile (see CheckRules) are left out.
+// NewPlans makes an empty cache. Rules that do not compile are left out.
 func NewPlans(o Options) *Plans {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = defaultMaxBytes
@@ -236,9 +236,10 @@ func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) an
 	if learned {
 		learn(plan)
 	}
+	plain := LiteralsOf(a.original) == LiteralsNone
 	for _, p := range []*Plan{plan, plan.SQL.Inner} {
 		if p != nil {
-			p.Version = g.version
+			p.Version, p.plain = g.version, plain
 		}
 	}
 	a.finish(plan, &p.rules)

@@ -83,7 +83,11 @@ func (p *Plan) line() string {
 		add("setonly", "yes")
 	}
 	if p.Tx.Verb != TxNone {
-		add("tx", fmt.Sprintf("%d/%d/%d", p.Tx.Verb, p.Tx.Isolation, p.Tx.Access))
+		add("tx", fmt.Sprint(p.Tx.Verb))
+		add("modes", strings.TrimSpace(p.Tx.Modes.clause()))
+		if p.Tx.Start {
+			add("start", "yes")
+		}
 		add("savepoint", p.Tx.Name)
 		if p.Tx.Chain {
 			add("chain", "yes")
@@ -188,5 +192,18 @@ func TestLearn(t *testing.T) {
 	p.gen.Store(p.newGeneration(p.Snapshot(), loadCatalog(t)))
 	if got := p.Get(text(1)); got.Target != TargetReplica {
 		t.Errorf("after a new catalog: %s", got.line())
+	}
+}
+
+func TestCommitsWithin(t *testing.T) {
+	plans := NewPlans(Options{})
+	for sql, want := range map[string]bool{
+		"call p()": true, "do 'begin end'": true, "vacuum": true, "begin; insert into t values (1); commit": true,
+		"commit prepared 'x'": true, "create index concurrently on t (i)": true,
+		"insert into t values (1)": false, "select 1": false, "commit": false, "create table t()": false,
+	} {
+		if got := plans.Get([]byte(sql)).CommitsWithin(); got != want {
+			t.Errorf("%s: %v", sql, got)
+		}
 	}
 }

@@ -17,11 +17,11 @@ func (a *analysis) prepare(s *pg.PrepareStmt) {
 	a.cur = outer
 	plan := join(inner)
 	outer.sql = Prepared{Verb: PreparedPrepare, Name: s.GetName(), Inner: plan}
-	if outer.caution == ReasonNone {
+	if outer.unproved == ReasonNone {
 		outer.fix(plan.Class, plan.Target, plan.Reason)
 	}
-	if plan.obstinate {
-		outer.hard = plan.Reason
+	if plan.neverOnReplica {
+		outer.notRead = plan.Reason
 	}
 }
 
@@ -33,7 +33,7 @@ func (a *analysis) execute(s *pg.ExecuteStmt) {
 	}
 	a.cur.sql = Prepared{Verb: PreparedExecute, Name: s.GetName()}
 	a.cur.args = a.arguments(s.GetParams())
-	if a.cur.hard == ReasonNone && a.cur.caution == ReasonNone && a.cur.pins == 0 {
+	if a.cur.notRead == ReasonNone && a.cur.unproved == ReasonNone && a.cur.pins == 0 {
 		a.cur.fix(ClassUnknown, TargetAny, ReasonUtility)
 	}
 }

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -23,17 +22,7 @@ type rule struct {
 	pattern           *regexp.Regexp
 }
 
-// CheckRules reports every rule that cannot be compiled.
-func CheckRules(list []config.Rule) error {
-	var faults []error
-	for i, c := range list {
-		if _, err := compileRule(c); err != nil {
-			faults = append(faults, fmt.Errorf("rule %d: %w", i+1, err))
-		}
-	}
-	return errors.Join(faults...)
-}
-
+// compileRule reads one rule; config.Validate has refused those that fail here.
 func compileRule(c config.Rule) (rule, error) {
 	r := rule{user: c.User, application: c.Application, table: c.Table, function: c.Function}
 	var ok bool

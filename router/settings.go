@@ -271,7 +271,7 @@ func (a *analysis) currentSetting(args []*pg.Node) {
 		return
 	}
 	if name, ok := a.literal(args[0]); !ok || !sameEverywhere(name) {
-		a.doubt(ReasonSetting)
+		a.unproved(ReasonSetting)
 	}
 }
 
@@ -406,7 +406,7 @@ func isText(t *pg.TypeName) bool {
 // settings: all of them are known, and each happens exactly once, in the order found.
 func (a *analysis) settleSets(n *pg.Node) {
 	v := a.cur
-	v.repeats = v.repeats && v.pins&^PinSetting == 0 && v.caution == ReasonNone && a.text == a.original
+	v.repeats = v.repeats && v.pins&^PinSetting == 0 && v.unproved == ReasonNone && a.text == a.original
 	if v.repeats {
 		v.fix(ClassSetting, TargetAny, ReasonSetting)
 	}
@@ -417,7 +417,7 @@ func (a *analysis) settleSets(n *pg.Node) {
 		v.dropSets()
 		return
 	}
-	if v.caution == ReasonNone {
+	if v.unproved == ReasonNone {
 		v.fix(ClassSetting, TargetAny, ReasonSetting)
 	}
 }
@@ -501,11 +501,8 @@ func (a *analysis) setConfigName(name string, value *pg.Node) {
 	}
 }
 
-// isTrue reads a boolean as PostgreSQL's boolin does: any unique prefix.
+// isTrue reads a literal of type boolean, which may have white space around it.
 func isTrue(s string) bool {
-	s = strings.ToLower(strings.TrimSpace(s))
-	if s == "" {
-		return false
-	}
-	return strings.HasPrefix("true", s) || strings.HasPrefix("yes", s) || s == "on" || s == "1"
+	on, _ := session.ParseBool(strings.TrimSpace(s))
+	return on
 }

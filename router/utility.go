@@ -143,10 +143,10 @@ func (a *analysis) explain(s *pg.ExplainStmt) {
 	default:
 		a.ddl(s.GetQuery())
 	}
-	if a.planOnly && a.cur.hard != ReasonNone {
+	if a.planOnly && a.cur.notRead != ReasonNone {
 		a.cur.flags &^= FlagDDL
 		a.cur.pins &^= PinTemp
-		a.cur.fix(ClassUnknown, TargetPrimary, a.cur.hard)
+		a.cur.fix(ClassUnknown, TargetPrimary, a.cur.notRead)
 	}
 }
 

@@ -74,7 +74,7 @@ func (a *analysis) walk(m protoreflect.Message) {
 			return
 		}
 	} else if !plainNodes[name] && !a.lenient {
-		a.doubt(ReasonUtility)
+		a.unproved(ReasonUtility)
 		a.pin(PinOpaque)
 	}
 	a.children(m)
@@ -217,11 +217,11 @@ func (a *analysis) read(schema, name string) {
 	switch {
 	case r.Known && r.Replica:
 	case r.Known:
-		a.doubt(ReasonRelation)
+		a.unproved(ReasonRelation)
 	case !a.facts.Loaded():
-		a.doubt(ReasonNoCatalog)
+		a.unproved(ReasonNoCatalog)
 	default:
-		a.doubt(ReasonUnknownRel)
+		a.unproved(ReasonUnknownRel)
 	}
 	a.leaves(r.Clean, r.Touches, r.Sets)
 	a.implicit()

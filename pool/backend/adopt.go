@@ -99,7 +99,6 @@ func (b *Backend) Reset(ctx context.Context) error {
 		return err
 	}
 	b.settings = session.Settings{}
-	b.held.clear()
-	b.Unnamed = 0
+	b.held.Clear()
 	return nil
 }

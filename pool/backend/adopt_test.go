@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 )
@@ -202,9 +203,9 @@ func TestAdoptEnds(t *testing.T) {
 func TestReset(t *testing.T) {
 	b := connect(t, 10)
 	adopt(t, b, settingsOf("work_mem", "8MB", "app.x", "1"))
-	st := NewRegistry(10).Statement([]byte("select 1"), []byte{0, 0}, "")
-	b.Hold(st)
-	b.Unnamed = 7
+	st := prepared.NewRegistry(10).Statement([]byte("select 1"), []byte{0, 0}, "")
+	b.Held().Hold(st)
+	b.Held().Unnamed = 7
 	if _, err := b.RoundTrip(testContext(t), wire.AppendQuery(nil, "create temp table z (); listen l; prepare p as select 1; select pg_advisory_lock(1)")); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +217,7 @@ func TestReset(t *testing.T) {
 	if got := value(t, b, left); got != "4MB-000" {
 		t.Errorf("left: %s", got)
 	}
-	if b.Settings() != (session.Settings{}) || b.Holds(st) || b.Unnamed != 0 || b.Touched() == (session.Names{}) {
+	if b.Settings() != (session.Settings{}) || b.Held().Holds(st) || b.Held().Unnamed != 0 || b.Touched() == (session.Names{}) {
 		t.Error("notes are left, or touched names forgotten")
 	}
 }

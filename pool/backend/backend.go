@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 )
@@ -34,9 +35,7 @@ type Backend struct {
 	settings session.Settings
 	touched  session.Names
 	sure     session.Names // of touched, those that certainly were
-	held     *statements
-	// Unnamed tells whose unnamed statement b holds: a tag its user chose; 0 is nobody's.
-	Unnamed uint64
+	held     *prepared.Held
 
 	cancels  canceling
 	notified []byte // NotificationResponse frames that came during round trips
@@ -50,7 +49,7 @@ func New(l *Login, maxStatements int) *Backend {
 		Created: now,
 		Used:    now,
 		login:   l,
-		held:    newStatements(maxStatements),
+		held:    prepared.NewHeld(maxStatements),
 	}
 }
 
@@ -59,6 +58,9 @@ func (b *Backend) Parameter(name string) string { return b.login.Parameters[name
 
 // Parameters are all reported settings; the map is the backend's own.
 func (b *Backend) Parameters() map[string]string { return b.login.Parameters }
+
+// Held are the prepared statements b holds. They belong to who has b.
+func (b *Backend) Held() *prepared.Held { return b.held }
 
 // SetParameter notes a ParameterStatus the relay saw.
 func (b *Backend) SetParameter(name, value string) { b.login.Parameters[name] = value }
@@ -185,7 +187,7 @@ func (b *Backend) rows(ctx context.Context, frames []byte, row func(values [][]b
 func (b *Backend) roundTrip(ctx context.Context, frames []byte, see func(frame []byte)) (status byte, err error) {
 	// The connection is useless once ctx has ended: its reads and writes fail.
 	if len(frames) > 0 && frames[0] != wire.Sync {
-		b.Unnamed = 0 // a simple query ends it, a Parse replaces it
+		b.held.Unnamed = 0 // a simple query ends it, a Parse replaces it
 	}
 	stop := context.AfterFunc(ctx, func() { _ = b.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer func() {

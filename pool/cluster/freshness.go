@@ -4,6 +4,8 @@ import (
 	"context"
 	"math"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // Freshness: the tracker notes the time, then asks the primary how far its WAL
@@ -24,8 +26,8 @@ import (
 // replica how far it is, as long as a read asks for more than it is known to have. So
 // a server that hangs holds up nothing but its own freshness.
 
-// Moment is a point in time as the proxy's own monotonic clock tells it: ns since
-// the process began, so that it fits an atomic word.
+// Moment is a point in monotonic time: ns since the process began, so that it fits an
+// atomic word. It is the unit of required and known freshness.
 type Moment int64
 
 // Never is later than every Moment a server can be fresh as of.
@@ -33,35 +35,32 @@ const Never Moment = math.MaxInt64
 
 var began = time.Now()
 
-// Now is the present moment.
+// Now returns the present moment.
 func Now() Moment { return Moment(time.Since(began)) }
 
-// MomentOf is the Moment of a time of this process.
+// MomentOf converts a time of this process.
 func MomentOf(t time.Time) Moment { return Moment(t.Sub(began)) }
 
-// LSN is a place in the write-ahead log.
-type LSN uint64
-
-// Sampler asks servers for their place in the log. It is used by several
+// Sampler asks servers for their LSNs. It is used by several
 // goroutines, but for one server and method by one at a time.
 type Sampler interface {
-	// Written is how far the primary's log is, Replayed a standby's replay location.
+	// Written returns how far the primary's log is, Replayed a standby's replay LSN.
 	Written(ctx context.Context, s *Server) (Written, error)
-	Replayed(ctx context.Context, s *Server) (LSN, error)
+	Replayed(ctx context.Context, s *Server) (lsn.LSN, error)
 	Close()
 }
 
-// Written is how far a log is inserted and flushed, and for how long a commit that was
-// answered may stay unflushed.
+// Written holds how far a log is inserted and flushed, and for how long a commit that
+// was answered may stay unflushed.
 type Written struct {
-	Inserted, Flushed LSN
+	Inserted, Flushed lsn.LSN
 	Delay             time.Duration
 }
 
 // Fresh reports whether s is known to have replayed all that was committed before asOf.
 func (s *Server) Fresh(asOf Moment) bool { return Moment(s.fresh.Load()) >= asOf }
 
-// Staleness is how long ago s is known to have been fresh.
+// Staleness returns how long ago s is known to have been fresh.
 func (s *Server) Staleness() time.Duration { return time.Duration(Now() - Moment(s.fresh.Load())) }
 
 // AwaitFresh waits until a replica is fresh as of a moment, at most d, and not at
@@ -86,7 +85,7 @@ func (c *Cluster) await(ctx context.Context, d time.Duration, asOf Moment, done 
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
-		changed := c.tracker.news()
+		changed := c.tracker.onChange()
 		if done() {
 			return true
 		}
@@ -112,15 +111,15 @@ func likely(of []*Server, asOf Moment, d time.Duration) bool {
 	return false
 }
 
-// news is closed when more is known than now.
-func (t *tracker) news() <-chan struct{} {
+// onChange returns a channel that is closed when more is known than now.
+func (t *tracker) onChange() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.changed
 }
 
-// tellLocked wakes those who wait for news.
-func (t *tracker) tellLocked() {
+// notifyLocked wakes those who wait for onChange.
+func (t *tracker) notifyLocked() {
 	close(t.changed)
 	t.changed = make(chan struct{})
 }
@@ -137,18 +136,11 @@ func (c *Cluster) Want(asOf Moment) {
 		}
 	}
 	if t.sampled.Load() < int64(asOf) {
-		wake(t.kick)
+		signal(t.sampleNow)
 		return
 	}
-	for _, n := range t.nudge {
-		wake(n)
-	}
-}
-
-func wake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+	for _, n := range t.locateNow {
+		signal(n)
 	}
 }
 
@@ -161,23 +153,23 @@ func (c *Cluster) anyFresh(asOf Moment) bool {
 	return false
 }
 
-// Covering is the moment as of which a replica must be fresh to have replayed up to
-// lsn. If the primary's log was not known to reach that far, it is asked anew and
+// Covering returns the moment as of which a replica must be fresh to have replayed up
+// to at. If the primary's log was not known to reach that far, it is asked anew and
 // waited for at most d; Never says that it does not.
-func (c *Cluster) Covering(ctx context.Context, lsn LSN, d time.Duration) Moment {
+func (c *Cluster) Covering(ctx context.Context, at lsn.LSN, d time.Duration) Moment {
 	t := c.tracker
 	find := func() Moment {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		for _, s := range t.samples {
-			if s.lsn >= lsn {
+			if s.lsn >= at {
 				return s.first
 			}
 		}
 		return Never
 	}
-	if at := find(); at != Never {
-		return at
+	if asOf := find(); asOf != Never {
+		return asOf
 	}
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -187,9 +179,9 @@ func (c *Cluster) Covering(ctx context.Context, lsn LSN, d time.Duration) Moment
 	return find()
 }
 
-// Sampled is a place in the log up to which everything lies that was committed
-// before asOf. It waits for a primary to ask; the error is ctx's.
-func (c *Cluster) Sampled(ctx context.Context, asOf Moment) (LSN, error) {
+// Sampled returns an LSN up to which everything lies that was committed before asOf.
+// It waits for a primary to ask; the error is ctx's.
+func (c *Cluster) Sampled(ctx context.Context, asOf Moment) (lsn.LSN, error) {
 	t := c.tracker
 	for {
 		t.mu.Lock()

@@ -7,14 +7,16 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // gauges is a Sampler over numbers.
 type gauges struct {
 	mu        sync.Mutex
-	inserted  LSN
-	unflushed LSN             // of these
-	replayed  map[*Server]LSN // missing: hangs
+	inserted  lsn.LSN
+	unflushed lsn.LSN             // of these
+	replayed  map[*Server]lsn.LSN // missing: hangs
 	samples   int
 	took      time.Duration // of an answer
 }
@@ -31,21 +33,21 @@ func (g *gauges) Written(ctx context.Context, _ *Server) (Written, error) {
 	return w, ctx.Err()
 }
 
-func (g *gauges) Replayed(ctx context.Context, s *Server) (LSN, error) {
+func (g *gauges) Replayed(ctx context.Context, s *Server) (lsn.LSN, error) {
 	g.mu.Lock()
-	lsn, ok := g.replayed[s]
+	at, ok := g.replayed[s]
 	g.mu.Unlock()
 	if !ok {
 		<-ctx.Done()
 		return 0, errors.New("it hangs")
 	}
 	time.Sleep(g.took)
-	return lsn, nil
+	return at, nil
 }
 
 func (g *gauges) Close() {}
 
-func (g *gauges) set(inserted LSN, replayed ...LSN) {
+func (g *gauges) set(inserted lsn.LSN, replayed ...lsn.LSN) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inserted = inserted
@@ -59,7 +61,7 @@ func tracked(t *testing.T, hang int, test func(t *testing.T, c *Cluster, g *gaug
 	defer func(real time.Time) { began = real }(began)
 	synctest.Test(t, func(t *testing.T) {
 		began = time.Now()
-		g := &gauges{replayed: map[*Server]LSN{}, took: 100 * time.Microsecond}
+		g := &gauges{replayed: map[*Server]lsn.LSN{}, took: 100 * time.Microsecond}
 		servers := []*Server{{Address: "p", Weight: 1}, {Address: "a", Index: 1, Weight: 1}, {Address: "b", Index: 2, Weight: 1}}
 		for _, s := range servers[1:] {
 			if s.Index != hang {
@@ -192,19 +194,19 @@ func TestWaitsOnlyIfLikely(t *testing.T) {
 func TestCovering(t *testing.T) {
 	tracked(t, 0, func(t *testing.T, c *Cluster, g *gauges) {
 		g.set(100, 100, 50)
-		lsn, err := c.Sampled(t.Context(), Now())
-		if err != nil || lsn != 100 {
-			t.Fatal(lsn, err)
+		at, err := c.Sampled(t.Context(), Now())
+		if err != nil || at != 100 {
+			t.Fatal(at, err)
 		}
-		at := c.Covering(t.Context(), 80, time.Second)
-		if !c.AwaitFreshOn(t.Context(), c.o.Servers[1], at, time.Second) {
+		asOf := c.Covering(t.Context(), 80, time.Second)
+		if !c.AwaitFreshOn(t.Context(), c.o.Servers[1], asOf, time.Second) {
 			t.Error("a has it and does not serve it")
 		}
-		if c.AwaitFreshOn(t.Context(), c.o.Servers[2], at, 10*time.Millisecond) {
+		if c.AwaitFreshOn(t.Context(), c.o.Servers[2], asOf, 10*time.Millisecond) {
 			t.Error("b lacks it and serves it")
 		}
-		if at := c.Covering(t.Context(), 101, 10*time.Millisecond); at != Never {
-			t.Errorf("what the primary has not reached is covered by %v", at)
+		if asOf := c.Covering(t.Context(), 101, 10*time.Millisecond); asOf != Never {
+			t.Errorf("what the primary has not reached is covered by %v", asOf)
 		}
 	})
 }
@@ -236,13 +238,13 @@ func TestUnflushed(t *testing.T) {
 func TestManySamples(t *testing.T) {
 	tr := newTracker(1)
 	for i := range 100000 {
-		tr.samples.note(sample{Moment(i * 1000), Moment(i * 1000), LSN(i)})
+		tr.samples.note(sample{Moment(i * 1000), Moment(i * 1000), lsn.LSN(i)})
 	}
 	if n := len(tr.samples); n > maxSamples {
 		t.Errorf("%d samples", n)
 	}
 	for _, behind := range []int{1, 10, 100, 1000, 10000, 90000} {
-		at, _ := tr.samples.reached(LSN(100000-behind), -1)
+		at, _ := tr.samples.reached(lsn.LSN(100000-behind), -1)
 		if known := 100000 - int(at)/1000; known < behind || known > behind+behind/4+2 {
 			t.Errorf("%d samples behind, known as %d", behind, known)
 		}

@@ -11,11 +11,12 @@ import (
 // known before; nothing else is remembered.
 //
 //   - The cluster has one system identifier, decided once. A server with another one
-//     is a stranger: a data directory of something else at a configured address.
+//     is foreign: a data directory of something else at a configured address.
 //   - The highest timeline seen wins. A primary below it is fenced, for its successor
 //     may have taken writes already, even while that is down.
-//   - Two primaries on that timeline are none at all: nobody can tell which is right.
-//     Two that were started at the same microsecond are one server by two names.
+//   - Two primaries on that timeline are a split brain, and none at all: nobody can tell
+//     which is right.
+//     Two that were started at the same microsecond are one server, configured twice.
 //   - A replica below the primary's timeline does not follow that primary. What it
 //     replays may never have happened, so nothing is read from it.
 
@@ -47,7 +48,7 @@ func judge(states []State, before *Topology, known bool) *Topology {
 	return t
 }
 
-// alone is what can be said of one server by itself.
+// alone returns what can be said of one server by itself.
 func (st *State) alone(id string, known bool) Status {
 	switch {
 	case !st.Up && st.Role == RoleUnknown && errors.Is(st.Err, ErrNoLogin), st.Up && !known:
@@ -56,22 +57,22 @@ func (st *State) alone(id string, known bool) Status {
 		return StatusDown
 	case st.SystemID != id:
 		st.Err = fmt.Errorf("it belongs to another cluster: its system identifier is %s, not %s", st.SystemID, id)
-		return StatusStranger
+		return StatusForeign
 	case st.Slow:
 		return StatusSlow
 	}
 	return StatusServing
 }
 
-// mixed is the state of a server while nobody can tell which cluster is meant.
+// mixed sets the state of a server while nobody can tell which cluster is meant.
 func (st *State) mixed() {
 	if st.Status = StatusDown; st.Up {
-		st.Status = StatusStranger
+		st.Status = StatusForeign
 		st.Err = fmt.Errorf("its system identifier is %s, another server's is not, and which cluster is meant cannot be told: take the wrong servers out of the configuration", st.SystemID)
 	}
 }
 
-// newest is the highest timeline of the cluster. One that was seen before counts unless
+// newest returns the highest timeline of the cluster. One that was seen before counts unless
 // every server tells that it is no more: then whoever was on it has been made anew.
 func newest(states []State, t *Topology) uint32 {
 	line, all := uint32(0), true
@@ -80,7 +81,7 @@ func newest(states []State, t *Topology) uint32 {
 		if st.Role != RoleUnknown && st.SystemID == t.SystemID {
 			line = max(line, st.Timeline)
 		}
-		all = all && st.Up && st.Status != StatusStranger
+		all = all && st.Up && st.Status != StatusForeign
 	}
 	if all {
 		return line
@@ -98,7 +99,7 @@ func (t *Topology) elect() {
 		case st.Timeline < t.Timeline:
 			st.Status = StatusFenced
 		case len(candidates) > 0 && st.Started != "" && st.Started == candidates[0].Started:
-			st.Status = StatusTwin
+			st.Status = StatusDuplicate
 			st.Err = fmt.Errorf("it is %s by another name", candidates[0].Server.Address)
 		default:
 			candidates = append(candidates, st)
@@ -109,7 +110,7 @@ func (t *Topology) elect() {
 		return
 	}
 	for _, st := range candidates {
-		st.Status = StatusRival
+		st.Status = StatusSplitBrain
 	}
 }
 
@@ -122,8 +123,8 @@ func (t *Topology) gather() {
 			continue
 		}
 		switch {
-		case t.astray(st):
-			st.Status = StatusAstray
+		case t.diverged(st):
+			st.Status = StatusDiverged
 		case st.Status == StatusSlow:
 			slow = append(slow, st.Server)
 		default:
@@ -135,15 +136,15 @@ func (t *Topology) gather() {
 	}
 }
 
-// astray reports whether a replica follows another history than the cluster's.
-func (t *Topology) astray(st *State) bool {
+// diverged reports whether a replica follows another history than the cluster's.
+func (t *Topology) diverged(st *State) bool {
 	if st.Timeline >= t.Timeline {
 		return false
 	}
 	// As long as nobody was promoted in earnest, a higher timeline is but a rumour.
 	for i := range t.States {
 		o := &t.States[i]
-		if o.Role == RolePrimary && o.Timeline == t.Timeline && o.Status != StatusStranger {
+		if o.Role == RolePrimary && o.Timeline == t.Timeline && o.Status != StatusForeign {
 			return true
 		}
 	}
@@ -157,9 +158,9 @@ func (st *State) explain(t *Topology) {
 		st.Err = nil
 	case StatusFenced:
 		st.Err = fmt.Errorf("it is a primary on timeline %d, and timeline %d has begun elsewhere: rewind it (pg_rewind) or clone it anew as a standby", st.Timeline, t.Timeline)
-	case StatusRival:
+	case StatusSplitBrain:
 		st.Err = fmt.Errorf("several servers are primaries on timeline %d, so none takes writes: stop all but the right one", st.Timeline)
-	case StatusAstray:
+	case StatusDiverged:
 		st.Err = fmt.Errorf("it is a standby on timeline %d and does not follow the primary onto timeline %d: point its primary_conninfo there, or clone it anew", st.Timeline, t.Timeline)
 	}
 }

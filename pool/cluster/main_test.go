@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// errDown leaves no doubt.
+// errDown is conclusive.
 var errDown = &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 
 // fakes are servers that answer as they are told. It is a Prober.
@@ -23,7 +23,7 @@ type fakes struct {
 	mu     sync.Mutex // protects the fields below
 	says   map[int]Probe
 	err    map[int]error
-	hangs  map[int]bool // answers nothing until the look's time is up
+	hangs  map[int]bool // answers nothing until the probe's time is up
 	probes int
 	anew   int
 	closed bool

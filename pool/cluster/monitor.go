@@ -14,21 +14,23 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
-// Probe is what one look at a server tells.
+// Probe holds what a server answered to one probe.
 type Probe struct {
 	InRecovery bool
 	Timeline   uint32
 	SystemID   string
 	Version    int
 	Started    string
-	LSN        LSN
+	LSN        lsn.LSN
 }
 
-// Prober asks one server. The monitor calls it for different servers at the same
+// Prober asks one server for its state. The monitor calls it for different servers at the same
 // time, and for one server never twice at a time. With anew it must not rely on a
-// connection it has: that may outlive what it is to look at. ErrNoLogin says that
+// connection it has: that may outlive what it is to probe. ErrNoLogin says that
 // nobody's login is known yet.
 type Prober interface {
 	Probe(ctx context.Context, s *Server, anew bool) (Probe, error)
@@ -45,10 +47,10 @@ var ErrNoPrimary = errors.New("no primary")
 // ErrNoServer is that no server can be used at all.
 var ErrNoServer = errors.New("no server is up")
 
-// Doubtful reports whether a failure to reach a server, or to log in, may be an
-// accident: something took too long, or the server is there and refused a login. A
-// connection refused or cut off, or a server that says it is shutting down, is no accident.
-func Doubtful(err error) bool {
+// Inconclusive reports whether a failure to reach a server, or to log in, is no proof
+// that it is down: something took too long, or the server is there and refused a login.
+// A connection refused or cut off, or a server that says it is shutting down, is proof.
+func Inconclusive(err error) bool {
 	var refused *pgconn.PgError
 	var name *net.DNSError
 	var network net.Error
@@ -71,111 +73,114 @@ func Doubtful(err error) bool {
 type Options struct {
 	Name     string
 	Servers  []*Server
-	Interval time.Duration // between looks at each server
-	Slow     time.Duration // a look that takes longer says that the server is slow
-	Timeout  time.Duration // of one look
+	Interval time.Duration // between probes of each server
+	Slow     time.Duration // a probe that takes longer makes the server slow
+	Timeout  time.Duration // of one probe
 	Prober   Prober
 	Sampler  Sampler // nil: freshness is not tracked
-	// Changed is told of every change, in order, by a goroutine of the monitor's that
-	// does nothing else. It may be nil.
+	// Changed is called with every change, in order, by a goroutine of the monitor's
+	// that does nothing else. It may be nil.
 	Changed func(before, after *Topology)
 }
 
 // Cluster is one primary and its replicas. Safe for concurrent use.
 type Cluster struct {
-	o       Options
-	topo    atomic.Pointer[Topology]
-	turn    atomic.Uint32
-	waiting atomic.Int64    // those who wait for a change or a look
-	kick    chan struct{}   // asks for a look now; of capacity 1
-	looks   []chan struct{} // by Server.Index; of capacity 1
-	news    chan struct{}   // there are changes to be told; of capacity 1
+	o         Options
+	topo      atomic.Pointer[Topology]
+	turn      atomic.Uint32
+	waiting   atomic.Int64    // those who wait for a change or a probe
+	probeNow  chan struct{}   // asks for a probe of all servers now; of capacity 1
+	probes    []chan struct{} // asks for one of a server, by Server.Index; of capacity 1
+	notifyNow chan struct{}   // says that unnotified grew; of capacity 1
 
 	tracker *tracker
 
-	mu      sync.Mutex    // protects the fields below; nothing but memory is touched under it
-	changed chan struct{} // closed when the topology next changes
-	looked  chan struct{} // closed when it is next published
-	first   time.Time     // when the first server answered
-	untold  []*Topology   // changes Changed has not been told of
+	mu         sync.Mutex    // protects the fields below; nothing but memory is touched under it
+	changed    chan struct{} // closed when the topology next changes
+	published  chan struct{} // closed when it is next published, changed or not
+	first      time.Time     // when the first server answered
+	unnotified []*Topology   // changes Changed was not called with yet
 }
 
 // New makes a Cluster of which nothing is known until Run.
 func New(o Options) *Cluster {
 	c := &Cluster{
-		o: o, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		changed: make(chan struct{}), looked: make(chan struct{}), tracker: newTracker(len(o.Servers)),
+		o: o, probeNow: make(chan struct{}, 1), notifyNow: make(chan struct{}, 1),
+		changed: make(chan struct{}), published: make(chan struct{}), tracker: newTracker(len(o.Servers)),
 	}
 	for _, s := range o.Servers {
 		s.fresh.Store(-1)
-		c.looks = append(c.looks, make(chan struct{}, 1))
+		c.probes = append(c.probes, make(chan struct{}, 1))
 	}
 	c.topo.Store(&Topology{States: c.unknown()})
 	return c
 }
 
-// unknown are the states of servers nobody has asked.
+// unknown returns the states of servers nobody has asked.
 func (c *Cluster) unknown() (states []State) {
 	for _, s := range c.o.Servers {
-		states = append(states, State{Server: s, Err: ErrNoLogin, Looked: math.MinInt64})
+		states = append(states, State{Server: s, Err: ErrNoLogin, Probed: math.MinInt64})
 	}
 	return states
 }
 
-// Name is the cluster's name in the configuration.
+// Name returns the cluster's name in the configuration.
 func (c *Cluster) Name() string { return c.o.Name }
 
-// Topology is what is known now.
+// Topology returns what is known now.
 func (c *Cluster) Topology() *Topology { return c.topo.Load() }
 
-// Kick makes the monitor look at the servers now.
-func (c *Cluster) Kick() { poke(c.kick) }
+// ProbeNow makes the monitor probe the servers now.
+func (c *Cluster) ProbeNow() { signal(c.probeNow) }
 
-func poke(ch chan struct{}) {
+// signal wakes the receiver of a channel of capacity 1, or leaves the signal for its
+// next receive.
+func signal(ch chan<- struct{}) {
 	select {
 	case ch <- struct{}{}:
 	default:
 	}
 }
 
-// Suspect tells that s could not be reached. If that leaves no doubt it serves
-// nothing until a look says it is up again, else the monitor looks now.
-func (c *Cluster) Suspect(s *Server, err error) {
-	s.doubted.Store(true)
-	if !Doubtful(err) {
+// ReportUnreachable tells the monitor that s could not be reached. If err is conclusive
+// it serves nothing until a probe finds it up again, else the monitor probes now.
+func (c *Cluster) ReportUnreachable(s *Server, err error) {
+	s.loginAnew.Store(true)
+	if !Inconclusive(err) {
 		c.update(func(states []State) {
 			if st := &states[s.Index]; st.Up {
-				st.Up, st.Slow, st.Err, st.Looked = false, false, err, Now()
+				st.Up, st.Slow, st.Err, st.Probed = false, false, err, Now()
 			}
 		})
 	}
-	c.Kick()
+	c.ProbeNow()
 }
 
-// Doubt tells that something about s seems wrong: the monitor looks now, by a new login.
-func (c *Cluster) Doubt(s *Server) {
-	s.doubted.Store(true)
-	c.Kick()
+// ReportLost tells the monitor that a connection to s was lost, or that s is not what it
+// was: it probes now, by a new login.
+func (c *Cluster) ReportLost(s *Server) {
+	s.loginAnew.Store(true)
+	c.ProbeNow()
 }
 
-// Recheck returns s's state as a look tells it that begins now and logs in anew,
+// Recheck returns s's state as a probe finds it that begins now and logs in anew,
 // or the latest known if ctx ends before.
 func (c *Cluster) Recheck(ctx context.Context, s *Server) State {
 	at := Now()
-	s.doubted.Store(true)
+	s.loginAnew.Store(true)
 	c.waiting.Add(1)
 	defer c.waiting.Add(-1)
 	for {
 		c.mu.Lock()
-		looked := c.looked
+		published := c.published
 		c.mu.Unlock()
 		st := c.topo.Load().State(s)
-		if st.Looked > at {
+		if st.Probed > at {
 			return st
 		}
-		c.Kick()
+		c.ProbeNow()
 		select {
-		case <-looked:
+		case <-published:
 		case <-ctx.Done():
 			return st
 		}
@@ -206,7 +211,7 @@ func (c *Cluster) Wait(ctx context.Context, enough func(*Topology) bool) error {
 		if enough(c.topo.Load()) {
 			return nil
 		}
-		c.Kick()
+		c.ProbeNow()
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -223,19 +228,19 @@ func (c *Cluster) Run(ctx context.Context) {
 	for _, s := range c.o.Servers {
 		wg.Go(func() { c.watch(ctx, s) })
 	}
-	wg.Go(func() { c.tell(ctx, &Topology{States: c.unknown()}) })
-	c.pace(ctx)
+	wg.Go(func() { c.notify(ctx, &Topology{States: c.unknown()}) })
+	c.schedule(ctx)
 	wg.Wait()
 }
 
-// haste is the time between looks while somebody waits or there is no primary.
-func (c *Cluster) haste() time.Duration {
+// fastInterval returns the time between probes while somebody waits or there is no primary.
+func (c *Cluster) fastInterval() time.Duration {
 	return min(max(c.o.Interval/10, 5*time.Millisecond), 50*time.Millisecond)
 }
 
-// pace says when to look, at all servers at the same time. However often it is
-// asked, it keeps its distance between looks.
-func (c *Cluster) pace(ctx context.Context) {
+// schedule begins probes, of all servers at the same time, until ctx ends. However often
+// it is signalled, it keeps its distance between them.
+func (c *Cluster) schedule(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	rest := time.NewTimer(0)
@@ -245,19 +250,19 @@ func (c *Cluster) pace(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-c.kick:
+		case <-c.probeNow:
 		}
-		for _, look := range c.looks {
-			poke(look)
+		for _, ch := range c.probes {
+			signal(ch)
 		}
-		haste := c.haste()
-		rest.Reset(haste)
+		fastInterval := c.fastInterval()
+		rest.Reset(fastInterval)
 		select {
 		case <-ctx.Done():
 			return
 		case <-rest.C:
 		}
-		next := c.o.Interval - haste
+		next := c.o.Interval - fastInterval
 		if t := c.topo.Load(); c.waiting.Load() > 0 || t.Primary == nil && !t.lockedOut() {
 			next = 0
 		}
@@ -265,7 +270,7 @@ func (c *Cluster) pace(ctx context.Context) {
 	}
 }
 
-// lockedOut reports whether no server lets the monitor in, which haste does not cure.
+// lockedOut reports whether no server lets the monitor in, which fastInterval does not cure.
 func (t *Topology) lockedOut() bool {
 	for i := range t.States {
 		var refused *pgconn.PgError
@@ -276,21 +281,22 @@ func (t *Topology) lockedOut() bool {
 	return true
 }
 
-// tell hands changes to Changed until ctx ends, the first with what was known before it.
-func (c *Cluster) tell(ctx context.Context, told *Topology) {
+// notify calls Changed with every change until ctx ends, the first with what was known
+// before it.
+func (c *Cluster) notify(ctx context.Context, before *Topology) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.news:
+		case <-c.notifyNow:
 		}
 		c.mu.Lock()
-		untold := c.untold
-		c.untold = nil
+		pending := c.unnotified
+		c.unnotified = nil
 		c.mu.Unlock()
-		for _, t := range untold {
-			c.o.Changed(told, t)
-			told = t
+		for _, t := range pending {
+			c.o.Changed(before, t)
+			before = t
 		}
 	}
 }
@@ -313,19 +319,19 @@ func (c *Cluster) update(change func(states []State)) {
 		st.Since, same = now, false
 	}
 	c.topo.Store(after)
-	close(c.looked)
-	c.looked = make(chan struct{})
+	close(c.published)
+	c.published = make(chan struct{})
 	if same {
 		return
 	}
 	close(c.changed)
 	c.changed = make(chan struct{})
 	if c.o.Changed != nil {
-		c.untold = append(c.untold, after)
-		poke(c.news)
+		c.unnotified = append(c.unnotified, after)
+		signal(c.notifyNow)
 	}
 	if after.Primary == nil && before.Primary != nil {
-		c.Kick()
+		c.ProbeNow()
 	}
 }
 

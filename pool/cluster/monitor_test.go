@@ -58,7 +58,7 @@ func TestPace(t *testing.T) {
 }
 
 // While there is no primary and somebody waits for one, the monitor neither spins
-// nor sleeps: it looks often, however many wait.
+// nor sleeps: it probes often, however many wait.
 func TestPaceWithoutPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, replica(1), replica(1))
@@ -77,9 +77,9 @@ func TestPaceWithoutPrimary(t *testing.T) {
 		synctest.Wait()
 		before := w.fakes.count()
 		time.Sleep(10 * interval)
-		looks := (w.fakes.count() - before) / 2
-		if want := int(10 * interval / w.haste()); looks < want*9/10 || looks > want*11/10 {
-			t.Errorf("%d looks in 10 intervals, want %d", looks, want)
+		probes := (w.fakes.count() - before) / 2
+		if want := int(10 * interval / w.fastInterval()); probes < want*9/10 || probes > want*11/10 {
+			t.Errorf("%d probes in 10 intervals, want %d", probes, want)
 		}
 		w.fakes.set(1, primary(2), nil)
 		promoted := time.Now()
@@ -88,30 +88,30 @@ func TestPaceWithoutPrimary(t *testing.T) {
 				t.Errorf("found %v", s)
 			}
 		}
-		if took := time.Since(promoted); took > w.haste() {
+		if took := time.Since(promoted); took > w.fastInterval() {
 			t.Errorf("a new primary was seen after %v", took)
 		}
 		synctest.Wait()
 		before = w.fakes.count()
 		time.Sleep(10 * interval)
-		if looks := (w.fakes.count() - before) / 2; looks > 12 {
-			t.Errorf("%d looks in 10 intervals with nobody waiting", looks)
+		if probes := (w.fakes.count() - before) / 2; probes > 12 {
+			t.Errorf("%d probes in 10 intervals with nobody waiting", probes)
 		}
 	})
 }
 
-// However often it is kicked, it keeps a distance between looks.
+// However often it is signalled, it keeps a distance between probes.
 func TestKicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, primary(1))
 		synctest.Wait()
 		before := w.fakes.count()
 		for range 1000 {
-			w.Kick()
+			w.ProbeNow()
 			time.Sleep(time.Millisecond)
 		}
 		if n := w.fakes.count() - before; n < 18 || n > 22 {
-			t.Errorf("%d looks in a second of kicks, want 20", n)
+			t.Errorf("%d probes in a second of signals, want 20", n)
 		}
 	})
 }
@@ -136,23 +136,23 @@ func TestWaitPrimaryEnds(t *testing.T) {
 	})
 }
 
-// A suspected server serves nothing until a look clears it, which comes soon.
+// A server reported unreachable serves nothing until a probe finds it, which comes soon.
 func TestSuspect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, primary(1), replica(1))
 		time.Sleep(interval / 2)
 		since := w.Topology().States[1].Since
 		w.fakes.set(1, Probe{}, errDown)
-		w.Suspect(w.servers[1], errDown)
+		w.ReportUnreachable(w.servers[1], errDown)
 		if len(w.Topology().Replicas) != 0 || !errors.Is(w.Topology().States[1].Err, errDown) {
 			t.Error("it still serves")
 		}
-		w.Suspect(w.servers[1], io.EOF) // tells nothing new
+		w.ReportUnreachable(w.servers[1], io.EOF) // tells nothing new
 		if got := w.Topology().States[1]; !errors.Is(got.Err, errDown) || !got.Since.After(since) {
 			t.Errorf("%+v", got)
 		}
 		w.fakes.set(1, replica(1), nil)
-		time.Sleep(2 * w.haste())
+		time.Sleep(2 * w.fastInterval())
 		synctest.Wait()
 		if len(w.Topology().Replicas) != 1 {
 			t.Error("it is not cleared")
@@ -194,7 +194,7 @@ func TestFailover(t *testing.T) {
 	})
 }
 
-// A server that goes and comes at every look is told of each time, and never
+// A server that goes and comes at every probe is told of each time, and never
 // leaves the others in doubt.
 func TestFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestFlapping(t *testing.T) {
 	})
 }
 
-// A server that hangs is slow, then down when the look's time is up. Nothing that
+// A server that hangs is slow, then down when the probe's time is up. Nothing that
 // is known of the others waits for it.
 func TestHangingServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -246,13 +246,13 @@ func TestHangingServer(t *testing.T) {
 		w.fakes.thaw(1)
 		time.Sleep(timeout + interval)
 		synctest.Wait()
-		if tp := w.Topology(); tp.States[1].Status != StatusAstray || tp.States[1].Server.returned.Load() == 0 {
+		if tp := w.Topology(); tp.States[1].Status != StatusDiverged || tp.States[1].Server.returned.Load() == 0 {
 			t.Errorf("it is not back: %+v", tp.States)
 		}
 	})
 }
 
-// A look that fails without leaving no doubt takes nothing away from a server that
+// A probe whose failure is inconclusive takes nothing away from a server that
 // answers clients meanwhile; a connection refused does.
 func TestDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -280,25 +280,25 @@ func TestDoubt(t *testing.T) {
 	})
 }
 
-// A doubtful suspicion brings a look, by a new login, and nothing else.
-func TestDoubtfulSuspicion(t *testing.T) {
+// An inconclusive report brings a probe, by a new login, and nothing else.
+func TestInconclusiveReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, primary(1))
 		time.Sleep(interval / 2)
 		w.fakes.forget()
-		w.Suspect(w.servers[0], context.DeadlineExceeded)
+		w.ReportUnreachable(w.servers[0], context.DeadlineExceeded)
 		if w.Topology().Primary == nil {
 			t.Error("it is condemned")
 		}
-		time.Sleep(2 * w.haste())
+		time.Sleep(2 * w.fastInterval())
 		synctest.Wait()
 		if w.fakes.count() != 1 || w.fakes.anew != 1 {
-			t.Errorf("%d looks, %d by a new login", w.fakes.probes, w.fakes.anew)
+			t.Errorf("%d probes, %d by a new login", w.fakes.probes, w.fakes.anew)
 		}
 	})
 }
 
-// Recheck tells what a look says that begins after it, not what was known.
+// Recheck tells what a probe says that begins after it, not what was known.
 func TestRecheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, primary(1), replica(1))
@@ -320,20 +320,20 @@ func TestRecheck(t *testing.T) {
 	})
 }
 
-// A stranger is told of once and never used, not even when it is all there is.
-func TestStranger(t *testing.T) {
+// A foreign server is told of once and never used, not even when it is all there is.
+func TestForeign(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, primary(1), replica(1), Probe{Timeline: 7, SystemID: "other"})
 		time.Sleep(5 * interval)
 		synctest.Wait()
-		if told := w.told(); !slices.Equal(told, []string{"server0 primary serving", "server1 replica serving", "server2 primary stranger"}) {
+		if told := w.told(); !slices.Equal(told, []string{"server0 primary serving", "server1 replica serving", "server2 primary foreign"}) {
 			t.Errorf("told %q", told)
 		}
 		w.fakes.set(0, Probe{}, errDown)
 		w.fakes.set(1, Probe{}, errDown)
 		time.Sleep(5 * interval)
 		synctest.Wait()
-		if tp := w.Topology(); tp.Primary != nil || len(tp.Replicas) != 0 || tp.States[2].Status != StatusStranger {
+		if tp := w.Topology(); tp.Primary != nil || len(tp.Replicas) != 0 || tp.States[2].Status != StatusForeign {
 			t.Errorf("%+v", tp)
 		}
 	})
@@ -346,7 +346,7 @@ func TestStartWithHangingServer(t *testing.T) {
 		w.fakes.hang(1)
 		began := time.Now()
 		s, err := w.WaitPrimary(t.Context())
-		if took := time.Since(began); err != nil || s != w.servers[0] || took > slow+2*w.haste() {
+		if took := time.Since(began); err != nil || s != w.servers[0] || took > slow+2*w.fastInterval() {
 			t.Errorf("%v, %v after %v", s, err, took)
 		}
 	})

@@ -1,6 +1,8 @@
-// Package cluster is which server: a monitor learns the role and health of every
-// server of one replication cluster and publishes them as one immutable Topology;
-// a statement picks from it.
+// Package cluster decides which server of a replication cluster runs a statement. A
+// Cluster's monitor probes every server for its role and health and publishes what that
+// makes of the cluster as one immutable Topology (judge.go holds the rules); a tracker
+// keeps as of when each replica is fresh (freshness.go). Callers pick a server from the
+// Topology and report what they find wrong with one.
 package cluster
 
 import (
@@ -8,6 +10,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // Role is what a server says it is.
@@ -27,19 +31,19 @@ func (r Role) String() string { return roleNames[r] }
 type Status uint8
 
 const (
-	StatusUnknown  Status = iota // not asked yet
-	StatusServing                // it is used
-	StatusSlow                   // it keeps the monitor waiting: no reads while others serve them
-	StatusDown                   // it cannot be used: State.Err says why
-	StatusStranger               // it belongs to another cluster
-	StatusFenced                 // a primary that another one has succeeded
-	StatusRival                  // one of several primaries on one timeline
-	StatusAstray                 // a replica that does not follow onto the primary's timeline
-	StatusTwin                   // the primary by another name
+	StatusUnknown    Status = iota // not asked yet
+	StatusServing                  // it is used
+	StatusSlow                     // it keeps the monitor waiting: no reads while others serve them
+	StatusDown                     // it cannot be used: State.Err says why
+	StatusForeign                  // it belongs to another cluster
+	StatusFenced                   // a primary that another one has succeeded
+	StatusSplitBrain               // one of several primaries on one timeline
+	StatusDiverged                 // a replica that does not follow onto the primary's timeline
+	StatusDuplicate                // the primary, configured by another name
 	Statuses
 )
 
-var statusNames = [Statuses]string{"unknown", "serving", "slow", "down", "stranger", "fenced", "rival", "astray", "twin"}
+var statusNames = [Statuses]string{"unknown", "serving", "slow", "down", "foreign", "fenced", "split_brain", "diverged", "duplicate"}
 
 func (s Status) String() string { return statusNames[s] }
 
@@ -56,23 +60,23 @@ type Server struct {
 	fresh atomic.Int64 // Moment as of which it is fresh; see freshness.go
 	lag   atomic.Int64 // ns it lately took to replay what was committed
 
-	returned atomic.Int64 // Moment at which it came back; 0 once it has its full share again
-	asked    atomic.Bool  // a look is under way
-	alive    atomic.Bool  // and meanwhile it answered somebody
-	doubted  atomic.Bool  // the next look must be by a new login
+	returned  atomic.Int64 // Moment at which it came back; 0 once it has its full share again
+	asked     atomic.Bool  // a probe is under way
+	alive     atomic.Bool  // and meanwhile it answered somebody
+	loginAnew atomic.Bool  // the next probe must be by a new login
 }
 
-// Begin and End bracket a use of one of the server's connections.
+// Begin counts a use of one of the server's connections, until End.
 func (s *Server) Begin() { s.load.Add(1) }
 
-// End is the other side of Begin.
+// End ends what Begin began.
 func (s *Server) End() { s.load.Add(-1) }
 
-// Load is how many connections of the server are in use.
+// Load returns how many connections of the server are in use.
 func (s *Server) Load() int64 { return s.load.Load() }
 
-// Answered says that the server has just answered a statement. It costs next to
-// nothing: what answers clients is not down because a look at it failed.
+// Answered notes that the server has just answered a statement. It costs next to
+// nothing. What answers clients is not down because a probe of it failed.
 func (s *Server) Answered() {
 	if s.asked.Load() {
 		s.alive.Store(true)
@@ -86,7 +90,7 @@ const returning = 5 * time.Second
 // fullShare is a weight of 1 for a server that was not away.
 const fullShare = 64
 
-// share is the server's weight, in parts of fullShare, as far as it has returned.
+// share returns the server's weight, in parts of fullShare, as far as it has returned.
 func (s *Server) share() int64 {
 	full := int64(s.Weight) * fullShare
 	at := s.returned.Load()
@@ -106,14 +110,14 @@ type State struct {
 	Server   *Server
 	Role     Role
 	Up       bool // it answers
-	Slow     bool // it has not answered the latest look in time
+	Slow     bool // it has not answered the latest probe in time
 	Timeline uint32
 	SystemID string
 	Version  int    // server_version_num
 	Started  string // when its postmaster was started: another one is another life
 	// LSN is how far its log is inserted (a primary) or replayed (a replica).
-	LSN    LSN
-	Looked Moment    // when the look began that told this
+	LSN    lsn.LSN
+	Probed Moment    // when the probe began that found this
 	Since  time.Time // of Status
 	Status Status
 	Err    error // why it is not used, or is slow
@@ -132,20 +136,17 @@ type Topology struct {
 	Timeline uint32
 }
 
-// State is s's state.
+// State returns s's state.
 func (t *Topology) State(s *Server) State { return t.States[s.Index] }
 
-// Role is s's role.
+// Role returns s's role.
 func (t *Topology) Role(s *Server) Role { return t.States[s.Index].Role }
-
-// Usable reports whether statements may run on s.
-func (t *Topology) Usable(s *Server) bool { return t.States[s.Index].Status.Usable() }
 
 // Abandoned reports whether what runs on s must not go on: nobody can rely on what
 // it does, or it hangs. What a replica still reads may come to its end.
 func (t *Topology) Abandoned(s *Server) bool {
 	switch st := &t.States[s.Index]; st.Status {
-	case StatusStranger, StatusFenced, StatusRival:
+	case StatusForeign, StatusFenced, StatusSplitBrain:
 		return true
 	case StatusDown:
 		var network net.Error
@@ -154,7 +155,7 @@ func (t *Topology) Abandoned(s *Server) bool {
 	return false
 }
 
-// Lag is how many bytes of the primary's log a replica has not replayed, and
+// Lag returns how many bytes of the primary's log a replica has not replayed, and
 // whether that is known.
 func (t *Topology) Lag(s *Server) (bytes uint64, known bool) {
 	st := t.States[s.Index]

@@ -62,28 +62,28 @@ func TestJudge(t *testing.T) {
 		{"never reached", []string{"p1", "!"}, 0, nil, "1 down"},
 		{"two primaries, one newer", []string{"p1", "p2", "r2"}, 1, []int{2}, "0 fenced"},
 		{"two primaries, the first newer", []string{"p2", "p1"}, 0, nil, "1 fenced"},
-		{"two primaries alike", []string{"p1", "p1", "r1"}, -1, []int{2}, "0 rival, 1 rival"},
-		{"one primary by two names", []string{"p1", "p1=", "r1"}, 0, []int{2}, "1 twin"},
-		{"one of two by two names", []string{"p1", "p1", "p1="}, -1, nil, "0 rival, 1 rival, 2 twin"},
-		{"three primaries alike", []string{"p1", "p1", "p1"}, -1, nil, "0 rival, 1 rival, 2 rival"},
+		{"two primaries alike", []string{"p1", "p1", "r1"}, -1, []int{2}, "0 split_brain, 1 split_brain"},
+		{"one primary by two names", []string{"p1", "p1=", "r1"}, 0, []int{2}, "1 duplicate"},
+		{"one of two by two names", []string{"p1", "p1", "p1="}, -1, nil, "0 split_brain, 1 split_brain, 2 duplicate"},
+		{"three primaries alike", []string{"p1", "p1", "p1"}, -1, nil, "0 split_brain, 1 split_brain, 2 split_brain"},
 		{"two alike and a newer one", []string{"p1", "p1", "p2"}, 2, nil, "0 fenced, 1 fenced"},
-		{"two alike and an older one", []string{"p2", "p2", "p1"}, -1, nil, "0 rival, 1 rival, 2 fenced"},
-		{"an older one, then two alike", []string{"p1", "p2", "p2"}, -1, nil, "0 fenced, 1 rival, 2 rival"},
+		{"two alike and an older one", []string{"p2", "p2", "p1"}, -1, nil, "0 split_brain, 1 split_brain, 2 fenced"},
+		{"an older one, then two alike", []string{"p1", "p2", "p2"}, -1, nil, "0 fenced, 1 split_brain, 2 split_brain"},
 		{"the newer one down", []string{"p1", "p2-"}, -1, nil, "0 fenced, 1 down"},
 		{"a replica knows of a newer one", []string{"p1", "r2"}, -1, []int{1}, "0 fenced"},
-		{"a replica does not follow", []string{"p2", "r1", "r2"}, 0, []int{2}, "1 astray"},
-		{"nor while the new primary is down", []string{"p2-", "r1", "r2"}, -1, []int{2}, "0 down, 1 astray"},
-		{"a replica of the old primary", []string{"p1", "r1", "p2"}, 2, nil, "0 fenced, 1 astray"},
+		{"a replica does not follow", []string{"p2", "r1", "r2"}, 0, []int{2}, "1 diverged"},
+		{"nor while the new primary is down", []string{"p2-", "r1", "r2"}, -1, []int{2}, "0 down, 1 diverged"},
+		{"a replica of the old primary", []string{"p1", "r1", "p2"}, 2, nil, "0 fenced, 1 diverged"},
 		{"a slow replica", []string{"p1", "r1~", "r1"}, 0, []int{2}, "1 slow"},
 		{"the only replica is slow", []string{"p1", "r1~"}, 0, nil, "1 slow"},
 		{"all are slow", []string{"p1~", "r1~"}, 0, []int{1}, "0 slow, 1 slow"},
 		{"slow without a primary", []string{"p1-", "r1~"}, -1, []int{1}, "0 down, 1 slow"},
-		{"a stranger", []string{"p1", "r1", "p9x"}, 0, []int{1}, "2 stranger"},
-		{"a stranger first", []string{"p9x", "r1", "p1"}, 2, []int{1}, "0 stranger"},
-		{"a strange replica", []string{"p1", "r9x"}, 0, nil, "1 stranger"},
-		{"strangers among themselves", []string{"p1", "p1x"}, -1, nil, "0 stranger, 1 stranger"},
-		{"a stranger while not all answer", []string{"!", "r1", "p1x"}, -1, nil, "0 down, 1 stranger, 2 stranger"},
-		{"a stranger to the most", []string{"!", "r1", "r1", "r1", "p1x"}, -1, []int{1, 2, 3}, "0 down, 4 stranger"},
+		{"a foreign server", []string{"p1", "r1", "p9x"}, 0, []int{1}, "2 foreign"},
+		{"a foreign server first", []string{"p9x", "r1", "p1"}, 2, []int{1}, "0 foreign"},
+		{"a foreign replica", []string{"p1", "r9x"}, 0, nil, "1 foreign"},
+		{"foreign servers among themselves", []string{"p1", "p1x"}, -1, nil, "0 foreign, 1 foreign"},
+		{"a foreign server while not all answer", []string{"!", "r1", "p1x"}, -1, nil, "0 down, 1 foreign, 2 foreign"},
+		{"foreign to the most", []string{"!", "r1", "r1", "r1", "p1x"}, -1, []int{1, 2, 3}, "0 down, 4 foreign"},
 		{"none", nil, -1, nil, ""},
 	} {
 		got := judge(said(try.servers...), &Topology{}, true)
@@ -117,7 +117,7 @@ func TestJudgeRemembers(t *testing.T) {
 	if first.SystemID != "1" || first.Timeline != 2 {
 		t.Fatalf("%+v", first)
 	}
-	if got := judge(said("p3x", "p1"), first, true); got.Primary != nil || got.States[0].Status != StatusStranger || got.States[1].Status != StatusFenced || got.Timeline != 2 {
+	if got := judge(said("p3x", "p1"), first, true); got.Primary != nil || got.States[0].Status != StatusForeign || got.States[1].Status != StatusFenced || got.Timeline != 2 {
 		t.Errorf("%+v", got)
 	}
 	if got := judge(said("!", "p3"), first, true); got.Primary == nil || got.Timeline != 3 {

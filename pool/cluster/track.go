@@ -7,23 +7,25 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 const (
-	lookGap    = 500 * time.Microsecond // between looks at a replica while somebody waits
-	lookMost   = 50 * time.Millisecond  // and while waiting does not help
-	sampleSpan = time.Millisecond       // in which there are at most
-	sampleMost = 4                      // samples, however many ask
-	idleGap    = time.Second            // between samples and looks when nobody does
-	maxSamples = 256
+	locateGap    = 500 * time.Microsecond // between questions to a replica while somebody waits
+	locateGapMax = 50 * time.Millisecond  // and while waiting does not help
+	sampleSpan   = time.Millisecond       // in which there are at most
+	sampleMost   = 4                      // samples, however many ask
+	idleGap      = time.Second            // between samples, and questions to a replica, when nobody does
+	maxSamples   = 256
 )
 
-// tracker knows as of when each replica is fresh.
+// tracker keeps as of when each replica is fresh.
 type tracker struct {
-	demand  atomic.Int64    // the latest Moment a read asked for
-	sampled atomic.Int64    // and that of the last sample
-	kick    chan struct{}   // wakes the goroutine of the samples; of capacity 1
-	nudge   []chan struct{} // wake those of the servers; the same
+	demand    atomic.Int64    // the latest Moment a read asked for
+	sampled   atomic.Int64    // and that of the last sample
+	sampleNow chan struct{}   // signals the goroutine that samples the primary; of capacity 1
+	locateNow []chan struct{} // signals those that ask the replicas, by Server.Index; of capacity 1
 
 	mu      sync.Mutex    // protects the fields below
 	changed chan struct{} // closed when more is known
@@ -37,13 +39,13 @@ type tracker struct {
 // earliest moment of which that was found.
 type sample struct {
 	first, at Moment
-	lsn       LSN
+	lsn       lsn.LSN
 }
 
 func newTracker(servers int) *tracker {
-	t := &tracker{kick: make(chan struct{}, 1), changed: make(chan struct{})}
+	t := &tracker{sampleNow: make(chan struct{}, 1), changed: make(chan struct{})}
 	for range servers {
-		t.nudge = append(t.nudge, make(chan struct{}, 1))
+		t.locateNow = append(t.locateNow, make(chan struct{}, 1))
 	}
 	return t
 }
@@ -68,7 +70,7 @@ func (c *Cluster) Track(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-c.tracker.kick:
+		case <-c.tracker.sampleNow:
 			if !c.tracker.lacks() {
 				continue
 			}
@@ -82,7 +84,7 @@ func (c *Cluster) Track(ctx context.Context) {
 			return
 		}
 		if c.tracker.lacks() {
-			wake(c.tracker.kick) // somebody came meanwhile, or the primary did not answer
+			signal(c.tracker.sampleNow) // somebody came meanwhile, or the primary did not answer
 		}
 	}
 }
@@ -114,14 +116,14 @@ func (c *Cluster) sample(ctx context.Context) {
 	t := c.tracker
 	topo := c.topo.Load()
 	if topo.Primary == nil {
-		_ = pause(ctx, lookMost)
+		_ = pause(ctx, locateGapMax)
 		return
 	}
 	line := topo.State(topo.Primary).Timeline
 	at := Now()
 	found, err := c.o.Sampler.Written(ctx, topo.Primary)
 	if err != nil {
-		_ = pause(ctx, lookMost)
+		_ = pause(ctx, locateGapMax)
 		return
 	}
 	t.mu.Lock()
@@ -137,10 +139,10 @@ func (c *Cluster) sample(ctx context.Context) {
 		t.flushes.note(sample{settled, settled, found.Flushed})
 	}
 	t.sampled.Store(int64(at))
-	t.tellLocked()
+	t.notifyLocked()
 	t.mu.Unlock()
-	for _, n := range t.nudge {
-		wake(n)
+	for _, n := range t.locateNow {
+		signal(n)
 	}
 }
 
@@ -148,28 +150,28 @@ func (c *Cluster) sample(ctx context.Context) {
 func (c *Cluster) follow(ctx context.Context, s *Server) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	gap := lookGap
+	gap := locateGap
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-c.tracker.nudge[s.Index]:
+		case <-c.tracker.locateNow[s.Index]:
 		}
 		before := s.fresh.Load()
 		if !c.locate(ctx, s) || s.Fresh(Moment(c.tracker.demand.Load())) {
 			timer.Reset(idleGap)
-			gap = lookGap
+			gap = locateGap
 			continue
 		}
 		if s.fresh.Load() > before {
-			gap = lookGap
+			gap = locateGap
 		}
-		// Nudges do not make it faster than the gap.
+		// Signals do not make it faster than the gap.
 		if !pause(ctx, gap) {
 			return
 		}
-		gap = min(2*gap, lookMost)
+		gap = min(2*gap, locateGapMax)
 		timer.Reset(0)
 	}
 }
@@ -198,7 +200,7 @@ func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 	s.lag.Store(int64(lag))
 	s.fresh.Store(int64(at))
 	if at > before {
-		t.tellLocked()
+		t.notifyLocked()
 	}
 	return true
 }
@@ -244,7 +246,7 @@ func (list *samples) note(s sample) {
 // so far; one that has reached no sample may be another than it was before its restart.
 // lag is how long it takes: since the first sample it lacks, or what the first of
 // those it reached since before took.
-func (list samples) reached(replayed LSN, before Moment) (at Moment, lag time.Duration) {
+func (list samples) reached(replayed lsn.LSN, before Moment) (at Moment, lag time.Duration) {
 	at, now := -1, Now()
 	for i := range list {
 		s := &list[i]

@@ -3,6 +3,7 @@ package catalog
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // body is what the source text of a LANGUAGE sql or plpgsql function shows. The
@@ -12,7 +13,8 @@ type body struct {
 	words     []string // names, folded: relations or types may be among them
 	calls     []string // names that may be functions
 	operators []string
-	writes    bool // it may write to the relations it names
+	writes    bool // it may write to the relations it names, or otherwise run what writing runs
+	ddl       bool // it may run what event triggers see
 
 	// touches are the custom settings it may set, by SET or set_config; sets: it may
 	// set settings beyond its transaction.
@@ -22,12 +24,26 @@ type body struct {
 	refs string // in place of all the above: references of a parsed expression or body
 }
 
+// What a scan does is bounded by the length of the source, whatever that says.
+const (
+	// dynamicTimes and shortBody bound the strings looked into: strings within strings
+	// could be as deep as the text is long. Dynamic SQL is unclean already.
+	dynamicTimes = 4
+	shortBody    = 4 << 10
+	// maxArguments bounds the tokens of a set_config whose end is looked for.
+	maxArguments = 100
+	// maxSetting bounds the name of a setting, in bytes.
+	maxSetting = 500
+)
+
 // scanBody reads a function's source.
 func scanBody(text string) body {
 	s := bodyScan{seen: map[string]bool{}}
 	s.run(text)
 	if s.dynamic { // what its strings say may be run
-		for i := 0; i < len(s.strings); i++ { // grows: strings within strings
+		left := dynamicTimes*len(text) + shortBody
+		for i := 0; i < len(s.strings) && left > 0; i++ { // grows: strings within strings
+			left -= len(s.strings[i])
 			s.run(s.strings[i])
 		}
 	}
@@ -58,7 +74,7 @@ func (s *bodyScan) run(text string) {
 		case tokenBroken:
 			s.fail("its source cannot be read with certainty")
 			return
-		case tokenString:
+		case tokenString, tokenEscaped:
 			s.strings = append(s.strings, t.text)
 		case tokenWord, tokenQuoted:
 			s.word(t, last)
@@ -68,7 +84,7 @@ func (s *bodyScan) run(text string) {
 			s.punct(t, last)
 		}
 		s.prev = t.text
-		if t.kind == tokenQuoted || t.kind == tokenString {
+		if t.kind == tokenQuoted || t.kind == tokenString || t.kind == tokenEscaped {
 			s.prev = "x" // no keyword, whatever it says
 		}
 		last = t
@@ -80,10 +96,10 @@ func (s *bodyScan) punct(t, last token) {
 	case ";":
 		s.update = false
 	case "(":
-		if last.kind != tokenWord && last.kind != tokenQuoted || last.text == "set_config" && s.setConfig() {
+		if !last.name() || last.text == "set_config" && s.setConfig() {
 			return
 		}
-		s.note("f", last.text, &s.calls)
+		s.name("f", last, &s.calls)
 	}
 }
 
@@ -91,9 +107,9 @@ func (s *bodyScan) punct(t, last token) {
 var starters = []string{"", ";", "begin", "atomic", "then", "else", "loop", ">>", "explain", "analyze", "verbose", "also", "instead"}
 
 func (s *bodyScan) word(t, last token) {
-	s.note("w", t.text, &s.words)
-	if last.kind == tokenPunct && last.text == "." && !(t.text == "set_config" && s.opens()) { // t.f is f(t), if t is a row
-		s.note("f", t.text, &s.calls)
+	s.name("w", t, &s.words)
+	if last.punct(".") && !(t.text == "set_config" && s.opens()) { // t.f is f(t), if t is a row
+		s.name("f", t, &s.calls)
 	}
 	if t.kind == tokenQuoted {
 		return
@@ -102,8 +118,14 @@ func (s *bodyScan) word(t, last token) {
 	switch t.text {
 	case "update":
 		s.update, s.writes = true, true
-	case "insert", "delete", "merge", "truncate", "copy", "refresh":
+	case "insert", "delete", "merge", "truncate", "copy":
 		s.writes = true
+	case "analyze", "analyse", "cluster", "vacuum", "reindex", "refresh":
+		s.writes, s.ddl = true, true // they compute expressions of indexes and the like
+	case "drop", "grant", "revoke", "comment":
+		s.ddl = s.ddl || starts
+	case "into":
+		s.ddl = true // SELECT INTO, of LANGUAGE sql
 	case "set":
 		if (starts || !s.update) && !s.setStatement() {
 			s.fail("its source has SET")
@@ -112,6 +134,7 @@ func (s *bodyScan) word(t, last token) {
 		s.dynamic, s.writes = true, true
 		s.fail("its source has dynamic SQL")
 	case "create", "temp", "temporary", "pg_temp", "hold":
+		s.ddl = true
 		s.fail("its source has " + strings.ToUpper(t.text))
 	case "do":
 		if starts {
@@ -133,65 +156,66 @@ func (s *bodyScan) word(t, last token) {
 func (s *bodyScan) setStatement() bool {
 	l := s.lexer // a copy: what follows is scanned as anything else
 	t := l.next()
-	local := t.kind == tokenWord && t.text == "local"
-	if local || t.kind == tokenWord && t.text == "session" {
+	local := t.is("local")
+	if local || t.is("session") {
 		t = l.next()
 	}
-	if t.kind != tokenWord && t.kind != tokenQuoted {
-		return false
-	}
-	name := strings.ToLower(t.text)
-	for t = l.next(); t.kind == tokenPunct && t.text == "."; t = l.next() {
-		part := l.next()
-		if part.kind != tokenWord && part.kind != tokenQuoted {
-			return false
-		}
-		name += "." + strings.ToLower(part.text)
-	}
-	follows := t.kind == tokenOperator && t.text == "=" || t.kind == tokenWord && t.text == "to"
-	if !follows && name != "role" {
+	name, t, ok := l.settingName(t)
+	follows := t.kind == tokenOperator && t.text == "=" || t.is("to")
+	if !ok || !follows && name != "role" {
 		return false // TRANSACTION, CONSTRAINTS, TIME ZONE and others
 	}
-	s.setting(name, local)
-	return !strings.HasPrefix(name, "transaction_")
+	return s.setting(name, local) && !strings.HasPrefix(name, "transaction_")
+}
+
+// settingName reads the name of a setting that begins with t. It returns what follows.
+func (l *lexer) settingName(t token) (name string, after token, ok bool) {
+	if !t.name() {
+		return "", t, false
+	}
+	name = fold(t.text)
+	for after = l.next(); after.punct("."); after = l.next() {
+		part := l.next()
+		if !part.name() || len(name) > maxSetting {
+			return "", part, false
+		}
+		name += "." + fold(part.text)
+	}
+	return name, after, true
 }
 
 // reset looks at what follows the word RESET.
 func (s *bodyScan) reset() bool {
 	l := s.lexer
 	t := l.next()
-	if t.kind != tokenWord && t.kind != tokenQuoted || t.text == "all" || t.text == "session" {
+	if t.text == "all" || t.text == "session" {
 		return false
 	}
-	name := strings.ToLower(t.text)
-	for t = l.next(); t.kind == tokenPunct && t.text == "."; t = l.next() {
-		name += "." + strings.ToLower(l.next().text)
-	}
-	s.setting(name, false)
-	return true
+	name, _, ok := l.settingName(t)
+	return ok && s.setting(name, false)
 }
 
 // setConfig looks at the arguments of a call of set_config, whose parenthesis is
-// open. It reports whether the name is a literal.
+// open. It reports whether the name is a string of which there is no doubt.
 func (s *bodyScan) setConfig() bool {
 	l := s.lexer
 	name, comma := l.next(), l.next()
-	if name.kind != tokenString || comma.kind != tokenPunct || comma.text != "," || name.text == "" {
+	if name.kind != tokenString || !comma.punct(",") || name.text == "" {
 		return false
 	}
-	depth := 1
-	for t := l.next(); depth > 0; t = l.next() { // the value may be any expression
+	depth, tokens := 1, 0
+	for t := l.next(); depth > 0 && tokens < maxArguments; t = l.next() { // the value may be any expression
+		tokens++
 		switch {
 		case t.kind == tokenEnd, t.kind == tokenBroken:
 			return false
-		case t.kind == tokenPunct && (t.text == "(" || t.text == "["):
+		case t.punct("("), t.punct("["):
 			depth++
-		case t.kind == tokenPunct && (t.text == ")" || t.text == "]"):
+		case t.punct(")"), t.punct("]"):
 			depth--
-		case t.kind == tokenPunct && t.text == "," && depth == 1:
+		case t.punct(",") && depth == 1:
 			local, end := l.next(), l.next()
-			s.setting(strings.ToLower(name.text), local.text == "true" && end.text == ")")
-			return true
+			return s.setting(fold(name.text), (local.is("true") || local.kind == tokenString && local.text == "true") && end.punct(")"))
 		}
 	}
 	return false
@@ -200,14 +224,25 @@ func (s *bodyScan) setConfig() bool {
 // opens reports whether a parenthesis follows.
 func (s *bodyScan) opens() bool {
 	l := s.lexer
-	return l.next().text == "("
+	return l.next().punct("(")
 }
 
-func (s *bodyScan) setting(name string, local bool) {
+// setting notes a change of a setting. It reports whether the session can know it by the
+// name: beyond ASCII, servers of different encodings spell it differently.
+func (s *bodyScan) setting(name string, local bool) bool {
 	if strings.Contains(name, ".") {
 		s.note("s", name, &s.touches)
 	}
 	s.sets = s.sets || !local
+	return !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+// name notes an identifier. Servers of a one-byte encoding fold letters beyond ASCII too.
+func (s *bodyScan) name(class string, t token, into *[]string) {
+	s.note(class, t.text, into)
+	if lower := strings.ToLower(t.text); t.kind == tokenWord && lower != t.text {
+		s.note(class, lower, into)
+	}
 }
 
 func (s *bodyScan) fail(why string) {
@@ -221,199 +256,4 @@ func (s *bodyScan) note(class, name string, into *[]string) {
 		s.seen[key] = true
 		*into = append(*into, name)
 	}
-}
-
-type tokenKind uint8
-
-const (
-	tokenEnd tokenKind = iota
-	tokenWord
-	tokenQuoted // "identifier"
-	tokenString
-	tokenOperator
-	tokenPunct
-	tokenNumber
-	tokenBroken // the rest cannot be trusted
-)
-
-type token struct {
-	kind tokenKind
-	text string // words are folded, quotes are taken off
-}
-
-// lexer splits SQL or PL/pgSQL (see the manual, "Lexical Structure").
-type lexer struct {
-	text string
-	pos  int
-}
-
-const operatorChars = "+-*/<>=~!@#%^&|`?"
-
-func (l *lexer) next() token {
-	if !l.skipSpace() {
-		return token{kind: tokenBroken}
-	}
-	if l.pos >= len(l.text) {
-		return token{}
-	}
-	c := l.text[l.pos]
-	switch {
-	case c == '\'':
-		return l.quoted('\'', false)
-	case c == '"':
-		return l.quoted('"', false)
-	case c == '$':
-		return l.dollar()
-	case c >= '0' && c <= '9':
-		return l.span(tokenNumber, func(c byte) bool { return isWord(c) || c == '.' })
-	case isWord(c):
-		return l.word()
-	case strings.IndexByte(operatorChars, c) >= 0:
-		return l.operator()
-	default:
-		l.pos++
-		return token{tokenPunct, string(c)}
-	}
-}
-
-func isWord(c byte) bool {
-	return c == '_' || c == '$' || c >= 0x80 || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
-
-func (l *lexer) span(k tokenKind, in func(byte) bool) token {
-	start := l.pos
-	for l.pos < len(l.text) && in(l.text[l.pos]) {
-		l.pos++
-	}
-	return token{k, l.text[start:l.pos]}
-}
-
-// skipSpace passes white space and comments, which nest; false is an open comment.
-func (l *lexer) skipSpace() bool {
-	for l.pos < len(l.text) {
-		rest := l.text[l.pos:]
-		switch {
-		case strings.IndexByte(" \t\r\n\f\v", rest[0]) >= 0:
-			l.pos++
-		case strings.HasPrefix(rest, "--"):
-			end := strings.IndexAny(rest, "\r\n")
-			if end < 0 {
-				end = len(rest)
-			}
-			l.pos += end
-		case strings.HasPrefix(rest, "/*"):
-			if !l.skipComment() {
-				return false
-			}
-		default:
-			return true
-		}
-	}
-	return true
-}
-
-func (l *lexer) skipComment() bool {
-	for depth := 0; l.pos+1 < len(l.text); {
-		switch l.text[l.pos : l.pos+2] {
-		case "/*":
-			depth++
-			l.pos += 2
-		case "*/":
-			depth--
-			l.pos += 2
-		default:
-			l.pos++
-		}
-		if depth == 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// word reads an identifier or keyword, or what its prefix makes of a string.
-func (l *lexer) word() token {
-	t := l.span(tokenWord, isWord)
-	t.text = strings.ToLower(t.text)
-	if l.pos < len(l.text) {
-		switch next := l.text[l.pos]; {
-		case next == '\'' && t.text == "e":
-			return l.quoted('\'', true)
-		case next == '\'' && (t.text == "b" || t.text == "x" || t.text == "n"):
-			return l.quoted('\'', false)
-		case next == '&' && t.text == "u" && l.pos+1 < len(l.text) && strings.IndexByte(`'"`, l.text[l.pos+1]) >= 0:
-			return token{kind: tokenBroken} // Unicode escapes may spell any name
-		}
-	}
-	return t
-}
-
-// quoted reads a string or quoted identifier at its opening quote. In a plain
-// string a backslash before a quote means what standard_conforming_strings said
-// when it is read, so nothing after it is sure.
-func (l *lexer) quoted(quote byte, escapes bool) token {
-	var b strings.Builder
-	for l.pos++; l.pos < len(l.text); l.pos++ {
-		c := l.text[l.pos]
-		switch {
-		case c == quote && l.pos+1 < len(l.text) && l.text[l.pos+1] == quote:
-			l.pos++
-			b.WriteByte(quote)
-		case c == quote:
-			l.pos++
-			if quote == '"' {
-				return token{tokenQuoted, b.String()}
-			}
-			return token{tokenString, b.String()}
-		case c == '\\' && quote == '\'' && escapes:
-			if l.pos++; l.pos < len(l.text) {
-				b.WriteByte(' ') // only dynamic SQL looks inside, and that is unclean already
-			}
-		case c == '\\' && quote == '\'' && l.pos+1 < len(l.text) && l.text[l.pos+1] == quote:
-			return token{kind: tokenBroken}
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return token{kind: tokenBroken}
-}
-
-// dollar reads $1 or $tag$ … $tag$.
-func (l *lexer) dollar() token {
-	end := l.pos + 1
-	for end < len(l.text) && isWord(l.text[end]) && l.text[end] != '$' {
-		end++
-	}
-	if end >= len(l.text) || l.text[end] != '$' {
-		l.pos = end
-		return token{kind: tokenNumber}
-	}
-	tag := l.text[l.pos : end+1]
-	size := strings.Index(l.text[end+1:], tag)
-	if size < 0 {
-		return token{kind: tokenBroken}
-	}
-	t := token{tokenString, l.text[end+1 : end+1+size]}
-	l.pos = end + 1 + size + len(tag)
-	return t
-}
-
-// operator reads the longest operator; comments end it, and it ends in + or -
-// only if it has one of the unusual characters.
-func (l *lexer) operator() token {
-	start := l.pos
-	for l.pos < len(l.text) && strings.IndexByte(operatorChars, l.text[l.pos]) >= 0 {
-		if rest := l.text[l.pos:]; l.pos > start && (strings.HasPrefix(rest, "--") || strings.HasPrefix(rest, "/*")) {
-			break
-		}
-		l.pos++
-	}
-	op := l.text[start:l.pos]
-	if !strings.ContainsAny(op, "~!@#%^&|`?") {
-		for len(op) > 1 && (strings.HasSuffix(op, "+") || strings.HasSuffix(op, "-")) {
-			op = op[:len(op)-1]
-		}
-		l.pos = start + len(op)
-	}
-	return token{tokenOperator, op}
 }

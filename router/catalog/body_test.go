@@ -1,8 +1,11 @@
 package catalog
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgweir/pgweir/internal/session"
 )
@@ -114,6 +117,41 @@ func TestScanBodySettings(t *testing.T) {
 		{"select set_config('app.' || x, $1, true)", "", false, true},
 		{"select set_config($1, $2, true)", "", false, true},
 		{"select set_config(E'app.a', $1, true)", "app.a", false, false},
+		// Names only PostgreSQL's own rules spell.
+		{`select set_config(E'app.current\x5forg_id', $1, true)`, "", false, true},
+		{`select set_config(e'app.\141', $1, true)`, "", false, true},
+		{`select set_config(E'app.\u0061', $1, true)`, "", false, true},
+		{`select set_config('app.a\x5f', $1, true)`, "", false, true}, // with standard_conforming_strings off
+		{`select set_config(U&'app.\0061', $1, true)`, "", false, true},
+		{`select set_config(U&'app.!0061' uescape '!', $1, true)`, "", false, true},
+		{"select set_config('app.'\n'a', $1, true)", "app.a", false, false},
+		{"select set_config('app.' -- x\n  -- y\n 'a', $1, true)", "app.a", false, false},
+		{"select set_config(E'app.'\n'\\141', $1, true)", "", false, true},
+		{"select set_config('app.' 'a', $1, true)", "", false, true},
+		{"select set_config($$app.a$$, $1, true)", "app.a", false, false},
+		{"select set_config($x$app.a$x$, $1, true)", "app.a", false, false},
+		{"select set_config(N'app.a', $1, true)", "app.a", false, false},
+		{"select set_config(X'61', $1, true)", "", false, true},
+		{"select set_config(/* 'app.b', */ 'App.A' /* x */, $1, true)", "app.a", false, false},
+		{"select set_config -- x\n ('app.a', $1, true)", "app.a", false, false},
+		{"select set_config('app.é', $1, true)", "app.é", false, true},
+		{"select set_config(quote_literal('app.a'), $1, true)", "", false, true},
+		{"select set_config(format('app.%s', 'a'), $1, true)", "", false, true},
+		{"select set_config('app.a'::text, $1, true)", "", false, true},
+		{"select set_config('app.a' || '', $1, true)", "", false, true},
+		{"select set_config(setting_name => 'app.a', new_value => $1, is_local => true)", "", false, true},
+		{`select set_config('app.a', $1, "true") from t`, "app.a", true, false},
+		{"select set_config('app.a', $1, 'true')", "app.a", false, false},
+		{"select set_config('app.a', $1, true and x)", "app.a", true, false},
+		{"select set_config('app.a', set_config('app.b', $1, false), true)", "app.a,app.b", true, false},
+		{"begin for i in 1..set_config('app.a', '3', false)::int loop null; end loop; end", "app.a", true, false},
+		{"begin perform 1.5, 2.e3, 0x1F, 1_000, set_config('app.a', '3', false); end", "app.a", true, false},
+		{"select $1$x$, set_config('app.a', '1', false)", "", false, true},
+		{`begin set "App"."Org" to 1; end`, "app.org", true, false},
+		{`begin set U&"app\002Eorg" = 1; end`, "", false, true},
+		{"begin set é.a = 1; end", "é.a", true, true},
+		{"begin execute 'set app.a = 1'; end", "app.a", true, true},
+		{"begin execute format('set app.%I = %L', 'a', 1); end", "", false, true},
 		{"update t set app = 1", "", false, false},
 	} {
 		b := scanBody(test.text)
@@ -121,6 +159,43 @@ func TestScanBodySettings(t *testing.T) {
 		unclean := b.unclean != "" || slices.Contains(b.calls, "set_config")
 		if touches != test.touches || b.sets != test.changes || unclean != test.unclean {
 			t.Errorf("%s: touches %q changes %v unclean %q calls %q", test.text, touches, b.sets, b.unclean, b.calls)
+		}
+	}
+}
+
+// TestScanBodyTime: whatever a body says, the scan takes time in proportion to its length.
+func TestScanBodyTime(t *testing.T) {
+	nested := func(n int) string { // dollar quotes of different tags within each other
+		var open, end string
+		for i := range n / 14 {
+			tag := fmt.Sprintf("$t%d$", i)
+			open, end = open+tag, tag+end
+		}
+		return "execute " + open + end
+	}
+	for name, of := range map[string]func(n int) string{
+		"open calls":      func(n int) string { return strings.Repeat("set_config('a',", n/15) },
+		"nested calls":    func(n int) string { return strings.Repeat("set_config('a',", n/20) + strings.Repeat("),true", n/20) },
+		"long names":      func(n int) string { return "set " + strings.Repeat("a.set.", n/6) },
+		"operators":       func(n int) string { return strings.Repeat("+-", n/2) },
+		"strings":         func(n int) string { return strings.Repeat("'a' \n", n/5) },
+		"dollars":         func(n int) string { return strings.Repeat("$a$ $b$ ", n/8) },
+		"nested strings":  nested,
+		"nested comments": func(n int) string { return strings.Repeat("/*", n/2) },
+	} {
+		const short, times = 16 << 10, 16
+		measure := func(text string) time.Duration {
+			best := time.Hour
+			for range 3 {
+				began := time.Now()
+				scanBody(text)
+				best = min(best, time.Since(began))
+			}
+			return best
+		}
+		one, many := measure(of(short)), measure(of(times*short))
+		if many > 4*times*max(one, time.Millisecond) {
+			t.Errorf("%s: %v for 16 KiB, %v for 256 KiB", name, one, many)
 		}
 	}
 }

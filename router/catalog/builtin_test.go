@@ -1,8 +1,10 @@
 package catalog
 
 import (
+	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
@@ -110,4 +112,30 @@ func testSystemRelations(t *testing.T, s *Snapshot) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
+}
+
+// formatBuiltin is the inverse of parseBuiltin.
+func formatBuiltin(s *Snapshot) string {
+	var b strings.Builder
+	b.WriteString("# Generated; see builtin.go. kind (f o t r), flags (r replica, c clean, w write clean), schema, name, why.\n")
+	tables := s.tables()
+	for _, kind := range []string{"f", "o", "t", "r"} {
+		t := tables[kind]
+		for _, e := range t.entries {
+			r := t.facts[e.fact]
+			line := fmt.Sprintf("%s %s %s %s %s", kind, flags(r), t.schemas[e.schema], t.name(e), r.Why)
+			b.WriteString(strings.TrimSpace(line) + "\n")
+		}
+	}
+	return b.String()
+}
+
+func flags(r Relation) string {
+	b := []byte("---")
+	for i, set := range []bool{r.Replica, r.Clean, r.WriteClean} {
+		if set {
+			b[i] = "rcw"[i]
+		}
+	}
+	return string(b)
 }

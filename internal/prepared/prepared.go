@@ -1,4 +1,6 @@
-package backend
+// Package prepared gives equal prepared statements one identity, whoever prepared them, so
+// that a server holds each once. It knows texts and parameter types; no sockets and no SQL.
+package prepared
 
 import (
 	"encoding/binary"
@@ -8,7 +10,6 @@ import (
 	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // NamePrefix begins the names statements bear on servers; clients' names never reach one.
@@ -88,54 +89,4 @@ func (r *Registry) Forget(s *Statement) {
 	if known, ok := r.known.Peek(s.key); ok && known == s {
 		r.known.Remove(s.key)
 	}
-}
-
-// statements are those one backend holds, bounded; the least recently used goes first.
-type statements struct {
-	held    *simplelru.LRU[*Statement, struct{}]
-	evicted []*Statement
-}
-
-func newStatements(size int) *statements {
-	s := &statements{}
-	// An EXECUTE that is itself prepared needs two at a time.
-	held, err := simplelru.NewLRU(max(size, 2), func(st *Statement, _ struct{}) {
-		s.evicted = append(s.evicted, st)
-	})
-	if err != nil {
-		panic(err) // only for a size below 1
-	}
-	s.held = held
-	return s
-}
-
-func (s *statements) clear() {
-	s.held.Purge()
-	s.evicted = s.evicted[:0]
-}
-
-// Holds reports whether s is prepared on b, and counts as a use of it.
-func (b *Backend) Holds(s *Statement) bool {
-	_, ok := b.held.held.Get(s)
-	return ok
-}
-
-// Hold notes that s is prepared on b. evicted are statements to be closed there
-// to make room; the slice is valid until the next call.
-func (b *Backend) Hold(s *Statement) (evicted []*Statement) {
-	b.held.evicted = b.held.evicted[:0]
-	b.held.held.Add(s, struct{}{})
-	return b.held.evicted
-}
-
-// Drop notes that s is not prepared on b any more, or may not be.
-func (b *Backend) Drop(s *Statement) {
-	b.held.held.Remove(s)
-	b.held.evicted = b.held.evicted[:0]
-}
-
-// DropAll notes that b holds no statements (DEALLOCATE ALL, DISCARD ALL).
-func (b *Backend) DropAll() {
-	b.held.clear()
-	b.Unnamed = 0
 }

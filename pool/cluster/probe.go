@@ -6,58 +6,58 @@ import (
 	"time"
 )
 
-// watch looks at one server whenever it is told to, until ctx ends.
+// watch probes one server whenever schedule asks for it, until ctx ends.
 func (c *Cluster) watch(ctx context.Context, s *Server) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.looks[s.Index]:
-			c.look(ctx, s)
+		case <-c.probes[s.Index]:
+			c.probe(ctx, s)
 		}
 	}
 }
 
-// look asks a server and publishes what that tells.
-func (c *Cluster) look(ctx context.Context, s *Server) {
+// probe asks a server for its state and publishes the outcome.
+func (c *Cluster) probe(ctx context.Context, s *Server) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	anew := s.doubted.Swap(false) || !c.topo.Load().State(s).Up
+	anew := s.loginAnew.Swap(false) || !c.topo.Load().State(s).Up
 	s.alive.Store(false)
 	s.asked.Store(true)
 	began := Now()
-	late := time.AfterFunc(c.o.Slow, func() { c.late(s, began) })
+	slow := time.AfterFunc(c.o.Slow, func() { c.probeSlow(s, began) })
 	p, err := c.o.Prober.Probe(ctx, s, anew)
-	late.Stop()
+	slow.Stop()
 	s.asked.Store(false)
 	if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
 		return // the monitor ends
 	}
 	if err != nil {
-		c.missed(s, began, err)
+		c.probeFailed(s, began, err)
 		return
 	}
-	c.learn(s, began, p)
+	c.probeAnswered(s, began, p)
 }
 
-// late notes that a look is not answered in time, unless clients are.
-func (c *Cluster) late(s *Server, began Moment) {
+// probeSlow notes that a probe is not answered in time, unless clients are.
+func (c *Cluster) probeSlow(s *Server, began Moment) {
 	c.update(func(states []State) {
-		if st := &states[s.Index]; st.Up && st.Looked < began && !s.alive.Load() {
+		if st := &states[s.Index]; st.Up && st.Probed < began && !s.alive.Load() {
 			st.Slow, st.Err = true, fmt.Errorf("it has not answered for %v", c.o.Slow)
 		}
 	})
 }
 
-// missed notes a look that failed. Clients that are answered meanwhile prove that
-// the server is there, unless the failure leaves no doubt that it is not.
-func (c *Cluster) missed(s *Server, began Moment, err error) {
+// probeFailed notes a probe that failed. Clients that are answered meanwhile prove that
+// the server is there, unless the failure is conclusive.
+func (c *Cluster) probeFailed(s *Server, began Moment, err error) {
 	c.update(func(states []State) {
 		st := &states[s.Index]
-		if began < st.Looked {
-			return // overtaken by a suspicion
+		if began < st.Probed {
+			return // overtaken by a report
 		}
-		if st.Looked = began; st.Up && s.alive.Load() && Doubtful(err) {
+		if st.Probed = began; st.Up && s.alive.Load() && Inconclusive(err) {
 			st.Slow = false
 			return
 		}
@@ -65,16 +65,16 @@ func (c *Cluster) missed(s *Server, began Moment, err error) {
 	})
 }
 
-// learn notes what a server said of itself.
-func (c *Cluster) learn(s *Server, began Moment, p Probe) {
+// probeAnswered notes what a server said of itself.
+func (c *Cluster) probeAnswered(s *Server, began Moment, p Probe) {
 	c.update(func(states []State) {
 		st := &states[s.Index]
-		if began < st.Looked {
+		if began < st.Probed {
 			return
 		}
 		found := State{
 			Server: s, Role: RolePrimary, Up: true, Timeline: p.Timeline, SystemID: p.SystemID,
-			Version: p.Version, Started: p.Started, LSN: p.LSN, Looked: began, Since: st.Since,
+			Version: p.Version, Started: p.Started, LSN: p.LSN, Probed: began, Since: st.Since,
 		}
 		if p.InRecovery {
 			found.Role = RoleReplica
@@ -97,7 +97,7 @@ func (c *Cluster) learn(s *Server, began Moment, p Probe) {
 // away reports whether a server that answers again had been given up.
 func away(st *State) bool {
 	switch st.Status {
-	case StatusDown, StatusSlow, StatusStranger, StatusAstray, StatusFenced:
+	case StatusDown, StatusSlow, StatusForeign, StatusDiverged, StatusFenced:
 		return true
 	}
 	return false

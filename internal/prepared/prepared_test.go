@@ -1,4 +1,4 @@
-package backend
+package prepared
 
 import (
 	"fmt"
@@ -69,9 +69,18 @@ func TestRegistryIsConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
+func BenchmarkRegistry(b *testing.B) {
+	r := NewRegistry(1000)
+	text, types := []byte("select abalance from pgbench_accounts where aid = $1"), []byte{0, 0}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Statement(text, types, "")
+	}
+}
+
 // A connection holds a bounded number, and says which must go, the least used first.
 func TestHeld(t *testing.T) {
-	b := New(&Login{}, 2)
+	b := NewHeld(2)
 	r := NewRegistry(10)
 	get := func(text string) *Statement { return r.Statement([]byte(text), nil, "") }
 	one, two, three := get("1"), get("2"), get("3")
@@ -90,20 +99,11 @@ func TestHeld(t *testing.T) {
 		t.Error("a dropped one takes room")
 	}
 	b.Unnamed = 5
-	b.DropAll()
+	b.Clear()
 	if b.Holds(two) || b.Holds(three) || b.Unnamed != 0 {
-		t.Error("DropAll leaves something")
+		t.Error("Clear leaves something")
 	}
 	if out := b.Hold(one); len(out) != 0 {
 		t.Errorf("to make room goes %v", out)
-	}
-}
-
-func BenchmarkRegistry(b *testing.B) {
-	r := NewRegistry(1000)
-	text, types := []byte("select abalance from pgbench_accounts where aid = $1"), []byte{0, 0}
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Statement(text, types, "")
 	}
 }

@@ -10,36 +10,9 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
-	"github.com/pgweir/pgweir/router/catalog"
 )
-
-// A write whose connection is lost may be committed later than anybody here can
-// tell. Until its server process is known to be gone it may be committed at any
-// moment, so reads of what it writes must be fresh as of their own arrival.
-
-// unsureWrite is one such write.
-type unsureWrite struct {
-	changes changes
-	session scope
-}
-
-// unsureFor reports whether an unsure write may concern a read at a level.
-func (c *client) unsureFor(reads catalog.Footprint, level router.Consistency) bool {
-	open := c.o.db.commits.unsure.Load()
-	if open == nil {
-		return false
-	}
-	tenant, _ := c.tenantNow()
-	for _, w := range *open {
-		mine := w.session == sessionScope(c.id) ||
-			level == router.Tenant && (w.changes.several || tenant == 0 || w.changes.tenant == tenant)
-		if (mine || level == router.Database) && w.changes.concerns(reads) {
-			return true
-		}
-	}
-	return false
-}
 
 // abandon deals with the writes of a unit whose connection is about to be closed
 // before its answer was seen.
@@ -50,17 +23,16 @@ func (c *client) abandon(u *unit) {
 	for i := range u.queue {
 		c.mayWrite(u, &u.queue[i])
 	}
-	if !c.tx.changes.wrote {
+	if !c.tx.changes.Wrote() {
 		return
 	}
 	if c.tx.ddl || slices.ContainsFunc(u.queue, func(o op) bool { return o.plan != nil && o.plan.Flags.Has(router.FlagDDL) }) {
 		c.o.db.catalogChanged()
 	}
-	c.noteCommit()
-	w := &unsureWrite{c.tx.changes, sessionScope(c.id)}
-	c.tx.changes = changes{}
+	c.recordCommit()
 	d, s, pid := c.o.db, c.server, c.b.PID()
-	d.commits.open(w)
+	w := d.commits.Doubt(freshness.SessionScope(c.id), c.tx.changes)
+	c.tx.changes = freshness.Changes{}
 	c.s.background.Go(func() { d.awaitOutcome(w, s, pid) })
 }
 
@@ -68,49 +40,17 @@ func (c *client) abandon(u *unit) {
 func (u *unit) mayCommit() bool {
 	for i := range u.queue {
 		o := &u.queue[i]
-		if o.executes() && !o.quiet && (o.plan == nil || o.plan.Tx.Verb == router.TxCommit || commitsWithin(o.plan)) {
+		if o.executes() && !o.quiet && (o.plan == nil || o.plan.Tx.Verb == router.TxCommit || o.plan.CommitsWithin()) {
 			return true
 		}
 	}
 	return false
 }
 
-// open adds an unsure write.
-func (cs *commits) open(w *unsureWrite) {
-	for {
-		old := cs.unsure.Load()
-		next := []*unsureWrite{w}
-		if old != nil {
-			next = append(next, *old...)
-		}
-		if cs.unsure.CompareAndSwap(old, &next) {
-			return
-		}
-	}
-}
-
-// settle takes an unsure write away: it was committed by now, or never will be.
-func (cs *commits) settle(w *unsureWrite) {
-	now := cluster.Now()
-	for _, s := range []scope{everybody, w.session, everyTenant, w.changes.tenant} {
-		cs.note(s, &w.changes, now)
-	}
-	for {
-		old := cs.unsure.Load()
-		var next *[]*unsureWrite
-		if rest := slices.DeleteFunc(slices.Clone(*old), func(x *unsureWrite) bool { return x == w }); len(rest) > 0 {
-			next = &rest
-		}
-		if cs.unsure.CompareAndSwap(old, next) {
-			return
-		}
-	}
-}
-
 // awaitOutcome waits until the server process that ran a write is gone, or its
 // server no longer the primary.
-func (d *database) awaitOutcome(w *unsureWrite, s *cluster.Server, pid uint32) {
-	defer d.commits.settle(w)
+func (d *database) awaitOutcome(w *freshness.InDoubt, s *cluster.Server, pid uint32) {
+	defer d.commits.Resolve(w)
 	lost, line := time.Now(), d.cluster.Topology().State(s).Timeline
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -145,8 +85,8 @@ func (d *database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
 	return err == nil && !alive
 }
 
-// tells reports whether a frame of an answer may tell the client of a commit that
+// mayReveal reports whether a frame of an answer may tell the client of a commit that
 // its statement made before it ends.
-func tells(typ byte) bool {
+func mayReveal(typ byte) bool {
 	return typ == wire.ErrorResponse || typ == wire.NoticeResponse || typ == wire.RowDescription || typ == wire.DataRow
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-func TestDoubtful(t *testing.T) {
+func TestInconclusive(t *testing.T) {
 	for _, try := range []struct {
-		err      error
-		doubtful bool
+		err          error
+		inconclusive bool
 	}{
 		{nil, false},
 		{ErrNoLogin, false},
@@ -32,10 +32,10 @@ func TestDoubtful(t *testing.T) {
 		{&pgconn.PgError{Code: "28P01"}, true},
 		{errors.New("anything else"), true},
 	} {
-		if got := Doubtful(try.err); got != try.doubtful {
+		if got := Inconclusive(try.err); got != try.inconclusive {
 			t.Errorf("%v: %v", try.err, got)
 		}
-		if try.err != nil && Doubtful(fmt.Errorf("connect: %w", try.err)) != try.doubtful {
+		if try.err != nil && Inconclusive(fmt.Errorf("connect: %w", try.err)) != try.inconclusive {
 			t.Errorf("%v, wrapped", try.err)
 		}
 	}
@@ -56,11 +56,11 @@ func TestAbandoned(t *testing.T) {
 		{StatusDown, &pgconn.PgError{Code: "28P01"}, false},
 		{StatusDown, fmt.Errorf("ask: %w", context.DeadlineExceeded), true},
 		{StatusDown, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, true},
-		{StatusStranger, nil, true},
+		{StatusForeign, nil, true},
 		{StatusFenced, nil, true},
-		{StatusRival, nil, true},
-		{StatusAstray, nil, false},
-		{StatusTwin, nil, false},
+		{StatusSplitBrain, nil, true},
+		{StatusDiverged, nil, false},
+		{StatusDuplicate, nil, false},
 	} {
 		s := &Server{}
 		if got := (&Topology{States: []State{{Server: s, Status: try.status, Err: try.err}}}).Abandoned(s); got != try.abandoned {

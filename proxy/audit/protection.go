@@ -1,11 +1,10 @@
-package proxy
+package audit
 
 import (
 	"context"
 	"maps"
 	"slices"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -13,23 +12,27 @@ import (
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
-// inspect looks at what the database itself does to keep tenants apart, each time its
-// catalog is read, and tells of what has changed. ask runs queries there.
-func (a *auditor) inspect(ctx context.Context, d *database, s *catalog.Snapshot, ask catalog.Query) {
+// Inspect looks at what a database itself does to keep tenants apart, and logs how that
+// differs from what was found before, nil the first time. It is to be called each time the
+// catalog is read; logins are the roles whose rights matter, ask runs queries there. If
+// nothing can be learned, or is asked for, what was found before is returned.
+func (a *Auditor) Inspect(ctx context.Context, database string, before *tenant.Inspection, s *catalog.Snapshot,
+	logins []string, ask catalog.Query,
+) *tenant.Inspection {
 	if a.policy == nil {
-		return
+		return before
 	}
 	roles, err := tenant.LoadRoles(ctx, ask)
 	if err != nil {
 		// Routing does not depend on it. What is not known to be covered is danger.
 		if ctx.Err() == nil {
-			a.log.Warn("tenant protection could not be inspected", zap.String("database", d.label()), zap.Error(err))
+			a.log.Warn("tenant protection could not be inspected", zap.String("database", database), zap.Error(err))
 		}
-		return
+		return before
 	}
-	now := tenant.Inspect(s, a.policy, roles, d.logins())
-	before := d.inspection.Swap(now)
-	a.report(d.label(), before, now)
+	now := tenant.Inspect(s, a.policy, roles, logins)
+	a.report(database, before, now)
+	return now
 }
 
 // gapGroup is gaps that are one line of the log.
@@ -41,7 +44,7 @@ type gapGroup struct {
 
 // report logs the gaps that were not there before, those of one kind together, and
 // that others are gone.
-func (a *auditor) report(database string, before, now *tenant.Inspection) {
+func (a *Auditor) report(database string, before, now *tenant.Inspection) {
 	groups := map[gapGroup][]string{}
 	var order []gapGroup
 	for _, g := range now.Gaps {
@@ -90,43 +93,4 @@ func countAll(groups map[gapGroup][]string) (n int) {
 func sameGap(a, b *tenant.Gap) bool {
 	return a.Kind == b.Kind && a.Schema == b.Schema && a.Table == b.Table && a.Role == b.Role &&
 		slices.Equal(a.Policies, b.Policies) && slices.Equal(a.Commands, b.Commands)
-}
-
-// logins are the names under which sessions of a database log in to its servers.
-func (os *origins) logins(d *database) (names []string) {
-	for _, o := range os.all() {
-		if o.db == d && !slices.Contains(names, o.eff.ServerUser) {
-			names = append(names, o.eff.ServerUser)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// collectAudit adds what the tenant audit tells of itself.
-func (s *Server) collectAudit(count func(*prometheus.Desc, uint64, ...string), gauge func(*prometheus.Desc, float64, ...string)) {
-	if s.audit.policy == nil {
-		return
-	}
-	st := s.audit.ledger.stats()
-	for k, n := range st.tables {
-		count(descUnfiltered, n, k.table, k.kind, k.severity.String())
-	}
-	gauge(descAuditKept, float64(st.statements))
-	count(descAuditDrop, st.evicted)
-	count(descRejected, st.rejected)
-	count(descExempted, st.exempted)
-	for _, d := range s.origins.databases() {
-		in := d.inspection.Load()
-		if in == nil {
-			continue
-		}
-		var gaps [tenant.GapKinds]int
-		for i := range in.Gaps {
-			gaps[in.Gaps[i].Kind]++
-		}
-		for k, n := range gaps {
-			gauge(descGaps, float64(n), d.label(), tenant.GapKind(k).String())
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package proxy
+package audit
 
 import (
 	"fmt"
@@ -11,16 +11,16 @@ import (
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
-// book is a ledger with what it logs.
+// book is a findings store with what it logs.
 type book struct {
-	*ledger
+	*findings
 	mu     sync.Mutex
 	logged []string
 }
 
 func newBook(max int, interval time.Duration) *book {
 	b := &book{}
-	b.ledger = newLedger(max, interval, func(s sighting, n uint64) {
+	b.findings = newFindings(max, interval, func(s finding, n uint64) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.logged = append(b.logged, fmt.Sprintf("%s %d/%d", s.fingerprint, n, s.count))
@@ -28,18 +28,18 @@ func newBook(max int, interval time.Duration) *book {
 	return b
 }
 
-// see notes one sighting as a session does.
+// see notes one finding as a session does.
 func (b *book) see(fingerprint, table string, at time.Time) {
 	c := &tenant.Case{Tables: []tenant.Table{{Name: table, Kind: tenant.KindList}}, Severity: tenant.Danger}
-	k := sightingKey{database: "d", fingerprint: fingerprint, kind: c.Kind(), severity: c.Severity}
+	k := findingKey{database: "d", fingerprint: fingerprint, kind: c.Kind(), severity: c.Severity}
 	s := b.find(k)
 	if s == nil {
-		s = b.keep(&sighting{sightingKey: k, tables: []string{table}, counts: b.counters(c)})
+		s = b.keep(&finding{findingKey: k, tables: []string{table}, counts: b.counters(c)})
 	}
-	b.note(s, run{at: at, mode: tenant.ModeLog})
+	b.record(s, occurrence{at: at, mode: tenant.ModeLog})
 }
 
-func TestLedgerInterval(t *testing.T) {
+func TestFindingsInterval(t *testing.T) {
 	b := newBook(10, time.Minute)
 	start := time.Now()
 	for i := range 5 {
@@ -64,16 +64,16 @@ func TestLedgerInterval(t *testing.T) {
 	require.Empty(t, b.list("other"))
 }
 
-// TestLedgerBound: whatever is sent, no more is kept than the bounds allow, and the
+// TestFindingsBound: whatever is sent, no more is kept than the bounds allow, and the
 // statements seen last are.
-func TestLedgerBound(t *testing.T) {
+func TestFindingsBound(t *testing.T) {
 	b := newBook(100, time.Hour)
 	const seen = 3 * maxAuditTables
 	for i := range seen {
 		b.see(fmt.Sprintf("f%04d", i), fmt.Sprintf("t%04d", i), time.Now())
 		b.see("often", "t0000", time.Now())
 	}
-	st := b.stats()
+	st := b.now()
 	require.Equal(t, 100, st.statements)
 	require.EqualValues(t, seen+1-100, st.evicted)
 	require.Len(t, st.tables, maxAuditTables+1)
@@ -84,7 +84,7 @@ func TestLedgerBound(t *testing.T) {
 	require.Equal(t, fmt.Sprintf("f%04d", seen-99), b.list("d")[1].fingerprint)
 }
 
-func TestLedgerTogether(t *testing.T) {
+func TestFindingsTogether(t *testing.T) {
 	b := newBook(5, time.Nanosecond)
 	var wg sync.WaitGroup
 	for g := range 8 {
@@ -97,45 +97,11 @@ func TestLedgerTogether(t *testing.T) {
 	wg.Go(func() {
 		for range 100 {
 			b.flush(time.Now(), false)
-			b.stats()
+			b.now()
 			b.list("d")
 		}
 	})
 	wg.Wait()
-	require.EqualValues(t, 8*500, b.stats().tables[tableCount{"t", "list", tenant.Danger}])
-	require.Equal(t, 5, b.stats().statements)
-}
-
-func TestBindValues(t *testing.T) {
-	rest := []byte{
-		0, 2, 0, 1, 0, 0, // formats: binary, text
-		0, 3,
-		0, 0, 0, 4, 0xff, 0xff, 0xff, 0xfe,
-		0, 0, 0, 1, 'x',
-		0xff, 0xff, 0xff, 0xff,
-		0, 0,
-	}
-	list := bindValues(rest)
-	require.Len(t, list, 3)
-	text, ok := list[0].text("int4")
-	require.True(t, ok)
-	require.Equal(t, "-2", text)
-	_, ok = list[0].text("point")
-	require.False(t, ok)
-	text, ok = list[1].text("int4")
-	require.True(t, ok)
-	require.Equal(t, "x", text)
-	_, ok = list[2].text("int4")
-	require.False(t, ok)
-	for i := range rest {
-		if i < len(rest)-2 {
-			require.Nil(t, bindValues(rest[:i]), i)
-		}
-	}
-	one := bindValues([]byte{0, 1, 0, 1, 0, 2, 0, 0, 0, 2, 0, 1, 0, 0, 0, 2, 0, 2})
-	for i, want := range []string{"1", "2"} { // one format is for all
-		text, ok := one[i].text("int4")
-		require.True(t, ok)
-		require.Equal(t, want, text)
-	}
+	require.EqualValues(t, 8*500, b.now().tables[tableCount{"t", "list", tenant.Danger}])
+	require.Equal(t, 5, b.now().statements)
 }

@@ -1,0 +1,99 @@
+package router
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Literals is what the literals of a statement's text mean, once it is prepared.
+type Literals uint8
+
+const (
+	// LiteralsNone: no literal but numbers; it means the same in every session.
+	LiteralsNone Literals = iota
+	// LiteralsSome: strings, or bytes that an encoding gives their meaning: the session's
+	// settings decide how they are read (DateStyle, standard_conforming_strings, …).
+	LiteralsSome
+	// LiteralsTimed: one may stand for the time when it is read: 'now', 'today', ….
+	LiteralsTimed
+)
+
+// LiteralsOf is what the literals of a text mean whose Plan nobody has.
+func LiteralsOf(text string) Literals {
+	found := LiteralsNone
+	l := lexer{text: text}
+	for {
+		t := l.next()
+		s := text[t.start:t.end]
+		switch t.kind {
+		case tokenEnd:
+			return found
+		case tokenBad:
+			return LiteralsTimed // nothing is known of it
+		case tokenLiteral:
+			if isNumber(s) {
+				continue
+			}
+			if found = LiteralsSome; mayBeTime(s) {
+				return LiteralsTimed
+			}
+		case tokenWord, tokenQuoted, tokenOther:
+			if !ascii(s) {
+				found = LiteralsSome
+			}
+		}
+	}
+}
+
+// LiteralsOf is what the literals of text mean, which is p's or differs from it in
+// literals only.
+func (p *Plan) LiteralsOf(text []byte) Literals {
+	if p.plain {
+		return LiteralsNone
+	}
+	return LiteralsOf(string(text))
+}
+
+// isNumber reports whether a literal is a number or $1.
+func isNumber(s string) bool {
+	return s[0] >= '0' && s[0] <= '9' || s[0] == '$' && len(s) > 1 && isDigit(s[1])
+}
+
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// maxTime is the length of what PostgreSQL reads as a date (MAXDATELEN and its fields),
+// with room for quotes.
+const maxTime = 512
+
+// mayBeTime reports whether a string, with its quotes, may be a date that names the time
+// it is read at. One with escapes may spell any word.
+func mayBeTime(s string) bool {
+	if len(s) > maxTime {
+		return false
+	}
+	switch {
+	case s[0]|0x20 == 'u', s[0]|0x20 == 'e' && strings.Contains(s, `\`):
+		return true
+	case strings.ContainsAny(s, "\r\n") && strings.Contains(s[1:len(s)-1], "'"):
+		return true // a literal in parts, perhaps, of which each is half a word
+	}
+	word := 0
+	for i := 0; i <= len(s); i++ {
+		if i < len(s) && (s[i]|0x20 >= 'a' && s[i]|0x20 <= 'z') {
+			continue
+		}
+		switch lowerASCII(s[word:i]) {
+		case "now", "today", "tomorrow", "yesterday":
+			return true
+		}
+		word = i + 1
+	}
+	return false
+}
