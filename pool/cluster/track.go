@@ -106,7 +106,7 @@ func (t *tracker) lacks() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := len(t.samples)
-	return n == 0 || int64(t.samples[n-1].at) < t.demand.Load()
+	return n == 0 || int64(t.samples[n-1].at) <= t.demand.Load()
 }
 
 // sample takes one sample of the primary.
@@ -210,7 +210,7 @@ func (t *tracker) nothingFor(s *Server) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := len(t.samples)
-	return n == 0 || s.Fresh(t.samples[n-1].at)
+	return n == 0 || Moment(s.fresh.Load()) >= t.samples[n-1].at
 }
 
 // samples are in order, oldest first.
