@@ -266,6 +266,7 @@ func (c *client) letGo() *pool.Pool {
 func (c *client) take(b *backend.Backend, p *pool.Pool, s *cluster.Server, r cluster.Role) {
 	s.Begin()
 	c.b, c.pool, c.server, c.role = b, p, s, r
+	b.HandOver(c.id)
 	c.mu.Lock()
 	c.exposed, c.exposedOn = b, s
 	c.mu.Unlock()

@@ -44,7 +44,7 @@ func (c *client) compose(u *unit) []byte {
 		u.queue = append(u.queue, u.ops...)
 		return frames
 	}
-	held := c.b.Unnamed
+	held := c.b.Unnamed()
 	for i := range u.ops {
 		if c.add(u, &u.ops[i], frames, &held); u.ops[i].fail != nil {
 			c.addRest(u, u.ops[i+1:])
@@ -82,7 +82,7 @@ func (c *client) addRest(u *unit, ops []op) {
 // lacksUnnamed reports whether the unit uses an unnamed statement that the
 // server does not hold.
 func (c *client) lacksUnnamed(u *unit) bool {
-	held := c.b.Unnamed
+	held := c.b.Unnamed()
 	for i := range u.ops {
 		o := &u.ops[i]
 		switch {

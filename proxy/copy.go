@@ -74,6 +74,7 @@ func (c *client) dropIgnoredSync(u *unit) {
 	if at := u.head + 1; u.queue[u.head].kind == opExecute && at < len(u.queue) && u.queue[at].kind == opSync {
 		u.queue = append(u.queue[:at], u.queue[at+1:]...)
 		u.sync, u.syncIgnored = false, true
+		c.b.Sent(u.awaited())
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 // awaitPrimary waits until there is a primary or the unit has waited for long enough.
 func (c *client) awaitPrimary(u *unit) (*cluster.Server, error) {
 	began := time.Now()
-	late := c.Late()
+	late := c.SlowContext()
 	ctx, cancel := context.WithDeadline(late, u.started.Add(c.s.cfg.Routing.PrimaryWait))
 	defer cancel()
 	primary, err := c.o.cluster.WaitPrimary(ctx)

@@ -131,7 +131,7 @@ func (c *client) awaitFresh(u *unit, await func(context.Context, time.Duration) 
 	if wait < longWait {
 		fresh = await(c.ctx, wait)
 	} else {
-		late := c.Late()
+		late := c.SlowContext()
 		fresh = await(late, wait)
 		err = context.Cause(late)
 		c.endWait()
@@ -158,7 +158,7 @@ func (c *client) vouched(u *unit, s *cluster.Server, b *backend.Backend) (fresh 
 	if u.asOf == cluster.AnyTime {
 		return true, nil
 	}
-	asOf := max(u.asOf, cluster.MomentOf(b.Created))
+	asOf := max(u.asOf, cluster.MomentOf(b.Created()))
 	if s.Fresh(asOf) {
 		return true, nil
 	}

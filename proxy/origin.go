@@ -135,9 +135,23 @@ func (os *origins) makeLocked(key originKey, eff config.Effective) *origin {
 			Dial: func(ctx context.Context) (*backend.Backend, error) {
 				return s.dial(ctx, st.Server.Address, o.db.account.tls, *o.cred.Load(), eff.Database, "")
 			},
+			Refused: func(b *backend.Backend, why error) { s.refusedByPool(st.Server, key, b, why) },
 		}))
 	}
 	return o
+}
+
+// refusedByPool says that a connection was not at rest when it was given back. It was
+// closed, so nobody found it so, but whoever gave it back is in error; a server that ends
+// the connection just then is no such error.
+func (s *Server) refusedByPool(server *cluster.Server, key originKey, b *backend.Backend, why error) {
+	level := zap.ErrorLevel
+	if errors.Is(why, backend.ErrUnread) {
+		level = zap.WarnLevel
+	}
+	s.log.Log(level, "server connection is closed, not shared: it is not at rest",
+		zap.String("server", server.Address), zap.Uint32("pid", b.PID()), zap.String("user", key.user),
+		zap.String("database", key.database), zap.Uint64("session", b.LastUser()), zap.Error(why))
 }
 
 func (os *origins) databaseLocked(key originKey, eff config.Effective) *database {
@@ -218,7 +232,7 @@ func (o *origin) unused() bool {
 
 // askWelcome adopts the settings on a connection of the primary, or of a replica while there is none.
 func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Settings) (map[string]string, error) {
-	want := pool.Want{Settings: settings, Touched: settings.Custom()}
+	want := pool.Want{Settings: settings, Defined: settings.Custom()}
 	waiting, cancel := context.WithTimeout(ctx, s.cfg.Routing.PrimaryWait)
 	defer cancel()
 	for {
@@ -239,7 +253,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 			p.Discard(b)
 			continue
 		}
-		if err := b.Adopt(ctx, settings, want.Touched); err != nil {
+		if err := b.Adopt(ctx, settings, want.Defined); err != nil {
 			p.Discard(b)
 			if cutOff(err) && ctx.Err() == nil {
 				o.cluster.ReportLost(server)
@@ -259,8 +273,8 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 // patient waits as long as a context lets it.
 type patient struct{ ctx context.Context }
 
-// Late implements pool.Patience.
-func (p patient) Late() context.Context { return p.ctx }
+// SlowContext implements pool.SlowPath.
+func (p patient) SlowContext() context.Context { return p.ctx }
 
 // anyServer is the primary, or a replica while there is none, as soon as there is either.
 func anyServer(ctx context.Context, cl *cluster.Cluster) (found *cluster.Server, err error) {

@@ -81,7 +81,7 @@ func (c *client) showLSN(o router.Own, u *unit) (answer []byte, refused *wire.Er
 	if c.unsureFor(anyFootprint, router.Session) {
 		asOf = cluster.Now()
 	}
-	ctx, cancel := context.WithTimeout(c.Late(), c.s.cfg.Routing.PrimaryWait)
+	ctx, cancel := context.WithTimeout(c.SlowContext(), c.s.cfg.Routing.PrimaryWait)
 	defer cancel()
 	at, err := c.o.cluster.Sampled(ctx, asOf)
 	if c.endWait() {

@@ -81,7 +81,7 @@ func (c *client) unreadable(look router.PinSet, err error) error {
 // adoptFound makes what was found the session's settings. It reports whether they
 // cannot be carried to another connection.
 func (c *client) adoptFound(found *state) (stays bool) {
-	c.b.Learn(c.asked(), session.Names{}.With(found.touched))
+	c.b.NoteAsked(c.asked(), session.Names{}.With(found.touched))
 	c.touched, c.suspects = c.touched.With(found.touched), session.Names{}
 	if !c.unread {
 		return c.pins&router.PinSetting != 0
@@ -89,7 +89,7 @@ func (c *client) adoptFound(found *state) (stays bool) {
 	if v, _ := found.values.Value(session.Authorization); v == c.o.cred.Load().User {
 		found.values = found.values.Without(session.Authorization)
 	}
-	c.b.Note(found.values)
+	c.b.NoteSettings(found.values)
 	c.settings.now, c.settings.atRisk = found.values, false
 	c.unread, c.within = false, false
 	c.noteIsolation()

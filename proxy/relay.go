@@ -28,6 +28,7 @@ func (c *client) exchange(u *unit, frames []byte) error {
 		}
 		return c.relay(u)
 	}
+	c.b.Sent(u.awaited())
 	if len(frames) <= duplexAt {
 		var err error
 		if len(conn.Buffered()) == 0 {
@@ -47,6 +48,17 @@ func (c *client) exchange(u *unit, frames []byte) error {
 		_ = conn.Close() // ends the writer
 	}
 	return errors.Join(err, <-written)
+}
+
+// awaited returns how many ReadyForQuery are to come for the queue.
+func (u *unit) awaited() (n int) {
+	for i := u.head; i < len(u.queue); i++ {
+		switch u.queue[i].kind {
+		case opSync, opQuery, opCall:
+			n++
+		}
+	}
+	return n
 }
 
 func writeAll(conn *wire.Conn, frames []byte, done chan<- error) {
@@ -251,9 +263,10 @@ func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if o.kind != opSync && o.kind != opQuery && o.kind != opCall {
 		return false, fmt.Errorf("%w: unexpected ReadyForQuery", errServerLost)
 	}
+	c.b.Ready(frame[wire.HeaderSize])
 	if o.ahead {
 		if u.head++; !u.errored {
-			c.b.Note(u.want)
+			c.b.NoteSettings(u.want)
 		}
 		return false, nil
 	}
@@ -326,6 +339,7 @@ func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
 	if u.head == len(u.queue) {
 		err = c.endSkipped(u)
 	}
+	c.b.Sent(u.awaited()) // what was skipped is not answered
 	return keep, err
 }
 
@@ -375,7 +389,7 @@ func (c *client) dropStatements(u *unit) {
 		case o.kind == opParse && o.stmt != nil:
 			c.b.Drop(o.stmt.Statement)
 		case o.kind == opParse:
-			c.b.Unnamed = 0
+			c.b.SetUnnamed(0)
 		case o.kind == opExecute && o.quiet && o.stmt != nil:
 			c.b.Drop(o.stmt.Statement)
 		case o.kind == opClose && o.quiet && !o.guard:
@@ -390,12 +404,12 @@ func (c *client) complete(u *unit, o *op) {
 	switch o.kind {
 	case opParse:
 		if o.stmt == nil {
-			c.b.Unnamed = uint64(o.tag)
+			c.b.SetUnnamed(uint64(o.tag))
 		} else if !o.quiet && !c.tx.sets && c.settings.usual() {
 			c.o.parsed.Add(o.stmt.Statement, o.stmt.snapshot)
 		}
 	case opQuery:
-		c.b.Unnamed = 0
+		c.b.SetUnnamed(0)
 	}
 	if o.quiet || !o.executes() {
 		return

@@ -149,6 +149,7 @@ func (c *client) drain(u *unit) error {
 	if last != opSync && at != opQuery && at != opCall {
 		frames = wire.AppendSync(nil) // the server skips to a Sync that was not sent
 	}
+	c.b.Sent(1)
 	if len(frames) > 0 {
 		if _, err := c.b.Conn.Write(frames); err != nil {
 			return err
@@ -159,8 +160,12 @@ func (c *client) drain(u *unit) error {
 		if err != nil {
 			return err
 		}
-		if _, err := c.b.Conn.Frame(size); err != nil {
+		frame, err := c.b.Conn.Frame(size)
+		if err != nil {
 			return err
+		}
+		if typ == wire.ReadyForQuery {
+			c.b.Ready(frame[wire.HeaderSize])
 		}
 		c.b.Conn.Discard(size)
 		if typ == wire.ReadyForQuery {

@@ -90,7 +90,7 @@ var errServerLost = errors.New("server connection lost")
 // server that cannot be reached is left to the monitor, and another one tried as
 // long as the configuration lets a statement wait.
 func (c *client) acquire(u *unit, d router.Decision) error {
-	want := pool.Want{Settings: c.settings.now, Touched: c.touched.With(u.setsFirst())}
+	want := pool.Want{Settings: c.settings.now, Defined: c.touched.With(u.setsFirst())}
 	if c.tx.open || u.repeats {
 		want.Settings = c.settings.atBegin()
 	}
@@ -115,7 +115,7 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 			if err != nil {
 				return unserved(err)
 			}
-		} else if (u.wary || u.started.Sub(b.Used) > staleAfter || !u.onlyReads()) && !b.Alive() {
+		} else if (u.wary || u.started.Sub(b.Pooled().Released) > staleAfter || !u.onlyReads()) && !b.Alive() {
 			p.Discard(b)
 			continue
 		}
@@ -173,10 +173,10 @@ func (c *client) touches(u *unit) {
 	for i := range u.ops {
 		p := u.ops[i].plan
 		if p != nil && len(p.Touches)+len(p.Sets) > 0 {
-			c.b.Touch(session.Names{}.With(u.ops[i].touches()))
+			c.b.NoteMayDefine(session.Names{}.With(u.ops[i].touches()))
 		}
 		if p != nil && p.Pins&router.PinOpaque != 0 {
-			c.b.Touch(session.Names{}.With(c.s.cfg.Settings.Track))
+			c.b.NoteMayDefine(session.Names{}.With(c.s.cfg.Settings.Track))
 		}
 	}
 }
@@ -208,7 +208,7 @@ func (c *client) adopt(u *unit, want session.Settings) error {
 			}
 		}
 	}
-	b.Touch(c.touched)
+	b.NoteMayDefine(c.touched)
 	return nil
 }
 
@@ -255,9 +255,9 @@ func (c *client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 	return b, err
 }
 
-// Late implements pool.Patience: from now on the wait ends if the client sends a
+// SlowContext implements pool.SlowPath: from now on the wait ends if the client sends a
 // cancel request or vanishes.
-func (c *client) Late() context.Context {
+func (c *client) SlowContext() context.Context {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	c.mu.Lock()
 	c.queued, c.waiting = true, cancel
@@ -269,7 +269,7 @@ func (c *client) Late() context.Context {
 	return ctx
 }
 
-// endWait ends what Late began, and reports whether a cancel request came.
+// endWait ends what SlowContext began, and reports whether a cancel request came.
 func (c *client) endWait() (canceled bool) {
 	if c.unwatch != nil {
 		c.unwatch()

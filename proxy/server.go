@@ -246,7 +246,7 @@ func (s *Server) tend() {
 					if !o.cluster.Topology().States[i].Status.Usable() {
 						continue
 					}
-					if err := p.Tend(s.ctx, now); err != nil && s.ctx.Err() == nil {
+					if err := p.Maintain(s.ctx, now); err != nil && s.ctx.Err() == nil {
 						s.log.Warn("pool", zap.String("user", o.key.user), zap.String("database", o.key.database), zap.Error(err))
 					}
 				}

@@ -170,9 +170,9 @@ func (c *client) carriesAfter(commit bool) {
 		return
 	}
 	if commit {
-		c.b.Note(c.settings.now)
+		c.b.NoteSettings(c.settings.now)
 	} else if c.within {
-		c.b.Note(c.prior)
+		c.b.NoteSettings(c.prior)
 	}
 	c.within = false
 }
@@ -333,7 +333,7 @@ func (c *client) injectSet(u *unit, name, value string, reset, local bool) {
 // injectStep brings a server one step further in the transaction.
 func (c *client) injectStep(u *unit, s step) {
 	if s.text != "" {
-		c.b.Unnamed = 0
+		c.b.SetUnnamed(0)
 		c.injectText(u, s.text, nil)
 		return
 	}
@@ -393,7 +393,7 @@ func (c *client) takeReported() {
 	}
 	if len(c.tx.reported) > 0 {
 		c.tx.reported = nil
-		c.b.Note(c.settings.now)
+		c.b.NoteSettings(c.settings.now)
 		if unreadableText(c.settings.now) {
 			c.unread = true // which has it stay
 		}

@@ -42,7 +42,7 @@ func (c *client) settle(u *unit) error {
 		c.takeReported()
 	}
 	if !u.errored {
-		c.b.Surely(c.touched) // it took over what it had not touched
+		c.b.NoteDefined(c.touched) // it took over what it had not touched
 	}
 	if c.unpinned && (u.errored || c.errored) {
 		// What untied the session was undone: it has what its connection has.
@@ -52,7 +52,7 @@ func (c *client) settle(u *unit) error {
 	c.errored, c.unpinned = false, false
 	c.follow(u.status)
 	if u.end == endQuery {
-		c.b.Unnamed = 0
+		c.b.SetUnnamed(0)
 	}
 	if u.errored && c.tx.open {
 		c.doubtPortals()
@@ -105,7 +105,7 @@ func (c *client) remember(u *unit) error {
 	if c.tx.open && !c.within {
 		c.prior, c.within = c.b.Settings(), true
 	}
-	c.b.Note(c.left)
+	c.b.NoteSettings(c.left)
 	c.noteIsolation()
 	return c.restoring(func() error { return c.b.Adopt(c.ctx, c.settings.now, c.settings.startup.Custom()) })
 }

@@ -74,8 +74,8 @@ func TestAdoptValues(t *testing.T) {
 			}
 		}
 	}
-	if b.Touched() != settingsOf("app.value", "").Custom() {
-		t.Error("touched names")
+	if b.MayDefine() != settingsOf("app.value", "").Custom() {
+		t.Error("defined names")
 	}
 }
 
@@ -140,25 +140,25 @@ func TestAdoptChanges(t *testing.T) {
 		}
 	}
 	if got := value(t, b, "select current_setting('app.x', true)"); got != "" {
-		t.Errorf("app.x is %q, which was touched", got)
+		t.Errorf("app.x is %q, which was defined", got)
 	}
 	if b.Parameter("TimeZone") != defaults["timezone"] {
 		t.Errorf("reported TimeZone %q", b.Parameter("TimeZone"))
 	}
 }
 
-// A session that touched a name reads ” of it, not NULL, on a connection that did not.
-func TestAdoptTouched(t *testing.T) {
+// A session that defined a name reads ” of it, not NULL, on a connection that did not.
+func TestAdoptDefined(t *testing.T) {
 	b := connect(t, 10)
-	touched := session.Names{}.With([]string{"app.tenant"})
+	defined := session.Names{}.With([]string{"app.tenant"})
 	if got := value(t, b, "select current_setting('app.tenant', true)"); got != "NULL" {
 		t.Fatalf("at first %q", got)
 	}
-	if err := b.Adopt(testContext(t), session.Settings{}, touched); err != nil {
+	if err := b.Adopt(testContext(t), session.Settings{}, defined); err != nil {
 		t.Fatal(err)
 	}
-	if got := value(t, b, "select current_setting('app.tenant', true)"); got != "" || b.Touched() != touched {
-		t.Errorf("%q, touched %v", got, b.Touched())
+	if got := value(t, b, "select current_setting('app.tenant', true)"); got != "" || b.MayDefine() != defined {
+		t.Errorf("%q, defined %v", got, b.MayDefine())
 	}
 }
 
@@ -204,7 +204,7 @@ func TestReset(t *testing.T) {
 	adopt(t, b, settingsOf("work_mem", "8MB", "app.x", "1"))
 	st := NewRegistry(10).Statement([]byte("select 1"), []byte{0, 0}, "")
 	b.Hold(st)
-	b.Unnamed = 7
+	b.SetUnnamed(7)
 	if _, err := b.RoundTrip(testContext(t), wire.AppendQuery(nil, "create temp table z (); listen l; prepare p as select 1; select pg_advisory_lock(1)")); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestReset(t *testing.T) {
 	if got := value(t, b, left); got != "4MB-000" {
 		t.Errorf("left: %s", got)
 	}
-	if b.Settings() != (session.Settings{}) || b.Holds(st) || b.Unnamed != 0 || b.Touched() == (session.Names{}) {
-		t.Error("notes are left, or touched names forgotten")
+	if b.Settings() != (session.Settings{}) || b.Holds(st) || b.Unnamed() != 0 || b.MayDefine() == (session.Names{}) {
+		t.Error("notes are left, or defined names forgotten")
 	}
 }

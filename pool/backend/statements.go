@@ -35,7 +35,7 @@ type Registry struct {
 	last  atomic.Uint64
 }
 
-// NewRegistry remembers up to size statements.
+// NewRegistry makes a Registry that remembers up to size statements.
 func NewRegistry(size int) *Registry {
 	known, err := lru.New[string, *Statement](max(size, 1))
 	if err != nil {
@@ -44,7 +44,7 @@ func NewRegistry(size int) *Registry {
 	return &Registry{known: known}
 }
 
-// Statement is the one statement of that text and those types, among sessions that
+// Statement returns the one statement of that text and those types, among sessions that
 // read the text alike: reading names the way they do.
 func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 	var key strings.Builder
@@ -59,7 +59,7 @@ func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 	})
 }
 
-// SQLStatement is the same of one made by PREPARE; before and after are the
+// SQLStatement returns the one statement made by PREPARE; before and after are the
 // statement's text around the name.
 func (r *Registry) SQLStatement(before, after, reading string) *Statement {
 	var n [8]byte
@@ -92,6 +92,7 @@ func (r *Registry) Forget(s *Statement) {
 
 // statements are those one backend holds, bounded; the least recently used goes first.
 type statements struct {
+	unnamed uint64 // whose unnamed statement it holds: see Unnamed
 	held    *simplelru.LRU[*Statement, struct{}]
 	evicted []*Statement
 }
@@ -110,32 +111,36 @@ func newStatements(size int) *statements {
 }
 
 func (s *statements) clear() {
+	s.unnamed = 0
 	s.held.Purge()
 	s.evicted = s.evicted[:0]
 }
 
 // Holds reports whether s is prepared on b, and counts as a use of it.
 func (b *Backend) Holds(s *Statement) bool {
-	_, ok := b.held.held.Get(s)
+	_, ok := b.statements.held.Get(s)
 	return ok
 }
 
 // Hold notes that s is prepared on b. evicted are statements to be closed there
 // to make room; the slice is valid until the next call.
 func (b *Backend) Hold(s *Statement) (evicted []*Statement) {
-	b.held.evicted = b.held.evicted[:0]
-	b.held.held.Add(s, struct{}{})
-	return b.held.evicted
+	b.statements.evicted = b.statements.evicted[:0]
+	b.statements.held.Add(s, struct{}{})
+	return b.statements.evicted
 }
 
 // Drop notes that s is not prepared on b any more, or may not be.
 func (b *Backend) Drop(s *Statement) {
-	b.held.held.Remove(s)
-	b.held.evicted = b.held.evicted[:0]
+	b.statements.held.Remove(s)
+	b.statements.evicted = b.statements.evicted[:0]
 }
 
 // DropAll notes that b holds no statements (DEALLOCATE ALL, DISCARD ALL).
-func (b *Backend) DropAll() {
-	b.held.clear()
-	b.Unnamed = 0
-}
+func (b *Backend) DropAll() { b.statements.clear() }
+
+// Unnamed returns whose unnamed statement b holds: a tag its user chose; 0 is nobody's.
+func (b *Backend) Unnamed() uint64 { return b.statements.unnamed }
+
+// SetUnnamed notes whose unnamed statement b holds.
+func (b *Backend) SetUnnamed(tag uint64) { b.statements.unnamed = tag }

@@ -89,9 +89,9 @@ func TestHeld(t *testing.T) {
 	if b.Holds(one) || len(b.Hold(two)) != 0 {
 		t.Error("a dropped one takes room")
 	}
-	b.Unnamed = 5
+	b.SetUnnamed(5)
 	b.DropAll()
-	if b.Holds(two) || b.Holds(three) || b.Unnamed != 0 {
+	if b.Holds(two) || b.Holds(three) || b.Unnamed() != 0 {
 		t.Error("DropAll leaves something")
 	}
 	if out := b.Hold(one); len(out) != 0 {
