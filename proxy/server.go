@@ -26,6 +26,7 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/auth"
 )
 
@@ -104,6 +105,7 @@ func (s *Server) addCluster(name string, c config.Cluster) error {
 		return fmt.Errorf("cluster %s: %w", name, err)
 	}
 	a := &account{s: s, tls: tls, service: c.Service}
+	open := func(ctx context.Context, sv *cluster.Server) (*backend.Backend, error) { return a.open(ctx, sv, "") }
 	var all []*cluster.Server
 	for i, sv := range c.Servers {
 		all = append(all, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
@@ -115,11 +117,8 @@ func (s *Server) addCluster(name string, c config.Cluster) error {
 		Interval: s.cfg.Routing.MonitorInterval, Slow: s.cfg.Routing.SlowAfter,
 		// A connection that hangs is given up for a new one.
 		Timeout: s.cfg.Routing.SlowAfter + s.cfg.Pool.ConnectTimeout,
-		Prober: &probe{
-			account: a, patience: s.cfg.Routing.SlowAfter, renew: 10 * s.cfg.Routing.MonitorInterval,
-			kept: map[*cluster.Server]*kept{},
-		},
-		Sampler: &locate{account: a, conns: map[*cluster.Server]*logReader{}},
+		Prober:  probe.NewProber(open, s.cfg.Routing.SlowAfter, 10*s.cfg.Routing.MonitorInterval),
+		Sampler: probe.NewSampler(open),
 		Changed: s.servers[name].changed,
 	})
 	return nil

@@ -28,6 +28,7 @@ var floors = map[string]int{
 	"internal/serve": 3,
 
 	"pool/cluster": 2,
+	"pool/probe":   2,
 	"pool":         2,
 
 	"router":         1,
@@ -58,7 +59,7 @@ var importers = map[string][]string{
 var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
-	"pool/cluster":   {"pool"},
+	"pool/probe":     {"pool/cluster"},
 	"proxy":          {"proxy/admin"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
