@@ -399,7 +399,7 @@ func (p *Pool) dropIdleLocked(i int) *backend.Backend {
 }
 
 // Release gives a connection back for anyone, if it is at rest (backend.AtRest). Else it
-// is closed, counted, and reported to Options.Refused.
+// is closed, and unless the server has ended it, counted and reported to Options.Refused.
 func (p *Pool) Release(b *backend.Backend) {
 	if !p.admits(b) {
 		return
@@ -422,16 +422,18 @@ func (p *Pool) Release(b *backend.Backend) {
 	go p.releaseCanceled(b)
 }
 
-// admits is the gate: a connection changes hands only if it is at rest. One that is not
-// is closed.
+// admits reports whether a connection may change hands: only if it is at rest. One that
+// is not is closed.
 func (p *Pool) admits(b *backend.Backend) bool {
 	why := b.AtRest()
 	if why == nil {
 		return true
 	}
-	p.refused.Add(1)
-	if p.o.Refused != nil {
-		p.o.Refused(b, why)
+	if !errors.Is(why, backend.ErrEnded) {
+		p.refused.Add(1)
+		if p.o.Refused != nil {
+			p.o.Refused(b, why)
+		}
 	}
 	p.Discard(b)
 	return false
@@ -492,7 +494,7 @@ func (p *Pool) Expire() {
 	p.discardAll(idle)
 }
 
-// Evict is Expire for a server that is gone: those who wait for a connection to it
+// Evict does what Expire does, for a server that is gone: those who wait for a connection to it
 // are told so with ErrGone.
 func (p *Pool) Evict() {
 	p.mu.Lock()

@@ -142,14 +142,9 @@ func (os *origins) makeLocked(key originKey, eff config.Effective) *origin {
 }
 
 // refusedByPool says that a connection was not at rest when it was given back. It was
-// closed, so nobody found it so, but whoever gave it back is in error; a server that ends
-// the connection just then is no such error.
+// closed, so nobody found it so, but whoever gave it back is in error.
 func (s *Server) refusedByPool(server *cluster.Server, key originKey, b *backend.Backend, why error) {
-	level := zap.ErrorLevel
-	if errors.Is(why, backend.ErrUnread) {
-		level = zap.WarnLevel
-	}
-	s.log.Log(level, "server connection is closed, not shared: it is not at rest",
+	s.log.Error("server connection is closed, not shared: it is not at rest",
 		zap.String("server", server.Address), zap.Uint32("pid", b.PID()), zap.String("user", key.user),
 		zap.String("database", key.database), zap.Uint64("session", b.LastUser()), zap.Error(why))
 }

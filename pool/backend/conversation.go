@@ -15,11 +15,11 @@ type conversation struct {
 	status  byte // of the last one read
 }
 
-// ErrUnread is that the server said something nobody has read: most likely that it
-// ends the connection.
-var ErrUnread = errors.New("what the server sent is not read")
+// ErrEnded is that the server has ended the connection, which nobody is to blame for.
+var ErrEnded = errors.New("the server has ended the connection")
 
 var (
+	errUnread     = errors.New("what the server sent is not read")
 	errOpenFrames = errors.New("frames were sent that no ReadyForQuery was read for")
 	errSurplus    = errors.New("a ReadyForQuery was read that nobody awaited")
 	errSettings   = errors.New("its settings are not known")
@@ -55,11 +55,22 @@ func (b *Backend) AtRest() error {
 	case b.talk.status != wire.TxIdle:
 		return fmt.Errorf("its transaction status is %q", b.talk.status)
 	case len(b.Conn.Buffered()) > 0:
-		return ErrUnread
+		return unread(b.Conn.Buffered())
 	case b.unsettled:
 		return errSettings
 	}
 	return nil
+}
+
+// unread says what bytes mean that came after the last ReadyForQuery.
+func unread(buf []byte) error {
+	if buf[0] == wire.ErrorResponse && len(buf) >= wire.HeaderSize {
+		_, size, err := wire.PeekHeader(buf)
+		if err == nil && size <= len(buf) && string(wire.ErrorField(buf[:size], 'V')) == "FATAL" {
+			return ErrEnded
+		}
+	}
+	return errUnread
 }
 
 // HandOver notes the session that b goes to, by a number that is not 0, and reports
