@@ -9,7 +9,7 @@ import (
 // What is told of each server and of the cluster as a whole.
 var (
 	descServerUp   = desc("server_up", "1 if the server is used.", "cluster", "server", "role")
-	descServerIs   = desc("server_state", "1 for the state the server is in.", "cluster", "server", "state")
+	descServerIs   = desc("server_state", "1 for the state the server is in: unknown, serving, slow, down, foreign, fenced, split_brain, diverged or duplicate.", "cluster", "server", "state")
 	descTimeline   = desc("server_timeline", "Timeline the server is on.", "cluster", "server")
 	descServerLSN  = desc("server_lsn_bytes", "How far the server's log is inserted (a primary) or replayed (a replica).", "cluster", "server")
 	descLag        = desc("replica_lag_bytes", "Bytes of the primary's log that a replica has not replayed.", "cluster", "server")

@@ -160,7 +160,7 @@ func (b *Backend) RoundTrip(ctx context.Context, frames []byte) (status byte, er
 	return b.roundTrip(ctx, frames, nil)
 }
 
-// Ask is RoundTrip that shows every frame of the answer, valid only during the call.
+// Ask does what RoundTrip does, and shows every frame of the answer, valid only during the call.
 func (b *Backend) Ask(ctx context.Context, frames []byte, see func(frame []byte)) (status byte, err error) {
 	return b.roundTrip(ctx, frames, see)
 }
@@ -171,7 +171,7 @@ func (b *Backend) Query(ctx context.Context, sql string, row func(values [][]byt
 	return b.rows(ctx, wire.AppendQuery(nil, sql), row)
 }
 
-// QueryParam is Query of one statement with one text parameter.
+// QueryParam does what Query does, for one statement with one text parameter.
 func (b *Backend) QueryParam(ctx context.Context, sql, param string, row func(values [][]byte) error) error {
 	values := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1}, uint32(len(param)))
 	values = append(append(values, param...), 0, 0)
@@ -195,6 +195,18 @@ func (b *Backend) rows(ctx context.Context, frames []byte, row func(values [][]b
 		}
 	})
 	return errors.Join(err, failed)
+}
+
+// noteAsync notes a frame that servers may send at any time.
+func (b *Backend) noteAsync(typ byte, frame []byte) {
+	switch typ {
+	case wire.ParameterStatus:
+		if n, v, ok := wire.ParameterParts(frame); ok {
+			b.SetParameter(string(n), string(v))
+		}
+	case wire.NotificationResponse:
+		b.notified = append(b.notified, frame...)
+	}
 }
 
 // readySize is a ReadyForQuery with its header.
@@ -225,26 +237,18 @@ func (b *Backend) roundTrip(ctx context.Context, frames []byte, see func(frame [
 		if err != nil {
 			return 0, fmt.Errorf("server %s: %w", b.login.Address, errors.Join(refused, err))
 		}
-		switch typ {
-		case wire.ErrorResponse:
-			if refused == nil {
-				refused = &ServerError{append([]byte(nil), frame...)}
-			}
-		case wire.ParameterStatus:
-			if n, v, ok := wire.ParameterParts(frame); ok {
-				b.SetParameter(string(n), string(v))
-			}
-		case wire.NotificationResponse:
-			b.notified = append(b.notified, frame...)
-		case wire.ReadyForQuery:
-			if size != readySize {
-				return 0, fmt.Errorf("server %s: ReadyForQuery of %d bytes", b.login.Address, size)
-			}
+		switch {
+		case typ == wire.ErrorResponse && refused == nil:
+			refused = &ServerError{append([]byte(nil), frame...)}
+		case typ == wire.ReadyForQuery && size != readySize:
+			return 0, fmt.Errorf("server %s: ReadyForQuery of %d bytes", b.login.Address, size)
+		case typ == wire.ReadyForQuery:
 			status = frame[wire.HeaderSize]
 			b.Ready(status)
 			b.Conn.Discard(size)
 			return status, refused
 		}
+		b.noteAsync(typ, frame)
 		if see != nil {
 			see(frame)
 		}

@@ -70,7 +70,7 @@ func (c *Cluster) AwaitFresh(ctx context.Context, asOf Moment, d time.Duration) 
 	return c.await(ctx, d, asOf, func() bool { return c.anyFresh(asOf) }, c.topo.Load().Replicas)
 }
 
-// AwaitFreshOn is AwaitFresh for one replica.
+// AwaitFreshOn does what AwaitFresh does, for one replica.
 func (c *Cluster) AwaitFreshOn(ctx context.Context, s *Server, asOf Moment, d time.Duration) bool {
 	return c.await(ctx, d, asOf, func() bool { return s.Fresh(asOf) }, []*Server{s})
 }

@@ -242,7 +242,7 @@ func (list *samples) note(s sample) {
 	*list = append(of, s)
 }
 
-// reached is the newest moment as of which a replica is fresh that has replayed
+// reached returns the newest moment as of which a replica is fresh that has replayed
 // so far; one that has reached no sample may be another than it was before its restart.
 // lag is how long it takes: since the first sample it lacks, or what the first of
 // those it reached since before took.
