@@ -352,12 +352,12 @@ func TestMaintain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		p := New(Options{Size: 5, MinIdle: 2, IdleTimeout: time.Minute, MaxLifetime: time.Hour, Dial: f.connect})
-		tend := func() {
+		maintain := func() {
 			if err := p.Maintain(context.Background(), time.Now()); err != nil {
 				t.Error(err)
 			}
 		}
-		tend()
+		maintain()
 		wantStats(t, p, 0, 0, 0, 0) // nothing before it is used
 		var bs []*backend.Backend
 		for range 4 {
@@ -367,13 +367,13 @@ func TestMaintain(t *testing.T) {
 			p.Release(b)
 		}
 		time.Sleep(59 * time.Second)
-		tend()
+		maintain()
 		wantStats(t, p, 4, 4, 0, 0)
 		time.Sleep(2 * time.Second)
-		tend()
+		maintain()
 		wantStats(t, p, 2, 2, 0, 0) // min_idle stay
 		time.Sleep(time.Hour)
-		tend()
+		maintain()
 		wantStats(t, p, 2, 2, 0, 0) // but not for ever the same
 		if n := f.dialled.Load(); n != 6 {
 			t.Errorf("%d connections were made, want 4 and 2 new ones", n)

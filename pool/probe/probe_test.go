@@ -122,7 +122,7 @@ func TestSample(t *testing.T) {
 	if first.Inserted == 0 || first.Flushed > first.Inserted || first.Delay <= delayMargin {
 		t.Errorf("%+v", first)
 	}
-	if err := c.Primary.Exec(ctx, "postgres", "create table sampled(i int)"); err != nil {
+	if err := c.Primary.Exec(ctx, "postgres", "create table sampled(i int); drop table sampled"); err != nil {
 		t.Fatal(err)
 	}
 	second, err := sm.Written(ctx, primary)
