@@ -66,7 +66,7 @@ func showOwn(value string) []byte {
 	return append(wire.AppendTextValue(nil, value), wire.AppendComplete(nil, "SHOW")...)
 }
 
-// showLSN tells a place in the log that covers what the session has committed. The
+// showLSN answers with an LSN that covers what the session has committed. The
 // primary is asked for it, as far as that was not done since.
 func (c *client) showLSN(o router.Own, u *unit) (answer []byte, refused *wire.Error, apply func(*client)) {
 	switch {
@@ -88,7 +88,7 @@ func (c *client) showLSN(o router.Own, u *unit) (answer []byte, refused *wire.Er
 		return nil, errCanceled, nil
 	}
 	if err != nil {
-		return nil, wire.Errorf("57P03", "the primary's place in the write-ahead log is not known: %v", err), nil
+		return nil, wire.Errorf("57P03", "the primary's LSN is not known: %v", err), nil
 	}
 	return showOwn(at.String()), nil, nil
 }
@@ -127,7 +127,7 @@ func ownChange(name, value string) (change func(*ownSettings, *transaction), ref
 	case "min_lsn":
 		least, err := lsn.Parse(value)
 		if err != nil && value != "" {
-			return nil, bad("It is a place in the write-ahead log as SHOW pgweir.lsn tells it, such as '16/B374D848'.")
+			return nil, bad("It is an LSN as SHOW pgweir.lsn tells it, such as '16/B374D848'.")
 		}
 		return func(s *ownSettings, t *transaction) {
 			if t != nil {
@@ -199,7 +199,7 @@ func (c *client) wish() router.Route {
 	return c.o.route
 }
 
-// minLSN is the place in the log a replica must have reached to serve the session; 0 is none.
+// minLSN returns the LSN a replica must have reached to serve the session; 0 is none.
 func (c *client) minLSN() lsn.LSN {
 	if c.tx.open {
 		return max(c.tx.minLSN, c.own.minLSN)
