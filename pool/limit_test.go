@@ -73,7 +73,7 @@ func TestOwnIdleThatDoesNotFit(t *testing.T) {
 	f := &fake{}
 	p := New(Options{Size: 5, Limits: []*Limit{NewLimit(1)}, Dial: f.connect})
 	b := mustAcquire(t, p, Want{})
-	b.Touch(session.Names{}.With([]string{"app.tenant"}))
+	b.NoteMayDefine(session.Names{}.With([]string{"app.tenant"}))
 	p.Release(b)
 	c := mustAcquire(t, p, Want{})
 	if c == b || f.most.Load() != 1 {
@@ -91,7 +91,7 @@ func TestMinIdleTakesNothing(t *testing.T) {
 	q := New(Options{Size: 2, MinIdle: 2, Limits: []*Limit{both}, Dial: f.connect})
 	q.Discard(mustAcquire(t, q, Want{}))
 	a, b := mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{})
-	if err := q.Tend(context.Background(), time.Now()); err != nil {
+	if err := q.Maintain(context.Background(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	p.Release(a)
@@ -157,7 +157,7 @@ func (s *storm) work(t *testing.T, me int, rnd *rand.Rand, until time.Time) {
 	names := []session.Names{{}, session.Names{}.With([]string{"app.a"}), session.Names{}.With([]string{"app.a", "app.b"})}
 	for time.Now().Before(until) {
 		p := s.pools[rnd.IntN(len(s.pools))]
-		want := Want{Touched: names[rnd.IntN(len(names))]}
+		want := Want{Defined: names[rnd.IntN(len(names))]}
 		ctx, cancel := context.WithCancel(context.Background())
 		if rnd.IntN(4) == 0 {
 			time.AfterFunc(time.Duration(rnd.IntN(2000))*time.Microsecond, cancel)
@@ -174,10 +174,10 @@ func (s *storm) work(t *testing.T, me int, rnd *rand.Rand, until time.Time) {
 		if other, taken := s.users.LoadOrStore(b, me); taken {
 			t.Errorf("%d got the connection %v has", me, other)
 		}
-		if !b.Touched().Within(want.Touched) {
-			t.Error("got a connection that touched what the session did not")
+		if !b.MayDefine().Within(want.Defined) {
+			t.Error("got a connection where more is defined than the session may find")
 		}
-		b.Touch(want.Touched)
+		b.NoteMayDefine(want.Defined)
 		if n := rnd.IntN(20); n > 10 {
 			time.Sleep(time.Duration(n) * 20 * time.Microsecond)
 		}
@@ -190,7 +190,7 @@ func (s *storm) work(t *testing.T, me int, rnd *rand.Rand, until time.Time) {
 			p.Expire()
 		case 2:
 			p.Release(b)
-			_ = p.Tend(ctx, time.Now().Add(time.Duration(rnd.IntN(100))*time.Second))
+			_ = p.Maintain(ctx, time.Now().Add(time.Duration(rnd.IntN(100))*time.Second))
 		default:
 			p.Release(b)
 		}

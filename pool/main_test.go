@@ -27,6 +27,7 @@ type fake struct {
 	most    atomic.Int64 // open connections at one time
 	dialled atomic.Int64
 	counts  []*fake // further ones that count its connections
+	answer  []byte  // to each write; nil is ReadyForQuery
 }
 
 func (f *fake) count(n int64) {
@@ -66,7 +67,11 @@ type fakeConn struct {
 func (c *fakeConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p[0] != wire.Terminate {
+	switch {
+	case p[0] == wire.Terminate:
+	case c.f.answer != nil:
+		c.answer = append(c.answer, c.f.answer...)
+	default:
 		c.answer = wire.AppendReady(c.answer, wire.TxIdle)
 	}
 	return len(p), nil
@@ -97,9 +102,9 @@ func (c *fakeConn) SetWriteDeadline(time.Time) error { return nil }
 // patient waits as long as a context lets it.
 type patient struct{ ctx context.Context }
 
-func (p patient) Late() context.Context { return p.ctx }
+func (p patient) SlowContext() context.Context { return p.ctx }
 
-// always is the patience of one who waits as long as the pool lets him.
+// always waits as long as the pool lets it.
 var always = patient{context.Background()}
 
 // mustAcquire takes a connection or fails the test.

@@ -1,6 +1,8 @@
-// Package pool is bounded, fair sharing of one server's connections: a Pool for
-// each user and database, with a Group over the pools of a process that closes
-// what grows old and enforces limits that span pools.
+// Package pool shares the connections of one server, user and database among sessions:
+// a Pool bounds how many there are, serves those who wait in the order they came, and
+// gives a connection to the next session only if it is at rest (Release). A Limit bounds
+// the connections of several pools together. The caller opens connections (Options.Dial)
+// and has each Pool maintained now and then (Maintain).
 package pool
 
 import (
@@ -40,12 +42,15 @@ type Options struct {
 	Limits []*Limit
 	// Dial makes a connection. It must honour ctx.
 	Dial func(ctx context.Context) (*backend.Backend, error)
+	// Refused is called, not under a lock, with a connection that was released and is
+	// closed because it is not at rest, and why: some caller is in error. It may be nil.
+	Refused func(b *backend.Backend, why error)
 }
 
 // Want is what a session needs of a connection.
 type Want struct {
 	Settings session.Settings // best carried already
-	Touched  session.Names    // custom settings it may find touched
+	Defined  session.Names    // custom settings it may find defined
 }
 
 // Pool shares the connections of one server, user and database. Safe for concurrent use.
@@ -59,13 +64,15 @@ type Pool struct {
 	retired bool  // an idle connection is being closed to make room
 	waiters queue // first come first served
 	closed  bool
-	era     uint64 // connections of an earlier era are closed when given back
+	// generation counts the calls of Expire: connections of an earlier one are closed
+	// when given back.
+	generation uint64
 
-	spare      sync.Pool      // of *waiter
-	quarantine sync.WaitGroup // of releaseCanceled; added to under mu while not closed
+	waiterPool     sync.Pool      // of *waiter
+	pendingCancels sync.WaitGroup // of releaseCanceled; added to under mu while not closed
 
-	acquired, dialled, dialFailed, recycled, timeouts atomic.Uint64
-	waited                                            atomic.Int64 // ns
+	acquired, dialled, dialFailed, recycled, refused, timeouts atomic.Uint64
+	waited                                                     atomic.Int64 // ns
 }
 
 // waiter is one goroutine waiting for a grant.
@@ -128,7 +135,7 @@ func New(o Options) *Pool {
 	if o.Dialing <= 0 {
 		o.Dialing = 4
 	}
-	p := &Pool{o: o, spare: sync.Pool{New: newWaiter}}
+	p := &Pool{o: o, waiterPool: sync.Pool{New: newWaiter}}
 	p.o.Limits = slices.DeleteFunc(slices.Clone(o.Limits), func(l *Limit) bool { return l == nil })
 	slices.SortFunc(p.o.Limits, func(a, b *Limit) int { return cmp.Compare(a.order, b.order) })
 	for _, l := range p.o.Limits {
@@ -153,13 +160,14 @@ func (p *Pool) TryAcquire(want Want) *backend.Backend {
 	return b
 }
 
-// takeLocked picks the idle connection with equal settings used last, else the
-// one used last among those that touched no setting the session did not.
+// takeLocked takes out the idle connection with equal settings used last, else the one
+// used last, of those on which no custom setting may be defined that the session cannot
+// find defined; nil if there is none.
 func (p *Pool) takeLocked(want Want) *backend.Backend {
 	pick := -1
 	for i := len(p.idle) - 1; i >= 0; i-- {
 		b := p.idle[i]
-		if !b.Touched().Within(want.Touched) {
+		if !b.MayDefine().Within(want.Defined) {
 			continue
 		}
 		if b.Settings() == want.Settings {
@@ -181,21 +189,21 @@ func (p *Pool) takeLocked(want Want) *backend.Backend {
 	return b
 }
 
-// Patience is told when an Acquire takes longer than a moment. It is what a
-// caller needs to do only then: to watch whether anybody still wants the connection.
-type Patience interface {
-	// Late returns the context the rest of the wait obeys. It is called at most
-	// once per Acquire, by the goroutine that called that.
-	Late() context.Context
+// SlowPath is what an Acquire asks its caller for once it takes longer than fastWait:
+// the context of the rest of the wait. So a caller sets up only then what it takes to
+// watch whether anybody still wants the connection.
+type SlowPath interface {
+	// SlowContext is called at most once per Acquire, by the goroutine that called that.
+	SlowContext() context.Context
 }
 
-// moment is how long a wait may last before Patience is told of it.
-const moment = 250 * time.Millisecond
+// fastWait is how long a wait may last before SlowPath is asked.
+const fastWait = 250 * time.Millisecond
 
 // Acquire takes a connection: an idle one, a new one, or the next that is given
 // back, in the order callers came. Errors: ErrTimeout, ErrClosed, those of the
 // context, or those of dialling. The caller must Release or Discard what it gets.
-func (p *Pool) Acquire(want Want, patience Patience) (*backend.Backend, error) {
+func (p *Pool) Acquire(want Want, caller SlowPath) (*backend.Backend, error) {
 	started := time.Now()
 	defer func() { p.waited.Add(int64(time.Since(started))) }()
 	p.mu.Lock()
@@ -210,19 +218,19 @@ func (p *Pool) Acquire(want Want, patience Patience) (*backend.Backend, error) {
 			return b, nil
 		}
 	}
-	w := p.spare.Get().(*waiter)
-	defer p.spare.Put(w)
+	w := p.waiterPool.Get().(*waiter)
+	defer p.waiterPool.Put(w)
 	w.want, w.since, w.granted = want, started, false
 	p.waiters.push(w)
 	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.finish(retired)
-	return p.await(w, patience)
+	return p.await(w, caller)
 }
 
 // await waits for w's grant. When it returns the waiter is in no list and its channel is empty.
-func (p *Pool) await(w *waiter, patience Patience) (*backend.Backend, error) {
-	w.timer.Reset(moment)
+func (p *Pool) await(w *waiter, caller SlowPath) (*backend.Backend, error) {
+	w.timer.Reset(fastWait)
 	defer w.timer.Stop()
 	select {
 	case g := <-w.grant:
@@ -230,20 +238,20 @@ func (p *Pool) await(w *waiter, patience Patience) (*backend.Backend, error) {
 			p.acquired.Add(1)
 			return g.b, nil
 		}
-		return p.use(g, patience.Late)
+		return p.use(g, caller.SlowContext)
 	case <-w.timer.C:
 	}
-	ctx := patience.Late()
-	late := func() context.Context { return ctx }
+	ctx := caller.SlowContext()
+	slow := func() context.Context { return ctx }
 	var expired <-chan time.Time
 	if p.o.AcquireTimeout > 0 {
-		w.timer.Reset(max(p.o.AcquireTimeout-moment, 0))
+		w.timer.Reset(max(p.o.AcquireTimeout-fastWait, 0))
 		expired = w.timer.C
 	}
 	var err error
 	select {
 	case g := <-w.grant:
-		return p.use(g, late)
+		return p.use(g, slow)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-expired:
@@ -275,12 +283,12 @@ func (p *Pool) passOn(g grant) {
 }
 
 // use turns a grant into a connection.
-func (p *Pool) use(g grant, late func() context.Context) (*backend.Backend, error) {
+func (p *Pool) use(g grant, slow func() context.Context) (*backend.Backend, error) {
 	if g.err != nil {
 		return nil, g.err
 	}
 	if g.b == nil {
-		b, err := p.dial(late())
+		b, err := p.dial(slow())
 		if err != nil {
 			return nil, err
 		}
@@ -293,7 +301,7 @@ func (p *Pool) use(g grant, late func() context.Context) (*backend.Backend, erro
 // dial makes the connection for a place counted in open and dialing.
 func (p *Pool) dial(ctx context.Context) (*backend.Backend, error) {
 	p.mu.Lock()
-	era := p.era
+	generation := p.generation
 	p.mu.Unlock()
 	b, err := p.o.Dial(ctx)
 	if err != nil {
@@ -304,7 +312,7 @@ func (p *Pool) dial(ctx context.Context) (*backend.Backend, error) {
 	p.dialled.Add(1)
 	p.mu.Lock()
 	p.dialing--
-	b.Era = era
+	b.Pooled().Generation = generation
 	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.finish(retired)
@@ -390,47 +398,69 @@ func (p *Pool) dropIdleLocked(i int) *backend.Backend {
 	return b
 }
 
-// Release gives a connection back for anyone. It must be outside a transaction,
-// with nothing left to read, and its settings known.
+// Release gives a connection back for anyone, if it is at rest (backend.AtRest). Else it
+// is closed, and unless the server has ended it, counted and reported to Options.Refused.
 func (p *Pool) Release(b *backend.Backend) {
-	if b.Canceled() {
-		// A cancel request may still hit it: not before that is dealt with.
-		p.mu.Lock()
-		closed := p.closed
-		if !closed {
-			p.quarantine.Add(1)
-		}
-		p.mu.Unlock()
-		if closed {
-			p.Discard(b)
-			return
-		}
-		go p.releaseCanceled(b)
+	if !p.admits(b) {
 		return
 	}
-	p.release(b)
+	if !b.Canceled() {
+		p.release(b)
+		return
+	}
+	// A cancel request may still hit it: not before that is dealt with.
+	p.mu.Lock()
+	closed := p.closed
+	if !closed {
+		p.pendingCancels.Add(1)
+	}
+	p.mu.Unlock()
+	if closed {
+		p.Discard(b)
+		return
+	}
+	go p.releaseCanceled(b)
+}
+
+// admits reports whether a connection may change hands: only if it is at rest. One that
+// is not is closed.
+func (p *Pool) admits(b *backend.Backend) bool {
+	why := b.AtRest()
+	if why == nil {
+		return true
+	}
+	if !errors.Is(why, backend.ErrEnded) {
+		p.refused.Add(1)
+		if p.o.Refused != nil {
+			p.o.Refused(b, why)
+		}
+	}
+	p.Discard(b)
+	return false
 }
 
 func (p *Pool) releaseCanceled(b *backend.Backend) {
-	defer p.quarantine.Done()
+	defer p.pendingCancels.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := b.CancelDone(ctx); err != nil {
 		p.Discard(b)
 		return
 	}
-	p.release(b)
+	if p.admits(b) {
+		p.release(b)
+	}
 }
 
 func (p *Pool) release(b *backend.Backend) {
 	now := time.Now()
-	b.Used = now
-	if p.o.MaxLifetime > 0 && now.Sub(b.Created) > p.o.MaxLifetime {
+	b.Pooled().Released = now
+	if p.o.MaxLifetime > 0 && now.Sub(b.Created()) > p.o.MaxLifetime {
 		p.Discard(b)
 		return
 	}
 	p.mu.Lock()
-	if p.closed || b.Era != p.era || p.yieldsLocked() {
+	if p.closed || b.Pooled().Generation != p.generation || p.yieldsLocked() {
 		p.mu.Unlock()
 		p.Discard(b)
 		return
@@ -458,13 +488,13 @@ func (p *Pool) Discard(b *backend.Backend) {
 // Expire closes all idle connections now and those in use when they are given back.
 func (p *Pool) Expire() {
 	p.mu.Lock()
-	p.era++
+	p.generation++
 	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
 	p.mu.Unlock()
 	p.discardAll(idle)
 }
 
-// Evict is Expire for a server that is gone: those who wait for a connection to it
+// Evict does what Expire does, for a server that is gone: those who wait for a connection to it
 // are told so with ErrGone.
 func (p *Pool) Evict() {
 	p.mu.Lock()
@@ -490,7 +520,7 @@ func (p *Pool) Close() {
 		l.leave(p)
 	}
 	p.discardAll(idle)
-	p.quarantine.Wait()
+	p.pendingCancels.Wait()
 }
 
 func (p *Pool) discardAll(bs []*backend.Backend) {
@@ -510,16 +540,17 @@ func (p *Pool) takeIdleLocked(which func(*backend.Backend) bool) (taken []*backe
 	return taken
 }
 
-// Tend closes idle connections past their time or dead, and opens what MinIdle asks. now is the time.
-func (p *Pool) Tend(ctx context.Context, now time.Time) error {
+// Maintain closes idle connections that are past their time at now, or dead, and opens
+// what MinIdle asks for.
+func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
 	p.mu.Lock()
-	spare := len(p.idle) - p.o.MinIdle
+	surplus := len(p.idle) - p.o.MinIdle
 	old := p.takeIdleLocked(func(b *backend.Backend) bool {
-		if p.o.MaxLifetime > 0 && now.Sub(b.Created) > p.o.MaxLifetime || !b.Alive() {
+		if p.o.MaxLifetime > 0 && now.Sub(b.Created()) > p.o.MaxLifetime || !b.Alive() {
 			return true
 		}
-		if spare > 0 && p.o.IdleTimeout > 0 && now.Sub(b.Used) > p.o.IdleTimeout {
-			spare--
+		if surplus > 0 && p.o.IdleTimeout > 0 && now.Sub(b.Pooled().Released) > p.o.IdleTimeout {
+			surplus--
 			return true
 		}
 		return false
@@ -534,7 +565,7 @@ func (p *Pool) Tend(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// missing is how many idle connections a pool that was used ought to open.
+// missing returns how many idle connections a pool that was used ought to open.
 func (p *Pool) missing() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -566,10 +597,11 @@ func (p *Pool) addIdle(ctx context.Context) error {
 type Stats struct {
 	Size, Open, Idle, Used, Waiting, Dialing              int
 	Acquired, Dialled, DialFailed, Recycled, TimeoutsSeen uint64
+	Refused                                               uint64 // released and closed, not being at rest
 	Waited                                                time.Duration
 }
 
-// Stats tells the pool's state.
+// Stats returns the pool's state and counts.
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -577,6 +609,6 @@ func (p *Pool) Stats() Stats {
 		Size: p.o.Size, Open: p.open, Idle: len(p.idle), Used: p.open - len(p.idle) - p.dialing,
 		Waiting: p.waiters.n, Dialing: p.dialing,
 		Acquired: p.acquired.Load(), Dialled: p.dialled.Load(), DialFailed: p.dialFailed.Load(),
-		Recycled: p.recycled.Load(), TimeoutsSeen: p.timeouts.Load(), Waited: time.Duration(p.waited.Load()),
+		Recycled: p.recycled.Load(), Refused: p.refused.Load(), TimeoutsSeen: p.timeouts.Load(), Waited: time.Duration(p.waited.Load()),
 	}
 }

@@ -246,7 +246,7 @@ func TestDialling(t *testing.T) {
 }
 
 // A connection that carries the settings is preferred; one on which a custom
-// setting was touched is not given to a session that never used it.
+// setting was defined is not given to a session that never used it.
 func TestSettings(t *testing.T) {
 	f := &fake{}
 	p := New(Options{Size: 3, Dial: f.connect})
@@ -267,7 +267,7 @@ func TestSettings(t *testing.T) {
 		got  *backend.Backend
 	}{
 		{"equal settings", Want{Settings: zone}, b},
-		{"equal custom settings", Want{Settings: tenant, Touched: tenant.Custom()}, a},
+		{"equal custom settings", Want{Settings: tenant, Defined: tenant.Custom()}, a},
 		{"none", Want{}, c},
 	} {
 		got := p.TryAcquire(try.want)
@@ -279,7 +279,7 @@ func TestSettings(t *testing.T) {
 	p.Discard(mustAcquire(t, p, Want{}))
 	p.Discard(mustAcquire(t, p, Want{Settings: zone}))
 	if got := p.TryAcquire(Want{}); got != nil {
-		t.Error("a touched connection was given to a session that never touched the setting")
+		t.Error("a connection with a setting defined was given to a session that never used it")
 	}
 	wantStats(t, p, 1, 1, 0, 0)
 	p.Close()
@@ -290,9 +290,9 @@ func TestReplaceWhatDoesNotFit(t *testing.T) {
 	f := &fake{}
 	p := New(Options{Size: 2, Dial: f.connect})
 	a, b := mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{})
-	touched := session.Names{}.With([]string{"app.tenant"})
-	a.Touch(touched)
-	b.Touch(touched)
+	defined := session.Names{}.With([]string{"app.tenant"})
+	a.NoteMayDefine(defined)
+	b.NoteMayDefine(defined)
 	p.Release(a)
 	p.Release(b)
 	c := mustAcquire(t, p, Want{})
@@ -317,16 +317,16 @@ func TestFrontLeaves(t *testing.T) {
 			return ctx.Err()
 		}}
 		p := New(Options{Size: 4, Dialing: 1, Dial: f.connect})
-		touched := session.Names{}.With([]string{"app.tenant"})
+		defined := session.Names{}.With([]string{"app.tenant"})
 		a := mustAcquire(t, p, Want{})
-		a.Touch(touched)
+		a.NoteMayDefine(defined)
 		stuck, unstick := context.WithCancel(context.WithValue(context.Background(), slow{}, true))
 		dialling := acquire(p, Want{}, stuck)
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(context.Background())
 		front := acquire(p, Want{}, ctx) // must dial, and may not yet
 		synctest.Wait()
-		behind := acquire(p, Want{Touched: touched}, context.Background())
+		behind := acquire(p, Want{Defined: defined}, context.Background())
 		time.Sleep(time.Second)
 		p.Release(a)
 		cancel()
@@ -348,16 +348,16 @@ func TestFrontLeaves(t *testing.T) {
 // slow marks the context of a dial that takes for ever.
 type slow struct{}
 
-func TestTend(t *testing.T) {
+func TestMaintain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		p := New(Options{Size: 5, MinIdle: 2, IdleTimeout: time.Minute, MaxLifetime: time.Hour, Dial: f.connect})
-		tend := func() {
-			if err := p.Tend(context.Background(), time.Now()); err != nil {
+		maintain := func() {
+			if err := p.Maintain(context.Background(), time.Now()); err != nil {
 				t.Error(err)
 			}
 		}
-		tend()
+		maintain()
 		wantStats(t, p, 0, 0, 0, 0) // nothing before it is used
 		var bs []*backend.Backend
 		for range 4 {
@@ -367,13 +367,13 @@ func TestTend(t *testing.T) {
 			p.Release(b)
 		}
 		time.Sleep(59 * time.Second)
-		tend()
+		maintain()
 		wantStats(t, p, 4, 4, 0, 0)
 		time.Sleep(2 * time.Second)
-		tend()
+		maintain()
 		wantStats(t, p, 2, 2, 0, 0) // min_idle stay
 		time.Sleep(time.Hour)
-		tend()
+		maintain()
 		wantStats(t, p, 2, 2, 0, 0) // but not for ever the same
 		if n := f.dialled.Load(); n != 6 {
 			t.Errorf("%d connections were made, want 4 and 2 new ones", n)
@@ -388,7 +388,7 @@ func TestTend(t *testing.T) {
 		p.Release(b)
 		f.gone.Store(true)
 		p.Expire()
-		if err := p.Tend(context.Background(), time.Now()); !errors.Is(err, errRefused) {
+		if err := p.Maintain(context.Background(), time.Now()); !errors.Is(err, errRefused) {
 			t.Errorf("min_idle with the server gone: %v", err)
 		}
 		p.Close()

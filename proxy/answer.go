@@ -2,154 +2,121 @@ package proxy
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
 
-// The life of a unit:
+// The life of a batch:
 //
-//	read      the client's frames, and what they need
+//	read      the client's messages, analysed as they come
 //	decide    which kind of server
-//	secure    a connection to one, carrying the session's settings
-//	compose   what the server is sent: the frames, and what must come before
-//	relay     the answers, to ReadyForQuery
-//	settle    what they mean for the session; the connection is kept or given back
+//	acquire   a connection to one, to carry the session's settings
+//	encode    what the server is sent: the messages, and what must come before
+//	relay     the answers, to ReadyForQuery; each is an event for the session's state
+//	settle    what is left to do; the connection is kept or given back
 //
-// As long as nothing of an answer has reached the client, a unit that a replica
+// As long as nothing of an answer has reached the client, a batch that a replica
 // failed can go through it again.
 
-// maxAttempts bounds how often a unit is sent.
+// maxAttempts bounds how often a batch is sent.
 const maxAttempts = 4
 
-// answer reads one unit and answers it. An error ends the session.
-func (c *client) answer(u *unit) error {
-	if err := c.read(u); err != nil {
+// answer reads one batch and answers it. An error ends the session.
+func (c *client) answer(w *work) error {
+	if err := c.read(w); err != nil {
 		return err
 	}
-	u.started = time.Now()
-	defer func() { c.front.Discard(u.size) }()
-	if !u.server && !c.inUnit && !(u.failed && c.b != nil) {
-		return c.answerAlone(u)
+	defer func() { c.front.Discard(w.batch.Size) }()
+	b := &w.batch
+	w.answer = append(w.answer, b.Notices...)
+	needs := b.Traits.Has(batch.NeedsServer) || c.lease.midBatch() || b.Traits.Has(batch.Refused) && c.lease.held()
+	if !needs {
+		return c.answerAlone(w)
 	}
-	if c.tx.failed && c.b == nil {
-		for len(u.ops) > 0 && u.ops[0].kind == opLocal { // parsing nothing does not fail
-			c.emit(u, &u.ops[0])
-			u.ops = u.ops[1:]
-		}
-		return c.refuseUnit(u, errAborted)
+	c.answerFirst(w)
+	if c.state.Tx.Phase == session.AbortedDeferred && refusedByAll(b) {
+		return c.refuseBatch(w, errAborted)
 	}
-	return c.answerByServer(u)
+	return c.answerByServer(w)
 }
 
 var errAborted = wire.Errorf("25P02", "current transaction is aborted, commands ignored until end of transaction block")
 
-// answerAlone answers a unit that needs no server.
-func (c *client) answerAlone(u *unit) error {
-	for i := range u.ops {
-		o := &u.ops[i]
+// answerAlone answers a batch that needs no server.
+func (c *client) answerAlone(w *work) error {
+	for i := range w.batch.Messages {
+		m := &w.batch.Messages[i]
 		switch {
-		case o.kind == opSync:
+		case m.Kind == batch.Sync:
 			c.skipping = false
-			if !c.tx.open {
-				c.dropPortals()
-			}
-			c.commitLocal()
-			u.answer = wire.AppendReady(u.answer, c.status())
-		case o.fail != nil:
-			c.fail(u, o.fail, o.kind == opQuery)
+			c.endLocal()
+			w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
+		case m.Refusal != nil:
+			c.fail(w, m.Refusal, false)
 		default:
-			c.emit(u, o)
+			c.emit(w, m)
 		}
 	}
-	return c.flush(u)
+	return c.flush(w)
 }
 
-// emit adds the proxy's own answer and what it means.
-func (c *client) emit(u *unit, o *op) {
-	u.answer = append(u.answer, o.answer...)
-	if o.apply != nil {
-		o.apply(c)
-	}
-	if o.query {
-		c.commitLocal()
-		c.traceLocal(u)
-		u.answer = wire.AppendReady(u.answer, c.status())
-	}
-}
-
-// commitLocal ends the implicit transaction of what the proxy answered itself.
-func (c *client) commitLocal() {
-	if !c.tx.open {
-		c.settings.commit()
-		c.tx.steps = nil
+// answerFirst answers the messages before the first that needs a server.
+func (c *client) answerFirst(w *work) {
+	for i := range w.batch.Messages {
+		m := &w.batch.Messages[i]
+		if !m.Here {
+			return
+		}
+		c.emit(w, m)
+		w.batch.Here++
 	}
 }
 
-// status is the transaction status the client is told.
-func (c *client) status() byte {
-	switch {
-	case c.tx.failed:
-		return wire.TxFailed
-	case c.tx.open:
-		return wire.TxOpen
+// endLocal ends the implicit transaction of what the proxy answered itself.
+func (c *client) endLocal() {
+	if !c.state.Tx.Phase.InBlock() {
+		c.names.ClosePortals()
+		c.state.EndLocal()
 	}
-	return wire.TxIdle
 }
 
-// fail adds an error of the proxy's own where no server takes part.
-func (c *client) fail(u *unit, e *wire.Error, query bool) {
-	u.answer = e.Append(u.answer)
+// fail adds an error of the proxy's own where no server takes part. ready is whether
+// ReadyForQuery follows at once.
+func (c *client) fail(w *work, e *wire.Error, ready bool) {
+	w.answer = e.Append(w.answer)
 	c.s.metrics.ProxyError()
-	if c.tx.open {
-		c.tx.failed = true
-	} else {
-		c.settings.rollback()
-		c.tx.steps = nil
-	}
-	if query {
-		u.answer = wire.AppendReady(u.answer, c.status())
+	c.state.Refused()
+	if ready {
+		w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
 	} else {
 		c.skipping = true
 	}
 }
 
-// refuseUnit answers a whole unit with an error, the server having no part in it.
-func (c *client) refuseUnit(u *unit, e *wire.Error) error {
-	c.undo(u.ops)
-	c.fail(u, e, u.end == endQuery && !u.failed)
-	if u.sync {
+// refuseBatch answers all that is left of a batch with an error, no server having a
+// part in it.
+func (c *client) refuseBatch(w *work, e *wire.Error) error {
+	b := &w.batch
+	c.fail(w, e, b.End == batch.EndQuery && !b.Traits.Has(batch.Refused))
+	if b.Traits.Has(batch.HasSync) {
 		c.skipping = false
-		u.answer = wire.AppendReady(u.answer, c.status())
+		w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
 	}
-	return c.flush(u)
+	return c.flush(w)
 }
 
-// undo takes back the statement names of ops that did not happen.
-func (c *client) undo(ops []op) {
-	for i := len(ops) - 1; i >= 0; i-- {
-		o := &ops[i]
-		switch {
-		case o.before != nil:
-			c.define(o.name, o.before)
-		case o.name != "":
-			delete(c.statements, o.name)
-		case o.kind == opParse && o.tag != 0 && o.tag == c.unnamed.tag:
-			c.unnamed.drop()
-		}
-	}
-}
-
-// answerByServer sends the unit to a server until one has answered it.
-func (c *client) answerByServer(u *unit) error {
-	primary := false
-	settings, tx := c.settings, c.tx
-	tx.steps = slices.Clone(tx.steps)
-	for attempt := 1; ; attempt++ {
-		err := c.attempt(u, primary)
+// answerByServer sends the batch to a server until one has answered it.
+func (c *client) answerByServer(w *work) error {
+	c.interrupt.begin()
+	defer c.interrupt.done()
+	before, answered := c.before(), len(w.answer)
+	for n := 1; ; n++ {
+		err := c.attempt(w)
 		if err == nil {
 			return nil
 		}
@@ -157,186 +124,152 @@ func (c *client) answerByServer(u *unit) error {
 		if !errors.As(err, &again) {
 			return err
 		}
-		if attempt == maxAttempts {
-			return c.refuseUnit(u, wire.Errorf("08006", "statement failed on %d servers: %v", attempt, again.reason))
+		c.returnTo(before) // what the attempt changed, the next one will
+		c.forgetNames(w)
+		if w.answer = w.answer[:answered]; n == maxAttempts {
+			return c.refuseBatch(w, again.refusal(n))
 		}
-		c.settings, c.tx = settings, tx // what the attempt changed, the next one will
-		c.tx.steps = slices.Clone(tx.steps)
-		primary = primary || again.primary
-		u.decision.Reason = router.ReasonRetried
+		w.learned |= again.lessons
 		c.s.metrics.Retried(again.reason)
 	}
 }
 
-// attempt sends the unit once. A *retry says that it may be sent again.
-func (c *client) attempt(u *unit, primary bool) error {
-	d := c.decide(u)
-	if primary {
-		d = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
-	}
-	if err := c.secure(u, d); err != nil {
-		return c.refuseByError(u, err)
-	}
-	c.touches(u)
-	if !c.inUnit {
-		c.checkShapes(u)
-	}
-	frames := c.compose(u)
-	u.hold = c.mayRetry(u)
-	u.answer = append(u.answer[:0], u.notices...)
-	if !u.asks() {
-		return c.answerHere(u)
-	}
-	c.s.metrics.Sent(time.Since(u.started))
-	c.setRunning(c.b)
-	err := c.exchange(u, frames)
-	c.setRunning(nil)
-	if err != nil {
-		return c.recover(u, err)
-	}
-	c.server.Answered()
-	return c.settle(u)
+// before is what an attempt that is to be made again must find.
+type before struct {
+	state  session.State
+	writes freshness.Changes
 }
 
-// asks reports whether a server has anything to answer.
-func (u *unit) asks() bool {
-	for i := range u.queue {
-		if u.queue[i].kind != opLocal {
+func (c *client) before() before { return before{c.state.Snapshot(), c.writes} }
+
+// returnTo brings the session back to where it was before an attempt, but for what it
+// lost meanwhile.
+func (c *client) returnTo(b before) {
+	c.state, c.writes = b.state.Snapshot(), b.writes
+	if !c.lease.held() {
+		c.state.Moved()
+	}
+}
+
+// forgetNames takes back the names that the attempt's answers, held back from the
+// client, gave and took.
+func (c *client) forgetNames(w *work) {
+	for i := w.try.Head - 1; i >= 0; i-- {
+		a := &w.try.Queue[i]
+		switch m := a.Message; {
+		case m == nil || m.Name == "":
+		case a.Kind == batch.Parse:
+			c.names.Forget(m.Name)
+		case a.Kind == batch.Close && m.Target == 'S' && m.Prepared != nil:
+			c.names.Define(m.Name, m.Prepared)
+		}
+	}
+}
+
+// attempt sends the batch once. A *retry says that it may be sent again.
+func (c *client) attempt(w *work) error {
+	t := &w.try
+	t.reset()
+	t.decision = c.decide(w)
+	if w.learned.has(onPrimary) {
+		t.decision = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
+	}
+	t.Renew = w.learned.has(prepareAnew)
+	if err := c.secure(w); err != nil {
+		return c.refuseByError(w, err)
+	}
+	c.defines(w)
+	c.checkRows(w)
+	bytes := c.encode(w)
+	if !t.asksServer() {
+		return c.answerHere(w)
+	}
+	return c.exchange(w, bytes)
+}
+
+// asksServer reports whether any awaited answer is a server's.
+func (t *attempt) asksServer() bool {
+	for i := range t.Queue {
+		if !t.Queue[i].Here {
 			return true
 		}
 	}
 	return false
 }
 
-// answerHere gives the answers of a unit all of which turned out to be the proxy's
-// own: statements the server holds already. Its Sync is still to come.
-func (c *client) answerHere(u *unit) error {
-	for i := range u.queue {
-		c.emit(u, &u.queue[i])
+// encode makes what the server is sent, and notes what the client is to be told for it.
+func (c *client) encode(w *work) []byte {
+	t := &w.try
+	e := batch.Encoder{
+		Attempt: &t.Attempt, Batch: &w.batch, Bytes: c.front.Buffered()[:w.batch.Size],
+		State: &c.state, Unnamed: &c.names.Unnamed, Held: c.lease.b.Held(), Registry: c.s.registry,
 	}
-	if err := c.flush(u); err != nil {
+	c.carry(t)
+	return e.Encode()
+}
+
+// carry notes what the connection will carry once it has run what is sent before the
+// client's messages. If the server refuses any of it, the connection is closed or the
+// transaction undone.
+func (c *client) carry(t *attempt) {
+	l := &c.lease
+	switch t.Takes {
+	case batch.TakesAhead:
+		l.carried = session.Carrying(t.want)
+	case batch.TakesWithin:
+		for _, ch := range t.Changes {
+			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset})
+		}
+	case batch.TakesNothing:
+	}
+	if (t.Opens || t.Repeats) && len(c.state.Settings.Log()) > 0 {
+		c.told.pending = true
+		l.carried.Replay(&c.state.Settings)
+	}
+}
+
+// exchange sends the bytes over the held connection and deals with the answer.
+func (c *client) exchange(w *work, bytes []byte) error {
+	t := &w.try
+	if c.interrupt.run(c.lease.b) {
+		return c.giveUp(w, errCanceled)
+	}
+	t.hold = c.mayRetry(w)
+	c.s.metrics.Sent(time.Since(w.batch.Started))
+	err := c.relay(w, bytes)
+	c.interrupt.pause()
+	if err != nil {
+		return c.recover(w, err)
+	}
+	return c.settle(w)
+}
+
+// answerHere gives the answers of a batch all of which turned out to be the proxy's
+// own: statements the server holds already. Its Sync is still to come.
+func (c *client) answerHere(w *work) error {
+	t := &w.try
+	for ; t.Head < len(t.Queue); t.Head++ {
+		c.emit(w, t.Queue[t.Head].Message)
+	}
+	if err := c.flush(w); err != nil {
 		return err
 	}
-	return c.settle(u)
+	return c.settle(w)
 }
 
-// decide joins the unit's strictest plan with the session's state.
-func (c *client) decide(u *unit) router.Decision {
-	p := u.plan
-	if p == nil {
-		p = anyPlan
-	}
-	if c.tx.failed && c.b != nil {
-		// Wherever else it went, it would begin anew.
-		return router.Decision{Target: c.target(), Reason: router.ReasonTransaction}
-	}
-	inTx := c.tx.open || c.inUnit
-	v := router.View{
-		Route:  c.wish(),
-		Pins:   c.pins,
-		InTx:   inTx,
-		Cursor: u.cursor,
-		Read:   c.tx.read,
-	}
-	if c.b != nil && inTx {
-		v.OnPrimary = c.role != cluster.RoleReplica
-		v.OnReplica = !v.OnPrimary
-	}
-	if inTx || u.cursor || c.serial {
-		v.Modes = c.characteristics()
-	}
-	d := router.Decide(p, v)
-	if d.Target == router.TargetReplica && v.OnReplica && !c.stays() && !u.cursor && !c.stillFresh(u) {
-		// Its transaction has only read, and sees what is committed meanwhile.
-		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
-	}
-	if d.Target == router.TargetReplica && !v.OnReplica && c.o.db.stale() {
-		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
-	}
-	return d
-}
-
-// target is the kind of server the session holds a connection to.
-func (c *client) target() router.Target {
-	if c.role == cluster.RoleReplica {
-		return router.TargetReplica
-	}
-	return router.TargetPrimary
-}
-
-// anyPlan is of frames that only make sense where the session is.
-var anyPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetAny, Reason: router.ReasonTransaction}
-
-// characteristics are the transaction's, those it was not given coming from the
-// session's startup settings or the database's defaults.
-func (c *client) characteristics() router.Modes {
-	m := c.tx.modes
-	if m.Isolation == router.IsolationDefault {
-		m.Isolation = c.defaultIsolation()
-	}
-	if m.Access == router.AccessDefault && c.defaultReadOnly() {
-		m.Access = router.ReadOnly
-	}
-	return m
-}
-
-// mayRetry reports whether the unit could be sent again after a failure, so that
-// its answer is held back until the first row or command tag. What a primary runs
-// is only if it reads: its notices may be awaited.
-func (c *client) mayRetry(u *unit) bool {
-	if c.pins != 0 {
-		return false
-	}
-	if u.resumes {
-		return false // its portals are on this server only
-	}
-	if c.role == cluster.RoleReplica {
-		return true
-	}
-	return !c.inUnit && (!c.tx.open || u.begun) && (u.onlyReads() || u.usesPrepared() || u.undoable())
-}
-
-// usesPrepared reports whether a named statement runs, which may have to be prepared anew.
-func (u *unit) usesPrepared() bool {
-	for i := range u.ops {
-		if u.ops[i].kind == opBind && u.ops[i].stmt != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// refuseByError answers the unit with what kept a server from taking it.
-func (c *client) refuseByError(u *unit, err error) error {
+// refuseByError answers the batch with what kept a server from taking it.
+func (c *client) refuseByError(w *work, err error) error {
 	var lost *lostError
-	if errors.As(err, &lost) {
+	var again *retry
+	if errors.As(err, &lost) || errors.As(err, &again) {
 		return err
 	}
 	if c.ctx.Err() != nil {
 		return c.ctx.Err()
 	}
-	e := c.s.clientError(err)
+	e := toClient(err, c.s.cfg)
 	if e.Severity == "FATAL" {
 		return e
 	}
-	return c.refuseUnit(u, e)
+	return c.refuseBatch(w, e)
 }
-
-// flush writes what is pending for the client.
-func (c *client) flush(u *unit) error {
-	if len(u.answer) == 0 {
-		return nil
-	}
-	_, err := c.front.Write(u.answer)
-	u.answer = u.answer[:0]
-	if err != nil {
-		return &lostError{err}
-	}
-	return nil
-}
-
-// lostError is that the client is gone.
-type lostError struct{ err error }
-
-func (e *lostError) Error() string { return "client is gone: " + e.err.Error() }
-func (e *lostError) Unwrap() error { return e.err }

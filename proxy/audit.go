@@ -4,9 +4,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pgweir/pgweir/internal/session"
+	setting "github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -14,72 +16,77 @@ import (
 
 // audit has a statement checked whose plan has a finding, and returns the error that is to
 // answer it, or nil.
-func (c *client) audit(u *unit, st audit.Statement) (refused *wire.Error) {
-	if st.Plan.Tenant == nil || c.tx.failed || st.Plan.SQL.Verb == router.PreparedPrepare {
+func (a *analysis) audit(st audit.Statement) (refused *wire.Error) {
+	s := a.state()
+	if st.Plan.Tenant == nil || s.Tx.Phase.Failed() || st.Plan.SQL.Verb == router.PreparedPrepare {
 		return nil // it does not run
 	}
+	c := a.c
 	by := audit.Session{
-		User: c.o.key.user, Application: c.app, Database: c.o.db.label(), Role: c.actsAs(),
+		User: c.o.key.user, Application: c.who.app, Database: c.o.db.label(), Role: c.actsAs(s),
 		Protection: c.o.db.inspection.Load(), Catalog: c.o.db.plans.Snapshot(),
 	}
-	by.Tenants, by.Certain = c.tenants(u, st.Plan)
-	u.notices, refused = c.s.audit.Check(&st, &by, u.notices)
+	by.Tenants, by.Certain = a.tenants(st.Plan)
+	a.b.Notices, refused = c.s.audit.Check(&st, &by, a.b.Notices)
 	return refused
 }
 
-// auditQuery is audit of a simple query, which may execute what was prepared by SQL.
-func (c *client) auditQuery(u *unit, o *op, p *router.Plan, text []byte) *wire.Error {
-	shown := text
-	if o.sql != nil && o.sql.needs != nil {
-		shown = []byte(o.sql.needs.SQL)
+// shown is what is told of a text that may execute what was prepared by SQL.
+func shown(sql *session.SQLPrepared, text []byte) []byte {
+	if sql != nil && sql.Needs != nil {
+		return []byte(sql.Needs.Statement.SQL)
 	}
-	return c.audit(u, audit.Statement{Plan: p, Text: text, Shown: shown})
+	return text
 }
 
 // auditBind is audit of a Bind. Where its statement executes another one, prepared by
 // SQL, the proxy has put a name into its text, so that literals are not where p says.
-func (c *client) auditBind(u *unit, o *op, p *router.Plan, bind []byte) *wire.Error {
-	text := c.unnamed.text
-	if o.stmt != nil {
-		text = []byte(o.stmt.Text)
+func (a *analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wire.Error {
+	st := audit.Statement{Plan: p, Bind: bind}
+	if m.SQL != nil && m.SQL.Needs != nil {
+		st.Shown = shown(m.SQL, nil)
+		return a.audit(st)
 	}
-	if o.sql != nil && o.sql.needs != nil {
-		return c.audit(u, audit.Statement{Plan: p, Shown: []byte(o.sql.needs.SQL), Bind: bind})
+	if m.Prepared != nil {
+		st.Text = []byte(m.Prepared.Text)
+	} else {
+		st.Text, _ = a.b.Unnamed(a.c.front.Buffered(), &a.c.names.Unnamed, m.Parse)
 	}
-	return c.audit(u, audit.Statement{Plan: p, Text: text, Shown: text, Bind: bind})
+	st.Shown = st.Text
+	return a.audit(st)
 }
 
 // tenants are the values of the settings that name the tenant, as they will be when the
-// statement of p runs: what the unit sets before it is not yet in force. They are not
-// sure where something may have set them that the session does not follow.
-func (c *client) tenants(u *unit, p *router.Plan) (values []string, sure bool) {
-	sure = c.settingsKnown() && c.pins&(router.PinSetting|router.PinOpaque) == 0
-	for _, name := range c.s.cfg.Tenant.Settings {
+// statement of p runs: what the batch sets before it is not yet in force. They are not
+// certain where something may have set them that the session does not follow.
+func (a *analysis) tenants(p *router.Plan) (values []string, certain bool) {
+	certain = tenantCertain(a.state())
+	for _, name := range a.c.s.cfg.Tenant.Settings {
 		name = strings.ToLower(name)
-		v, ok := setBy(&op{plan: p}, name)
-		sure = sure && (ok || !slices.Contains(p.Touches, name))
-		for i := len(u.ops) - 1; i >= 0 && !ok; i-- {
-			o := &u.ops[i]
-			if o.plan == nil || !o.executes() {
+		v, ok := setBy(p, nil, name)
+		certain = certain && (ok || !slices.Contains(p.Touches, name))
+		for i := len(a.b.Messages) - 1; i >= 0 && !ok; i-- {
+			m := &a.b.Messages[i]
+			if m.Plan == nil || m.Here || !m.Kind.Executes() {
 				continue
 			}
-			v, ok = setBy(o, name)
-			sure = sure && (ok || !slices.Contains(o.plan.Touches, name))
+			v, ok = setBy(m.Plan, m.Params, name)
+			certain = certain && (ok || !slices.Contains(m.Plan.Touches, name))
 		}
 		if !ok {
-			v = c.inForce(name)
+			v, _ = a.state().Settings.Now().Value(name)
 		}
 		if v != "" {
 			values = append(values, v)
 		}
 	}
-	return values, sure
+	return values, certain
 }
 
-// setBy is what an op sets name to. Of several the first value counts: what stands
+// setBy is what a plan sets name to. Of several the first value counts: what stands
 // between it and a reset is what is looked at.
-func setBy(o *op, name string) (value string, ok bool) {
-	sets, _ := o.bound()
+func setBy(p *router.Plan, params []router.Argument, name string) (value string, ok bool) {
+	sets, _ := batch.BoundSets(p, params)
 	for i := range sets {
 		if set := &sets[i]; set.Name == name {
 			if ok = true; !set.Reset && set.Value != "" {
@@ -91,13 +98,19 @@ func setBy(o *op, name string) (value string, ok bool) {
 }
 
 // actsAs is the role whose rights the session has.
-func (c *client) actsAs() string {
-	for _, name := range []string{session.Role, session.Authorization} {
-		if v := c.inForce(name); v != "" && v != "none" {
+func (c *client) actsAs(s *session.State) string {
+	now := s.Settings.Now()
+	for _, name := range []string{setting.Role, setting.Authorization} {
+		if v, _ := now.Value(name); v != "" && v != "none" {
 			return v
 		}
 	}
 	return c.o.eff.ServerUser
+}
+
+// tenantCertain reports whether the values that name the tenant are what they seem.
+func tenantCertain(s *session.State) bool {
+	return s.InForceKnown() && s.Pins&(router.PinSetting|router.PinOpaque) == 0
 }
 
 // showUnfiltered answers SHOW pgweir.unfiltered: what the audit has seen in the

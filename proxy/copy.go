@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
 )
 
 // COPY FROM STDIN is where both directions flow at once: the client sends data
@@ -15,16 +16,16 @@ import (
 // copyIn forwards copy data until the server has answered. The frames the client
 // sent with its COPY are done with by then: none but the COPY's own Sync stood
 // behind it, and a server in copy mode ignores that.
-func (c *client) copyIn(u *unit) error {
-	if err := c.flush(u); err != nil {
+func (c *client) copyIn(w *work) error {
+	if err := c.flush(w); err != nil {
 		return err
 	}
-	c.dropIgnoredSync(u)
-	c.consume(u)
-	u.copying = true
-	defer func() { u.copying = false }()
+	c.dropIgnoredSync(w)
+	c.consume(w)
+	w.copying = true
+	defer func() { w.copying = false }()
 	for {
-		if err := c.feedCopy(u); !errors.Is(err, errCopyAgain) {
+		if err := c.feedCopy(w); !errors.Is(err, errCopyAgain) {
 			return err
 		}
 	}
@@ -32,16 +33,16 @@ func (c *client) copyIn(u *unit) error {
 
 // feedCopy forwards the data of one COPY, and relays the answers up to the end of
 // the unit or the next COPY in the same string (errCopyAgain).
-func (c *client) feedCopy(u *unit) error {
-	feed := &copyFeed{from: c.front, to: c.b.Conn, flush: u.end != endQuery, done: make(chan error, 1)}
+func (c *client) feedCopy(w *work) error {
+	feed := &copyFeed{from: c.front, to: c.lease.b.Conn, flush: w.batch.End != batch.EndQuery, done: make(chan error, 1)}
 	go feed.run()
-	err := c.relayCopy(u)
+	err := c.relayCopy(w)
 	if errors.Is(err, errCopyAgain) {
 		// The server has seen the end of this one's data, so its feed ends by itself.
 		return errors.Join(<-feed.done, err)
 	}
 	if err != nil {
-		_ = c.b.Conn.Close() // a feed that writes must not wait for ever
+		_ = c.lease.b.Conn.Close() // a feed that writes must not wait for ever
 	}
 	c.front.Wake()
 	fed := <-feed.done
@@ -57,38 +58,40 @@ func (c *client) feedCopy(u *unit) error {
 	return fed
 }
 
-// consume forgets the client's frames, so that copy data can be read. What an op
-// still needs of them is what it holds itself.
-func (c *client) consume(u *unit) {
-	for i := range u.ops {
-		if o := &u.ops[i]; o.executes() && o.plan != nil && o.text == "" {
-			o.text = string(c.textOf(u, o))
+// consume takes the client's bytes out of the buffer, so that copy data can be read. What
+// a message still needs of them is what it holds itself.
+func (c *client) consume(w *work) {
+	for i := range w.batch.Messages {
+		if m := &w.batch.Messages[i]; m.Kind.Executes() && m.Plan != nil && m.Text == "" {
+			m.Text = string(c.textOf(w, m))
 		}
 	}
-	c.front.Discard(u.size)
-	u.size = 0
+	c.front.Discard(w.batch.Size)
+	w.batch.Size = 0
 }
 
 // dropIgnoredSync takes the Sync behind an Execute that started the COPY out of the queue.
-func (c *client) dropIgnoredSync(u *unit) {
-	if at := u.head + 1; u.queue[u.head].kind == opExecute && at < len(u.queue) && u.queue[at].kind == opSync {
-		u.queue = append(u.queue[:at], u.queue[at+1:]...)
-		u.sync, u.syncIgnored = false, true
+func (c *client) dropIgnoredSync(w *work) {
+	t := &w.try
+	if at := t.Head + 1; t.Queue[t.Head].Kind == batch.Execute && at < len(t.Queue) && t.Queue[at].Kind == batch.Sync {
+		t.Queue = append(t.Queue[:at], t.Queue[at+1:]...)
+		t.syncIgnored = true
+		c.lease.b.Sent(t.Ready())
 	}
 }
 
 // relayCopy relays the answers to the COPY; the answer to what follows comes later.
-func (c *client) relayCopy(u *unit) error {
-	conn := c.b.Conn
+func (c *client) relayCopy(w *work) error {
+	conn := c.lease.b.Conn
 	for {
-		need, err := c.scan(u, conn.Buffered())
+		need, err := c.scan(w, conn.Buffered())
 		if err != nil {
 			return err
 		}
-		if err := c.flush(u); err != nil {
+		if err := c.flush(w); err != nil {
 			return err
 		}
-		if u.head == len(u.queue) {
+		if w.try.Awaits() == nil {
 			return nil
 		}
 		if _, err := conn.Need(need); err != nil {
@@ -154,7 +157,7 @@ func (f *copyFeed) step() (ended bool, err error) {
 			// The server says what it thinks of it, and closes its connection.
 			return true, f.send(n + wire.HeaderSize)
 		}
-		if err := checkFrame(typ, size, err); err != nil {
+		if err := batch.CheckFrame(typ, size, err); err != nil {
 			return false, err
 		}
 		take := min(size, len(buf)-n)

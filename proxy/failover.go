@@ -9,7 +9,6 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/router"
 )
 
 // What a statement meets while the servers change their roles:
@@ -17,18 +16,18 @@ import (
 //   - Not sent yet, it waits for a primary, at most primary_wait since it came.
 //   - Sent over a connection that had ended before, it was not received: it is sent again.
 //   - A server that shuts down ends its sessions with 57P01, and what one ran is undone
-//     with it. A unit of which nothing was done, and which does nothing that is not undone
+//     with it. A batch of which nothing was done, and which does nothing that is not undone
 //     so, is sent to the next primary. That holds only if the server is seen to shut
 //     down: an administrator who ends one session means it.
 //   - Cut off without a word, a write may have been done: its client gets 08006. A read
 //     is sent again.
 //   - Within a transaction that is under way nothing is repeated.
 
-// awaitPrimary waits until there is a primary or the unit has waited for long enough.
-func (c *client) awaitPrimary(u *unit) (*cluster.Server, error) {
+// awaitPrimary waits until there is a primary or the batch has waited for long enough.
+func (c *client) awaitPrimary(w *work) (*cluster.Server, error) {
 	began := time.Now()
-	late := c.Late()
-	ctx, cancel := context.WithDeadline(late, u.started.Add(c.s.cfg.Routing.PrimaryWait))
+	late := c.SlowContext()
+	ctx, cancel := context.WithDeadline(late, w.batch.Started.Add(c.s.cfg.Routing.PrimaryWait))
 	defer cancel()
 	primary, err := c.o.cluster.WaitPrimary(ctx)
 	if cause := context.Cause(late); cause != nil {
@@ -41,26 +40,26 @@ func (c *client) awaitPrimary(u *unit) (*cluster.Server, error) {
 	return primary, err
 }
 
-// moveOn reports whether a unit that met a server that could not be reached may try
+// moveOn reports whether a batch that met a server that could not be reached may try
 // another one, having told the monitor.
-func (c *client) moveOn(u *unit, s *cluster.Server, err error) bool {
+func (c *client) moveOn(w *work, s *cluster.Server, err error) bool {
 	if !unreachable(err) {
 		return false
 	}
 	c.o.cluster.ReportUnreachable(s, err)
-	u.wary = true
-	return time.Since(u.started) < c.s.cfg.Routing.PrimaryWait
+	w.learned |= trustNothing
+	return time.Since(w.batch.Started) < c.s.cfg.Routing.PrimaryWait
 }
 
-// lostUnused reports whether a connection ended before the unit was sent over it,
-// and the unit may try another one.
-func (c *client) lostUnused(u *unit, s *cluster.Server, err error) bool {
+// lostUnused reports whether a connection ended before the batch was sent over it,
+// and the batch may try another one.
+func (c *client) lostUnused(w *work, s *cluster.Server, err error) bool {
 	if !cutOff(err) || c.ctx.Err() != nil {
 		return false
 	}
 	c.o.cluster.ReportLost(s)
-	u.wary = true
-	return time.Since(u.started) < c.s.cfg.Routing.PrimaryWait
+	w.learned |= trustNothing
+	return time.Since(w.batch.Started) < c.s.cfg.Routing.PrimaryWait
 }
 
 // cutOff reports whether a round trip failed because its connection ended, rather
@@ -76,7 +75,7 @@ func cutOff(err error) bool {
 	return true
 }
 
-// unserved is the error of a unit that no server took.
+// unserved is the error of a batch that no server took.
 func unserved(err error) error {
 	if unreachable(err) {
 		return fmt.Errorf("%w: %w", cluster.ErrNoPrimary, err)
@@ -98,7 +97,7 @@ func ending(frame []byte) bool {
 // becomes of it.
 const recheckTimeout = 2 * time.Second
 
-// departs reports whether a server that ended a session is going away, or has become
+// departs reports whether a server that ended a session is shutting down, or has become
 // something else, rather than having been told to end that session.
 func (c *client) departs(s *cluster.Server) bool {
 	before := c.o.cluster.Topology().State(s)
@@ -116,44 +115,20 @@ func (c *client) demoted(s *cluster.Server) bool {
 	return !now.Status.Usable() || now.Role == cluster.RoleReplica
 }
 
-// untouched reports whether sending the unit again, from its beginning, is all that its
-// transaction needs, nothing of it having been done or answered.
-func (c *client) untouched(u *unit) bool {
-	return c.pins == 0 && !c.tx.failed && !c.inUnit && !u.resumes && !u.copying && (!c.tx.open || u.begun)
-}
-
-// sendableAgain reports whether a unit whose server connection was lost may be sent
+// sendableAgain reports whether a batch whose server connection was lost may be sent
 // again. frame is what the server said of it, if it did.
-func (c *client) sendableAgain(u *unit, err error, frame []byte) bool {
-	if errors.Is(err, wire.ErrNotSent) && c.untouched(u) {
+func (c *client) sendableAgain(w *work, err error, frame []byte) bool {
+	if errors.Is(err, wire.ErrNotSent) && c.untouched(w) {
 		return true
 	}
-	if !u.hold || c.pins != 0 || c.tx.failed || frame != nil && !ending(frame) {
+	phase := c.state.Tx.Phase
+	if !w.try.hold || c.state.Pins != 0 || phase.Failed() || frame != nil && !ending(frame) {
 		return false
 	}
-	read := u.onlyReads() && (!c.tx.open || u.begun || c.role == cluster.RoleReplica && !c.stays())
+	read := w.batch.Reads() && (!phase.InBlock() || w.try.Opens || c.lease.onReplica() && !c.mustStay())
 	if frame == nil {
 		return read
 	}
-	undone := string(wire.ErrorField(frame, 'C')) == "57P01" && c.untouched(u) && u.undoable()
-	return (read || undone) && c.departs(c.server)
+	undone := string(wire.ErrorField(frame, 'C')) == "57P01" && c.untouched(w) && w.batch.Undoable()
+	return (read || undone) && c.departs(c.lease.server)
 }
-
-// undoable reports whether all that the unit does is undone if its server ends the
-// session before it has said that a statement was done.
-func (u *unit) undoable() bool {
-	for i := range u.ops {
-		o := &u.ops[i]
-		if !o.executes() {
-			continue
-		}
-		p := o.plan
-		if p == nil || p.CommitsWithin() || p.Pins != 0 || p.Flags&notUndone != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite {
-			return false
-		}
-	}
-	return true
-}
-
-// notUndone are the flags of what may commit by itself, or must not be seen twice.
-const notUndone = router.FlagDDL | router.FlagStays | router.FlagTxControl | router.FlagCopyIn | router.FlagDirty

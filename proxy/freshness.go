@@ -13,37 +13,28 @@ import (
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
-// level is what the session itself asked its reads to see: in the transaction, else at
-// all; ConsistencyNone if it did not.
-func (c *client) level() router.Consistency {
-	if c.tx.open && c.tx.level != router.ConsistencyNone {
-		return c.tx.level
-	}
-	return c.own.level
-}
-
-// need is the freshness a replica must have to run the unit, and the strictest level
+// need is the freshness a replica must have to run the batch, and the strictest level
 // of its statements. What only prepares needs to see changes of the catalog, which
 // touch any table.
-func (c *client) need(u *unit) (required cluster.Moment, level router.Consistency) {
+func (c *client) need(w *work) (required cluster.Moment, level router.Consistency) {
 	required = cluster.AnyTime
-	least := c.minLSN()
-	for i := range u.ops {
-		o := &u.ops[i]
-		if !o.executes() || o.plan == nil {
+	least := c.preferences().minLSN
+	for i := range w.batch.Messages {
+		m := &w.batch.Messages[i]
+		if !m.Kind.Executes() || m.Here || m.Plan == nil {
 			continue
 		}
-		tables := o.plan.Reads
-		if o.plan.Version != c.o.db.plans.Version() {
+		tables := m.Plan.Reads
+		if m.Plan.Version != c.o.db.plans.Version() {
 			tables = catalog.Footprint{} // any
 		}
-		l := c.levelOf(o.plan)
-		required, level = max(required, c.required(u, l, tables)), max(level, l)
-		least = max(least, o.plan.MinLSN)
+		l := c.levelOf(m.Plan)
+		required, level = max(required, c.required(w, l, tables)), max(level, l)
+		least = max(least, m.Plan.MinLSN)
 	}
 	if level == router.ConsistencyNone {
 		level = c.levelOf(anyPlan)
-		required = c.required(u, level, catalog.NoTable())
+		required = c.required(w, level, catalog.NoTable())
 	}
 	if least > 0 {
 		required = max(required, c.covering(least))
@@ -54,18 +45,18 @@ func (c *client) need(u *unit) (required cluster.Moment, level router.Consistenc
 // levelOf is the level of one statement. A comment in it is stronger than the
 // session, which is stronger than a rule, that than the configuration.
 func (c *client) levelOf(p *router.Plan) router.Consistency {
-	return cmp.Or(p.Consistency, c.level(), p.RuleConsistency, c.o.consistency)
+	return cmp.Or(p.Consistency, c.preferences().level, p.RuleConsistency, c.o.consistency)
 }
 
-// required is the freshness a replica must have for the unit to read tables at a level.
-func (c *client) required(u *unit, level router.Consistency, tables catalog.Footprint) cluster.Moment {
+// required is the freshness a replica must have for the batch to read tables at a level.
+func (c *client) required(w *work, level router.Consistency, tables catalog.Footprint) cluster.Moment {
 	r := freshness.Read{
-		Level: level, Tables: tables, Session: freshness.SessionScope(c.id),
-		Began: cluster.MomentOf(u.started), MaxStaleness: c.s.cfg.Routing.MaxStaleness,
+		Level: level, Tables: tables, Session: c.who.scope,
+		Began: cluster.MomentOf(w.batch.Started), MaxStaleness: c.s.cfg.Routing.MaxStaleness,
 	}
 	if level == router.Tenant {
-		// What the unit itself sets may name another tenant.
-		if tenant, sure := c.tenantScope(); sure && !u.setsCustom() {
+		// What the batch itself sets may name another tenant.
+		if tenant, certain := c.tenantScope(); certain && !w.batch.Touches() {
 			r.Tenant = tenant
 		}
 	}
@@ -75,30 +66,31 @@ func (c *client) required(u *unit, level router.Consistency, tables catalog.Foot
 // covering is the freshness of a replica that has replayed up to at. What was found
 // for the session's own is kept.
 func (c *client) covering(at lsn.LSN) cluster.Moment {
-	if at == c.own.covered {
-		return c.own.coveredAt
+	p := c.preferences()
+	if at == p.covered {
+		return p.coveredAt
 	}
 	asOf := c.o.cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
 	if asOf != cluster.Never {
-		c.own.covered, c.own.coveredAt = at, asOf
+		p.covered, p.coveredAt = at, asOf
 	}
 	return asOf
 }
 
 // reader is the server for a read: one that is fresh enough, after a short wait if
 // that is likely to help; nil if the primary must run it.
-func (c *client) reader(u *unit) (*cluster.Server, error) {
-	cl := c.o.cluster
-	u.required, u.level = c.need(u)
-	s := cl.Reader(c.s.primaryReads, u.required)
+func (c *client) reader(w *work) (*cluster.Server, error) {
+	cl, t := c.o.cluster, &w.try
+	t.required, t.level = c.need(w)
+	s := cl.Reader(c.s.primaryReads, t.required)
 	if s != nil || len(cl.Topology().Replicas) == 0 {
 		return s, nil
 	}
-	fresh, err := c.awaitFresh(u, func(ctx context.Context, d time.Duration) bool { return cl.AwaitFresh(ctx, u.required, d) })
+	fresh, err := c.awaitFresh(w, func(ctx context.Context, d time.Duration) bool { return cl.AwaitFresh(ctx, t.required, d) })
 	if !fresh || err != nil {
 		return nil, err
 	}
-	return cl.Reader(false, u.required), nil
+	return cl.Reader(false, t.required), nil
 }
 
 // longWait is so long that the client may want to end it.
@@ -106,38 +98,38 @@ const longWait = 50 * time.Millisecond
 
 // awaitFresh waits as long as a read may, and counts what came of it. The error is
 // that the client canceled, or is gone.
-func (c *client) awaitFresh(u *unit, await func(context.Context, time.Duration) bool) (fresh bool, err error) {
+func (c *client) awaitFresh(w *work, await func(context.Context, time.Duration) bool) (fresh bool, err error) {
 	wait, started := c.s.cfg.Routing.FreshnessWait, time.Now()
 	if wait < longWait {
 		fresh = await(c.ctx, wait)
 	} else {
-		late := c.Late()
+		late := c.SlowContext()
 		fresh = await(late, wait)
 		err = context.Cause(late)
 		c.endWait()
 	}
-	c.s.metrics.AwaitedFreshness(u.level, time.Since(started), fresh)
+	c.s.metrics.AwaitedFreshness(w.try.level, time.Since(started), fresh)
 	return fresh, err
 }
 
 // stillFresh reports whether the replica that the session's transaction reads on is fresh
-// enough for its next unit.
-func (c *client) stillFresh(u *unit) bool {
-	u.required, u.level = c.need(u)
-	fresh, err := c.isFresh(u, c.server, c.b)
+// enough for its next batch.
+func (c *client) stillFresh(w *work) bool {
+	w.try.required, w.try.level = c.need(w)
+	fresh, err := c.isFresh(w, c.lease.server, c.lease.b)
 	return fresh && err == nil
 }
 
-// isFresh reports whether a replica is fresh enough for a unit as seen over one connection. A
+// isFresh reports whether a replica is fresh enough for a batch as seen over one connection. A
 // server that crashed may come back with less than it had, so of a connection only
 // what was learned since it was opened counts.
-func (c *client) isFresh(u *unit, s *cluster.Server, b *backend.Backend) (fresh bool, err error) {
-	if u.required == cluster.AnyTime {
+func (c *client) isFresh(w *work, s *cluster.Server, b *backend.Backend) (fresh bool, err error) {
+	if w.try.required == cluster.AnyTime {
 		return true, nil
 	}
-	required := max(u.required, cluster.MomentOf(b.Created))
+	required := max(w.try.required, cluster.MomentOf(b.Created()))
 	if s.Fresh(required) {
 		return true, nil
 	}
-	return c.awaitFresh(u, func(ctx context.Context, d time.Duration) bool { return c.o.cluster.AwaitFreshOn(ctx, s, required, d) })
+	return c.awaitFresh(w, func(ctx context.Context, d time.Duration) bool { return c.o.cluster.AwaitFreshOn(ctx, s, required, d) })
 }

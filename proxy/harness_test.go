@@ -138,8 +138,14 @@ func launch(t testing.TB, cfg config.Config) *service {
 		server.Close()
 		t.Fatal(err)
 	}
-	t.Cleanup(server.Close)
-	return &service{Server: server, addr: server.Addrs()[0].String(), reg: reg}
+	s := &service{Server: server, addr: server.Addrs()[0].String(), reg: reg}
+	t.Cleanup(func() {
+		server.Close()
+		if n := s.metric(t, "pgweir_pool_refused_total"); n != 0 {
+			t.Errorf("%v connections were given back that were not at rest", n)
+		}
+	})
+	return s
 }
 
 // freeAddress is a loopback address nobody listens on. Its port is below those the

@@ -2,50 +2,14 @@ package proxy
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/freshness"
-	"github.com/pgweir/pgweir/router"
 )
-
-// abandon deals with the writes of a unit whose connection is about to be closed
-// before its answer was seen.
-func (c *client) abandon(u *unit) {
-	if c.b == nil || c.role == cluster.RoleReplica || u.head == len(u.queue) || c.tx.open && !u.mayCommit() {
-		return
-	}
-	for i := range u.queue {
-		c.mayWrite(u, &u.queue[i])
-	}
-	if !c.tx.changes.Wrote() {
-		return
-	}
-	if c.tx.ddl || slices.ContainsFunc(u.queue, func(o op) bool { return o.plan != nil && o.plan.Flags.Has(router.FlagDDL) }) {
-		c.o.db.catalogChanged()
-	}
-	c.recordCommit()
-	d, s, pid := c.o.db, c.server, c.b.PID()
-	w := d.commits.Doubt(freshness.SessionScope(c.id), c.tx.changes)
-	c.tx.changes = freshness.Changes{}
-	c.s.background.Go(func() { d.awaitOutcome(w, s, pid) })
-}
-
-// mayCommit reports whether the unit may end its transaction.
-func (u *unit) mayCommit() bool {
-	for i := range u.queue {
-		o := &u.queue[i]
-		if o.executes() && !o.quiet && (o.plan == nil || o.plan.Tx.Verb == router.TxCommit || o.plan.CommitsWithin()) {
-			return true
-		}
-	}
-	return false
-}
 
 // awaitOutcome waits until the server process that ran a write is gone, or its
 // server no longer the primary.
@@ -83,10 +47,4 @@ func (d *database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
   AND backend_start < pg_catalog.clock_timestamp() - `+strconv.FormatInt(age.Microseconds(), 10)+` * interval '1 microsecond')`,
 		func(v [][]byte) error { alive = string(v[0]) == "t"; return nil })
 	return err == nil && !alive
-}
-
-// mayReveal reports whether a frame of an answer may tell the client of a commit that
-// its statement made before it ends.
-func mayReveal(typ byte) bool {
-	return typ == wire.ErrorResponse || typ == wire.NoticeResponse || typ == wire.RowDescription || typ == wire.DataRow
 }

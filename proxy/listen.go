@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/session"
 )
 
 // waitForBoth waits for the client while its server connection may speak too: a
@@ -13,17 +14,17 @@ import (
 func (c *client) waitForBoth() error {
 	for {
 		heard := make(chan error, 1)
-		go hear(c.b.Conn, c.front, heard)
+		go hear(c.lease.b.Conn, c.front, heard)
 		err := c.front.Fill()
-		c.b.Conn.Wake()
+		c.lease.b.Conn.Wake()
 		heardErr := <-heard
-		_ = c.b.Conn.SetReadDeadline(time.Time{})
+		_ = c.lease.b.Conn.SetReadDeadline(time.Time{})
 		_ = c.front.SetReadDeadline(time.Time{})
 		if heardErr == nil {
 			heardErr = c.passOn()
 		}
 		if heardErr != nil && !errors.Is(heardErr, os.ErrDeadlineExceeded) {
-			c.doubt = true
+			c.lease.leave(session.Opaque)
 			c.discard()
 			var fatal *wire.Error
 			if errors.As(heardErr, &fatal) {
@@ -49,7 +50,7 @@ func hear(server, client *wire.Conn, heard chan<- error) {
 
 // passOn forwards what a server says of its own accord.
 func (c *client) passOn() error {
-	conn := c.b.Conn
+	conn := c.lease.b.Conn
 	for len(conn.Buffered()) > 0 {
 		typ, size, err := conn.Header()
 		if err != nil {
@@ -64,14 +65,14 @@ func (c *client) passOn() error {
 		}
 		if typ == wire.ParameterStatus {
 			if n, v, ok := wire.ParameterParts(frame); ok {
-				c.b.SetParameter(string(n), string(v))
+				c.lease.b.SetParameter(string(n), string(v))
 			}
-			frame = c.report(nil)
+			frame = c.told.report(nil, c.lease.b.Parameters())
 		}
 		if typ == wire.NotificationResponse {
 			c.o.db.commits.OnNotification()
 		}
-		if _, err := c.front.Write(frame); err != nil {
+		if err := c.write(frame); err != nil {
 			return err
 		}
 		conn.Discard(size)

@@ -3,32 +3,11 @@ package proxy
 import (
 	"time"
 
-	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/router"
 )
 
 // What the service tells package metrics, besides single events.
-
-// countUnit counts what a unit ran.
-func (c *client) countUnit(u *unit) {
-	target := router.TargetPrimary
-	if c.role == cluster.RoleReplica {
-		target = router.TargetReplica
-	}
-	for i := range u.queue {
-		o := &u.queue[i]
-		if !o.executes() || o.quiet || o.skipped {
-			continue
-		}
-		class := router.ClassUnknown
-		if o.plan != nil {
-			class = o.plan.Class
-		}
-		c.s.metrics.Statement(target, u.decision.Reason, class)
-	}
-	c.s.metrics.Answered(time.Since(u.started))
-}
 
 // sources are what is asked when metrics are collected.
 func (s *Server) sources() metrics.Sources {

@@ -158,9 +158,18 @@ func (os *origins) makeLocked(key originKey, eff config.Effective) *origin {
 			Dial: func(ctx context.Context) (*backend.Backend, error) {
 				return s.dial(ctx, st.Server.Address, o.db.account.tls, *o.cred.Load(), eff.Database, "")
 			},
+			Refused: func(b *backend.Backend, why error) { s.refusedByPool(st.Server, key, b, why) },
 		}))
 	}
 	return o
+}
+
+// refusedByPool says that a connection was not at rest when it was given back. It was
+// closed, so nobody found it so, but whoever gave it back is in error.
+func (s *Server) refusedByPool(server *cluster.Server, key originKey, b *backend.Backend, why error) {
+	s.log.Error("server connection is closed, not shared: it is not at rest",
+		zap.String("server", server.Address), zap.Uint32("pid", b.PID()), zap.String("user", key.user),
+		zap.String("database", key.database), zap.Uint64("session", b.LastUser()), zap.Error(why))
 }
 
 func (os *origins) databaseLocked(key originKey, eff config.Effective) *database {
@@ -241,7 +250,7 @@ func (o *origin) unused() bool {
 
 // askWelcome adopts the settings on a connection of the primary, or of a replica while there is none.
 func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Settings) (map[string]string, error) {
-	want := pool.Want{Settings: settings, Touched: settings.Custom()}
+	want := pool.Want{Settings: settings, Defined: settings.Custom()}
 	waiting, cancel := context.WithTimeout(ctx, s.cfg.Routing.PrimaryWait)
 	defer cancel()
 	for {
@@ -262,7 +271,7 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 			p.Discard(b)
 			continue
 		}
-		if err := b.Adopt(ctx, settings, want.Touched); err != nil {
+		if err := b.Adopt(ctx, settings, want.Defined); err != nil {
 			p.Discard(b)
 			if cutOff(err) && ctx.Err() == nil {
 				o.cluster.ReportLost(server)
@@ -282,8 +291,8 @@ func (o *origin) askWelcome(ctx context.Context, s *Server, settings session.Set
 // patient waits as long as a context lets it.
 type patient struct{ ctx context.Context }
 
-// Late implements pool.Patience.
-func (p patient) Late() context.Context { return p.ctx }
+// SlowContext implements pool.SlowPath.
+func (p patient) SlowContext() context.Context { return p.ctx }
 
 // anyServer is the primary, or a replica while there is none, as soon as there is either.
 func anyServer(ctx context.Context, cl *cluster.Cluster) (found *cluster.Server, err error) {
@@ -311,29 +320,6 @@ func (s *Server) userLimit(user string, eff config.Effective, index int) *pool.L
 		s.userLimits[id] = l
 	}
 	return l
-}
-
-// noteIsolation looks whether the session's transactions are SERIALIZABLE unless they
-// say otherwise, its settings having changed.
-func (c *client) noteIsolation() { c.serial = c.defaultIsolation() == router.Serializable }
-
-// defaultIsolation is what a transaction gets that says nothing of it.
-func (c *client) defaultIsolation() router.Isolation {
-	value, ok := c.settings.now.Value("default_transaction_isolation")
-	if !ok {
-		value = c.o.db.plans.Snapshot().DefaultIsolation(c.o.eff.ServerUser)
-	}
-	iso, _ := router.ParseIsolation(value)
-	return iso
-}
-
-func (c *client) defaultReadOnly() bool {
-	value, ok := c.settings.now.Value("default_transaction_read_only")
-	if !ok {
-		value = c.o.db.plans.Snapshot().DefaultReadOnly(c.o.eff.ServerUser)
-	}
-	on, _ := session.ParseBool(value)
-	return on
 }
 
 // clientError is what a client is told of err.

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/pgweir/pgweir/internal/session"
+	setting "github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
-	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -17,90 +17,64 @@ import (
 // its settings, and for the state that ties the session to it. Settings are carried from then
 // on, and a session whose state is gone is free again.
 
-// inspectable are kinds of state a server connection can be asked for.
-const inspectable = router.PinTemp | router.PinCursor | router.PinLock | router.PinListen
-
 // readBack asks the connection what cannot be known without, if there is anything,
 // and takes it over. The client has its answer by then.
 func (c *client) readBack() error {
-	look := c.look & c.pins
-	if c.b == nil || c.tx.open || c.inUnit || !c.unsure() && look == 0 {
+	l, s := &c.lease, &c.state
+	inspect := l.inspect & s.Pins
+	if !l.held() || s.Tx.Phase.InBlock() || l.midBatch() || !s.NeedsReadBack() && inspect == 0 {
 		return nil
 	}
-	c.look = 0
-	var found state
+	l.inspect = 0
 	c.s.metrics.ReadBack()
-	if err := c.b.Query(c.ctx, c.readBackQuery(look), found.take); err != nil {
-		return c.unreadable(look, err)
+	asked := c.asked()
+	var r reading
+	if err := l.b.Query(c.ctx, readBackQuery(s.NeedsReadBack(), asked, inspect), r.row); err != nil {
+		return c.unreadable(inspect, err)
 	}
-	pins := c.pins &^ look
-	for _, k := range found.kept {
-		pins |= k & look
+	if s.NeedsReadBack() {
+		l.b.NoteAsked(asked, setting.Names{}.With(r.found.Defined))
 	}
-	if c.unsure() {
-		pins &^= router.PinSetting
-		if c.adoptFound(&found) {
-			pins |= router.PinSetting
+	if s.Known >= session.UnknownText {
+		if v, _ := r.found.Values.Value(setting.Authorization); v == c.o.cred.Load().User {
+			r.found.Values = r.found.Values.Without(setting.Authorization)
 		}
+		r.found.Stays = r.found.Stays || unreadableText(r.found.Values)
+		l.carries(session.Carrying(r.found.Values))
 	}
-	if c.role == cluster.RoleReplica && pins&router.PinSetting != 0 {
+	s.ReadBack(r.found, inspect)
+	if l.onReplica() && s.Pins&router.PinSetting != 0 {
 		c.discard() // the primary will be made to carry the same
 	}
-	c.setPins(pins)
 	return nil
 }
 
-// unsure reports whether the session's settings are not known, or which custom ones
-// no longer read NULL.
-func (c *client) unsure() bool { return c.unread || !c.suspects.Within(c.touched) }
-
 // asked are the custom settings that a connection is asked for.
-func (c *client) asked() session.Names {
-	return c.touched.Union(c.suspects).With(c.s.cfg.Settings.Track)
+func (c *client) asked() setting.Names {
+	return c.state.Defined.Union(c.state.MayDefine).With(c.s.cfg.Settings.Track)
 }
 
 // unreadable keeps the session on a connection that refused to answer (a statement
 // timeout of the session's own, perhaps), to be asked again.
-func (c *client) unreadable(look router.PinSet, err error) error {
-	var refused *backend.ServerError
+func (c *client) unreadable(inspect router.PinSet, err error) error {
 	if c.ctx.Err() != nil {
 		c.discard()
 		return errShutdown
 	}
-	if !errors.As(err, &refused) || c.role == cluster.RoleReplica {
+	if !errors.As(err, new(*backend.ServerError)) || c.lease.onReplica() {
 		c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be read: %v", err)
 	}
-	c.look |= look
-	if c.unsure() {
-		c.setPins(c.pins | router.PinSetting)
-	}
+	c.lease.inspect |= inspect
+	c.state.Unreadable()
 	return nil
-}
-
-// adoptFound makes what was found the session's settings. It reports whether they
-// cannot be carried to another connection.
-func (c *client) adoptFound(found *state) (stays bool) {
-	c.b.Learn(c.asked(), session.Names{}.With(found.touched))
-	c.touched, c.suspects = c.touched.With(found.touched), session.Names{}
-	if !c.unread {
-		return c.pins&router.PinSetting != 0
-	}
-	if v, _ := found.values.Value(session.Authorization); v == c.o.cred.Load().User {
-		found.values = found.values.Without(session.Authorization)
-	}
-	c.b.Note(found.values)
-	c.settings.now, c.settings.atRisk = found.values, false
-	c.unread, c.within = false, false
-	c.noteIsolation()
-	return found.privileged || unreadableText(found.values)
 }
 
 // unreadableText reports whether the router may misunderstand the session's texts: a
 // backslash in a string means something else, or a byte of a character looks like one.
-func unreadableText(s session.Settings) bool {
+func unreadableText(s setting.Settings) bool {
 	if v, ok := s.Value("standard_conforming_strings"); ok {
-		if on, _ := session.ParseBool(v); !on {
+		if on, _ := setting.ParseBool(v); !on {
 			return true
 		}
 	}
@@ -113,36 +87,32 @@ func unreadableText(s session.Settings) bool {
 	return false
 }
 
-// state is what a connection was found to hold.
-type state struct {
-	values     session.Settings
-	touched    []string // custom settings that do not read NULL
-	kept       []router.PinSet
-	privileged bool // it has a setting its login may not set
-}
+// reading is what a connection says it carries, row by row.
+type reading struct{ found session.Found }
 
-// take reads one row: what it speaks of, a name, its value, a remark.
-func (f *state) take(row [][]byte) error {
+// row reads one row: what it speaks of, a name, its value, a remark.
+func (r *reading) row(row [][]byte) error {
 	if len(row) != 4 {
 		return errRow
 	}
+	f := &r.found
 	name, value := strings.ToLower(string(row[1])), string(row[2])
 	switch string(row[0]) {
 	case "built-in":
-		f.values = f.values.With(name, value)
-		f.privileged = f.privileged || string(row[3]) == "true"
+		f.Values = f.Values.With(name, value)
+		f.Stays = f.Stays || string(row[3]) == "true"
 	case "custom":
 		if row[2] == nil {
 			return nil
 		}
-		f.touched = append(f.touched, name)
+		f.Defined = append(f.Defined, name)
 		if value != "" {
-			f.values = f.values.With(name, value)
+			f.Values = f.Values.With(name, value)
 		}
 	case "state":
 		for kind, q := range stateQueries {
 			if q.name == name && value == "true" {
-				f.kept = append(f.kept, kind)
+				f.Kept |= kind
 			}
 		}
 	}
@@ -162,18 +132,19 @@ var stateQueries = map[router.PinSet]struct{ name, query string }{
 	router.PinListen: {"listen", `SELECT 1 FROM pg_catalog.pg_listening_channels()`},
 }
 
-// readBackQuery asks for the session's settings, if they are unread, and for the kinds of state.
+// readBackQuery asks for the settings of a session, custom ones by name, if that is
+// wanted, and for kinds of state.
 // A setting a session has set has the source "session" in pg_settings, which hides
 // custom ones and those of who it acts as.
 // https://www.postgresql.org/docs/current/view-pg-settings.html
-func (c *client) readBackQuery(look router.PinSet) string {
+func readBackQuery(settings bool, custom setting.Names, inspect router.PinSet) string {
 	var q strings.Builder
 	sep := ""
 	add := func(query string) {
 		q.WriteString(sep + query)
 		sep = "\nUNION ALL "
 	}
-	if c.unsure() {
+	if settings {
 		add(`SELECT 'built-in', name, setting, (context OPERATOR(pg_catalog.=) 'superuser' AND NOT
  pg_catalog.has_parameter_privilege(session_user, name, 'SET'))::pg_catalog.text
  FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'
@@ -181,7 +152,7 @@ func (c *client) readBackQuery(look router.PinSet) string {
 		add(`SELECT 'built-in', 'role', pg_catalog.current_setting('role'), ''
  WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'`)
 		add(`SELECT 'built-in', 'session_authorization', pg_catalog.current_setting('session_authorization'), ''`)
-		for _, name := range c.asked().List() {
+		for _, name := range custom.List() {
 			literal := "'" + strings.ReplaceAll(name, "'", "''") + "'"
 			if strings.Contains(name, `\`) {
 				literal = " E" + strings.ReplaceAll(literal, `\`, `\\`)
@@ -190,7 +161,7 @@ func (c *client) readBackQuery(look router.PinSet) string {
 		}
 	}
 	for kind, s := range stateQueries {
-		if look&kind != 0 {
+		if inspect&kind != 0 {
 			add("SELECT 'state', '" + s.name + "', EXISTS (" + s.query + ")::pg_catalog.text, ''")
 		}
 	}

@@ -3,11 +3,9 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/proxy/batch"
 )
 
 // writeAt is how many bytes for the client are gathered before they are written
@@ -18,58 +16,59 @@ const writeAt = 16 << 10
 // fill the sockets of both sides, each waiting for the other.
 const duplexAt = 64 << 10
 
-// exchange sends the frames and relays the answers.
-func (c *client) exchange(u *unit, frames []byte) error {
-	conn := c.b.Conn
-	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !c.inUnit {
-		// With the answer before came the server's farewell.
-		if c.untouched(u) {
+// relay sends the bytes of an attempt and forwards the answers.
+func (c *client) relay(w *work, bytes []byte) error {
+	conn := c.lease.b.Conn
+	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !c.lease.midBatch() {
+		// With the answer before came the server's last error.
+		if c.untouched(w) {
 			return fmt.Errorf("%w: %w", errServerLost, wire.ErrNotSent)
 		}
-		return c.relay(u)
+		return c.relayAnswers(w)
 	}
-	if len(frames) <= duplexAt {
+	c.lease.b.Sent(w.try.Ready())
+	if len(bytes) <= duplexAt {
 		var err error
 		if len(conn.Buffered()) == 0 {
-			err = conn.Exchange(frames)
+			err = conn.Exchange(bytes)
 		} else {
-			_, err = conn.Write(frames)
+			_, err = conn.Write(bytes)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errServerLost, err)
 		}
-		return c.relay(u)
+		return c.relayAnswers(w)
 	}
 	written := make(chan error, 1)
-	go writeAll(conn, frames, written)
-	err := c.relay(u)
+	go writeAll(conn, bytes, written)
+	err := c.relayAnswers(w)
 	if err != nil {
 		_ = conn.Close() // ends the writer
 	}
 	return errors.Join(err, <-written)
 }
 
-func writeAll(conn *wire.Conn, frames []byte, done chan<- error) {
-	_, err := conn.Write(frames)
+func writeAll(conn *wire.Conn, bytes []byte, done chan<- error) {
+	_, err := conn.Write(bytes)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errServerLost, err)
 	}
 	done <- err
 }
 
-// relay forwards what the server sends until every awaited answer is there.
-func (c *client) relay(u *unit) error {
-	conn := c.b.Conn
+// relayAnswers forwards what the server sends until every awaited answer is there.
+func (c *client) relayAnswers(w *work) error {
+	conn := c.lease.b.Conn
 	for {
-		need, err := c.scan(u, conn.Buffered())
+		need, err := c.scan(w, conn.Buffered())
 		if err != nil {
 			return err
 		}
-		if u.head == len(u.queue) {
-			return c.flush(u)
+		if w.try.Awaits() == nil {
+			return c.flush(w)
 		}
-		if !u.hold {
-			if err := c.flush(u); err != nil {
+		if !w.try.hold {
+			if err := c.flush(w); err != nil {
 				return err
 			}
 		}
@@ -79,353 +78,145 @@ func (c *client) relay(u *unit) error {
 	}
 }
 
-// opaque are the types of frames that pass unseen: nothing in them concerns the
+// opaque are the types of messages that pass unseen: nothing in them concerns the
 // proxy, nor do they end an answer (RowDescription does, that of a Describe).
 var opaque = [256]bool{wire.DataRow: true, wire.CopyData: true, wire.CopyDone: true,
 	wire.ParameterDescription: true, wire.FunctionCallResponse: true}
 
-// scan goes through the frames in buf, forwards and consumes them, and returns
+// scanner goes through what a server has said: buf[start:pos] is to be forwarded.
+type scanner struct {
+	buf        []byte
+	start, pos int
+}
+
+// scan goes through the messages in buf, forwards and consumes them, and returns
 // how many bytes must be buffered to go on.
-func (c *client) scan(u *unit, buf []byte) (need int, err error) {
-	conn := c.b.Conn
-	start, pos := 0, 0 // buf[start:pos] is to be forwarded
-	if u.pass > 0 {
-		pos = min(u.pass, len(buf))
-		u.pass -= pos
+func (c *client) scan(w *work, buf []byte) (need int, err error) {
+	t, conn := &w.try, c.lease.b.Conn
+	s := scanner{buf: buf}
+	if t.pass > 0 {
+		s.pos = min(t.pass, len(buf))
+		t.pass -= s.pos
 	}
 	need = wire.HeaderSize
-	for u.head < len(u.queue) && u.pass == 0 {
-		o := &u.queue[u.head]
-		if o.kind == opLocal {
-			c.push(u, buf[start:pos])
-			start = pos
-			c.emit(u, o)
-			u.head++
-			continue
-		}
-		if len(buf)-pos < wire.HeaderSize {
+	for t.pass == 0 {
+		a := t.Awaits()
+		if a == nil {
 			break
 		}
-		typ, size, err := wire.PeekHeader(buf[pos:])
+		if a.Here {
+			if err := c.cut(w, &s, s.pos); err != nil {
+				return 0, err
+			}
+			c.emit(w, a.Message)
+			t.Head++
+			continue
+		}
+		if len(buf)-s.pos < wire.HeaderSize {
+			break
+		}
+		typ, size, err := wire.PeekHeader(buf[s.pos:])
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", errServerLost, err)
 		}
-		whole := pos+size <= len(buf)
-		if u.within && mayReveal(typ) {
-			c.recordBeforeForwarding(u, o)
+		whole := s.pos+size <= len(buf)
+		if w.batch.Traits.Has(batch.CommitsWithin) && mayReveal(typ) {
+			c.recordBeforeForwarding(w, a)
 		}
-		if opaque[typ] && !o.quiet {
-			u.hold = u.hold && typ == wire.ParameterDescription
+		if opaque[typ] && !a.Internal() {
+			t.hold = t.hold && typ == wire.ParameterDescription
 			if whole {
-				pos += size
+				s.pos += size
 				continue
 			}
-			u.pass = pos + size - len(buf)
-			pos = len(buf)
+			t.pass = s.pos + size - len(buf)
+			s.pos = len(buf)
 			break
 		}
 		if !whole {
 			need = size
 			break
 		}
-		frame := buf[pos : pos+size]
-		if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (c.own.trace || c.untold || len(c.restore) > 0 || c.forgot) {
-			// Something of the proxy's own may take its place, behind what came before.
-			if err := c.push(u, buf[start:pos]); err != nil {
-				return 0, err
-			}
-			start = pos
-		}
-		keep, err := c.see(u, o, typ, frame)
-		if err != nil {
-			conn.Discard(pos + size)
-			return 0, err
-		}
-		if !keep {
-			if err := c.push(u, buf[start:pos]); err != nil {
-				return 0, err
-			}
-			start = pos + size
-		}
-		pos += size
-		if typ == wire.CopyInResponse && keep {
-			if err := c.push(u, buf[start:pos]); err != nil {
-				return 0, err
-			}
-			conn.Discard(pos)
-			if u.copying {
-				return wire.HeaderSize, errors.Join(c.flush(u), errCopyAgain)
-			}
-			return wire.HeaderSize, c.copyIn(u)
+		if end, err := c.look(w, &s, a, typ, size); end || err != nil {
+			return need, err
 		}
 	}
-	err = c.forward(u, buf[start:pos])
-	conn.Discard(pos)
+	c.torn = t.pass > 0
+	err = c.forward(w, buf[s.start:s.pos])
+	conn.Discard(s.pos)
 	return need, err
 }
 
+// look looks at one whole message and takes it out of what is forwarded, if the client
+// is not to get it. end is that the buffer was consumed up to it.
+func (c *client) look(w *work, s *scanner, a *batch.Awaited, typ byte, size int) (end bool, err error) {
+	conn, frame := c.lease.b.Conn, s.buf[s.pos:s.pos+size]
+	if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && c.speaksAtReady() {
+		// Something of the proxy's own may take its place, behind what came before.
+		if err := c.cut(w, s, s.pos); err != nil {
+			return false, err
+		}
+	}
+	keep, err := c.see(w, a, typ, frame)
+	if err != nil {
+		conn.Discard(s.pos + size)
+		return false, err
+	}
+	s.pos += size
+	if !keep {
+		if err := c.cutOut(w, s, size); err != nil {
+			return false, err
+		}
+	}
+	if typ != wire.CopyInResponse || !keep {
+		return false, nil
+	}
+	if err := c.cut(w, s, s.pos); err != nil {
+		return false, err
+	}
+	conn.Discard(s.pos)
+	if w.copying {
+		return true, errors.Join(c.flush(w), errCopyAgain)
+	}
+	return true, c.copyIn(w)
+}
+
+// speaksAtReady reports whether the proxy may have something to say before ReadyForQuery.
+func (c *client) speaksAtReady() bool {
+	return c.told.pending || c.lease.restore || c.preferences().trace
+}
+
+// cut gathers what is to be forwarded up to a place.
+func (c *client) cut(w *work, s *scanner, to int) error {
+	err := c.push(w, s.buf[s.start:to])
+	s.start = to
+	return err
+}
+
+// cutOut gathers what is to be forwarded but for the last message.
+func (c *client) cutOut(w *work, s *scanner, size int) error {
+	err := c.push(w, s.buf[s.start:max(s.pos-size, s.start)])
+	s.start = s.pos
+	return err
+}
+
 // push gathers a run of bytes for the client.
-func (c *client) push(u *unit, run []byte) error {
-	u.answer = append(u.answer, run...)
-	if !u.hold && len(u.answer) >= writeAt {
-		return c.flush(u)
+func (c *client) push(w *work, run []byte) error {
+	w.answer = append(w.answer, run...)
+	if !w.try.hold && len(w.answer) >= writeAt {
+		return c.flush(w)
 	}
 	return nil
 }
 
 // forward writes a run of bytes straight from the server's buffer, unless
 // something must go before it or it must be held back.
-func (c *client) forward(u *unit, run []byte) error {
-	if u.hold || len(u.answer) > 0 && len(run) < writeAt {
-		return c.push(u, run)
+func (c *client) forward(w *work, run []byte) error {
+	if w.try.hold || len(w.answer) > 0 && len(run) < writeAt {
+		return c.push(w, run)
 	}
-	if err := c.flush(u); err != nil || len(run) == 0 {
+	if err := c.flush(w); err != nil || len(run) == 0 {
 		return err
 	}
-	if _, err := c.front.Write(run); err != nil {
-		return &lostError{err}
-	}
-	return nil
-}
-
-// see looks at one frame: which answer it belongs to, whether it ends it, and
-// whether the client gets it.
-func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err error) {
-	switch typ {
-	case wire.ErrorResponse:
-		return c.seeError(u, o, frame)
-	case wire.ReadyForQuery:
-		return c.seeReady(u, o, frame)
-	case wire.ParameterStatus:
-		if n, v, ok := wire.ParameterParts(frame); ok {
-			c.b.SetParameter(string(n), string(v))
-			c.untold = true
-		}
-		return false, nil
-	case wire.NotificationResponse:
-		c.o.db.commits.OnNotification()
-		return !o.quiet, nil
-	case wire.NoticeResponse:
-		return !o.quiet, nil
-	case wire.CopyInResponse, wire.CopyOutResponse:
-		u.hold = false
-		return true, nil
-	case wire.CopyBothResponse:
-		return false, fmt.Errorf("%w: unexpected CopyBothResponse", errServerLost)
-	case wire.CommandComplete:
-		c.recordBeforeForwarding(u, o)
-	}
-	if ends(o.kind, typ) {
-		if o.kind == opDescribe && o.described != nil {
-			c.describe(o.described, frame)
-		}
-		if o.executes() {
-			u.hold = u.hold && o.quiet
-		}
-		c.complete(u, o)
-	} else if o.kind == opQuery && typ == wire.CommandComplete {
-		u.hold = false
-	}
-	return !o.quiet, nil
-}
-
-// ends reports whether a frame of type typ ends the answer to an op.
-func ends(k opKind, typ byte) bool {
-	switch k {
-	case opParse:
-		return typ == wire.ParseComplete
-	case opBind:
-		return typ == wire.BindComplete
-	case opDescribe:
-		return typ == wire.RowDescription || typ == wire.NoData
-	case opExecute:
-		return typ == wire.CommandComplete || typ == wire.EmptyQueryResponse || typ == wire.PortalSuspended
-	case opClose:
-		return typ == wire.CloseComplete
-	}
-	return false // opSync, opQuery, opCall: ReadyForQuery
-}
-
-// seeReady ends a Sync, a simple query or a function call.
-func (c *client) seeReady(u *unit, o *op, frame []byte) (keep bool, err error) {
-	if o.kind != opSync && o.kind != opQuery && o.kind != opCall {
-		return false, fmt.Errorf("%w: unexpected ReadyForQuery", errServerLost)
-	}
-	if o.ahead {
-		if u.head++; !u.errored {
-			c.b.Note(u.want)
-		}
-		return false, nil
-	}
-	if c.tx.unopened {
-		frame[wire.HeaderSize] = wire.TxFailed
-	}
-	u.status = frame[wire.HeaderSize]
-	u.hold = false
-	if o.kind != opSync && !u.errored {
-		c.complete(u, o)
-	} else {
-		u.head++
-	}
-	c.inUnit, c.skipping = false, false
-	if c.role != cluster.RoleReplica {
-		c.recordWrites(u, u.status == wire.TxIdle)
-	}
-	if c.own.trace && !o.quiet {
-		c.traceUnit(u, o)
-	}
-	if len(c.restore) > 0 || c.forgot {
-		u.late = append([]byte(nil), frame...)
-		return false, nil
-	}
-	if c.untold && !(u.errored && len(u.adopt) > 0) { // it undid what was taken over, too
-		u.answer = c.report(u.answer)
-	}
-	return !o.quiet, nil
-}
-
-// seeError takes an ErrorResponse: the unit may be sent again, or everything up
-// to its Sync is over.
-func (c *client) seeError(u *unit, o *op, frame []byte) (keep bool, err error) {
-	c.dropStatements(u)
-	keep = o.fail == nil && !(o.guard && u.errored) // the client knows already
-	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
-	if again := c.worthRetry(u, o, frame); again != nil && u.hold {
-		return false, again
-	}
-	if fatal || u.syncIgnored {
-		// Whether that Sync will be answered, nobody knows.
-		return false, &fatalError{frame: append([]byte(nil), frame...)}
-	}
-	u.errored, u.hold = true, false
-	if keep {
-		c.s.metrics.ServerError()
-	}
-	if o.stmt != nil && resultChanged(frame) {
-		// A client that prepares it again must get a new one, on every server.
-		c.s.registry.Forget(o.stmt.Statement)
-	}
-	if o.fail != nil {
-		u.answer = o.fail.Append(u.answer)
-		c.s.metrics.ProxyError()
-	} else if own := c.reword(u, o, frame); &own[0] != &frame[0] {
-		u.answer = append(u.answer, own...)
-		keep = false
-	}
-	c.undo(u.queue[u.head:])
-	o.skipped, o.errored = notUnderstood(o.plan, frame), true
-	c.tx.unopened = o.opening
-	if o.kind == opQuery || o.kind == opCall {
-		return keep, nil // its ReadyForQuery follows
-	}
-	for u.head < len(u.queue) && u.queue[u.head].kind != opSync {
-		if u.head++; u.head < len(u.queue) {
-			u.queue[u.head].skipped = true
-		}
-	}
-	if u.head == len(u.queue) {
-		err = c.endSkipped(u)
-	}
-	return keep, err
-}
-
-// notUnderstood reports whether a server refused a statement before running any of
-// it: what is unknown to the proxy need not be feared then. An error of the parser
-// points into the text; one from within a function has a context.
-func notUnderstood(p *router.Plan, frame []byte) bool {
-	code := string(wire.ErrorField(frame, 'C'))
-	if p == nil {
-		return code == "34000" // there is no such portal
-	}
-	if p.Statements == 1 && code == "25P02" {
-		return true // nothing runs in a failed transaction
-	}
-	if p.Statements > 1 || p.Pins&^router.PinOpaque != 0 ||
-		wire.ErrorField(frame, 'P') == nil || wire.ErrorField(frame, 'W') != nil {
-		return false
-	}
-	switch p.Reason {
-	case router.ReasonUnparsed, router.ReasonUnknownRel, router.ReasonUnknownFn, router.ReasonNoCatalog, router.ReasonWrite:
-		return strings.HasPrefix(code, "42")
-	}
-	return false
-}
-
-// endSkipped ends a unit the server skips the rest of, with no Sync to come: a
-// simple query behind what failed waits for one as well.
-func (c *client) endSkipped(u *unit) error {
-	if u.end == endQuery && len(u.ops) == 1 && !c.inUnit {
-		// The simple query itself was the client's whole unit; what failed was the
-		// proxy's. The client awaits a ReadyForQuery.
-		if _, err := c.b.Conn.Write(wire.AppendSync(nil)); err != nil {
-			return fmt.Errorf("%w: %w", errServerLost, err)
-		}
-		u.queue = append(u.queue, op{kind: opSync})
-		return nil
-	}
-	c.skipping = true
-	return nil
-}
-
-// dropStatements forgets what the rest of the queue was to prepare.
-func (c *client) dropStatements(u *unit) {
-	for i := u.head; i < len(u.queue); i++ {
-		o := &u.queue[i]
-		switch {
-		case o.kind == opParse && o.stmt != nil:
-			c.b.Held().Drop(o.stmt.Statement)
-		case o.kind == opParse:
-			c.b.Held().Unnamed = 0
-		case o.kind == opExecute && o.quiet && o.stmt != nil:
-			c.b.Held().Drop(o.stmt.Statement)
-		case o.kind == opClose && o.quiet && !o.guard:
-			c.doubt = true // a statement that was to be closed is still there
-		}
-	}
-}
-
-// complete ends the answer at the head of the queue, which succeeded.
-func (c *client) complete(u *unit, o *op) {
-	u.head++
-	switch o.kind {
-	case opParse:
-		if o.stmt == nil {
-			c.b.Held().Unnamed = uint64(o.tag)
-		} else if !o.quiet && !c.tx.sets && c.settings.usual() {
-			c.o.parsed.Add(o.stmt.Statement, o.stmt.snapshot)
-		}
-	case opQuery:
-		c.b.Held().Unnamed = 0
-	}
-	if o.quiet || !o.executes() {
-		return
-	}
-	if o.sql != nil && o.sql.ends {
-		c.b.Held().Drop(o.sql.needs.Statement)
-		delete(c.statements, o.sql.name)
-	}
-	if o.plan != nil && o.plan.SQL.Verb == router.PreparedDeallocateAll {
-		c.b.Held().Clear()
-		c.statements = nil
-	}
-	if o.sql != nil && o.sql.makes != nil {
-		for _, old := range c.b.Held().Hold(o.sql.makes.Statement) {
-			_ = old
-			c.doubt = true // it cannot be closed now; the connection is, later
-		}
-		c.define(o.sql.name, o.sql.makes)
-	}
-	if o.plan != nil {
-		c.succeeded(u, o)
-	}
-	if c.role == cluster.RoleReplica {
-		c.tx.read = true
-	}
-}
-
-// fatalError is an ErrorResponse after which the server closes the connection.
-type fatalError struct{ frame []byte }
-
-func (e *fatalError) Error() string {
-	return fmt.Sprintf("server: %s (SQLSTATE %s)", wire.ErrorField(e.frame, 'M'), wire.ErrorField(e.frame, 'C'))
+	return c.write(run)
 }

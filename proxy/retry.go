@@ -6,49 +6,62 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
 
-// retry says that a unit may be sent again, nothing of its answer having reached the client.
+// retry says that a batch may be sent again, nothing of its answer having reached the
+// client.
 type retry struct {
 	reason  metrics.Retry
-	primary bool // on the primary only
-	learn   bool // its statements are writes
+	lessons lessons
+	err     error // what to tell if no attempt succeeds; nil is to tell the reason
 }
 
 func (r *retry) Error() string { return "to be sent again: " + r.reason.String() }
 
-// worthRetry says whether an error would not occur, or not again, if the unit
+// refusal is the error of a batch that was sent n times in vain.
+func (r *retry) refusal(n int) *wire.Error {
+	if r.err != nil {
+		return wire.Errorf("08006", "no server connection takes the session's settings: %v", r.err)
+	}
+	return wire.Errorf("08006", "statement failed on %d servers: %v", n, r.reason)
+}
+
+// worthRetry says whether an error would not occur, or not again, if the batch
 // were sent once more.
-func (c *client) worthRetry(u *unit, o *op, frame []byte) *retry {
-	if o.fail != nil || o.ahead || o.guard {
+func (c *client) worthRetry(w *work, a *batch.Awaited, frame []byte) *retry {
+	t := &w.try
+	if a.Refusal != nil || a.Origin == batch.Setup || a.Origin == batch.Sentinel {
 		return nil
 	}
 	code := string(wire.ErrorField(frame, 'C'))
 	if resultChanged(frame) {
-		if u.renew || c.tx.open && !u.begun || c.inUnit || !u.describes() {
+		if t.Renew || c.state.Tx.Phase.InBlock() && !t.Opens || c.lease.midBatch() || !w.batch.Describes() {
 			return nil
 		}
-		u.renew = true
-		return &retry{reason: metrics.RetryPlan}
+		return &retry{reason: metrics.RetryPlan, lessons: prepareAnew}
 	}
-	if code == "25006" && c.role == cluster.RolePrimary && u.hold && c.untouched(u) && c.demoted(c.server) {
+	if code == "25006" && !c.lease.onReplica() && t.hold && c.untouched(w) && c.demoted(c.lease.server) {
 		return &retry{reason: metrics.RetryShutdown}
 	}
-	if c.role != cluster.RoleReplica || c.tx.failed || c.tx.open && c.stays() || u.resumes {
+	if !c.lease.onReplica() || c.state.Tx.Phase.Failed() || c.state.Tx.Phase.InBlock() && c.mustStay() || w.batch.Traits.Has(batch.Resumes) {
 		return nil
 	}
 	switch code {
 	case "25006", "0A000", "55000":
-		if c.tx.modes.Access == router.ReadOnly {
+		if c.state.Tx.Modes.Access == router.ReadOnly {
 			return nil
 		}
 		// Only the first speaks of the statement; the others may be of how its transaction began.
-		return &retry{reason: metrics.RetryReadOnly, primary: true, learn: code == "25006"}
+		if code == "25006" {
+			c.learn(w)
+		}
+		return &retry{reason: metrics.RetryReadOnly, lessons: onPrimary | replicaRefused}
 	case "40001":
-		return &retry{reason: metrics.RetryConflict, primary: true}
+		return &retry{reason: metrics.RetryConflict, lessons: onPrimary}
 	}
 	return nil
 }
@@ -59,94 +72,97 @@ func resultChanged(frame []byte) bool {
 	return string(wire.ErrorField(frame, 'C')) == "0A000" && string(wire.ErrorField(frame, 'R')) == "RevalidateCachedQuery"
 }
 
-// describes reports whether the client is told of the rows it gets: one that was
-// told earlier would read new rows by the old description.
-func (u *unit) describes() bool {
-	for i := range u.ops {
-		if k := u.ops[i].kind; k == opDescribe || k == opQuery {
-			return true
-		}
-	}
-	return false
-}
-
-// stays reports whether the open transaction cannot leave its replica.
-func (c *client) stays() bool {
-	return c.characteristics().Isolation == router.RepeatableRead && c.tx.read || len(c.portals) > 0
-}
-
-// recover deals with a unit whose exchange failed.
-func (c *client) recover(u *unit, err error) error {
+// recover deals with a batch whose exchange failed.
+func (c *client) recover(w *work, err error) error {
 	var again *retry
 	var lost *lostError
 	var fatal *fatalError
+	var adopt *adoptError
 	switch {
 	case c.ctx.Err() != nil:
 		err = errShutdown
 	case errors.As(err, &again):
-		return c.prepareRetry(u, again)
+		return c.prepareRetry(w, again)
+	case errors.As(err, &adopt):
+		return c.adoptElsewhere(w, adopt)
 	case errors.As(err, &lost):
-		c.doubt = true
+		c.lease.leave(session.Opaque)
 	case errors.As(err, &fatal):
-		return c.serverGone(u, err, fatal.frame)
+		return c.serverGone(w, err, fatal.frame)
 	case errors.Is(err, errServerLost):
-		return c.serverGone(u, err, nil)
+		return c.serverGone(w, err, nil)
 	}
-	c.abandon(u)
+	c.abandon(w)
 	c.discard() // nobody knows where the conversation with the server stands
 	return err
 }
 
-// prepareRetry brings the session back to where it was before the unit.
-func (c *client) prepareRetry(u *unit, again *retry) error {
-	if again.learn {
-		c.learn(u)
+// adoptElsewhere closes a connection that refused to carry the session's settings, and has
+// the batch, of which it ran nothing, sent over another one. The error is not the client's.
+func (c *client) adoptElsewhere(w *work, refused *adoptError) error {
+	c.log().Warn("a server connection could not take over the session's settings; it is closed",
+		zap.String("server", c.lease.server.Address), zap.Error(refused))
+	pinned := c.state.Pins != 0
+	c.discard()
+	if pinned || !c.untouched(w) && c.state.Tx.Phase != session.Deferred {
+		return wire.Fatalf("08006", "%v", refused)
 	}
-	u.refused = u.refused || again.reason == metrics.RetryReadOnly
-	for i := range u.queue {
-		if o := &u.queue[i]; o.plan != nil && o.plan.Flags.Has(router.FlagDirty) {
-			c.doubt = true
+	return &retry{reason: metrics.RetryLost, err: refused}
+}
+
+// prepareRetry brings the server connection back to where it was before the batch.
+func (c *client) prepareRetry(w *work, again *retry) error {
+	for i := range w.try.Queue {
+		if m := w.try.Queue[i].Message; m != nil && m.Plan != nil && m.Plan.Flags.Has(router.FlagDirty) {
+			c.lease.leave(session.Opaque)
 		}
 	}
-	if err := c.drain(u); err != nil || again.reason == metrics.RetryLost {
+	if err := c.drain(w); err != nil || again.reason == metrics.RetryLost {
 		c.discard()
 		return again
 	}
-	c.inUnit = false
+	c.lease.stands = atRest
+	inBlock := c.state.Tx.Phase.InBlock()
 	switch {
-	case c.tx.open && again.reason == metrics.RetryPlan:
+	case inBlock && again.reason == metrics.RetryPlan:
 		c.discard() // its transaction has failed
-	case c.tx.open:
-		return errors.Join(c.leaveReplica(), again)
+	case inBlock:
+		c.leaveReplica()
 	default:
-		c.carriesAfter(false)
+		c.lease.ended(false)
+		c.state.Ready(wire.TxIdle, true, c.lease.b.Parameter)
 		c.release()
 	}
 	return again
 }
 
-// drain reads to the ReadyForQuery of a unit that failed.
-func (c *client) drain(u *unit) error {
-	var frames []byte
-	last := u.queue[len(u.queue)-1].kind
-	at := u.queue[u.head].kind
-	if last != opSync && at != opQuery && at != opCall {
-		frames = wire.AppendSync(nil) // the server skips to a Sync that was not sent
+// drain reads to the ReadyForQuery of a batch that failed.
+func (c *client) drain(w *work) error {
+	var bytes []byte
+	t, conn := &w.try, c.lease.b.Conn
+	last, at := t.Queue[len(t.Queue)-1].Kind, t.Queue[t.Head].Kind
+	if last != batch.Sync && at != batch.Query && at != batch.FunctionCall {
+		bytes = wire.AppendSync(nil) // the server skips to a Sync that was not sent
 	}
-	if len(frames) > 0 {
-		if _, err := c.b.Conn.Write(frames); err != nil {
+	c.lease.b.Sent(1)
+	if len(bytes) > 0 {
+		if _, err := conn.Write(bytes); err != nil {
 			return err
 		}
 	}
 	for {
-		typ, size, err := c.b.Conn.Header()
+		typ, size, err := conn.Header()
 		if err != nil {
 			return err
 		}
-		if _, err := c.b.Conn.Frame(size); err != nil {
+		frame, err := conn.Frame(size)
+		if err != nil {
 			return err
 		}
-		c.b.Conn.Discard(size)
+		if typ == wire.ReadyForQuery {
+			c.lease.b.Ready(frame[wire.HeaderSize])
+		}
+		conn.Discard(size)
 		if typ == wire.ReadyForQuery {
 			return nil
 		}
@@ -155,64 +171,74 @@ func (c *client) drain(u *unit) error {
 
 // serverGone deals with a server connection that ended in the middle. frame is
 // what the server said of it, if it did.
-func (c *client) serverGone(u *unit, err error, frame []byte) error {
-	s := c.server
-	held := c.pins != 0
-	midFrame := u.pass > 0
+func (c *client) serverGone(w *work, err error, frame []byte) error {
+	s, held := c.lease.server, c.state.Pins != 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.ServerLost()
 	c.o.cluster.ReportLost(s)
-	if c.sendableAgain(u, err, frame) {
+	if c.sendableAgain(w, err, frame) {
 		c.discard()
-		u.wary = true
 		if frame != nil {
-			return &retry{reason: metrics.RetryShutdown}
+			return &retry{reason: metrics.RetryShutdown, lessons: trustNothing}
 		}
-		return &retry{reason: metrics.RetryLost}
+		return &retry{reason: metrics.RetryLost, lessons: trustNothing}
 	}
-	c.abandon(u)
+	c.abandon(w)
 	c.discard()
 	e := wire.Errorf("08006", "connection to the server was lost while the statement ran")
 	if frame != nil {
 		e = wire.Errorf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
 		e.Detail, e.Hint = string(wire.ErrorField(frame, 'D')), string(wire.ErrorField(frame, 'H'))
 	}
-	if held || midFrame || frame != nil {
+	if held || c.torn || frame != nil {
 		// Session state went with the connection, or the server ended it on purpose: so
 		// does the session, as it would directly.
 		e.Severity = "FATAL"
-		_ = c.flush(u)
+		if !c.torn {
+			_ = c.flush(w)
+		}
 		return e
 	}
-	c.undo(u.queue[u.head:])
-	u.hold = false
-	c.fail(u, e, u.end == endQuery && u.ops[len(u.ops)-1].kind != opSync)
-	if u.sync {
+	w.try.hold = false
+	c.fail(w, e, w.batch.End == batch.EndQuery && !w.batch.Traits.Has(batch.HasSync))
+	if w.batch.Traits.Has(batch.HasSync) && !w.try.syncIgnored {
 		c.skipping = false
-		u.answer = wire.AppendReady(u.answer, c.status())
+		w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
 	}
-	return c.flush(u)
+	return c.flush(w)
 }
 
-// onlyReads reports whether running the unit twice does no harm.
-func (u *unit) onlyReads() bool {
-	for i := range u.ops {
-		if o := &u.ops[i]; o.executes() && (o.plan == nil || o.plan.Class != router.ClassRead) {
-			return false
-		}
-	}
-	return true
-}
-
-// learn remembers the unit's statements as writes, a replica having refused one.
-func (c *client) learn(u *unit) {
-	for i := range u.ops {
-		o := &u.ops[i]
-		if o.plan == nil || !o.executes() {
+// learn remembers the batch's statements as writes, a replica having refused one.
+func (c *client) learn(w *work) {
+	for i := range w.batch.Messages {
+		m := &w.batch.Messages[i]
+		if m.Plan == nil || m.Here || !m.Kind.Executes() {
 			continue
 		}
-		if text := c.textOf(u, o); len(text) > 0 {
+		if text := c.textOf(w, m); len(text) > 0 {
 			c.o.db.plans.Learn(text)
 		}
 	}
+}
+
+// giveUp answers a batch that was not sent with an error, its connection being ready.
+func (c *client) giveUp(w *work, e *wire.Error) error {
+	l := &c.lease
+	if l.midBatch() || c.state.Tx.Phase == session.Open || c.state.Tx.Phase == session.Aborted || c.state.Pins != 0 {
+		// The server's transaction must fail with it: ask for what cannot be.
+		w.try.RefuseAt, w.try.Refusal = w.batch.Here+1, e
+		return c.exchangeRefused(w)
+	}
+	c.discard() // what was to be prepared there is believed to be
+	return c.refuseBatch(w, e)
+}
+
+// exchangeRefused sends an attempt that the server will refuse.
+func (c *client) exchangeRefused(w *work) error {
+	c.dropStatements(&w.try)
+	bytes := c.encode(w)
+	if err := c.relay(w, bytes); err != nil {
+		return c.recover(w, err)
+	}
+	return c.settle(w)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/metrics"
@@ -109,6 +110,7 @@ func (s *Server) addCluster(name string, c config.Cluster) error {
 		return fmt.Errorf("cluster %s: %w", name, err)
 	}
 	a := &account{s: s, tls: tls, service: c.Service}
+	open := func(ctx context.Context, sv *cluster.Server) (*backend.Backend, error) { return a.open(ctx, sv, "") }
 	var all []*cluster.Server
 	for i, sv := range c.Servers {
 		all = append(all, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
@@ -120,11 +122,8 @@ func (s *Server) addCluster(name string, c config.Cluster) error {
 		Interval: s.cfg.Routing.MonitorInterval, Slow: s.cfg.Routing.SlowAfter,
 		// A connection that hangs is given up for a new one.
 		Timeout: s.cfg.Routing.SlowAfter + s.cfg.Pool.ConnectTimeout,
-		Prober: &probe{
-			account: a, patience: s.cfg.Routing.SlowAfter, renew: 10 * s.cfg.Routing.MonitorInterval,
-			kept: map[*cluster.Server]*kept{},
-		},
-		Sampler: &locate{account: a, conns: map[*cluster.Server]*logReader{}},
+		Prober:  probe.NewProber(open, s.cfg.Routing.SlowAfter, 10*s.cfg.Routing.MonitorInterval),
+		Sampler: probe.NewSampler(open),
 		Changed: s.servers[name].changed,
 	})
 	return nil
@@ -251,7 +250,7 @@ func (s *Server) tend() {
 					if !o.cluster.Topology().States[i].Status.Usable() {
 						continue
 					}
-					if err := p.Tend(s.ctx, now); err != nil && s.ctx.Err() == nil {
+					if err := p.Maintain(s.ctx, now); err != nil && s.ctx.Err() == nil {
 						s.log.Warn("pool", zap.String("user", o.key.user), zap.String("database", o.key.database), zap.Error(err))
 					}
 				}
@@ -335,11 +334,9 @@ func (s *Server) cancelRunning() (send func()) {
 	var requests []func(context.Context) error
 	s.mu.Lock()
 	for _, c := range s.clients {
-		c.mu.Lock()
-		if c.running != nil {
-			requests = append(requests, c.running.BeginCancel())
+		if request := c.interrupt.beginCancel(); request != nil {
+			requests = append(requests, request)
 		}
-		c.mu.Unlock()
 	}
 	s.mu.Unlock()
 	return func() {
@@ -403,7 +400,7 @@ func (s *Server) register(c *client, secretSize int) error {
 		}
 		pid := binary.BigEndian.Uint32(b[:]) & 0x7fffffff
 		if _, taken := s.clients[pid]; pid != 0 && !taken {
-			c.key = cancelKey{pid, secret}
+			c.who.key = cancelKey{pid, secret}
 			s.clients[pid] = c
 			return nil
 		}
@@ -412,7 +409,7 @@ func (s *Server) register(c *client, secretSize int) error {
 
 func (s *Server) unregister(c *client) {
 	s.mu.Lock()
-	delete(s.clients, c.key.pid)
+	delete(s.clients, c.who.key.pid)
 	s.mu.Unlock()
 }
 

@@ -72,11 +72,9 @@ func (s *Server) breakOff(server *cluster.Server) (broken int) {
 	var conns []*wire.Conn
 	s.mu.Lock()
 	for _, c := range s.clients {
-		c.mu.Lock()
-		if c.exposed != nil && c.exposedOn == server {
-			conns = append(conns, c.exposed.Conn)
+		if b := c.interrupt.on(server); b != nil {
+			conns = append(conns, b.Conn)
 		}
-		c.mu.Unlock()
 	}
 	s.mu.Unlock()
 	for _, conn := range conns {

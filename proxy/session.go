@@ -11,25 +11,27 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
-	"github.com/pgweir/pgweir/internal/session"
+	setting "github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
 
 // session makes an authenticated client's session: where its statements go, and
 // that its startup settings are what a server accepts.
-func (g *greeting) session(ctx context.Context, id auth.Identity, database string) (*client, error) {
+func (g *greeting) session(ctx context.Context, as auth.Identity, database string) (*client, error) {
 	s := g.s
-	eff, ok := s.cfg.Resolve(id.User, database)
+	eff, ok := s.cfg.Resolve(as.User, database)
 	if !ok {
 		return nil, wire.Fatalf("3D000", "database \"%s\" does not exist", database)
 	}
-	cred := credentials(id, eff)
+	cred := credentials(as, eff)
 	s.accounts[eff.Cluster].lend(login{cred: cred, database: eff.Database})
 	if r := g.params["replication"]; r != "" {
-		if on, ok := session.ParseBool(r); !ok || on {
+		if on, ok := setting.ParseBool(r); !ok || on {
 			return nil, g.replicate(ctx, eff, cred)
 		}
 	}
@@ -37,14 +39,14 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 	if err != nil {
 		return nil, err
 	}
-	o := s.origins.find(originKey{id.User, database}, eff, cred)
-	c := &client{
-		s: s, o: o, front: g.front, id: s.lastID.Add(1),
-		app: g.params["application_name"], settings: sessionSettings{startup: settings, now: settings},
-		touched: settings.Custom(),
-	}
-	if refused := c.beginOwn(own); refused != nil {
+	o := s.origins.find(originKey{as.User, database}, eff, cred)
+	if refused := checkOwn(own); refused != nil {
 		return nil, refused
+	}
+	id := s.lastID.Add(1)
+	c := &client{
+		s: s, o: o, front: g.front, state: session.New(settings, setting.From(own)),
+		who: identity{id: id, app: g.params["application_name"], scope: freshness.SessionScope(id)},
 	}
 	c.ctx, c.end = context.WithCancel(s.ctx)
 	if err := s.enter(c); err != nil {
@@ -72,7 +74,7 @@ func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
 
 // welcome tells the client that its session has begun.
 func (g *greeting) welcome(ctx context.Context, c *client) error {
-	reported, err := c.o.welcome(ctx, c.s, c.settings.startup)
+	reported, err := c.o.welcome(ctx, c.s, c.state.Settings.Reset())
 	if err != nil {
 		if c.o.unused() {
 			c.s.origins.forget(c.o)
@@ -90,7 +92,7 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 	for n, v := range reported {
 		out = wire.AppendParameter(out, n, v)
 	}
-	out, err = (&pgproto3.BackendKeyData{ProcessID: c.key.pid, SecretKey: c.key.secret}).Encode(out)
+	out, err = (&pgproto3.BackendKeyData{ProcessID: c.who.key.pid, SecretKey: c.who.key.secret}).Encode(out)
 	if err != nil {
 		return err
 	}
@@ -99,16 +101,14 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 		c.s.unregister(c)
 		return err
 	}
-	c.welcome = reported
-	c.noteIsolation()
-	pins := router.PinNone
+	c.told.atLogin = reported
 	if c.o.eff.PoolMode == "session" {
-		pins = router.PinSession
+		c.state.Pins |= router.PinSession
 	}
-	if unreadableText(c.settings.startup) {
-		pins |= router.PinSetting
+	if unreadableText(c.state.Settings.Reset()) {
+		c.state.Pins |= router.PinSetting
 	}
-	c.setPins(pins)
+	c.notePins()
 	return nil
 }
 

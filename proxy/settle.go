@@ -1,77 +1,49 @@
 package proxy
 
 import (
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
 
-// settle takes over what a unit the server has answered means for the session,
-// and gives the connection back if nothing holds it.
-func (c *client) settle(u *unit) error {
-	for i := range u.queue {
-		if o := &u.queue[i]; o.executes() && !o.quiet && !o.skipped {
-			c.countTenant(o)
-			c.leaves(u, o)
+// noWrites are of a transaction that has written nothing.
+var noWrites freshness.Changes
+
+// settle does what is left to do once a server has answered a batch, and gives its
+// connection back if nothing holds it.
+func (c *client) settle(w *work) error {
+	t, l := &w.try, &c.lease
+	l.server.Answered()
+	c.count(w)
+	if t.status == 0 { // Flush: the server waits for the rest
+		if l.stands == atRest {
+			l.stands = midBatch
 		}
-	}
-	c.countUnit(u)
-	c.logSlow(u)
-	c.tx.sets = c.tx.sets || u.sets
-	if u.status == 0 {
-		c.inUnit = true // Flush: the server waits for the rest
-		c.errored = c.errored || u.errored
-		if c.role != cluster.RoleReplica {
-			c.recordWrites(u, false)
+		if t.failed {
+			l.stands = midBatchFailed
 		}
+		if !l.onReplica() {
+			c.recordWrites(w, false)
+		}
+		c.notePins()
 		return nil
 	}
-	if (u.errored || c.errored) && (u.status == wire.TxFailed || !c.tx.kept) {
-		c.restore = nil // the RESET was undone
-	}
-	if u.status == wire.TxIdle {
-		c.endUnitSettings(!u.errored && !c.errored)
-		c.takeReported()
-	}
-	if !u.errored {
-		c.b.Surely(c.touched) // it took over what it had not touched
-	}
-	if c.unpinned && (u.errored || c.errored) {
-		// What untied the session was undone: it has what its connection has.
-		c.setPins(c.pins | router.PinOpaque)
-		c.doubt = true
-	}
-	c.errored, c.unpinned = false, false
-	c.follow(u.status)
-	if u.end == endQuery {
-		c.b.Held().Unnamed = 0
-	}
-	if u.errored && c.tx.open {
-		c.doubtPortals()
-	}
-	if c.tx.unopened {
+	c.ready(w)
+	if t.unopened {
 		return c.giveUpTransaction()
 	}
-	if err := c.remember(u); err != nil {
+	c.notePins()
+	if err := c.restore(w); err != nil {
 		return err
-	}
-	if len(u.late) > 0 {
-		u.answer = append(c.report(u.answer), u.late...)
-		if err := c.flush(u); err != nil {
-			return err
-		}
 	}
 	if err := c.readBack(); err != nil {
 		return err
 	}
+	c.notePins()
 	if err := c.passNotifications(); err != nil {
 		return err
 	}
@@ -79,264 +51,150 @@ func (c *client) settle(u *unit) error {
 	return nil
 }
 
-// remember puts the session's startup settings back where RESET or RESET ALL took
-// them from the connection: they are what these return to. Inside a transaction that
-// holds whether it is rolled back or not.
-func (c *client) remember(u *unit) error {
-	if restore := c.restore; len(restore) > 0 {
-		c.restore = nil
-		if err := c.restoring(func() error { return c.b.Set(c.ctx, restore) }); err != nil {
-			return err
+// ready takes in the ReadyForQuery that ended a batch.
+func (c *client) ready(w *work) {
+	t, l, s := &w.try, &c.lease, &c.state
+	if !t.failed {
+		l.b.NoteDefined(s.Defined) // it took over what it had not defined
+	}
+	if l.unpinned && t.failed {
+		// What untied the session was undone: it has what its connection has.
+		s.Pins |= router.PinOpaque
+		l.leave(session.Opaque)
+	}
+	l.unpinned = false
+	ddl := s.Tx.Did.Has(session.DidDDL)
+	s.Ready(t.status, t.failed, l.b.Parameter)
+	switch t.status {
+	case wire.TxIdle:
+		l.correct(!t.failed)
+		l.ended(!t.failed)
+		c.writes = noWrites
+		c.names.ClosePortals()
+		if ddl {
+			c.o.db.catalogChanged()
 		}
-		for _, ch := range restore {
-			if c.tx.open {
-				c.tx.step(step{set: router.Set{Name: ch.Name, Value: ch.Value, Local: ch.Local}})
-			}
+	case wire.TxFailed:
+		c.names.DoubtPortals()
+	default:
+		if t.failed {
+			c.names.DoubtPortals()
 		}
 	}
-	if !c.forgot {
-		return c.reassert()
+}
+
+// correct takes over the server's words for the settings it reports.
+func (l *lease) correct(commit bool) {
+	if !commit || !l.carried.Changed() {
+		return
 	}
-	c.forgot = false
-	if u.errored {
-		c.unread = true // it may have been undone, or not
+	for name, reported := range session.Reported {
+		if _, ok := l.carried.Kept().Value(name); ok {
+			l.carried.Correct(name, l.b.Parameter(reported))
+		}
+	}
+}
+
+// restore sets the session's startup settings again where RESET or RESET ALL returned
+// them to the server's defaults: they are what these return to. It also makes a
+// connection that the session keeps carry what a failed batch undid.
+func (c *client) restore(w *work) error {
+	l, s := &c.lease, &c.state
+	needed := l.restore || s.Pins != 0 && s.Tx.Phase == session.Idle
+	if w.try.status == wire.TxFailed {
+		return c.sendLate(w) // nothing can be set now
+	}
+	if l.restore = false; needed && l.carried.Differs(&s.Settings) {
+		changes := l.carried.Until(&s.Settings)
+		if err := l.b.Set(c.ctx, changes); err != nil {
+			c.discard()
+			return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
+		}
+		for _, ch := range changes {
+			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset, Local: ch.Local})
+		}
+		if s.Tx.Phase == session.Idle {
+			l.ended(true)
+		}
+	}
+	return c.sendLate(w)
+}
+
+// sendLate sends the ReadyForQuery that waited for settings to be restored.
+func (c *client) sendLate(w *work) error {
+	if len(w.try.late) == 0 {
 		return nil
 	}
-	if c.tx.open && !c.within {
-		c.prior, c.within = c.b.Settings(), true
+	w.answer = append(c.told.report(w.answer, c.lease.b.Parameters()), w.try.late...)
+	return c.flush(w)
+}
+
+// count counts and logs what a batch ran.
+func (c *client) count(w *work) {
+	target := c.lease.target()
+	for i := range w.try.Queue {
+		a := &w.try.Queue[i]
+		if !a.Runs() || a.Outcome == session.NotRun {
+			continue
+		}
+		class := router.ClassUnknown
+		if p := a.Message.Plan; p != nil {
+			class = p.Class
+		}
+		c.s.metrics.Statement(target, w.try.decision.Reason, class)
 	}
-	c.b.Note(c.left)
-	c.noteIsolation()
-	return c.restoring(func() error { return c.b.Adopt(c.ctx, c.settings.now, c.settings.startup.Custom()) })
+	c.s.metrics.Answered(time.Since(w.batch.Started))
+	c.logSlow(w)
 }
 
 // passNotifications gives the client what it listens to and the server said while
 // the proxy spoke with it.
 func (c *client) passNotifications() error {
-	if c.b == nil {
+	if !c.lease.held() {
 		return nil
 	}
-	frames := c.b.Notified()
-	if len(frames) == 0 || c.pins&router.PinListen == 0 {
+	frames := c.lease.b.Notified()
+	if len(frames) == 0 || c.state.Pins&router.PinListen == 0 {
 		return nil
 	}
-	if _, err := c.front.Write(frames); err != nil {
-		return &lostError{err}
-	}
-	return nil
+	return c.write(frames)
 }
 
-// restoring runs f, which sets settings on the connection.
-func (c *client) restoring(f func() error) error {
-	if err := f(); err != nil {
-		c.discard()
-		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
-	}
-	return nil
-}
-
-// report adds what the client has yet to be told of the settings servers report. It
-// was told those of its session, which any connection takes over and reports anew.
-func (c *client) report(to []byte) []byte {
-	c.untold = false
-	now := c.b.Parameters()
-	for _, name := range slices.SortedFunc(maps.Keys(now), func(a, b string) int {
-		return strings.Compare(strings.ToLower(a), strings.ToLower(b))
-	}) {
-		value := now[name]
-		known, ok := c.reported[name]
-		if !ok {
-			known, ok = c.welcome[name]
-		}
-		if ok && known == value || name == "in_hot_standby" {
-			continue // one ordinary server is no standby
-		}
-		if c.reported == nil {
-			c.reported = map[string]string{}
-		}
-		c.reported[name] = value
-		to = wire.AppendParameter(to, name, value)
-	}
-	return to
-}
-
-// reassert makes a connection that the session keeps carry its settings again, if
-// what a failed unit undid were those it had taken over.
-func (c *client) reassert() error {
-	if c.tx.open || c.pins == 0 || c.b.Settings() == c.settings.now {
-		return nil
-	}
-	if err := c.b.Adopt(c.ctx, c.settings.now, c.touched); err != nil {
-		c.discard()
-		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
-	}
-	return nil
-}
-
-// giveUpTransaction ends a unit whose server refused to open the transaction the
+// giveUpTransaction ends a batch whose server refused to open the transaction the
 // client was told is open: it has failed, and no server knows of it.
 func (c *client) giveUpTransaction() error {
-	if c.pins != 0 || c.doubt {
+	l := &c.lease
+	if c.state.Pins != 0 || l.residue != session.NoResidue {
 		c.discard()
 		return wire.Fatalf("08006", "the transaction could not be opened")
 	}
-	c.tx.unopened = false
-	c.carriesAfter(false)
-	b := c.b
-	c.letGo().Release(b)
+	c.state.Moved() // aborted, on no server
+	l.ended(false)
+	if l.b.AtRest() != nil { // what failed came behind BEGIN
+		c.discard()
+		return nil
+	}
+	given := c.detach()
+	given.pool.Release(given.b)
 	return nil
 }
 
-// doubtPortals forgets what portals hold: an error may have come before or after a
-// new one took a name, or an old one gave it up.
-func (c *client) doubtPortals() {
-	if !c.portal.local {
-		c.portal.plan = nil
-	}
-	for name, held := range c.portals {
-		held.plan = nil
-		c.portals[name] = held
-	}
-}
-
-// follow takes over the transaction status.
-func (c *client) follow(status byte) {
-	switch status {
-	case wire.TxIdle:
-		if c.tx.ddl {
-			c.o.db.catalogChanged()
-		}
-		c.tx = transaction{}
-		c.dropPortals()
-	default:
-		c.tx.open, c.tx.failed = true, status == wire.TxFailed
-	}
-}
-
-// dropPortals forgets the portals, which end with their transaction.
-func (c *client) dropPortals() {
-	c.portal = portalOf{}
-	if len(c.portals) > 0 {
-		clear(c.portals)
-	}
-}
-
-// unknownPlan is of what runs without anybody knowing what it is: a portal that
-// may be another one than its name says, a message the server was left to judge.
-var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary, Pins: router.PinOpaque}
-
-// undone are kinds of state that an error undoes, with the transaction or the part
-// of it since a savepoint.
-const undone = router.PinSetting | router.PinTemp | router.PinCursor | router.PinListen
-
-// leaves notes the session state a statement may have left behind, whether it
-// succeeded or not. One that failed may have done a part of what it says.
-func (c *client) leaves(u *unit, o *op) {
-	p := o.plan
-	if p == nil {
-		p = unknownPlan
-	}
-	c.tx.hazy = c.tx.hazy || hazes(p)
-	if p.Flags.Has(router.FlagTxControl) {
-		// What of the settings was committed and what rolled back, only the server knows.
-		c.unread, c.tx.commits, c.tx.kept, c.tx.hazy = true, true, true, true
-	}
-	if len(p.Sets) == 0 || o.errored && p.Statements > 1 {
-		c.suspects = c.suspects.With(p.Touches)
-	}
-	if p.Flags.Has(router.FlagDirty) || c.redefined(u) && len(p.Functions)+len(p.Relations) > 0 {
-		// What it used may have been redefined meanwhile to leave anything behind.
-		c.doubt = true
-	}
-	c.look |= (p.Pins | p.Unpins) & inspectable
-	pins := p.Pins
-	if o.errored && !p.CommitsWithin() {
-		pins &^= undone
-	}
-	if pins&router.PinOpaque != 0 && c.s.cfg.Settings.Track != nil {
-		// What it may set is declared, and the rest of it is looked for.
-		pins = pins&^router.PinOpaque | router.PinSetting | inspectable
-		c.look |= inspectable
-	}
-	if pins&router.PinSetting != 0 {
-		c.unread = true
-		c.tx.kept = c.tx.kept || p.CommitsWithin()
-	}
-	if pins &^= router.PinSetting; pins == 0 {
-		return
-	}
-	c.setPins(c.pins | pins)
-	c.doubt = c.doubt || pins&(router.PinOpaque|router.PinLoad) != 0
-	c.dirty = c.dirty || pins&^inspectable != 0
-}
-
-// succeeded takes over what a statement means when the server has carried it out.
-func (c *client) succeeded(u *unit, o *op) {
-	p := o.plan
-	if p.Flags.Has(router.FlagDDL) && (p.Statements > 1 || p.Pins != router.PinTemp) {
-		c.tx.ddl = true // temporary objects are in no catalog of ours
-	}
-	if p.Tx.Verb != router.TxNone {
-		c.followTx(p, string(c.textOf(u, o)))
-	}
-	if len(p.Sets) > 0 || p.SetOnly {
-		c.ran(u, o)
-	}
-	if v, ok := c.settings.startup.Value(p.Resets); ok && p.Resets != "" {
-		c.restore = append(c.restore, session.Change{Name: p.Resets, Value: v, Local: p.Flags.Has(router.FlagSetsLocal)})
-	}
-	if p.Flags.Has(router.FlagForgets) { // DISCARD ALL, DEALLOCATE ALL
-		c.b.Held().Clear()
-		c.statements = nil
-		c.doubt = c.doubt || p.Statements > 1
-	}
-	if p.Unpins&router.PinSetting != 0 {
-		c.settings.resetAll()
-		c.forgot, c.left = true, c.settings.now.Only(session.Role, session.Authorization)
-	}
-	if !p.Flags.Has(router.FlagForgets) || p.Unpins == 0 {
-		return
-	}
-	// DISCARD ALL
-	c.settings.now, c.left = c.settings.startup, session.Settings{}
-	if left := c.pins &^ p.Unpins; left != c.pins && !c.tx.open {
-		c.dirty = c.dirty || c.pins != 0
-		c.setPins(left)
-		c.unpinned = true
-	}
-}
-
-// textOf is the text an op runs, as far as it is at hand.
-func (c *client) textOf(u *unit, o *op) []byte {
+// textOf is the text that a message runs, as far as it is at hand.
+func (c *client) textOf(w *work, m *batch.Message) []byte {
 	switch {
-	case o.text != "":
-		return []byte(o.text)
-	case o.kind == opQuery:
-		text, _ := wire.QueryText(c.front.Buffered()[o.off : o.off+o.size])
+	case m.Text != "":
+		return []byte(m.Text)
+	case m.Kind == batch.Query:
+		if w.batch.Size == 0 {
+			return nil // a COPY has followed
+		}
+		text, _ := wire.QueryText(c.front.Buffered()[m.Off : m.Off+m.Size])
 		return text
-	case o.stmt != nil:
-		return []byte(o.stmt.Text)
-	case o.parse > 0:
-		parse := &u.ops[o.parse-1]
-		_, text, _, _ := wire.ParseParts(c.front.Buffered()[parse.off : parse.off+parse.size])
-		return text
+	case m.Prepared != nil:
+		return []byte(m.Prepared.Text)
+	case m.Parse > 0 && w.batch.Size == 0:
+		return nil
 	}
-	return c.unnamed.text
-}
-
-// setPins notes what ties the session to its server connection.
-func (c *client) setPins(pins router.PinSet) {
-	if pins == c.pins {
-		return
-	}
-	c.s.metrics.Pinned(c.pins, pins)
-	now := &pinned{pins: pins, since: time.Now()}
-	if was := c.pinned.Load(); was == nil {
-		c.log().Debug("session pinned to its server connection", zap.Stringer("reason", pins))
-	} else if now.since = was.since; pins == 0 {
-		now = nil
-		c.log().Debug("session no longer pinned", zap.Stringer("reason", was.pins), zap.Duration("after", time.Since(was.since)))
-	}
-	c.pinned.Store(now)
-	c.pins = pins
+	text, _ := w.batch.Unnamed(c.front.Buffered(), &c.names.Unnamed, m.Parse)
+	return text
 }

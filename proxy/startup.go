@@ -330,13 +330,13 @@ func (g *greeting) cancelRequest(body []byte) error {
 	g.s.mu.Lock()
 	c := g.s.clients[binary.BigEndian.Uint32(body)]
 	g.s.mu.Unlock()
-	if c == nil || subtle.ConstantTimeCompare(c.key.secret, body[4:]) != 1 {
+	if c == nil || subtle.ConstantTimeCompare(c.who.key.secret, body[4:]) != 1 {
 		g.s.log.Info("cancel request with a wrong key", zap.String("client", remoteHost(g.nc)))
 		return errCancelRequest
 	}
 	ctx, cancel := context.WithTimeout(g.s.ctx, g.s.cfg.Pool.ConnectTimeout)
 	defer cancel()
-	if err := c.cancel(ctx); err != nil {
+	if err := c.interrupt.cancel(ctx); err != nil {
 		g.s.log.Warn("cancel request", zap.Error(err))
 	}
 	return errCancelRequest
@@ -364,12 +364,12 @@ func startupSettings(params map[string]string) (_ session.Settings, own map[stri
 		}
 	}
 	for n, v := range values {
-		if name, ok := strings.CutPrefix(strings.ToLower(n), "pgweir."); ok {
+		if name, ok := strings.CutPrefix(strings.ToLower(n), ownPrefix); ok {
 			delete(values, n)
 			if own == nil {
 				own = map[string]string{}
 			}
-			own[name] = v
+			own[ownPrefix+name] = v
 		}
 	}
 	return session.From(values), own, nil

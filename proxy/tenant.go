@@ -3,15 +3,17 @@ package proxy
 import (
 	"strings"
 
-	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/freshness"
 )
 
-// tenant is which tenant the session works for now: the values of the settings that
-// are declared to say so. ok is whether any of them has one. After code that sets
-// settings itself that is known only once its transaction is over (see settingsKnown).
-func (c *client) tenant() (value string, ok bool) {
+// tenantNow is which tenant the session works for: the values in force of the settings
+// that are declared to say so. ok is whether any of them has one. After code that sets
+// settings itself that is known only once its transaction is over (tenantCertain).
+func (c *client) tenantNow() (value string, ok bool) {
+	now := c.state.Settings.Now()
 	for i, name := range c.s.cfg.Tenant.Settings {
-		v := c.inForce(strings.ToLower(name))
+		v, _ := now.Value(strings.ToLower(name))
 		ok = ok || v != ""
 		if i > 0 {
 			value += "\x00"
@@ -21,34 +23,24 @@ func (c *client) tenant() (value string, ok bool) {
 	return value, ok
 }
 
-// inForce is the value a custom setting has for the session's next statement; empty
-// if it has none.
-func (c *client) inForce(name string) string {
-	for i := len(c.tx.steps) - 1; i >= 0; i-- {
-		s := &c.tx.steps[i]
-		switch {
-		case s.set.Name != name:
-			continue
-		case s.set.Reset:
-			v, _ := c.settings.startup.Value(name)
-			return v
-		}
-		return s.set.Value
+// tenantScope is the tenant the session works for, 0 if it is none, and whether that is certain.
+func (c *client) tenantScope() (tenant freshness.Scope, certain bool) {
+	if len(c.s.cfg.Tenant.Settings) == 0 {
+		return 0, true
 	}
-	v, _ := c.settings.now.Value(name)
-	return v
+	if value, ok := c.tenantNow(); ok {
+		tenant = freshness.TenantScope(value)
+	}
+	return tenant, tenantCertain(&c.state)
 }
 
-// settingsKnown reports whether what is in force for the session is known now.
-func (c *client) settingsKnown() bool { return !c.unread && !c.tx.hazy }
-
 // countTenant counts a statement that uses relations while no tenant is named.
-func (c *client) countTenant(o *op) {
-	if len(c.s.cfg.Tenant.Settings) == 0 || o.plan == nil || len(o.plan.Relations) == 0 || !c.settingsKnown() {
+func (c *client) countTenant(m *batch.Message) {
+	if len(c.s.cfg.Tenant.Settings) == 0 || m.Plan == nil || len(m.Plan.Relations) == 0 || !c.state.InForceKnown() {
 		return
 	}
-	if _, ok := c.tenant(); !ok {
-		c.s.metrics.TenantUnset(o.plan.Class)
+	if _, ok := c.tenantNow(); !ok {
+		c.s.metrics.TenantUnset(m.Plan.Class)
 	}
 }
 
@@ -59,15 +51,9 @@ func (c *client) noteTenant() {
 	if len(c.s.cfg.Tenant.Settings) == 0 {
 		return
 	}
-	now, ok := c.tenant()
-	if ok && now != c.lastTenant {
+	now, ok := c.tenantNow()
+	if ok && now != c.tenant {
 		c.s.metrics.TenantLeft()
 	}
-	c.lastTenant = now
-}
-
-// hazes reports whether a plan sets settings in a way that is not known before they
-// are read back.
-func hazes(p *router.Plan) bool {
-	return len(p.Sets) == 0 && p.Flags&(router.FlagSetsLocal|router.FlagSetsState) != 0
+	c.tenant = now
 }

@@ -7,26 +7,28 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/router"
 )
 
-// traceUnit tells the client where its unit ran, before the ReadyForQuery that ends it.
-func (c *client) traceUnit(u *unit, _ *op) {
+// traceBatch tells the client where its batch ran, before the ReadyForQuery that ends it.
+func (c *client) traceBatch(w *work) {
 	n := 0
-	for i := range u.ops {
-		if u.ops[i].executes() {
+	for i := range w.batch.Messages {
+		if m := &w.batch.Messages[i]; m.Kind.Executes() {
 			n++
 		}
 	}
+	l := &c.lease
 	for range n {
-		u.answer = appendTrace(u.answer, c.server.Address, c.role.String(), u.decision.Reason, time.Since(u.started))
+		w.answer = appendTrace(w.answer, l.server.Address, l.role.String(), w.try.decision.Reason, time.Since(w.batch.Started))
 	}
 }
 
 // traceLocal is the same for what the proxy answered itself.
-func (c *client) traceLocal(u *unit) {
-	if c.own.trace {
-		u.answer = appendTrace(u.answer, "proxy", "-", router.ReasonLocal, time.Since(u.started))
+func (c *client) traceLocal(w *work) {
+	if c.preferences().trace {
+		w.answer = appendTrace(w.answer, "proxy", "-", router.ReasonLocal, time.Since(w.batch.Started))
 	}
 }
 
@@ -36,26 +38,26 @@ func appendTrace(dst []byte, address, role string, reason router.Reason, took ti
 }
 
 // logSlow logs a statement that took long, its literals masked.
-func (c *client) logSlow(u *unit) {
+func (c *client) logSlow(w *work) {
 	limit := c.s.cfg.Log.SlowStatement
 	if limit <= 0 {
 		return
 	}
-	took := time.Since(u.started)
+	took := time.Since(w.batch.Started)
 	if took < limit {
 		return
 	}
 	text := ""
-	for i := range u.ops {
-		if o := &u.ops[i]; o.executes() && o.kind != opCall {
-			text = router.Normalize(string(c.textOf(u, o)))
+	for i := range w.batch.Messages {
+		if m := &w.batch.Messages[i]; m.Kind.Executes() && m.Kind != batch.FunctionCall {
+			text = router.Normalize(string(c.textOf(w, m)))
 			break
 		}
 	}
 	server := ""
-	if c.server != nil {
-		server = c.server.Address
+	if c.lease.held() {
+		server = c.lease.server.Address
 	}
 	c.log().Warn("slow statement", zap.Duration("took", took), zap.String("server", server),
-		zap.Stringer("reason", u.decision.Reason), zap.String("statement", text))
+		zap.Stringer("reason", w.try.decision.Reason), zap.String("statement", text))
 }

@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"internal/serve":  3,
 
 	"pool/cluster": 2,
+	"pool/probe":   2,
 	"pool":         2,
 
 	"router":         1,
@@ -59,6 +60,7 @@ var importers = map[string][]string{
 var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
+	"pool/probe":     {"pool/cluster"},
 	"proxy":          {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/session"},
 	"proxy/batch":    {"proxy/session"},
 	"internal/serve": {"proxy", "proxy/admin"},

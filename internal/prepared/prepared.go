@@ -36,7 +36,7 @@ type Registry struct {
 	last  atomic.Uint64
 }
 
-// NewRegistry remembers up to size statements.
+// NewRegistry makes a Registry that remembers up to size statements.
 func NewRegistry(size int) *Registry {
 	known, err := lru.New[string, *Statement](max(size, 1))
 	if err != nil {
@@ -45,7 +45,7 @@ func NewRegistry(size int) *Registry {
 	return &Registry{known: known}
 }
 
-// Statement is the one statement of that text and those types, among sessions that
+// Statement returns the one statement of that text and those types, among sessions that
 // read the text alike: reading names the way they do.
 func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 	var key strings.Builder
@@ -60,7 +60,7 @@ func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 	})
 }
 
-// SQLStatement is the same of one made by PREPARE; before and after are the
+// SQLStatement returns the one statement made by PREPARE; before and after are the
 // statement's text around the name.
 func (r *Registry) SQLStatement(before, after, reading string) *Statement {
 	var n [8]byte

@@ -6,10 +6,10 @@ import (
 	"unique"
 )
 
-// Names is a set of custom (dotted) setting names. PostgreSQL never forgets that
-// a custom setting was touched on a connection: it reads as empty there for ever after,
-// not NULL. So a connection remembers the names touched on it, and a session those it
-// touched itself. The zero value is the empty set; Names are immutable,
+// Names is a set of custom (dotted) setting names. PostgreSQL never forgets that a custom
+// setting was defined on a connection, as a placeholder: it reads as empty there for ever
+// after, not NULL. So a connection remembers the names that may be defined on it, and a
+// session those it defined itself. The zero value is the empty set; Names are immutable,
 // comparable, and safe for concurrent use.
 type Names struct {
 	h unique.Handle[string] // names in order, each followed by NUL

@@ -1,5 +1,5 @@
-// Package wire is how frames move. A Conn is one end of a PostgreSQL connection:
-// it reads whole runs of frames, shows their headers, and writes bytes as they
+// Package wire moves the frames of the PostgreSQL protocol. A Conn is one end of a
+// connection: it reads whole runs of frames, shows their headers, and writes bytes as they
 // are. It decodes nothing but the few messages the proxy looks into (see
 // message.go) and encodes only what the proxy itself originates (encode.go).
 //
@@ -70,10 +70,10 @@ func NewConn(nc net.Conn, minBuf int) *Conn {
 	return c
 }
 
-// NetConn is the transport, for its addresses and TLS state.
+// NetConn returns the transport, for its addresses and TLS state.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
-// Buffered is what was read and not yet consumed. It is valid until the next read.
+// Buffered returns what was read and not yet consumed. It is valid until the next read.
 func (c *Conn) Buffered() []byte {
 	if c.buf == nil {
 		return nil
@@ -191,7 +191,7 @@ func (c *Conn) fillPlain() error {
 	return err
 }
 
-// pendingPlain says whether the rest of a decrypted record is likely there. A
+// pendingPlain reports whether the rest of a decrypted record is likely there. A
 // message is at least five bytes, and peers write whole messages in one record.
 func (c *Conn) pendingPlain() bool {
 	_, isTLS := c.nc.(*tls.Conn)
@@ -305,7 +305,7 @@ func (c *Conn) Need(n int) ([]byte, error) {
 	return c.Buffered(), nil
 }
 
-// Frame is the next frame of the given size, header included, unconsumed.
+// Frame returns the next frame of the given size, header included, unconsumed.
 func (c *Conn) Frame(size int) ([]byte, error) {
 	b, err := c.Need(size)
 	if err != nil {
@@ -333,7 +333,7 @@ func (c *Conn) Free() {
 	}
 }
 
-// Quiet looks without waiting whether the peer is still there and has said
+// Quiet reports, without waiting, whether the peer is still there and has said
 // nothing: no bytes buffered, none to read, not closed. Over TLS it only sees
 // what is buffered.
 func (c *Conn) Quiet() bool {

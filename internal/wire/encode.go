@@ -100,12 +100,6 @@ func AppendParameter(dst []byte, name, value string) []byte {
 	return end(append(dst, 0), at)
 }
 
-// AppendTextRow appends a RowDescription of one text column, a DataRow with its value, as SHOW answers.
-func AppendTextRow(dst []byte, column, value string) []byte {
-	dst = AppendTextDescription(dst, column)
-	return AppendTextValue(dst, value)
-}
-
 // AppendTextDescription appends a RowDescription of text columns.
 func AppendTextDescription(dst []byte, columns ...string) []byte {
 	dst, at := begin(dst, RowDescription)

@@ -16,12 +16,12 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code) }
 
-// Errorf is an Error of severity ERROR.
+// Errorf makes an Error of severity ERROR.
 func Errorf(code, format string, args ...any) *Error {
 	return &Error{Severity: "ERROR", Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Fatalf is an Error after which the connection is closed.
+// Fatalf makes an Error after which the connection is closed.
 func Fatalf(code, format string, args ...any) *Error {
 	return &Error{Severity: "FATAL", Code: code, Message: fmt.Sprintf(format, args...)}
 }

@@ -63,14 +63,14 @@ func CString(b []byte) (s, rest []byte, ok bool) {
 	return b[:i], b[i+1:], true
 }
 
-// QueryText is the text of a Query frame. ok is false for a malformed one, which
+// QueryText returns the text of a Query frame. ok is false for a malformed one, which
 // the server is left to judge.
 func QueryText(frame []byte) (text []byte, ok bool) {
 	text, rest, ok := CString(frame[HeaderSize:])
 	return text, ok && len(rest) == 0
 }
 
-// ParseParts are a Parse frame's name, text, and the rest: count and OIDs of parameter types.
+// ParseParts returns a Parse frame's name, text, and the rest: count and OIDs of parameter types.
 func ParseParts(frame []byte) (name, text, types []byte, ok bool) {
 	name, rest, ok := CString(frame[HeaderSize:])
 	if !ok {
@@ -83,7 +83,7 @@ func ParseParts(frame []byte) (name, text, types []byte, ok bool) {
 	return name, text, types, true
 }
 
-// BindParts are a Bind frame's portal, statement, and the rest.
+// BindParts returns a Bind frame's portal, statement, and the rest.
 func BindParts(frame []byte) (portal, statement, rest []byte, ok bool) {
 	portal, rest, ok = CString(frame[HeaderSize:])
 	if !ok {
@@ -93,7 +93,7 @@ func BindParts(frame []byte) (portal, statement, rest []byte, ok bool) {
 	return portal, statement, rest, ok
 }
 
-// TargetParts are the kind ('S' statement, 'P' portal) and name of a Describe or Close frame.
+// TargetParts returns the kind ('S' statement, 'P' portal) and name of a Describe or Close frame.
 func TargetParts(frame []byte) (kind byte, name []byte, ok bool) {
 	if len(frame) < HeaderSize+2 {
 		return 0, nil, false
@@ -103,7 +103,7 @@ func TargetParts(frame []byte) (kind byte, name []byte, ok bool) {
 	return kind, name, ok && len(rest) == 0 && (kind == 'S' || kind == 'P')
 }
 
-// ExecuteParts are an Execute frame's portal and row limit (0 is none).
+// ExecuteParts returns an Execute frame's portal and row limit (0 is none).
 func ExecuteParts(frame []byte) (portal []byte, limit uint32, ok bool) {
 	portal, rest, ok := CString(frame[HeaderSize:])
 	if !ok || len(rest) != 4 {
@@ -112,7 +112,7 @@ func ExecuteParts(frame []byte) (portal []byte, limit uint32, ok bool) {
 	return portal, binary.BigEndian.Uint32(rest), true
 }
 
-// ParameterParts are the name and value of a ParameterStatus frame.
+// ParameterParts returns the name and value of a ParameterStatus frame.
 func ParameterParts(frame []byte) (name, value []byte, ok bool) {
 	name, rest, ok := CString(frame[HeaderSize:])
 	if !ok {
@@ -122,7 +122,7 @@ func ParameterParts(frame []byte) (name, value []byte, ok bool) {
 	return name, value, ok
 }
 
-// ErrorField is one field of an ErrorResponse or NoticeResponse frame, nil if absent.
+// ErrorField returns one field of an ErrorResponse or NoticeResponse frame, nil if absent.
 func ErrorField(frame []byte, field byte) []byte {
 	b := frame[HeaderSize:]
 	for len(b) > 1 && b[0] != 0 {

@@ -65,10 +65,10 @@ func cutLast(s string, sep byte) (before, after string, found bool) {
 // Unix reports whether a is a Unix-domain socket.
 func (a Address) Unix() bool { return strings.HasPrefix(a.Host, "/") }
 
-// Network is a's network and address as package net wants them.
+// Network returns a's network and address as package net wants them.
 func (a Address) Network() (network, address string) { return pgconn.NetworkAddress(a.Host, a.Port) }
 
-// String is what ParseAddress reads.
+// String returns what ParseAddress reads.
 func (a Address) String() string {
 	if a.Unix() {
 		return a.Host + ":" + strconv.Itoa(int(a.Port))

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -10,42 +11,44 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 )
 
-// Adopt makes b carry want, with the given custom names touched. On error b must
-// be closed: a statement must never run under settings nobody is sure of. Outside
-// a transaction only.
-func (b *Backend) Adopt(ctx context.Context, want session.Settings, touched session.Names) error {
-	changes := b.Changes(want, touched)
+// Adopt makes b carry want, with the given custom settings defined. If the server
+// refuses it, or it fails otherwise, b is closed: a statement must never run under
+// settings nobody is sure of. Outside a transaction only.
+func (b *Backend) Adopt(ctx context.Context, want session.Settings, defined session.Names) error {
+	changes := b.Changes(want, defined)
 	if len(changes) == 0 {
 		return nil
 	}
-	b.Touch(want.Custom().Union(touched))
+	defined = want.Custom().Union(defined)
+	b.NoteMayDefine(defined)
+	b.SettingsUnknown()
 	// client_encoding goes first and alone: it decides how the bytes of the other values are read.
-	for i, c := range changes {
-		if c.Name == "client_encoding" {
-			if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, adoptQuery(changes[i:i+1]))); err != nil {
-				return err
-			}
-			changes = append(changes[:i:i], changes[i+1:]...)
-			break
+	first := slices.IndexFunc(changes, session.Change.Recodes)
+	if first >= 0 {
+		if err := b.Set(ctx, changes[first:first+1]); err != nil {
+			b.Close()
+			return err
 		}
+		changes = slices.Delete(changes, first, first+1)
 	}
 	if len(changes) > 0 {
-		if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, adoptQuery(changes))); err != nil {
+		if err := b.Set(ctx, changes); err != nil {
+			b.Close()
 			return err
 		}
 	}
-	b.settings = want
-	b.Surely(want.Custom().Union(touched))
+	b.NoteSettings(want)
+	b.NoteDefined(defined)
 	return nil
 }
 
-// Set changes settings for its user, without a note of it.
+// Set changes settings for its user, without a note of it: Settings stays as it was.
 func (b *Backend) Set(ctx context.Context, changes []session.Change) error {
 	_, err := b.RoundTrip(ctx, wire.AppendQuery(nil, adoptQuery(changes)))
 	return err
 }
 
-// adoptQuery is one statement, so that it changes all or nothing. set_config with
+// adoptQuery returns one statement, so that it changes all or nothing. set_config with
 // NULL returns a setting to its default.
 // https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET
 func adoptQuery(changes []session.Change) string {
@@ -92,13 +95,13 @@ func quoteLiteral(q *strings.Builder, s string) {
 	q.WriteByte('\'')
 }
 
-// Reset returns b to what a fresh connection is: DISCARD ALL. Custom settings
-// that were touched stay touched.
+// Reset returns b to what a fresh connection is: DISCARD ALL. Custom settings that are
+// defined stay defined.
 func (b *Backend) Reset(ctx context.Context) error {
 	if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "DISCARD ALL")); err != nil {
 		return err
 	}
-	b.settings = session.Settings{}
+	b.NoteSettings(session.Settings{})
 	b.held.Clear()
 	return nil
 }

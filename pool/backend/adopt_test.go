@@ -75,8 +75,8 @@ func TestAdoptValues(t *testing.T) {
 			}
 		}
 	}
-	if b.Touched() != settingsOf("app.value", "").Custom() {
-		t.Error("touched names")
+	if b.MayDefine() != settingsOf("app.value", "").Custom() {
+		t.Error("defined names")
 	}
 }
 
@@ -141,29 +141,29 @@ func TestAdoptChanges(t *testing.T) {
 		}
 	}
 	if got := value(t, b, "select current_setting('app.x', true)"); got != "" {
-		t.Errorf("app.x is %q, which was touched", got)
+		t.Errorf("app.x is %q, which was defined", got)
 	}
 	if b.Parameter("TimeZone") != defaults["timezone"] {
 		t.Errorf("reported TimeZone %q", b.Parameter("TimeZone"))
 	}
 }
 
-// A session that touched a name reads ” of it, not NULL, on a connection that did not.
-func TestAdoptTouched(t *testing.T) {
+// A session that defined a name reads ” of it, not NULL, on a connection that did not.
+func TestAdoptDefined(t *testing.T) {
 	b := connect(t, 10)
-	touched := session.Names{}.With([]string{"app.tenant"})
+	defined := session.Names{}.With([]string{"app.tenant"})
 	if got := value(t, b, "select current_setting('app.tenant', true)"); got != "NULL" {
 		t.Fatalf("at first %q", got)
 	}
-	if err := b.Adopt(testContext(t), session.Settings{}, touched); err != nil {
+	if err := b.Adopt(testContext(t), session.Settings{}, defined); err != nil {
 		t.Fatal(err)
 	}
-	if got := value(t, b, "select current_setting('app.tenant', true)"); got != "" || b.Touched() != touched {
-		t.Errorf("%q, touched %v", got, b.Touched())
+	if got := value(t, b, "select current_setting('app.tenant', true)"); got != "" || b.MayDefine() != defined {
+		t.Errorf("%q, defined %v", got, b.MayDefine())
 	}
 }
 
-// What a server refuses is an error, and b does not claim to carry it. All or nothing was changed.
+// What a server refuses is an error, b does not claim to carry it, and is closed.
 func TestAdoptRefused(t *testing.T) {
 	for name, want := range map[string]session.Settings{
 		"no such setting": settingsOf("work_mem", "8MB", "zz_no_such", "1"),
@@ -181,8 +181,11 @@ func TestAdoptRefused(t *testing.T) {
 		if b.Settings() == want {
 			t.Errorf("%s: b claims to carry it", name)
 		}
-		if got := value(t, b, "show work_mem"); got != "4MB" {
-			t.Errorf("%s: half of it was changed", name)
+		if b.AtRest() == nil {
+			t.Errorf("%s: b may go to another session", name)
+		}
+		if _, err := b.RoundTrip(testContext(t), wire.AppendSync(nil)); err == nil {
+			t.Errorf("%s: b is not closed", name)
 		}
 	}
 }
@@ -217,7 +220,7 @@ func TestReset(t *testing.T) {
 	if got := value(t, b, left); got != "4MB-000" {
 		t.Errorf("left: %s", got)
 	}
-	if b.Settings() != (session.Settings{}) || b.Held().Holds(st) || b.Held().Unnamed != 0 || b.Touched() == (session.Names{}) {
-		t.Error("notes are left, or touched names forgotten")
+	if b.Settings() != (session.Settings{}) || b.Held().Holds(st) || b.Held().Unnamed != 0 || b.MayDefine() == (session.Names{}) {
+		t.Error("notes are left, or defined names forgotten")
 	}
 }

@@ -72,7 +72,7 @@ func otherWayMayHelp(err error) bool {
 	return errors.Is(err, errTLS)
 }
 
-// open is one attempt. encrypted tells whether it got as far as wanting TLS.
+// open makes one attempt to log in. encrypted tells whether it got as far as wanting TLS.
 func open(ctx context.Context, addr Address, a attempt, cred Credentials, database string, params map[string]string) (_ *Login, encrypted bool, err error) {
 	network, address := addr.Network()
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}

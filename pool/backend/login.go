@@ -189,7 +189,7 @@ func (a *authentication) sasl(kind uint32, body, data []byte) error {
 	return nil
 }
 
-// binding is the channel binding data of the connection, nil if there is none.
+// binding returns the channel binding data of the connection, nil if there is none.
 func (l *Login) binding() []byte {
 	secured, ok := l.Conn.(*tls.Conn)
 	if !ok {

@@ -72,7 +72,7 @@ func (t *TLS) loadCA(file string) error {
 	return nil
 }
 
-// verifyChain is verify-ca. VerifyConnection, unlike VerifyPeerCertificate, also
+// verifyChain returns the check that verify-ca asks for. VerifyConnection, unlike VerifyPeerCertificate, also
 // runs when a session is resumed.
 func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 	return func(s tls.ConnectionState) error {
@@ -95,7 +95,7 @@ type attempt struct {
 	orPlain bool
 }
 
-// attempts are the ways to connect to a, in order. Like libpq, Unix-domain sockets
+// attempts returns the ways to connect to a, in order. Like libpq, Unix-domain sockets
 // never use TLS.
 func (t *TLS) attempts(a Address) []attempt {
 	if t == nil || a.Unix() {

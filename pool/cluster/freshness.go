@@ -10,7 +10,8 @@ import (
 
 // Freshness: the tracker notes the time, then asks the primary how far its WAL
 // was inserted; a replica that has replayed that far is fresh as of that time. A read
-// that must see a commit may run on a replica that is fresh as of a moment after it.
+// that must see a commit may run on a replica that is fresh as of a moment after it: a
+// later one, for of two that read the same nobody knows which came first.
 //
 // Only pg_current_wal_insert_lsn() covers every acknowledged commit: with
 // synchronous_commit off a commit is answered before it is flushed. But what is
@@ -57,8 +58,8 @@ type Written struct {
 	Delay             time.Duration
 }
 
-// Fresh reports whether s is known to have replayed all that was committed before asOf.
-func (s *Server) Fresh(asOf Moment) bool { return Moment(s.fresh.Load()) >= asOf }
+// Fresh reports whether s is known to have replayed all that was committed up to asOf.
+func (s *Server) Fresh(asOf Moment) bool { return Moment(s.fresh.Load()) > asOf }
 
 // Staleness returns how long ago s is known to have been fresh.
 func (s *Server) Staleness() time.Duration { return time.Duration(Now() - Moment(s.fresh.Load())) }
@@ -69,7 +70,7 @@ func (c *Cluster) AwaitFresh(ctx context.Context, asOf Moment, d time.Duration) 
 	return c.await(ctx, d, asOf, func() bool { return c.anyFresh(asOf) }, c.topo.Load().Replicas)
 }
 
-// AwaitFreshOn is AwaitFresh for one replica.
+// AwaitFreshOn does what AwaitFresh does, for one replica.
 func (c *Cluster) AwaitFreshOn(ctx context.Context, s *Server, asOf Moment, d time.Duration) bool {
 	return c.await(ctx, d, asOf, func() bool { return s.Fresh(asOf) }, []*Server{s})
 }
@@ -135,7 +136,7 @@ func (c *Cluster) Want(asOf Moment) {
 			break
 		}
 	}
-	if t.sampled.Load() < int64(asOf) {
+	if t.sampled.Load() <= int64(asOf) {
 		signal(t.sampleNow)
 		return
 	}
@@ -163,7 +164,7 @@ func (c *Cluster) Covering(ctx context.Context, at lsn.LSN, d time.Duration) Mom
 		defer t.mu.Unlock()
 		for _, s := range t.samples {
 			if s.lsn >= at {
-				return s.first
+				return s.first - 1
 			}
 		}
 		return Never
@@ -179,14 +180,14 @@ func (c *Cluster) Covering(ctx context.Context, at lsn.LSN, d time.Duration) Mom
 	return find()
 }
 
-// Sampled returns an LSN up to which everything lies that was committed before asOf.
+// Sampled returns an LSN up to which everything lies that was committed up to asOf.
 // It waits for a primary to ask; the error is ctx's.
 func (c *Cluster) Sampled(ctx context.Context, asOf Moment) (lsn.LSN, error) {
 	t := c.tracker
 	for {
 		t.mu.Lock()
 		changed, n := t.changed, len(t.samples)
-		if n > 0 && t.samples[n-1].at >= asOf {
+		if n > 0 && t.samples[n-1].at > asOf {
 			defer t.mu.Unlock()
 			return t.samples[n-1].lsn, nil
 		}

@@ -214,7 +214,9 @@ func TestCovering(t *testing.T) {
 // What was inserted and is not flushed keeps a replica from nothing for long.
 func TestUnflushed(t *testing.T) {
 	tracked(t, 0, func(t *testing.T, c *Cluster, g *gauges) {
+		g.mu.Lock()
 		g.unflushed = 30
+		g.mu.Unlock()
 		g.set(130, 100, 99)
 		commit := Now()
 		if c.AwaitFresh(t.Context(), commit, 100*time.Millisecond) {

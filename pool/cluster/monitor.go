@@ -352,7 +352,7 @@ func (c *Cluster) heardAllLocked(states []State) bool {
 // AnyTime asks for no freshness.
 const AnyTime Moment = -2
 
-// Reader picks a server for a read that must see what was committed before asOf: a
+// Reader picks a server for a read that must see what was committed up to asOf: a
 // replica, or with primary also the primary, whichever has the least load for its
 // share. It is nil if none of them will do.
 func (c *Cluster) Reader(primary bool, asOf Moment) *Server {

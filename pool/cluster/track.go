@@ -106,7 +106,7 @@ func (t *tracker) lacks() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := len(t.samples)
-	return n == 0 || int64(t.samples[n-1].at) < t.demand.Load()
+	return n == 0 || int64(t.samples[n-1].at) <= t.demand.Load()
 }
 
 // sample takes one sample of the primary.
@@ -210,7 +210,7 @@ func (t *tracker) nothingFor(s *Server) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := len(t.samples)
-	return n == 0 || s.Fresh(t.samples[n-1].at)
+	return n == 0 || Moment(s.fresh.Load()) >= t.samples[n-1].at
 }
 
 // samples are in order, oldest first.
@@ -242,7 +242,7 @@ func (list *samples) note(s sample) {
 	*list = append(of, s)
 }
 
-// reached is the newest moment as of which a replica is fresh that has replayed
+// reached returns the newest moment as of which a replica is fresh that has replayed
 // so far; one that has reached no sample may be another than it was before its restart.
 // lag is how long it takes: since the first sample it lacks, or what the first of
 // those it reached since before took.

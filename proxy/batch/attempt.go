@@ -90,6 +90,16 @@ func (a *Attempt) Awaits() *Awaited {
 	return &a.Queue[a.Head]
 }
 
+// Ready returns how many ReadyForQuery are still to come.
+func (a *Attempt) Ready() (n int) {
+	for i := a.Head; i < len(a.Queue); i++ {
+		if w := &a.Queue[i]; !w.Here && w.Kind.Ends(wire.ReadyForQuery) {
+			n++
+		}
+	}
+	return n
+}
+
 // MayCommit reports whether the attempt may end its transaction.
 func (a *Attempt) MayCommit() bool {
 	for i := range a.Queue {

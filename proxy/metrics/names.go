@@ -27,7 +27,7 @@ type (
 		adopted, affinity, readBacks, tenantLeft, tenantUnset *prometheus.Desc
 	}
 	poolNames struct {
-		pool, poolSize, poolWaiting, poolEvents, poolWait, plans, planBytes, planEntries *prometheus.Desc
+		pool, poolSize, poolWaiting, poolEvents, poolRefused, poolWait, plans, planBytes, planEntries *prometheus.Desc
 	}
 	serverNames struct {
 		serverUp, serverState, timeline, lsn, lag, staleness, load, hasPrimary, failovers *prometheus.Desc
@@ -98,6 +98,7 @@ func newPoolNames() poolNames {
 		poolSize:    desc("pool_size", "Connections a pool may have.", "server", "database", "user"),
 		poolWaiting: desc("pool_waiting", "Clients waiting for a connection.", "server", "database", "user"),
 		poolEvents:  desc("pool_events_total", "What happened to a pool's connections.", "server", "database", "user", "event"),
+		poolRefused: desc("pool_refused_total", "Connections closed when they were given back, because they were not at rest: a fault of the proxy.", "server", "database", "user"),
 		poolWait:    desc("pool_wait_seconds_total", "Time clients waited for a connection.", "server", "database", "user"),
 		plans:       desc("plan_cache_total", "Lookups of statement plans.", "database", "result"),
 		planBytes:   desc("plan_cache_bytes", "Memory of the plan cache.", "database"),

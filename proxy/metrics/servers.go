@@ -51,6 +51,7 @@ func (m *Metrics) collectPool(to sink, p Pool) {
 	to.count(n.poolEvents, p.DialFailed, with("connect_failed")...)
 	to.count(n.poolEvents, p.Recycled, with("recycled")...)
 	to.count(n.poolEvents, p.TimeoutsSeen, with("timeout")...)
+	to.count(n.poolRefused, p.Refused, labels...)
 	to.gauge(n.poolWait, p.Waited.Seconds(), labels...)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
 )
 
 // Servers know prepared statements by other names than clients do, and a text that
@@ -16,8 +17,12 @@ import (
 
 // reword returns an ErrorResponse as the client is to see it: frame itself if
 // nothing in it needs another word.
-func (c *client) reword(u *unit, o *op, frame []byte) []byte {
-	shift := c.shift(u, o)
+func (c *client) reword(w *work, a *batch.Awaited, frame []byte) []byte {
+	m := a.Message
+	if m == nil {
+		m = noMessage
+	}
+	shift := c.shift(w, m)
 	if shift.by == 0 && !bytes.Contains(frame, []byte(prepared.NamePrefix)) {
 		return frame
 	}
@@ -27,7 +32,7 @@ func (c *client) reword(u *unit, o *op, frame []byte) []byte {
 		if !ok {
 			return frame
 		}
-		text := c.ownNames(o, string(value))
+		text := c.clientNames(m, string(value))
 		if b[0] == 'P' {
 			text = shift.apply(text)
 		}
@@ -37,18 +42,24 @@ func (c *client) reword(u *unit, o *op, frame []byte) []byte {
 	return wire.AppendFrame(nil, wire.ErrorResponse, body, []byte{0})
 }
 
-// ownNames puts the client's names of statements in the place of the servers'.
-func (c *client) ownNames(o *op, text string) string {
+// noMessage stands for a message of the proxy's own.
+var noMessage = &batch.Message{}
+
+// clientNames puts the client's names of statements in the place of the servers'.
+func (c *client) clientNames(m *batch.Message, text string) string {
 	if !strings.Contains(text, prepared.NamePrefix) {
 		return text
 	}
 	pairs := []string{}
 	add := func(server, name string) { pairs = append(pairs, `"`+server+`"`, `"`+name+`"`) }
-	if o.sql != nil && o.sql.makes != nil {
-		add(o.sql.makes.Name, o.sql.name)
+	if m.SQL != nil && m.SQL.Makes != nil {
+		add(m.SQL.Makes.Name, m.SQL.Name)
 	}
-	for name, st := range c.statements {
-		add(st.Name, name)
+	if m.Kind == batch.Parse && m.Prepared != nil {
+		add(m.Prepared.Name, m.Name)
+	}
+	for name, p := range c.names.All() {
+		add(p.Name, name)
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
 }
@@ -56,23 +67,23 @@ func (c *client) ownNames(o *op, text string) string {
 // shift is by how many characters positions behind a point of a text are off.
 type shift struct{ behind, by int }
 
-// shift is that of the text an op sent in place of the client's.
-func (c *client) shift(u *unit, o *op) shift {
-	if o.text == "" || o.off+o.size > u.size || o.size == 0 {
+// shift is that of the text that a message sent in place of the client's.
+func (c *client) shift(w *work, m *batch.Message) shift {
+	if m.Text == "" || m.Off+m.Size > w.batch.Size || m.Size == 0 {
 		return shift{}
 	}
-	frame := c.front.Buffered()[o.off : o.off+o.size]
+	frame := c.front.Buffered()[m.Off : m.Off+m.Size]
 	text, _ := wire.QueryText(frame)
-	if o.kind == opParse {
+	if m.Kind == batch.Parse {
 		_, text, _, _ = wire.ParseParts(frame)
 	}
 	same := 0
-	for same < len(text) && same < len(o.text) && text[same] == o.text[same] {
+	for same < len(text) && same < len(m.Text) && text[same] == m.Text[same] {
 		same++
 	}
 	return shift{
 		behind: utf8.RuneCount(text[:same]),
-		by:     utf8.RuneCountInString(o.text) - utf8.RuneCount(text),
+		by:     utf8.RuneCountInString(m.Text) - utf8.RuneCount(text),
 	}
 }
 

@@ -1,4 +1,4 @@
-package proxy
+package probe
 
 import (
 	"context"
@@ -11,28 +11,35 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 )
 
-// probe is the monitor's look at the servers: one connection to each, kept.
-type probe struct {
-	account  *account
-	patience time.Duration // of a kept connection's answer
-	renew    time.Duration // how long a kept connection stands for its server
+// Prober asks servers for their state, by one connection to each. It implements
+// cluster.Prober.
+type Prober struct {
+	open   Open
+	answer time.Duration // what a kept connection may take to answer
+	renew  time.Duration // how long a kept connection stands for its server
 
-	mu   sync.Mutex // protects kept; an entry is used by one goroutine at a time
+	mu   sync.Mutex // protects kept; an entry is taken out while it is used
 	kept map[*cluster.Server]*kept
 }
 
-// kept is a connection to look by. It stands for its server for a while only: it
-// lives on in a server that takes no new ones, or when a name leads elsewhere.
+// kept is a connection to probe by. It stands for its server for a while only: it lives
+// on in a server that takes no new ones, or when a name leads elsewhere.
 type kept struct {
 	*backend.Backend
 	until time.Time
 }
 
-// probeQuery asks for a server's state. After a promotion the checkpoint's timeline is
+// NewProber makes a Prober. A connection that takes longer than answer to answer is given
+// up for a new one, and so is one older than renew.
+func NewProber(open Open, answer, renew time.Duration) *Prober {
+	return &Prober{open: open, answer: answer, renew: renew, kept: map[*cluster.Server]*kept{}}
+}
+
+// stateQuery asks for a server's state. After a promotion the checkpoint's timeline is
 // that of before until the next one: a primary's is in the name of its log file. A
 // standby's is what it receives, which needs pg_read_all_stats to be seen, or what
 // its data were last written by.
-const probeQuery = `SELECT pg_catalog.pg_is_in_recovery(),
+const stateQuery = `SELECT pg_catalog.pg_is_in_recovery(),
 	CASE WHEN pg_catalog.pg_is_in_recovery()
 		THEN greatest(c.timeline_id, r.min_recovery_end_timeline, (SELECT w.received_tli FROM pg_catalog.pg_stat_wal_receiver w))
 		ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::pg_catalog.bit(32)::int END,
@@ -42,7 +49,7 @@ const probeQuery = `SELECT pg_catalog.pg_is_in_recovery(),
 FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r, pg_catalog.pg_control_system() s`
 
 // Probe implements cluster.Prober.
-func (p *probe) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluster.Probe, error) {
+func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluster.Probe, error) {
 	k := p.take(s)
 	if k != nil && (anew || !k.Alive()) {
 		k.Close()
@@ -55,7 +62,7 @@ func (p *probe) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluste
 		}
 		k = nil
 	}
-	b, err := p.account.open(ctx, s, "")
+	b, err := p.open(ctx, s)
 	switch {
 	case err == nil:
 		if k != nil {
@@ -71,7 +78,8 @@ func (p *probe) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluste
 	return p.ask(ctx, s, k)
 }
 
-func (p *probe) take(s *cluster.Server) *kept {
+// take returns the connection kept to a server and keeps it no more; nil if there is none.
+func (p *Prober) take(s *cluster.Server) *kept {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := p.kept[s]
@@ -79,11 +87,11 @@ func (p *probe) take(s *cluster.Server) *kept {
 	return k
 }
 
-// ask asks by a connection, which is kept if it answers and closed if not.
-func (p *probe) ask(ctx context.Context, s *cluster.Server, k *kept) (found cluster.Probe, err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.patience)
+// ask sends the query over a connection, which is kept if it answers and closed if not.
+func (p *Prober) ask(ctx context.Context, s *cluster.Server, k *kept) (found cluster.Probe, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.answer)
 	defer cancel()
-	err = k.Query(ctx, probeQuery, func(v [][]byte) error {
+	err = k.Query(ctx, stateQuery, func(v [][]byte) error {
 		found.InRecovery = string(v[0]) == "t"
 		found.SystemID, found.Started = string(v[2]), string(v[4])
 		if _, err := fmt.Sscan(string(v[1])+" "+string(v[3]), &found.Timeline, &found.Version); err != nil {
@@ -105,7 +113,7 @@ func (p *probe) ask(ctx context.Context, s *cluster.Server, k *kept) (found clus
 }
 
 // Close implements cluster.Prober.
-func (p *probe) Close() {
+func (p *Prober) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, k := range p.kept {

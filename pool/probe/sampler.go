@@ -1,4 +1,4 @@
-package proxy
+package probe
 
 import (
 	"context"
@@ -11,16 +11,21 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 )
 
-// locate is the tracker's look at the servers' places in the log: a connection to
-// each, kept.
-type locate struct {
-	account *account
+// Sampler asks servers for their LSNs, by one connection to each. It implements
+// cluster.Sampler.
+type Sampler struct {
+	open Open
 
 	mu    sync.Mutex // protects conns; an entry is taken out while it is used
 	conns map[*cluster.Server]*logReader
 }
 
-// logReader is a connection with what the places it tells mean.
+// NewSampler makes a Sampler.
+func NewSampler(open Open) *Sampler {
+	return &Sampler{open: open, conns: map[*cluster.Server]*logReader{}}
+}
+
+// logReader is a connection, with what it takes to understand the LSNs it returns.
 type logReader struct {
 	*backend.Backend
 	page, segment uint64 // bytes of a page and of a segment of the log
@@ -28,9 +33,9 @@ type logReader struct {
 }
 
 // Written implements cluster.Sampler.
-func (l *locate) Written(ctx context.Context, s *cluster.Server) (w cluster.Written, err error) {
+func (sm *Sampler) Written(ctx context.Context, s *cluster.Server) (w cluster.Written, err error) {
 	// The flush location is asked first, so that it is not beyond the insert location.
-	at, r, err := l.ask(ctx, s, "SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn()")
+	at, r, err := sm.ask(ctx, s, "SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn()")
 	if err != nil {
 		return w, err
 	}
@@ -43,8 +48,8 @@ func (l *locate) Written(ctx context.Context, s *cluster.Server) (w cluster.Writ
 const delayMargin = 200 * time.Millisecond
 
 // Replayed implements cluster.Sampler.
-func (l *locate) Replayed(ctx context.Context, s *cluster.Server) (lsn.LSN, error) {
-	at, _, err := l.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn(), NULL")
+func (sm *Sampler) Replayed(ctx context.Context, s *cluster.Server) (lsn.LSN, error) {
+	at, _, err := sm.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn(), NULL")
 	return at[0], err
 }
 
@@ -54,8 +59,8 @@ const (
 	segmentHeader = 40
 )
 
-// end is where a standby is that has replayed all before an insert location. That
-// may be behind the header of the next page; the last record ended before it.
+// end returns where a standby is that has replayed all before an insert LSN. That may
+// be behind the header of the next page; the last record ended before it.
 func (r *logReader) end(at lsn.LSN) lsn.LSN {
 	switch {
 	case uint64(at)%r.segment == segmentHeader:
@@ -66,20 +71,21 @@ func (r *logReader) end(at lsn.LSN) lsn.LSN {
 	return at
 }
 
-func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (at [2]lsn.LSN, r *logReader, err error) {
-	l.mu.Lock()
-	r = l.conns[s]
-	delete(l.conns, s)
-	l.mu.Unlock()
+// ask runs a query that returns one row of two LSNs, the second of which may be NULL.
+func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at [2]lsn.LSN, r *logReader, err error) {
+	sm.mu.Lock()
+	r = sm.conns[s]
+	delete(sm.conns, s)
+	sm.mu.Unlock()
 	if r == nil {
-		if r, err = l.open(ctx, s); err != nil {
+		if r, err = sm.connect(ctx, s); err != nil {
 			return at, nil, err
 		}
 	}
 	err = r.Query(ctx, query, func(v [][]byte) error {
-		for i, place := range v[:len(at)] {
+		for i, text := range v[:len(at)] {
 			var err error
-			if at[i], err = lsn.Parse(string(place)); err != nil && i == 0 { // NULL is none
+			if at[i], err = lsn.Parse(string(text)); err != nil && i == 0 { // NULL is none
 				return err
 			}
 		}
@@ -89,14 +95,15 @@ func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (at [
 		r.Close()
 		return at, nil, err
 	}
-	l.mu.Lock()
-	l.conns[s] = r
-	l.mu.Unlock()
+	sm.mu.Lock()
+	sm.conns[s] = r
+	sm.mu.Unlock()
 	return at, r, nil
 }
 
-func (l *locate) open(ctx context.Context, s *cluster.Server) (*logReader, error) {
-	b, err := l.account.open(ctx, s, "")
+// connect opens a connection and asks for the sizes of its server's log.
+func (sm *Sampler) connect(ctx context.Context, s *cluster.Server) (*logReader, error) {
+	b, err := sm.open(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -118,11 +125,11 @@ func (l *locate) open(ctx context.Context, s *cluster.Server) (*logReader, error
 }
 
 // Close implements cluster.Sampler.
-func (l *locate) Close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, r := range l.conns {
+func (sm *Sampler) Close() {
+	sm.mu.Lock()
+	defer sm.mu.Unlock()
+	for _, r := range sm.conns {
 		r.Close()
 	}
-	l.conns = nil
+	sm.conns = nil
 }
