@@ -250,7 +250,7 @@ func (c *client) decide(u *unit) router.Decision {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}
-	if d.Target == router.TargetReplica && !v.OnReplica && c.o.db.stale() {
+	if d.Target == router.TargetReplica && !v.OnReplica && c.up.Database.Stale() {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
 	}
 	return d

@@ -19,8 +19,8 @@ func (c *client) audit(u *unit, st audit.Statement) (refused *wire.Error) {
 		return nil // it does not run
 	}
 	by := audit.Session{
-		User: c.o.key.user, Application: c.app, Database: c.o.db.label(), Role: c.actsAs(),
-		Protection: c.o.db.inspection.Load(), Catalog: c.o.db.plans.Snapshot(),
+		User: c.up.Key.User, Application: c.app, Database: c.up.Database.Label(), Role: c.actsAs(),
+		Protection: c.up.Database.Protection(), Catalog: c.up.Database.Plans.Snapshot(),
 	}
 	by.Tenants, by.Certain = c.tenants(u, st.Plan)
 	u.notices, refused = c.s.audit.Check(&st, &by, u.notices)
@@ -97,14 +97,14 @@ func (c *client) actsAs() string {
 			return v
 		}
 	}
-	return c.o.eff.ServerUser
+	return c.up.Config.ServerUser
 }
 
 // showUnfiltered answers SHOW pgweir.unfiltered: what the audit has seen in the
 // session's database, a row each.
 func (c *client) showUnfiltered() []byte {
 	var out []byte
-	for _, row := range c.s.audit.Rows(c.o.db.label()) {
+	for _, row := range c.s.audit.Rows(c.up.Database.Label()) {
 		out = wire.AppendTextValue(out, row...)
 	}
 	return wire.AppendComplete(out, "SHOW")

@@ -16,13 +16,14 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
 // client is one client's session. Its goroutine owns everything in it but what mu protects.
 type client struct {
 	s     *Server
-	o     *origin
+	up    *upstream.Pools
 	front *wire.Conn
 	id    uint64
 	key   cancelKey
@@ -97,8 +98,8 @@ var errTerminate = errors.New("terminate")
 // log is a logger that says whose session it is; made when there is something to
 // say, for it would be half of an idle session's memory.
 func (c *client) log() *zap.Logger {
-	return c.s.log.With(zap.Uint64("conn", c.id), zap.String("user", c.o.key.user),
-		zap.String("database", c.o.key.database), zap.String("application", c.app))
+	return c.s.log.With(zap.Uint64("conn", c.id), zap.String("user", c.up.Key.User),
+		zap.String("database", c.up.Key.Database), zap.String("application", c.app))
 }
 
 // serve answers units until the client or the server ends the session.
@@ -269,7 +270,7 @@ func (c *client) take(b *backend.Backend, p *pool.Pool, s *cluster.Server, r clu
 	c.mu.Lock()
 	c.exposed, c.exposedOn = b, s
 	c.mu.Unlock()
-	if c.o.cluster.Topology().Abandoned(s) {
+	if c.up.Cluster.Topology().Abandoned(s) {
 		_ = b.Conn.Close() // the server was given up before this connection could be found
 	}
 }

@@ -12,7 +12,7 @@ import (
 // recordCommit records that what the session changed since BEGIN may just have been
 // committed.
 func (c *client) recordCommit() {
-	c.o.db.commits.Record(freshness.SessionScope(c.id), &c.tx.changes, c.o.db.knows)
+	c.up.Database.Commits.Record(freshness.SessionScope(c.id), &c.tx.changes, c.up.Database.Knows)
 }
 
 // mayWrite takes in what an op may write, unless it is proved to write nothing.
@@ -89,10 +89,10 @@ func (c *client) recordBeforeForwarding(u *unit, o *op) {
 
 func (c *client) changesCatalog(u *unit) {
 	u.ddl++
-	c.o.db.catalogChanged()
+	c.up.Database.CatalogChanged()
 }
 
 // redefined reports whether what the unit used may have been changed meanwhile by others.
 func (c *client) redefined(u *unit) bool {
-	return c.o.db.changes.Load()-u.ddl != c.o.db.seen.Load()
+	return c.up.Database.ChangedByOthers(u.ddl)
 }

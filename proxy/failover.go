@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -30,7 +30,7 @@ func (c *client) awaitPrimary(u *unit) (*cluster.Server, error) {
 	late := c.Late()
 	ctx, cancel := context.WithDeadline(late, u.started.Add(c.s.cfg.Routing.PrimaryWait))
 	defer cancel()
-	primary, err := c.o.cluster.WaitPrimary(ctx)
+	primary, err := c.up.Cluster.WaitPrimary(ctx)
 	if cause := context.Cause(late); cause != nil {
 		err = cause
 	}
@@ -47,7 +47,7 @@ func (c *client) moveOn(u *unit, s *cluster.Server, err error) bool {
 	if !unreachable(err) {
 		return false
 	}
-	c.o.cluster.ReportUnreachable(s, err)
+	c.up.Cluster.ReportUnreachable(s, err)
 	u.wary = true
 	return time.Since(u.started) < c.s.cfg.Routing.PrimaryWait
 }
@@ -55,25 +55,12 @@ func (c *client) moveOn(u *unit, s *cluster.Server, err error) bool {
 // lostUnused reports whether a connection ended before the unit was sent over it,
 // and the unit may try another one.
 func (c *client) lostUnused(u *unit, s *cluster.Server, err error) bool {
-	if !cutOff(err) || c.ctx.Err() != nil {
+	if !upstream.CutOff(err) || c.ctx.Err() != nil {
 		return false
 	}
-	c.o.cluster.ReportLost(s)
+	c.up.Cluster.ReportLost(s)
 	u.wary = true
 	return time.Since(u.started) < c.s.cfg.Routing.PrimaryWait
-}
-
-// cutOff reports whether a round trip failed because its connection ended, rather
-// than because the server refused what it was asked.
-func cutOff(err error) bool {
-	if err == nil {
-		return false // the usual case, which allocates nothing
-	}
-	var refused *backend.ServerError
-	if errors.As(err, &refused) {
-		return ending(refused.Frame)
-	}
-	return true
 }
 
 // unserved is the error of a unit that no server took.
@@ -84,16 +71,6 @@ func unserved(err error) error {
 	return err
 }
 
-// ending reports whether a server says that it ends a session because of itself, not
-// because of what the session did.
-func ending(frame []byte) bool {
-	switch string(wire.ErrorField(frame, 'C')) {
-	case "57P01", "57P02", "57P03":
-		return true
-	}
-	return false
-}
-
 // recheckTimeout bounds how long the answer of a server is held back to learn what
 // becomes of it.
 const recheckTimeout = 2 * time.Second
@@ -101,10 +78,10 @@ const recheckTimeout = 2 * time.Second
 // departs reports whether a server that ended a session is going away, or has become
 // something else, rather than having been told to end that session.
 func (c *client) departs(s *cluster.Server) bool {
-	before := c.o.cluster.Topology().State(s)
+	before := c.up.Cluster.Topology().State(s)
 	ctx, cancel := context.WithTimeout(c.ctx, recheckTimeout)
 	defer cancel()
-	now := c.o.cluster.Recheck(ctx, s)
+	now := c.up.Cluster.Recheck(ctx, s)
 	return !now.Status.Usable() || now.Started != before.Started || now.Role != before.Role
 }
 
@@ -112,7 +89,7 @@ func (c *client) departs(s *cluster.Server) bool {
 func (c *client) demoted(s *cluster.Server) bool {
 	ctx, cancel := context.WithTimeout(c.ctx, recheckTimeout)
 	defer cancel()
-	now := c.o.cluster.Recheck(ctx, s)
+	now := c.up.Cluster.Recheck(ctx, s)
 	return !now.Status.Usable() || now.Role == cluster.RoleReplica
 }
 
@@ -128,7 +105,7 @@ func (c *client) sendableAgain(u *unit, err error, frame []byte) bool {
 	if errors.Is(err, wire.ErrNotSent) && c.untouched(u) {
 		return true
 	}
-	if !u.hold || c.pins != 0 || c.tx.failed || frame != nil && !ending(frame) {
+	if !u.hold || c.pins != 0 || c.tx.failed || frame != nil && !upstream.Ending(frame) {
 		return false
 	}
 	read := u.onlyReads() && (!c.tx.open || u.begun || c.role == cluster.RoleReplica && !c.stays())

@@ -34,7 +34,7 @@ func (c *client) need(u *unit) (required cluster.Moment, level router.Consistenc
 			continue
 		}
 		tables := o.plan.Reads
-		if o.plan.Version != c.o.db.plans.Version() {
+		if o.plan.Version != c.up.Database.Plans.Version() {
 			tables = catalog.Footprint{} // any
 		}
 		l := c.levelOf(o.plan)
@@ -54,7 +54,7 @@ func (c *client) need(u *unit) (required cluster.Moment, level router.Consistenc
 // levelOf is the level of one statement. A comment in it is stronger than the
 // session, which is stronger than a rule, that than the configuration.
 func (c *client) levelOf(p *router.Plan) router.Consistency {
-	return cmp.Or(p.Consistency, c.level(), p.RuleConsistency, c.o.consistency)
+	return cmp.Or(p.Consistency, c.level(), p.RuleConsistency, c.up.Consistency)
 }
 
 // required is the freshness a replica must have for the unit to read tables at a level.
@@ -69,7 +69,7 @@ func (c *client) required(u *unit, level router.Consistency, tables catalog.Foot
 			r.Tenant = tenant
 		}
 	}
-	return c.o.db.commits.Required(&r)
+	return c.up.Database.Commits.Required(&r)
 }
 
 // covering is the freshness of a replica that has replayed up to at. What was found
@@ -78,7 +78,7 @@ func (c *client) covering(at lsn.LSN) cluster.Moment {
 	if at == c.own.covered {
 		return c.own.coveredAt
 	}
-	asOf := c.o.cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
+	asOf := c.up.Cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
 	if asOf != cluster.Never {
 		c.own.covered, c.own.coveredAt = at, asOf
 	}
@@ -88,7 +88,7 @@ func (c *client) covering(at lsn.LSN) cluster.Moment {
 // reader is the server for a read: one that is fresh enough, after a short wait if
 // that is likely to help; nil if the primary must run it.
 func (c *client) reader(u *unit) (*cluster.Server, error) {
-	cl := c.o.cluster
+	cl := c.up.Cluster
 	u.required, u.level = c.need(u)
 	s := cl.Reader(c.s.primaryReads, u.required)
 	if s != nil || len(cl.Topology().Replicas) == 0 {
@@ -139,5 +139,5 @@ func (c *client) isFresh(u *unit, s *cluster.Server, b *backend.Backend) (fresh 
 	if s.Fresh(required) {
 		return true, nil
 	}
-	return c.awaitFresh(u, func(ctx context.Context, d time.Duration) bool { return c.o.cluster.AwaitFreshOn(ctx, s, required, d) })
+	return c.awaitFresh(u, func(ctx context.Context, d time.Duration) bool { return c.up.Cluster.AwaitFreshOn(ctx, s, required, d) })
 }

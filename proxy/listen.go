@@ -69,7 +69,7 @@ func (c *client) passOn() error {
 			frame = c.report(nil)
 		}
 		if typ == wire.NotificationResponse {
-			c.o.db.commits.OnNotification()
+			c.up.Database.Commits.OnNotification()
 		}
 		if _, err := c.front.Write(frame); err != nil {
 			return err

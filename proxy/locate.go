@@ -9,12 +9,13 @@ import (
 	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
 // locate is the tracker's look at the servers' places in the log: a connection to
 // each, kept.
 type locate struct {
-	account *account
+	account *upstream.Account
 
 	mu    sync.Mutex // protects conns; an entry is taken out while it is used
 	conns map[*cluster.Server]*logReader
@@ -96,7 +97,7 @@ func (l *locate) ask(ctx context.Context, s *cluster.Server, query string) (at [
 }
 
 func (l *locate) open(ctx context.Context, s *cluster.Server) (*logReader, error) {
-	b, err := l.account.open(ctx, s, "")
+	b, err := l.account.Open(ctx, s, "")
 	if err != nil {
 		return nil, err
 	}

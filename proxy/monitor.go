@@ -9,11 +9,12 @@ import (
 	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
 // probe is the monitor's look at the servers: one connection to each, kept.
 type probe struct {
-	account  *account
+	account  *upstream.Account
 	patience time.Duration // of a kept connection's answer
 	renew    time.Duration // how long a kept connection stands for its server
 
@@ -55,7 +56,7 @@ func (p *probe) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluste
 		}
 		k = nil
 	}
-	b, err := p.account.open(ctx, s, "")
+	b, err := p.account.Open(ctx, s, "")
 	switch {
 	case err == nil:
 		if k != nil {

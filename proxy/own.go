@@ -80,7 +80,7 @@ func (c *client) showLSN(o router.Own, u *unit) (answer []byte, refused *wire.Er
 	mine := freshness.Read{Level: router.Session, Session: freshness.SessionScope(c.id), Began: cluster.Now()}
 	ctx, cancel := context.WithTimeout(c.Late(), c.s.cfg.Routing.PrimaryWait)
 	defer cancel()
-	at, err := c.o.cluster.Sampled(ctx, c.o.db.commits.Required(&mine))
+	at, err := c.up.Cluster.Sampled(ctx, c.up.Database.Commits.Required(&mine))
 	if c.endWait() {
 		return nil, errCanceled, nil
 	}
@@ -172,7 +172,7 @@ func (c *client) ownValue(name string) string {
 		if l := c.level(); l != router.ConsistencyNone {
 			return l.String()
 		}
-		return c.o.consistency.String()
+		return c.up.Consistency.String()
 	case "min_lsn":
 		if least := c.minLSN(); least != 0 {
 			return least.String()
@@ -193,7 +193,7 @@ func (c *client) wish() router.Route {
 	case c.own.routeSet:
 		return c.own.route
 	}
-	return c.o.route
+	return c.up.Route
 }
 
 // minLSN is the place in the log a replica must have reached to serve the session; 0 is none.

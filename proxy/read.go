@@ -217,10 +217,10 @@ func (c *client) gatherParse(u *unit, frame []byte, off int) {
 // now: one has, for the same user and catalog, names mean to this session what they
 // usually do, and no server takes part yet. It is prepared where it is first used.
 func (c *client) parsable(u *unit, st *statement) bool {
-	if st == nil || u.server || c.b != nil || c.inUnit || c.tx.failed || c.o.db.stale() || !c.settings.usual() {
+	if st == nil || u.server || c.b != nil || c.inUnit || c.tx.failed || c.up.Database.Stale() || !c.settings.usual() {
 		return false
 	}
-	parsed, ok := c.o.parsed.Get(st.Statement)
+	parsed, ok := c.up.Parsed.Get(st.Statement)
 	return ok && parsed == st.snapshot
 }
 

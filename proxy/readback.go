@@ -86,7 +86,7 @@ func (c *client) adoptFound(found *state) (stays bool) {
 	if !c.unread {
 		return c.pins&router.PinSetting != 0
 	}
-	if v, _ := found.values.Value(session.Authorization); v == c.o.cred.Load().User {
+	if v, _ := found.values.Value(session.Authorization); v == c.up.Credentials().User {
 		found.values = found.values.Without(session.Authorization)
 	}
 	c.b.Note(found.values)

@@ -203,7 +203,7 @@ func (c *client) see(u *unit, o *op, typ byte, frame []byte) (keep bool, err err
 		}
 		return false, nil
 	case wire.NotificationResponse:
-		c.o.db.commits.OnNotification()
+		c.up.Database.Commits.OnNotification()
 		return !o.quiet, nil
 	case wire.NoticeResponse:
 		return !o.quiet, nil
@@ -392,7 +392,7 @@ func (c *client) complete(u *unit, o *op) {
 		if o.stmt == nil {
 			c.b.Held().Unnamed = uint64(o.tag)
 		} else if !o.quiet && !c.tx.sets && c.settings.usual() {
-			c.o.parsed.Add(o.stmt.Statement, o.stmt.snapshot)
+			c.up.Parsed.Add(o.stmt.Statement, o.stmt.snapshot)
 		}
 	case opQuery:
 		c.b.Held().Unnamed = 0

@@ -161,7 +161,7 @@ func (c *client) serverGone(u *unit, err error, frame []byte) error {
 	midFrame := u.pass > 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.ServerLost()
-	c.o.cluster.ReportLost(s)
+	c.up.Cluster.ReportLost(s)
 	if c.sendableAgain(u, err, frame) {
 		c.discard()
 		u.wary = true
@@ -212,7 +212,7 @@ func (c *client) learn(u *unit) {
 			continue
 		}
 		if text := c.textOf(u, o); len(text) > 0 {
-			c.o.db.plans.Learn(text)
+			c.up.Database.Plans.Learn(text)
 		}
 	}
 }

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,6 +15,7 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -100,7 +98,7 @@ func (c *client) acquire(u *unit, d router.Decision) error {
 		if err != nil {
 			return err
 		}
-		p := c.o.pools[s.Index]
+		p := c.up.Of(s)
 		b := p.TryAcquire(want)
 		if b == nil {
 			b, err = c.await(p, want)
@@ -210,7 +208,7 @@ func (c *client) adopt(u *unit, want session.Settings) error {
 
 // pick chooses the server: a replica for reads, else the primary, for which it waits.
 func (c *client) pick(u *unit, d router.Decision) (*cluster.Server, cluster.Role, error) {
-	cl := c.o.cluster
+	cl := c.up.Cluster
 	t := cl.Topology()
 	if d.Target == router.TargetReplica {
 		s, err := c.reader(u)
@@ -281,22 +279,8 @@ func (c *client) endWait() (canceled bool) {
 	return canceled
 }
 
-// unreachable reports whether err is of a server that is not there, rather than
-// of a login it refused or could not be given.
+// unreachable reports whether err is of a server that is not there, rather than of a
+// login it refused or could not be given, or of a client that is gone.
 func unreachable(err error) bool {
-	if err == nil {
-		return false // the usual case, which allocates nothing
-	}
-	var lost *lostError
-	var refused *pgconn.PgError
-	var network net.Error
-	switch {
-	case errors.Is(err, context.Canceled), errors.As(err, &lost):
-		return false
-	case errors.Is(err, pool.ErrGone):
-		return true
-	case errors.As(err, &refused):
-		return strings.HasPrefix(refused.Code, "57P0") // starting up, shutting down
-	}
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return upstream.Unreachable(err) && !errors.As(err, new(*lostError))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -27,7 +28,7 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 		return nil, wire.Fatalf("3D000", "database \"%s\" does not exist", database)
 	}
 	cred := credentials(id, eff)
-	s.accounts[eff.Cluster].lend(login{cred: cred, database: eff.Database})
+	s.upstream.Clusters()[eff.Cluster].Account.OfferFallback(cred, eff.Database)
 	if r := g.params["replication"]; r != "" {
 		if on, ok := session.ParseBool(r); !ok || on {
 			return nil, g.replicate(ctx, eff, cred)
@@ -37,9 +38,9 @@ func (g *greeting) session(ctx context.Context, id auth.Identity, database strin
 	if err != nil {
 		return nil, err
 	}
-	o := s.origins.find(originKey{id.User, database}, eff, cred)
+	up := s.upstream.Find(upstream.Key{User: id.User, Database: database}, eff, cred)
 	c := &client{
-		s: s, o: o, front: g.front, id: s.lastID.Add(1),
+		s: s, up: up, front: g.front, id: s.lastID.Add(1),
 		app: g.params["application_name"], settings: sessionSettings{startup: settings, now: settings},
 		touched: settings.Custom(),
 	}
@@ -72,11 +73,9 @@ func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
 
 // welcome tells the client that its session has begun.
 func (g *greeting) welcome(ctx context.Context, c *client) error {
-	reported, err := c.o.welcome(ctx, c.s, c.settings.startup)
+	reported, err := c.up.StartupReply(ctx, c.settings.startup)
 	if err != nil {
-		if c.o.unused() {
-			c.s.origins.forget(c.o)
-		}
+		c.s.upstream.Forget(c.up)
 		return err
 	}
 	secretSize := 4
@@ -102,7 +101,7 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 	c.welcome = reported
 	c.noteIsolation()
 	pins := router.PinNone
-	if c.o.eff.PoolMode == "session" {
+	if c.up.Config.PoolMode == "session" {
 		pins = router.PinSession
 	}
 	if unreadableText(c.settings.startup) {
@@ -114,19 +113,18 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 
 // enter counts a client in, unless a limit is reached.
 func (s *Server) enter(c *client) error {
-	eff := c.o.eff
+	eff := c.up.Config
 	n := s.metrics.ClientEntered()
-	d := c.o.db.clients.Add(1)
-	u := s.clientsOf(c.o.key.user).Add(1)
-	c.o.clients.Add(1)
+	d := c.up.Enter()
+	u := s.clientsOf(c.up.Key.User).Add(1)
 	over := ""
 	switch {
 	case s.cfg.MaxClients > 0 && n > int64(s.cfg.MaxClients):
 		over = "max_clients"
 	case eff.DatabaseClients > 0 && d > int64(eff.DatabaseClients):
-		over = "max_clients of database \"" + c.o.key.database + "\""
+		over = "max_clients of database \"" + c.up.Key.Database + "\""
 	case eff.UserClients > 0 && u > int64(eff.UserClients):
-		over = "max_clients of user \"" + c.o.key.user + "\""
+		over = "max_clients of user \"" + c.up.Key.User + "\""
 	default:
 		return nil
 	}
@@ -137,9 +135,8 @@ func (s *Server) enter(c *client) error {
 // leave counts a client out.
 func (s *Server) leave(c *client) {
 	s.metrics.ClientLeft()
-	c.o.db.clients.Add(-1)
-	s.clientsOf(c.o.key.user).Add(-1)
-	c.o.clients.Add(-1)
+	c.up.Leave()
+	s.clientsOf(c.up.Key.User).Add(-1)
 }
 
 func (s *Server) clientsOf(user string) *atomic.Int64 {

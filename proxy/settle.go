@@ -204,7 +204,7 @@ func (c *client) follow(status byte) {
 	switch status {
 	case wire.TxIdle:
 		if c.tx.ddl {
-			c.o.db.catalogChanged()
+			c.up.Database.CatalogChanged()
 		}
 		c.tx = transaction{}
 		c.dropPortals()

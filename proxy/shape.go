@@ -23,7 +23,7 @@ var shapeSeed = maphash.MakeSeed()
 
 // describe notes the answer to a client's Describe of a statement, or of a portal of it.
 func (c *client) describe(st *statement, frame []byte) {
-	st.shape = shape{sumShape(frame), c.o.db.plans.Snapshot()}
+	st.shape = shape{sumShape(frame), c.up.Database.Plans.Snapshot()}
 }
 
 // sumShape is of the names, types and type modifiers of a RowDescription; NoData is a shape too.
@@ -57,7 +57,7 @@ func (c *client) checkShapes(u *unit) {
 		st := o.stmt
 		if o.kind != opBind || o.fail != nil || st == nil || st.shape.sum == 0 || st.SQL != "" || st.sql != nil ||
 			u.describes() || c.tx.failed || c.b.Held().Holds(st.Statement) ||
-			st.shape.snapshot == c.o.db.plans.Snapshot() && !c.o.db.stale() && !c.tx.ddl {
+			st.shape.snapshot == c.up.Database.Plans.Snapshot() && !c.up.Database.Stale() && !c.tx.ddl {
 			continue
 		}
 		sum, err := c.askShape(st)

@@ -40,24 +40,24 @@ type portalOf struct {
 }
 
 func (c *client) newStatement(shared *prepared.Statement, p *router.Plan, sql *sqlPrepared) *statement {
-	return &statement{Statement: shared, plan: p, snapshot: c.o.db.plans.Snapshot(), sql: sql}
+	return &statement{Statement: shared, plan: p, snapshot: c.up.Database.Plans.Snapshot(), sql: sql}
 }
 
 // plan is the plan of a text for this session.
 func (c *client) plan(text []byte) *router.Plan {
-	p := c.o.db.plans.Get(text)
-	if p.Pins&router.PinOpaque != 0 && c.o.db.stale() && c.b == nil {
+	p := c.up.Database.Plans.Get(text)
+	if p.Pins&router.PinOpaque != 0 && c.up.Database.Stale() && c.b == nil {
 		// What it uses may just have been created: better wait than tie the session
 		// to its server because of it.
-		c.o.db.awaitCatalog(c.ctx)
-		p = c.o.db.plans.Get(text)
+		c.up.Database.AwaitCatalog(c.ctx)
+		p = c.up.Database.Plans.Get(text)
 	}
-	return p.For(c.o.key.user, c.app)
+	return p.For(c.up.Key.User, c.app)
 }
 
 // refresh is the plan of a statement, made anew if the catalog has changed.
 func (c *client) refresh(st *statement) *router.Plan {
-	now := c.o.db.plans.Snapshot()
+	now := c.up.Database.Plans.Snapshot()
 	if st.snapshot == now {
 		return st.plan
 	}
