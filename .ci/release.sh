@@ -39,8 +39,9 @@ archive() {
 	CC=$cc GOARCH=$arch "$go" build -trimpath -buildvcs=true -o "dist/$arch/pgweir" \
 		-ldflags '-s -w -buildid= -linkmode=external -extldflags=-Wl,--build-id=none' ./cmd/pgweir
 	name=pgweir-$(version "$arch")-linux-$arch
+	[[ $name != *devel* ]] || die "go does not see the commit: build in a clone, not in a linked work tree"
 	mv "dist/$arch" "dist/$name"
-	cp -R LICENSE README.md CHANGELOG.md SECURITY.md docs deploy "dist/$name/"
+	cp -R LICENSE ./*.md docs deploy "dist/$name/"
 	tar --sort=name --mtime="$time" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=gnu \
 		-C dist -cf - "$name" | gzip -n9 >"dist/$name.tar.gz"
 	rm -r "dist/${name:?}"

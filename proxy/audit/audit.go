@@ -107,6 +107,7 @@ func (a *Auditor) Check(st *Statement, by *Session, notices []byte) ([]byte, *wi
 		if notices, refused = a.record(st, by, tenant.Case{Tables: unbound}, "", notices); refused != nil {
 			return notices, refused
 		}
+	case tenant.NotTenant, tenant.Filtered, tenant.Many, tenant.Unknown:
 	}
 	if len(f.Values) == 0 || len(by.Tenants) == 0 || !by.Certain || !namesOther(st, by) {
 		return notices, nil
@@ -142,6 +143,7 @@ func (a *Auditor) record(st *Statement, by *Session, k tenant.Case, reason strin
 		return complaint("01000", &k).AppendWarning(notices), nil
 	case tenant.ModeReject:
 		return notices, complaint("42501", &k)
+	case tenant.ModeOff, tenant.ModeLog:
 	}
 	return notices, nil
 }

@@ -25,6 +25,7 @@ func (w *InDoubt) concerns(r *Read) bool {
 		return (mine || theirs) && w.changes.Concerns(r.Tables)
 	case router.Database:
 		return w.changes.Concerns(r.Tables)
+	case router.ConsistencyNone, router.Eventual, router.Strong: // need no commit, or are fresh as of their own arrival anyway
 	}
 	return false
 }

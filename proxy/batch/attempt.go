@@ -1,0 +1,101 @@
+package batch
+
+import (
+	"github.com/pgweir/pgweir/internal/prepared"
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/session"
+)
+
+// Origin says whose message an awaited answer is to.
+type Origin uint8
+
+// The origins.
+const (
+	Client   Origin = iota
+	Internal        // the proxy's own: its answer is dropped
+	Opening         // the proxy's own, to open the transaction on its server
+	Setup           // of the set-up batch, which makes the connection carry the settings
+	Sentinel        // has the batch fail if the set-up batch did
+)
+
+// Awaited is one answer that an Attempt waits for, in order.
+type Awaited struct {
+	Kind    Kind
+	Origin  Origin
+	Outcome session.Outcome // once it is answered
+	Here    bool            // the proxy gives it
+	Message *Message        // the client's; nil for the proxy's own
+	Shared  *prepared.Statement
+	Tag     session.Tag
+	Refusal *wire.Error // what the client gets in place of the server's error
+}
+
+// Internal reports whether the client did not ask for it.
+func (a *Awaited) Internal() bool { return a.Origin != Client }
+
+// Runs reports whether it is the answer to a statement of the client's that a server runs.
+func (a *Awaited) Runs() bool { return a.Message != nil && !a.Here && a.Kind.Executes() }
+
+// Takes says how a connection comes to carry the session's settings for an attempt.
+type Takes uint8
+
+// How settings are taken over.
+const (
+	// TakesNothing: it carries them, or they were set in a round trip before.
+	TakesNothing Takes = iota
+	// TakesWithin: inside the batch's implicit transaction; its failure undoes both.
+	TakesWithin
+	// TakesAhead: in a set-up batch of its own before it, in the same write.
+	TakesAhead
+)
+
+// Attempt is one try to have a server answer a Batch.
+type Attempt struct {
+	// What the server is sent besides the client's messages.
+	Takes   Takes
+	Changes []setting.Change // what it takes over
+	Opens   bool             // it opens the transaction there
+	Repeats bool             // what the implicit transaction has set is set again there
+	Fresh   bool             // its connection was somebody else's before
+	Renew   bool             // prepared statements are prepared anew
+	// RefuseAt is 1 + the message that is refused although the batch was analysed without
+	// a refusal, with Refusal; 0 is none.
+	RefuseAt int
+	Refusal  *wire.Error
+
+	Queue []Awaited
+	Head  int // of Queue: what is awaited next
+	Out   []byte
+}
+
+// Reset makes a the zero value of an attempt; its memory is used again.
+func (a *Attempt) Reset() {
+	queue, out := a.Queue, a.Out
+	clear(queue)
+	if cap(queue) > 1024 {
+		queue = nil
+	}
+	if cap(out) > keep {
+		out = nil
+	}
+	*a = Attempt{Queue: queue[:0], Out: out[:0]}
+}
+
+// Awaits returns what is awaited next; nil if all is answered.
+func (a *Attempt) Awaits() *Awaited {
+	if a.Head == len(a.Queue) {
+		return nil
+	}
+	return &a.Queue[a.Head]
+}
+
+// MayCommit reports whether the attempt may end its transaction.
+func (a *Attempt) MayCommit() bool {
+	for i := range a.Queue {
+		if w := &a.Queue[i]; w.Runs() && (w.Message.Plan == nil || commits(w.Message)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,251 @@
+package batch
+
+import (
+	"time"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// MaxBytes bounds the messages of a pipeline that are gathered before they are sent on.
+const MaxBytes = 256 << 10
+
+// End is how a batch ends.
+type End uint8
+
+// The ends of a batch.
+const (
+	EndSync  End = iota
+	EndFlush     // the client wants answers and goes on
+	EndPart      // the batch is too long to be gathered, or a COPY begins; more follows
+	EndQuery     // a simple query or a function call
+)
+
+// Traits are what analysis found out about a batch as a whole.
+type Traits uint16
+
+// The traits.
+const (
+	// NeedsServer: some message is for a server.
+	NeedsServer Traits = 1 << iota
+	// OpensCursor: it opens what ties its transaction to a server.
+	OpensCursor
+	// CopiesIn: its last message is a COPY FROM STDIN.
+	CopiesIn
+	// ChangesSettings: some statement changes settings, if only in its transaction.
+	ChangesSettings
+	// Rewritten: the bytes cannot go as they came.
+	Rewritten
+	// Refused: a message carries a refusal; what comes behind it, up to Sync, is not looked at.
+	Refused
+	// Resumes: it needs a portal of an earlier batch.
+	Resumes
+	// CommitsWithin: some statement may commit before it ends.
+	CommitsWithin
+	// HasSync: its last message is a Sync, or counts as one.
+	HasSync
+)
+
+// Has reports whether all of want are there.
+func (t Traits) Has(want Traits) bool { return t&want == want }
+
+// Batch is what the client asked at once. Its bytes stay in the client's buffer until
+// it is answered, so that it can be sent again.
+type Batch struct {
+	Messages []Message
+	Size     int // bytes of the client's messages
+	End      End
+	Traits   Traits
+	Plan     *router.Plan // the strictest; nil without one
+	Notices  []byte       // of the tenant audit, to go before the answers
+	Started  time.Time    // when its last byte had arrived
+
+	// Here counts the leading messages that the proxy answers before a server is needed.
+	Here int
+}
+
+// keep is the most memory that a Batch or Attempt which is used again may hold on to.
+const keep = 64 << 10
+
+// Reset makes b empty; its memory is used again.
+func (b *Batch) Reset() {
+	m := b.Messages
+	clear(m)
+	if cap(m) > 1024 {
+		m = nil
+	}
+	*b = Batch{Messages: m[:0]}
+}
+
+// primaryBegin is the plan of a BEGIN that replicas refuse.
+var primaryBegin = &router.Plan{Class: router.ClassTx, Target: router.TargetPrimary, Reason: router.ReasonTransaction}
+
+// Note takes a plan into account for the choice of a server.
+func (b *Batch) Note(p *router.Plan) {
+	b.Traits |= NeedsServer
+	if p.Tx.Verb == router.TxBegin && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
+		p = primaryBegin
+	}
+	if p.CommitsWithin() {
+		b.Traits |= CommitsWithin
+	}
+	if p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 {
+		b.Traits |= ChangesSettings
+	}
+	if p.Flags.Has(router.FlagCursor) {
+		b.Traits |= OpensCursor
+	}
+	if b.Plan == nil || p.Target > b.Plan.Target || p.Target == b.Plan.Target && p.Class == router.ClassWrite {
+		b.Plan = p
+	}
+}
+
+// Add appends a message, and returns it.
+func (b *Batch) Add(m Message) *Message {
+	b.Messages = append(b.Messages, m)
+	return &b.Messages[len(b.Messages)-1]
+}
+
+// AnswerHere appends a message that the proxy answers.
+func (b *Batch) AnswerHere(m Message) *Message {
+	m.Here = true
+	b.Traits |= Rewritten
+	return b.Add(m)
+}
+
+// Refuse makes the next answer an error of the proxy's own.
+func (b *Batch) Refuse(e *wire.Error) {
+	b.Traits |= Rewritten | Refused
+	b.Add(Message{Kind: Bind, Refusal: e})
+}
+
+// RefuseQuery is Refuse for a simple query, which ends in ReadyForQuery.
+func (b *Batch) RefuseQuery(e *wire.Error) {
+	b.Refuse(e)
+	b.Traits |= HasSync
+	b.Add(Message{Kind: Sync})
+}
+
+// ForServer are the messages that an attempt sends: those behind what is answered here first.
+func (b *Batch) ForServer() []Message { return b.Messages[b.Here:] }
+
+// Unnamed returns the text and the parameter types of the unnamed statement that the message
+// parse (counted from 1) of the batch's bytes defines; 0 is the session's. They are valid
+// as long as both are.
+func (b *Batch) Unnamed(bytes []byte, of *session.Unnamed, parse int) (text, types []byte) {
+	if parse == 0 {
+		return of.Text, of.Types
+	}
+	return b.Messages[parse-1].Statement(bytes)
+}
+
+// Reads reports whether running the batch twice does no harm.
+func (b *Batch) Reads() bool {
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if m.Kind.Executes() && !m.Here && (m.Plan == nil || m.Plan.Class != router.ClassRead) {
+			return false
+		}
+	}
+	return true
+}
+
+// UsesPrepared reports whether a named statement runs, which may have to be prepared anew.
+func (b *Batch) UsesPrepared() bool {
+	for i := range b.Messages {
+		if b.Messages[i].Kind == Bind && b.Messages[i].Prepared != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Describes reports whether the client is told of the rows it gets: one that was told
+// earlier would read new rows by the old description.
+func (b *Batch) Describes() bool {
+	for i := range b.Messages {
+		if k := b.Messages[i].Kind; k == Describe || k == Query {
+			return true
+		}
+	}
+	return false
+}
+
+// Touches reports whether some message may set a custom setting, the tenant's perhaps.
+func (b *Batch) Touches() bool {
+	for i := range b.Messages {
+		if p := b.Messages[i].Plan; p != nil && len(p.Touches)+len(p.Sets) > 0 {
+			return true
+		}
+	}
+	return b.Traits.Has(ChangesSettings)
+}
+
+// SetsFirst returns the custom settings a batch sets before it could read them.
+func (b *Batch) SetsFirst() (names []string) {
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if !m.Kind.Executes() {
+			continue
+		}
+		if m.Plan == nil || len(m.Plan.Sets) == 0 || m.Plan.Statements > 1 && !m.Plan.SetOnly {
+			break
+		}
+		names = append(names, m.Touches()...)
+	}
+	return names
+}
+
+// Undoable reports whether all that the batch does is undone if its server ends the
+// session before it has said that a statement was done.
+func (b *Batch) Undoable() bool {
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if !m.Kind.Executes() || m.Here {
+			continue
+		}
+		p := m.Plan
+		if p == nil || p.CommitsWithin() || p.Pins != 0 || p.Flags&notUndone != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite {
+			return false
+		}
+	}
+	return true
+}
+
+// notUndone are the flags of what may commit by itself, or must not be seen twice.
+const notUndone = router.FlagDDL | router.FlagStays | router.FlagTxControl | router.FlagCopyIn | router.FlagDirty
+
+// AsksForSequences reports whether the batch reads what a sequence gave to its session.
+func (b *Batch) AsksForSequences() bool {
+	for i := range b.Messages {
+		if p := b.Messages[i].Plan; p != nil && p.Pins&router.PinSequence != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Plain reports whether the batch only reads, writes, or sets what the session carries:
+// it does not end its implicit transaction itself.
+func (b *Batch) Plain() bool {
+	for i := range b.Messages {
+		if m := &b.Messages[i]; m.Kind.Executes() && !m.Here && !plain(m.Plan) {
+			return false
+		}
+	}
+	return true
+}
+
+func plain(p *router.Plan) bool {
+	if p == nil || p.Pins|p.Unpins != 0 || p.Tx.Verb != router.TxNone ||
+		p.Flags&(router.FlagStays|router.FlagTxControl|router.FlagForgets|router.FlagDirty|router.FlagDDL) != 0 {
+		return false
+	}
+	switch p.Class {
+	case router.ClassRead, router.ClassSetting, router.ClassEmpty:
+		return true
+	case router.ClassWrite, router.ClassTx, router.ClassUnknown:
+	}
+	return p.Reason == router.ReasonWrite || p.Reason == router.ReasonRowLock
+}

@@ -1,0 +1,414 @@
+package batch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/prepared"
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// missingStatement is a name no server holds: binding it is how the proxy makes a
+// server fail a batch, and with it the transaction.
+const missingStatement = "pgweir: refused"
+
+// sentinel is a prepared statement that is there only if the settings before it were
+// taken over. It is bound, not run.
+const sentinel = "pgweir: adopted"
+
+// setQuery carries a setting to a server. Its parameters are name, value (NULL is the
+// default) and whether it is for the transaction only.
+const setQuery = "SELECT pg_catalog.set_config($1, $2, $3)"
+
+var (
+	noTypes      = []byte{0, 0}
+	noParameters = []byte{0, 0, 0, 0, 0, 0}
+	flushMessage = []byte{wire.Flush, 0, 0, 0, 4}
+)
+
+// Encoder writes what a server is sent for an attempt, and the queue of the answers to
+// await. What it sends besides the client's messages has no Sync of its own, but for a
+// set-up batch: if it fails, the server discards the client's messages too.
+type Encoder struct {
+	*Attempt
+	Batch    *Batch
+	Bytes    []byte // the client's messages
+	State    *session.State
+	Unnamed  *session.Unnamed // the session's
+	Held     *prepared.Held   // what the server connection holds
+	Registry *prepared.Registry
+
+	unnamed uint64 // the tag of the unnamed statement there, as of the message at hand
+}
+
+// Encode returns the bytes for the server. They are valid until the client's next read.
+func (e *Encoder) Encode() []byte {
+	e.Queue, e.Head, e.Out = e.Queue[:0], 0, e.Out[:0]
+	e.unnamed = e.Held.Unnamed
+	e.before()
+	b := e.Batch
+	if !b.Traits.Has(Rewritten) && e.RefuseAt == 0 && len(e.Out) == 0 && b.End != EndPart && !e.lacksUnnamed() {
+		for i := range b.Messages {
+			e.await(&b.Messages[i])
+		}
+		return e.Bytes
+	}
+	messages := b.ForServer()
+	for i := range messages {
+		if refused := e.add(&messages[i], b.Here+i+1); refused {
+			e.addRest(messages[i+1:])
+			return e.Out
+		}
+	}
+	if b.End == EndFlush || b.End == EndPart {
+		e.Out = append(e.Out, flushMessage...)
+	}
+	return e.Out
+}
+
+// before writes what must come before the client's messages.
+func (e *Encoder) before() {
+	if e.Takes == TakesAhead {
+		e.ahead()
+	}
+	switch {
+	case e.Opens:
+		e.open()
+	case e.Takes == TakesWithin:
+		e.set(e.Changes, Setup)
+	}
+	if e.Repeats && !e.Opens {
+		e.replay(Internal)
+	}
+	if e.Fresh && e.Batch.AsksForSequences() {
+		// What the last session drew there is not this one's to see.
+		e.run("DISCARD SEQUENCES", Internal)
+	}
+}
+
+// ahead makes the connection carry the session's settings in the same write as the
+// batch, but in a transaction of their own: they stay whatever becomes of the batch. If
+// it fails there is no sentinel, and by its failure the server discards the batch too.
+func (e *Encoder) ahead() {
+	e.set(e.Changes, Setup)
+	e.Out = wire.AppendParse(e.Out, sentinel, "BEGIN", nil)
+	e.own(Parse, Setup)
+	e.Out = wire.AppendSync(e.Out)
+	e.own(Sync, Setup)
+	e.Out = wire.AppendBind(e.Out, nil, sentinel, noParameters)
+	e.own(Bind, Sentinel)
+	e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', sentinel)
+	e.own(Close, Sentinel)
+}
+
+// open brings a server to where the open transaction is.
+func (e *Encoder) open() {
+	e.run(e.State.Tx.Begin(), Opening)
+	e.replay(Opening)
+}
+
+// replay repeats what the transaction has done to settings and savepoints.
+func (e *Encoder) replay(origin Origin) {
+	log := e.State.Settings.Log()
+	for i := range log {
+		switch s := &log[i]; s.Kind {
+		case session.StepSavepoint:
+			e.runUnnamed("SAVEPOINT "+quoteIdentifier(s.Name), nil, origin)
+		case session.StepText:
+			e.runUnnamed(s.Text, nil, origin)
+		case session.StepSet:
+			e.set([]setting.Change{e.change(s.Set)}, origin)
+		}
+	}
+}
+
+// change is what a server must set to do as the session did.
+func (e *Encoder) change(s router.Set) setting.Change {
+	s = e.State.Settings.Resolve(s)
+	return setting.Change{Name: s.Name, Value: s.Value, Reset: s.Reset, Local: s.Local}
+}
+
+// Aborted returns a string that brings a server to where an aborted transaction is of
+// which no server knows: what it says last fails, and the block with it.
+func Aborted(s *session.State) string {
+	var q strings.Builder
+	q.WriteString(s.Tx.Begin())
+	for _, step := range s.Settings.Log() {
+		switch step.Kind {
+		case session.StepSavepoint:
+			q.WriteString("; SAVEPOINT " + quoteIdentifier(step.Name))
+		case session.StepText:
+			q.WriteString("; " + step.Text)
+		case session.StepSet:
+			c := (&Encoder{State: s}).change(step.Set)
+			value := "NULL"
+			if !c.Reset {
+				value = quoteLiteral(c.Value)
+			}
+			fmt.Fprintf(&q, "; SELECT pg_catalog.set_config(%s, %s, %t)", quoteLiteral(c.Name), value, c.Local)
+		}
+	}
+	q.WriteString("; EXECUTE " + quoteIdentifier(missingStatement))
+	return q.String()
+}
+
+// quoteLiteral writes a string so that it means the same whatever
+// standard_conforming_strings is.
+func quoteLiteral(s string) string {
+	return " E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
+}
+
+// quoteIdentifier writes a name so that it means what it is.
+func quoteIdentifier(name string) string {
+	out := []byte{'"'}
+	for i := range len(name) {
+		if name[i] == '"' {
+			out = append(out, '"')
+		}
+		out = append(out, name[i])
+	}
+	return string(append(out, '"'))
+}
+
+// set runs setQuery for each change.
+func (e *Encoder) set(changes []setting.Change, origin Origin) {
+	if len(changes) == 0 {
+		return
+	}
+	st := e.Registry.Statement([]byte(setQuery), noTypes, "")
+	e.prepareOwn(st, origin)
+	var room [128]byte
+	for _, c := range changes {
+		e.Out = wire.AppendBind(e.Out, nil, st.Name, appendSet(room[:0], c))
+		e.Out = wire.AppendExecute(e.Out, "")
+		e.own(Bind, origin)
+		e.own(Execute, origin)
+	}
+}
+
+// appendSet adds the parameters of setQuery, as a Bind has them.
+func appendSet(p []byte, c setting.Change) []byte {
+	p = append(p, 0, 0, 0, 3)
+	p = binary.BigEndian.AppendUint32(p, uint32(len(c.Name)))
+	p = append(p, c.Name...)
+	if c.Reset {
+		p = append(p, 0xff, 0xff, 0xff, 0xff)
+	} else {
+		p = binary.BigEndian.AppendUint32(p, uint32(len(c.Value)))
+		p = append(p, c.Value...)
+	}
+	flag := byte('f')
+	if c.Local {
+		flag = 't'
+	}
+	return append(p, 0, 0, 0, 1, flag, 0, 0)
+}
+
+// own awaits the answer to a message of the proxy's own.
+func (e *Encoder) own(k Kind, origin Origin) {
+	e.Queue = append(e.Queue, Awaited{Kind: k, Origin: origin})
+}
+
+// await awaits the answer to a message of the client's.
+func (e *Encoder) await(m *Message) {
+	w := Awaited{Kind: m.Kind, Message: m, Tag: m.Tag}
+	if m.Kind == Parse && m.Prepared != nil {
+		w.Shared = m.Prepared.Statement
+	}
+	e.Queue = append(e.Queue, w)
+}
+
+// run runs a statement of the proxy's own before the client's, prepared like any other.
+func (e *Encoder) run(text string, origin Origin) {
+	st := e.Registry.Statement([]byte(text), noTypes, "")
+	e.prepareOwn(st, origin)
+	e.Out = wire.AppendBind(e.Out, nil, st.Name, nil)
+	e.Out = wire.AppendExecute(e.Out, "")
+	e.own(Bind, origin)
+	e.own(Execute, origin)
+}
+
+// prepareOwn prepares a statement of the proxy's own if the server does not hold it.
+func (e *Encoder) prepareOwn(st *prepared.Statement, origin Origin) {
+	if e.Held.Holds(st) {
+		return
+	}
+	e.hold(st)
+	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, nil)
+	e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: origin, Shared: st})
+}
+
+// runUnnamed runs a statement that cannot be shared under a name; makes is what it
+// prepares by SQL, nil for nothing.
+func (e *Encoder) runUnnamed(text string, makes *prepared.Statement, origin Origin) {
+	e.unnamed, e.Held.Unnamed = 0, 0
+	e.Out = wire.AppendParse(e.Out, "", text, nil)
+	e.Out = wire.AppendBind(e.Out, nil, "", nil)
+	e.Out = wire.AppendExecute(e.Out, "")
+	e.own(Parse, origin)
+	e.own(Bind, origin)
+	e.Queue = append(e.Queue, Awaited{Kind: Execute, Origin: origin, Shared: makes})
+}
+
+// addRest adds the Sync after a refused message; the rest would be discarded.
+func (e *Encoder) addRest(messages []Message) {
+	for i := range messages {
+		if messages[i].Kind == Sync {
+			e.Out = wire.AppendSync(e.Out)
+			e.await(&messages[i])
+			return
+		}
+	}
+	e.Out = append(e.Out, flushMessage...)
+}
+
+// lacksUnnamed reports whether the batch uses an unnamed statement that the server does
+// not hold.
+func (e *Encoder) lacksUnnamed() bool {
+	held := e.unnamed
+	for i := range e.Batch.Messages {
+		m := &e.Batch.Messages[i]
+		switch {
+		case m.Kind == Parse:
+			held = uint64(m.Tag)
+		case m.Tag != 0 && uint64(m.Tag) != held:
+			return true
+		}
+	}
+	return false
+}
+
+// add adds one message as the server is to see it, behind what it needs there. number
+// counts it from 1. It reports whether it was refused.
+func (e *Encoder) add(m *Message, number int) (refused bool) {
+	if m.SQL != nil && m.SQL.Needs != nil {
+		e.ensure(m.SQL.Needs)
+	}
+	if m.SQL != nil && m.SQL.Makes != nil && (m.Kind == Query || m.Kind == Bind) {
+		// Another client's PREPARE may have made it here already.
+		e.unprepare(m.SQL.Makes.Statement)
+	}
+	refusal := m.Refusal
+	if e.RefuseAt == number {
+		refusal = e.Refusal
+	}
+	switch {
+	case m.Here:
+		e.Queue = append(e.Queue, Awaited{Kind: m.Kind, Message: m, Here: true})
+		return false
+	case refusal != nil:
+		e.Out = wire.AppendBind(e.Out, nil, missingStatement, nil)
+		e.Queue = append(e.Queue, Awaited{Kind: Bind, Message: m, Refusal: refusal})
+		return true
+	case m.Kind == Parse && m.Prepared != nil:
+		e.addParse(m)
+		return false
+	}
+	e.addBytes(m)
+	e.await(m)
+	return false
+}
+
+// addBytes adds the bytes of a message, with the server's names in place of the client's.
+func (e *Encoder) addBytes(m *Message) {
+	frame := e.Bytes[m.Off : m.Off+m.Size]
+	named := m.Prepared != nil || m.Tag != 0
+	switch {
+	case m.Kind == Parse && m.Tag != 0:
+		e.unnamed = uint64(m.Tag)
+		if m.Text == "" {
+			e.Out = append(e.Out, frame...)
+			return
+		}
+		_, _, types, _ := wire.ParseParts(frame)
+		e.Out = wire.AppendParse(e.Out, "", m.Text, types)
+	case m.Kind == Bind && named:
+		portal, _, rest, _ := wire.BindParts(frame)
+		e.Out = wire.AppendBind(e.Out, portal, e.ensureNamed(m), rest)
+	case m.Kind == Describe && named:
+		e.Out = wire.AppendTarget(e.Out, wire.Describe, 'S', e.ensureNamed(m))
+	case m.Kind == Query && m.Text != "":
+		e.Out = wire.AppendQuery(e.Out, m.Text)
+	default:
+		e.Out = append(e.Out, frame...)
+	}
+}
+
+// ensureNamed makes sure the server holds the statement m uses and returns its name there.
+func (e *Encoder) ensureNamed(m *Message) string {
+	if m.Prepared != nil {
+		e.ensure(m.Prepared)
+		return m.Prepared.Name
+	}
+	if e.unnamed != uint64(m.Tag) {
+		text, types := e.Batch.Unnamed(e.Bytes, e.Unnamed, m.Parse)
+		e.Out = wire.AppendParse(e.Out, "", string(text), types)
+		e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Tag: m.Tag})
+		e.unnamed = uint64(m.Tag)
+	}
+	return ""
+}
+
+// addParse adds a client's Parse of a named statement, which the server may hold already.
+func (e *Encoder) addParse(m *Message) {
+	st := m.Prepared.Statement
+	if e.State.Tx.Phase.Failed() && (m.Prepared.Plan == nil || m.Prepared.Plan.Tx.Verb == router.TxNone) {
+		// The server will refuse it, as it must; the name there stays what it is.
+		e.Out = wire.AppendParse(e.Out, "", st.Text, []byte(st.Types))
+		e.Queue = append(e.Queue, Awaited{Kind: Parse, Message: m})
+		return
+	}
+	if e.Held.Holds(st) && !e.Renew {
+		e.Queue = append(e.Queue, Awaited{Kind: Parse, Message: m, Here: true})
+		return
+	}
+	e.unprepare(st)
+	e.hold(st)
+	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, []byte(st.Types))
+	e.await(m)
+}
+
+// ensure prepares a statement on the server if it is not there.
+func (e *Encoder) ensure(p *session.Prepared) {
+	st := p.Statement
+	if e.Held.Holds(st) {
+		if !e.Renew {
+			return
+		}
+		e.unprepare(st)
+	}
+	if p.SQL != nil && p.SQL.Needs != nil {
+		e.ensure(p.SQL.Needs)
+	}
+	e.hold(st)
+	if st.SQL != "" {
+		e.runUnnamed(st.SQL, st, Internal)
+		return
+	}
+	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, []byte(st.Types))
+	e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Shared: st})
+}
+
+// hold notes a statement as held, closing those that make room for it.
+func (e *Encoder) hold(st *prepared.Statement) {
+	for _, old := range e.Held.Hold(st) {
+		e.close(old)
+	}
+}
+
+// unprepare closes a statement on the server if it is held there.
+func (e *Encoder) unprepare(st *prepared.Statement) {
+	if e.Held.Holds(st) {
+		e.Held.Drop(st)
+		e.close(st)
+	}
+}
+
+func (e *Encoder) close(st *prepared.Statement) {
+	e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', st.Name)
+	e.own(Close, Internal)
+}

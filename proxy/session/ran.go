@@ -1,0 +1,312 @@
+package session
+
+import (
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// Outcome is what became of a statement that a server was sent.
+type Outcome uint8
+
+// The outcomes.
+const (
+	// Done: it succeeded.
+	Done Outcome = iota
+	// Failed: it failed, having perhaps done a part of what it says.
+	Failed
+	// NotRun: an error before it, or of its own text, kept it from running at all.
+	NotRun
+)
+
+// Executed is what a server was sent of one statement.
+type Executed struct {
+	Plan *router.Plan // nil: nobody knows what ran
+	// Sets are the plan's changes of settings with bound parameters in place. Followed is
+	// whether they could be put in place.
+	Sets     []router.Set
+	Followed bool
+	// Text is that of a SET whose value the text does not tell, if it may have to be run
+	// on another server.
+	Text string
+	// Uncertain: objects it uses may have been redefined since the plan was made.
+	Uncertain bool
+}
+
+// unknownPlan is the plan of what runs without anybody knowing what it is: a portal that
+// may be another one than its name says, a message the server was left to judge.
+var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary, Pins: router.PinOpaque}
+
+// Inspectable are the kinds of state a server connection can be asked for.
+const Inspectable = router.PinTemp | router.PinCursor | router.PinLock | router.PinListen
+
+// undone are the kinds of state that an error undoes, with the transaction or the part
+// of it since a savepoint.
+const undone = router.PinSetting | router.PinTemp | router.PinCursor | router.PinListen
+
+// Ran says that a server has answered a statement. declared is whether the operator
+// declared which settings code nobody can see through may set.
+func (s *State) Ran(st Executed, out Outcome, declared bool) Effects {
+	if out == NotRun {
+		return Effects{}
+	}
+	p := st.Plan
+	if p == nil {
+		p = unknownPlan
+	}
+	var e Effects
+	if out == Done {
+		e = s.succeeded(p, &st)
+	}
+	s.leaves(p, &st, out, declared, &e)
+	return e
+}
+
+// succeeded takes over what a statement means when a server has carried it out.
+func (s *State) succeeded(p *router.Plan, st *Executed) (e Effects) {
+	if p.Flags.Has(router.FlagDDL) && (p.Statements > 1 || p.Pins != router.PinTemp) {
+		s.Tx.Did |= DidDDL // temporary objects are in no catalog of ours
+	}
+	if p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 || len(p.Sets) > 0 {
+		s.Tx.Did |= DidSet
+	}
+	if p.Tx.Verb != router.TxNone {
+		e.Ended = s.follow(p)
+	}
+	e.Startup = s.resetsStartup(p, st)
+	s.settings(p, st)
+	if p.Flags.Has(router.FlagForgets) { // DISCARD ALL, DEALLOCATE ALL among others
+		e.Forgets = true
+		if p.Statements > 1 {
+			e.Residue = Opaque
+		}
+		if p.Unpins != 0 {
+			s.Proxy.Discard()
+			e.Unpinned = s.unpin(p, &e)
+		}
+	}
+	return e
+}
+
+// settings takes over the settings a statement changed on the server.
+func (s *State) settings(p *router.Plan, st *Executed) {
+	switch {
+	case len(p.Sets) == 0 && p.SetOnly && st.Text != "":
+		s.Settings.Text(st.Text)
+	case len(p.Sets) > 0 && !st.Followed:
+		s.unknown(UnknownText)
+	}
+	var sets []router.Set
+	if st.Followed {
+		sets = st.Sets
+	}
+	s.Settings.Follow(p, sets, s.Tx.Modes)
+	s.note(sets)
+}
+
+// resetsStartup reports whether a statement returned a setting to the server's default
+// where the session has a value of its own.
+func (s *State) resetsStartup(p *router.Plan, st *Executed) bool {
+	reset := s.Settings.Reset()
+	if reset == (setting.Settings{}) {
+		return false
+	}
+	if p.Unpins&router.PinSetting != 0 || p.Flags.Has(router.FlagForgets) && p.Unpins != 0 {
+		return true
+	}
+	if _, own := reset.Value(p.Resets); own && p.Resets != "" {
+		return true
+	}
+	for i := range st.Sets {
+		if _, own := reset.Value(st.Sets[i].Name); own && st.Sets[i].Reset {
+			return true
+		}
+	}
+	return false
+}
+
+// unpin unties the session from its server connection, as DISCARD ALL does.
+func (s *State) unpin(p *router.Plan, e *Effects) bool {
+	left := s.Pins &^ p.Unpins
+	if left == s.Pins || s.Tx.Phase.InBlock() {
+		return false
+	}
+	e.Residue = max(e.Residue, Discardable)
+	s.Pins = left
+	return true
+}
+
+// follow takes over transaction control that a server has carried out.
+func (s *State) follow(p *router.Plan) End {
+	t := &s.Tx
+	switch p.Tx.Verb {
+	case router.TxBegin:
+		// A second BEGIN warns, and its modes count all the same.
+		inSavepoint := s.Settings.InSavepoint()
+		if t.Phase == Idle {
+			t.Phase = Open
+		}
+		t.set(p.Tx.Modes, inSavepoint)
+	case router.TxSet:
+		if t.Phase.InBlock() {
+			t.set(p.Tx.Modes, s.Settings.InSavepoint())
+		}
+	case router.TxSavepoint: // for Settings see Follow
+		s.Proxy.Savepoint(p.Tx.Name, t.Modes)
+	case router.TxRelease:
+		s.Proxy.Release(p.Tx.Name)
+	case router.TxRollbackTo:
+		if m, ok := s.Proxy.RollbackTo(p.Tx.Name); ok {
+			t.Modes = m
+		}
+		if t.Phase == Aborted {
+			t.Phase = Open
+		}
+	case router.TxCommit, router.TxRollback, router.TxPrepare:
+		return s.ended(p)
+	case router.TxNone:
+	}
+	return NoEnd
+}
+
+// ended follows a COMMIT, ROLLBACK or PREPARE TRANSACTION.
+func (s *State) ended(p *router.Plan) End {
+	commit := p.Tx.Verb != router.TxRollback && !s.Tx.Phase.Failed()
+	s.end(commit)
+	did := DidCommit
+	if p.Tx.Verb != router.TxRollback && s.Tx.Did.Has(DidDDL) {
+		did |= DidDDL
+	}
+	if commit && s.Known == UnknownText {
+		// A ROLLBACK of what comes next in the batch does not undo it.
+		s.Known = UnknownPartly
+	}
+	s.Tx = s.Tx.next(p.Tx.Chain)
+	s.Tx.Did = did
+	if commit {
+		return Committed
+	}
+	return RolledBack
+}
+
+// leaves notes the session state a statement may have left behind, whether it
+// succeeded or not: one that failed may have done a part of what it says.
+func (s *State) leaves(p *router.Plan, st *Executed, out Outcome, declared bool, e *Effects) {
+	if len(p.Sets) == 0 && p.Flags&(router.FlagSetsLocal|router.FlagSetsState) != 0 {
+		s.unknown(UnknownLocal)
+	}
+	if p.Flags.Has(router.FlagTxControl) {
+		// What of the settings was committed and what rolled back, only the server knows.
+		s.unknown(UnknownPartly)
+		s.Tx.Did |= DidCommit
+	}
+	if len(p.Sets) == 0 || out == Failed && p.Statements > 1 {
+		s.MayDefine = s.MayDefine.With(p.Touches)
+	}
+	if p.Flags.Has(router.FlagDirty) || st.Uncertain {
+		e.Residue = Opaque
+	}
+	e.Inspect |= (p.Pins | p.Unpins) & Inspectable
+	pins := p.Pins
+	if out == Failed && !p.CommitsWithin() {
+		pins &^= undone
+	}
+	if pins&router.PinOpaque != 0 && declared {
+		// What it may set is declared, and the rest of it is looked for.
+		pins = pins&^router.PinOpaque | router.PinSetting | Inspectable
+		e.Inspect |= Inspectable
+	}
+	if pins&router.PinSetting != 0 {
+		s.unknown(UnknownText)
+		if p.CommitsWithin() {
+			s.unknown(UnknownPartly)
+		}
+	}
+	if pins &^= router.PinSetting; pins == 0 {
+		return
+	}
+	s.Pins |= pins
+	switch {
+	case pins&(router.PinOpaque|router.PinLoad) != 0:
+		e.Residue = Opaque
+	case pins&^Inspectable != 0:
+		e.Residue = max(e.Residue, Discardable)
+	}
+}
+
+// Ready says that a batch is over: its implicit transaction, unless a block is open,
+// ended as the server says with its transaction status. failed is whether a statement
+// of the batch failed. parameter tells what the server reports of a setting.
+func (s *State) Ready(status byte, failed bool, parameter func(name string) string) {
+	switch status {
+	case 'I':
+		s.end(!failed)
+		s.correct(parameter)
+		s.Tx = Transaction{}
+	case 'E':
+		s.Tx.Phase = Aborted
+	default:
+		s.Tx.Phase = Open
+	}
+}
+
+// correct takes over the server's words for what the transaction has set.
+func (s *State) correct(parameter func(name string) string) {
+	for _, name := range s.Tx.reported {
+		s.Settings.Correct(name, parameter(Reported[name]))
+	}
+	if len(s.Tx.reported) > 0 {
+		s.Settings.Commit()
+	}
+}
+
+// Moved says that the open transaction was ended on the server it ran on, to go on
+// elsewhere.
+func (s *State) Moved() {
+	switch s.Tx.Phase {
+	case Open:
+		s.Tx.Phase = Deferred
+	case Aborted:
+		s.Tx.Phase = AbortedDeferred
+	}
+}
+
+// Lost says that the server connection is gone, with all state that was on it.
+func (s *State) Lost() {
+	s.Moved()
+	s.Pins = 0
+}
+
+// Found is what a server connection was found to carry.
+type Found struct {
+	Values  setting.Settings // set by the session, by the server's words
+	Defined []string         // custom settings that do not read NULL
+	Kept    router.PinSet    // of the kinds asked for
+	Stays   bool             // something of it cannot be carried to another connection
+}
+
+// ReadBack takes over what the server connection was found to carry, once no
+// transaction is open. inspected are the kinds of state that were asked for.
+func (s *State) ReadBack(f Found, inspected router.PinSet) {
+	pins := s.Pins&^inspected | f.Kept&inspected
+	if s.NeedsReadBack() {
+		s.Defined, s.MayDefine = s.Defined.With(f.Defined), setting.Names{}
+		if s.Known >= UnknownText {
+			s.Settings.Adopt(f.Values)
+			s.Known = Known
+			pins &^= router.PinSetting
+			if f.Stays {
+				pins |= router.PinSetting
+			}
+		}
+	}
+	s.Pins = pins
+}
+
+// Unreadable says that the server refused to tell what its connection carries: the
+// session stays there, to be asked again.
+func (s *State) Unreadable() {
+	if s.NeedsReadBack() {
+		s.Known = UnknownRefused
+		s.Pins |= router.PinSetting
+	}
+}

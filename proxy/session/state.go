@@ -1,0 +1,177 @@
+// Package session is one client's session as a pure state machine: its transaction,
+// its settings, what ties it to a server connection, what is not known of it and why,
+// and the names of its prepared statements and portals. Events go in (a statement was
+// answered here, a server ran one, said ReadyForQuery, or was asked what it carries);
+// what follows from them comes out as values. The package knows plans and settings
+// only: no socket, no pool, no goroutine and no clock.
+package session
+
+import (
+	"fmt"
+	"strings"
+
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// State is what a session is, but for its names. It is a value: Snapshot is what a
+// batch that has to be sent again returns to. It belongs to one goroutine.
+type State struct {
+	Settings History // of the server
+	Proxy    History // of the proxy (pgweir.*), which no server knows
+	Tx       Transaction
+	Known    Knowledge
+	Pins     router.PinSet
+
+	// Custom settings whose placeholders the session has defined: they read '' and no
+	// longer NULL. Of MayDefine that is to be asked.
+	// https://www.postgresql.org/docs/current/runtime-config-custom.html
+	Defined, MayDefine setting.Names
+}
+
+// New makes the State of a session that begins with the given settings of the server
+// and of the proxy.
+func New(startup, proxy setting.Settings) State {
+	return State{
+		Settings: NewHistory(startup), Proxy: NewHistory(proxy),
+		Defined: startup.Custom(),
+	}
+}
+
+// Snapshot returns a copy that later changes of s do not reach.
+func (s *State) Snapshot() State {
+	c := *s
+	c.Settings, c.Proxy = s.Settings.Snapshot(), s.Proxy.Snapshot()
+	return c
+}
+
+// Knowledge says whether the settings in force are known, and if not, why.
+type Knowledge uint8
+
+// What may be known of the settings, from best to worst.
+const (
+	// Known is the usual case.
+	Known Knowledge = iota
+	// UnknownLocal: a statement set, for its transaction only, what its text does not
+	// tell. They are known again when that is over.
+	UnknownLocal
+	// UnknownText: a statement set what its text does not tell. The server is asked once
+	// the transaction is committed.
+	UnknownText
+	// UnknownPartly: besides, a part of the transaction may have been committed, so that
+	// the server is to be asked however it ends.
+	UnknownPartly
+	// UnknownRefused: the server was asked and refused to answer.
+	UnknownRefused
+)
+
+var knowledgeNames = [...]string{"known", "unknown until the transaction ends", "set by what the text does not tell",
+	"committed in part", "the server refused to tell"}
+
+func (k Knowledge) String() string { return knowledgeNames[k] }
+
+// Residue is what a session has left on its server connection, by what it takes to be
+// rid of it.
+type Residue uint8
+
+// The residues, from least to worst.
+const (
+	// NoResidue: nothing but settings that are known.
+	NoResidue Residue = iota
+	// Discardable: DISCARD ALL removes it.
+	Discardable
+	// Opaque: nobody knows what; only the end of the connection removes it.
+	Opaque
+)
+
+var residueNames = [...]string{"none", "discardable", "opaque"}
+
+func (r Residue) String() string { return residueNames[r] }
+
+// Effects are what an event means for the server connection.
+type Effects struct {
+	Residue Residue
+	Inspect router.PinSet // the kinds of state it must be asked for
+	// Startup: RESET returned a setting to the server's default, where the session has
+	// one of its own: it must be set there again.
+	Startup bool
+	// Unpinned: DISCARD untied the session from it.
+	Unpinned bool
+	// Forgets: it holds no prepared statements any more.
+	Forgets bool
+	// Ended: a transaction ended with it, for better or worse.
+	Ended End
+}
+
+// End is how a transaction ended, if it did.
+type End uint8
+
+// The ends of a transaction.
+const (
+	NoEnd End = iota
+	Committed
+	RolledBack
+)
+
+// NeedsReadBack reports whether the server connection must be asked for the session's
+// settings before anybody else uses it.
+func (s *State) NeedsReadBack() bool {
+	return s.Known >= UnknownText || !s.MayDefine.Within(s.Defined)
+}
+
+// InForceKnown reports whether what is in force for the next statement is known.
+func (s *State) InForceKnown() bool { return s.Known == Known }
+
+// OnlyCustom reports whether the session has set none but custom settings.
+func (s *State) OnlyCustom() bool {
+	for _, ch := range s.Settings.Reset().Diff(s.Settings.Now()) {
+		if !setting.IsCustom(ch.Name) {
+			return false
+		}
+	}
+	return true
+}
+
+// UsualNames reports whether names in a text mean what they mean to the other sessions
+// of the user.
+func (s *State) UsualNames() bool {
+	now := s.Settings.Now()
+	if now == (setting.Settings{}) {
+		return true
+	}
+	for _, name := range [...]string{"search_path", setting.Role, setting.Authorization} {
+		if _, ok := now.Value(name); ok {
+			return false
+		}
+	}
+	return true
+}
+
+// unknown lowers what is known of the settings.
+func (s *State) unknown(k Knowledge) { s.Known = max(s.Known, k) }
+
+// String prints the state on one line, for people.
+func (s *State) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "transaction %s", s.Tx.Phase)
+	if s.Tx.Phase.InBlock() {
+		fmt.Fprintf(&b, " (%s)", s.Tx.Begin())
+	}
+	fmt.Fprintf(&b, "; settings %s", s.Known)
+	for n, v := range s.Settings.Now().All() {
+		fmt.Fprintf(&b, " %s=%q", n, v)
+	}
+	for _, ch := range s.Settings.Now().Diff(s.Settings.Kept()) {
+		fmt.Fprintf(&b, " (local: %s)", ch.Name)
+	}
+	if s.Defined != (setting.Names{}) {
+		fmt.Fprintf(&b, "; defined %s", s.Defined)
+	}
+	if s.Pins != 0 {
+		fmt.Fprintf(&b, "; pinned by %s", s.Pins)
+	}
+	if n := len(s.Settings.Log()); n > 0 {
+		fmt.Fprintf(&b, "; %d steps to replay", n)
+	}
+	return b.String()
+}

@@ -1,0 +1,94 @@
+package session
+
+import "github.com/pgweir/pgweir/router"
+
+// Phase is where the transaction block stands, as the client sees it.
+type Phase uint8
+
+// The phases of a transaction block.
+const (
+	// Idle is outside a transaction block.
+	Idle Phase = iota
+	// Deferred is a block whose BEGIN was answered here: no server knows of it.
+	Deferred
+	// Open is a block that a server takes part in.
+	Open
+	// Aborted is a block in which a server refused something.
+	Aborted
+	// AbortedDeferred is an aborted block that no server knows of.
+	AbortedDeferred
+)
+
+var phaseNames = [...]string{"idle", "deferred", "open", "aborted", "aborted_deferred"}
+
+func (p Phase) String() string { return phaseNames[p] }
+
+// InBlock reports whether a transaction block is open or aborted.
+func (p Phase) InBlock() bool { return p != Idle }
+
+// Failed reports whether the block takes nothing but its end.
+func (p Phase) Failed() bool { return p == Aborted || p == AbortedDeferred }
+
+// Status returns the transaction status that ReadyForQuery tells of the phase.
+// https://www.postgresql.org/docs/current/protocol-message-formats.html
+func (p Phase) Status() byte {
+	switch p {
+	case Idle:
+		return 'I'
+	case Deferred, Open:
+		return 'T'
+	}
+	return 'E'
+}
+
+// Deeds are what a transaction has done so far.
+type Deeds uint8
+
+// The deeds.
+const (
+	// DidRead: a server ran something in it, so that it may have a snapshot.
+	DidRead Deeds = 1 << iota
+	// DidSet: it changed settings, if only for itself.
+	DidSet
+	// DidDDL: it changed the catalog, perhaps.
+	DidDDL
+	// DidCommit: a part of it was committed, as COMMIT AND CHAIN does.
+	DidCommit
+)
+
+// Has reports whether all of want were done.
+func (d Deeds) Has(want Deeds) bool { return d&want == want }
+
+// Transaction is the transaction block, or the implicit transaction of a batch. Modes
+// are the resulting ones, whatever statements they came from.
+type Transaction struct {
+	Phase Phase
+	Modes router.Modes
+	Did   Deeds
+
+	opening  router.Modes // those a BEGIN elsewhere must have: without what came after a savepoint
+	reported []string     // settings it changed whose values the server reports when it ends
+}
+
+// Begin returns the statement that opens the block on another server.
+func (t *Transaction) Begin() string { return t.opening.Begin() }
+
+// set takes over transaction modes said after BEGIN.
+func (t *Transaction) set(m router.Modes, inSavepoint bool) {
+	t.Modes = t.Modes.With(m)
+	if !inSavepoint {
+		t.opening = t.Modes
+	}
+}
+
+// next returns what follows a COMMIT or ROLLBACK.
+func (t *Transaction) next(chain bool) Transaction {
+	if !chain {
+		return Transaction{}
+	}
+	n := Transaction{Phase: Open, Modes: t.Modes, opening: t.Modes}
+	if t.Phase == Deferred || t.Phase == AbortedDeferred {
+		n.Phase = Deferred
+	}
+	return n
+}
