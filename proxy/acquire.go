@@ -1,11 +1,8 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +17,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -109,7 +107,7 @@ func (c *client) acquire(w *work) error {
 		if err != nil {
 			return err
 		}
-		l := lease{pool: c.o.pools[server.Index], server: server, role: role}
+		l := lease{pool: c.up.Of(server), server: server, role: role}
 		again, err := c.take(w, &l, want)
 		if again {
 			continue
@@ -252,7 +250,7 @@ func (c *client) defines(w *work) {
 
 // pick chooses the server: a replica for reads, else the primary, for which it waits.
 func (c *client) pick(w *work) (*cluster.Server, cluster.Role, error) {
-	t := c.o.cluster.Topology()
+	t := c.up.Cluster.Topology()
 	d := &w.try.decision
 	if d.Target == router.TargetReplica {
 		s, err := c.reader(w)
@@ -290,22 +288,8 @@ func (c *client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 	return b, err
 }
 
-// unreachable reports whether err is of a server that is not there, rather than
-// of a login it refused or could not be given.
+// unreachable reports whether err is of a server that is not there, rather than of a
+// login it refused or could not be given, or of a client that is gone.
 func unreachable(err error) bool {
-	if err == nil {
-		return false // the usual case, which allocates nothing
-	}
-	var lost *lostError
-	var refused *pgconn.PgError
-	var network net.Error
-	switch {
-	case errors.Is(err, context.Canceled), errors.As(err, &lost):
-		return false
-	case errors.Is(err, pool.ErrGone):
-		return true
-	case errors.As(err, &refused):
-		return strings.HasPrefix(refused.Code, "57P0") // starting up, shutting down
-	}
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return err != nil && !errors.As(err, new(*lostError)) && upstream.Unreachable(err)
 }

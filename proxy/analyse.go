@@ -140,7 +140,7 @@ func (a *analysis) executable(p *router.Plan) bool {
 		named := p.SQL.Verb == router.PreparedDeallocateAll || a.w.names.Statement([]byte(p.SQL.Name)) != nil
 		return !s.Tx.Phase.Failed() && (named || s.Pins&router.PinPrepared == 0) // only its server may know the name
 	}
-	return a.state().Executable(p, a.c.lease.held(), a.awaits(), a.c.o.db.customs.known)
+	return a.state().Executable(p, a.c.lease.held(), a.awaits(), a.c.up.Database.Customs.Known)
 }
 
 // foresee takes the effect of a statement the proxy will execute into the preview.
@@ -245,10 +245,10 @@ func (a *analysis) parseNamed(m *batch.Message, name, text, types []byte, p *rou
 // usually do, and no server takes part yet. It is prepared where it is first used.
 func (a *analysis) parsable(p *session.Prepared) bool {
 	s := a.state()
-	if p == nil || a.awaits() || a.c.lease.held() || s.Tx.Phase.Failed() || a.c.o.db.stale() || !s.UsualNames() {
+	if p == nil || a.awaits() || a.c.lease.held() || s.Tx.Phase.Failed() || a.c.up.Database.Stale() || !s.UsualNames() {
 		return false
 	}
-	parsed, ok := a.c.o.parsed.Get(p.Statement)
+	parsed, ok := a.c.up.Parsed.Get(p.Statement)
 	return ok && parsed == p.Snapshot
 }
 

@@ -23,8 +23,8 @@ func (a *analysis) audit(st audit.Statement) (refused *wire.Error) {
 	}
 	c := a.c
 	by := audit.Session{
-		User: c.o.key.user, Application: c.who.app, Database: c.o.db.label(), Role: c.actsAs(s),
-		Protection: c.o.db.inspection.Load(), Catalog: c.o.db.plans.Snapshot(),
+		User: c.up.Key.User, Application: c.who.app, Database: c.up.Database.Label(), Role: c.actsAs(s),
+		Protection: c.up.Database.Protection(), Catalog: c.up.Database.Plans.Snapshot(),
 	}
 	by.Tenants, by.Certain = a.tenants(st.Plan)
 	a.b.Notices, refused = c.s.audit.Check(&st, &by, a.b.Notices)
@@ -105,7 +105,7 @@ func (c *client) actsAs(s *session.State) string {
 			return v
 		}
 	}
-	return c.o.eff.ServerUser
+	return c.up.Config.ServerUser
 }
 
 // tenantCertain reports whether the values that name the tenant are what they seem.
@@ -117,7 +117,7 @@ func tenantCertain(s *session.State) bool {
 // session's database, a row each.
 func (c *client) showUnfiltered() []byte {
 	var out []byte
-	for _, row := range c.s.audit.Rows(c.o.db.label()) {
+	for _, row := range c.s.audit.Rows(c.up.Database.Label()) {
 		out = wire.AppendTextValue(out, row...)
 	}
 	return wire.AppendComplete(out, "SHOW")

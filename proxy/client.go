@@ -13,6 +13,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -21,7 +22,7 @@ import (
 // what it is told in told; what it asks and what is tried for that is a work.
 type client struct {
 	s     *Server
-	o     *origin
+	up    *upstream.Pools
 	front *wire.Conn
 	who   identity
 
@@ -62,8 +63,8 @@ var errTerminate = errors.New("terminate")
 // log is a logger that says whose session it is; made when there is something to
 // say, for it would be half of an idle session's memory.
 func (c *client) log() *zap.Logger {
-	return c.s.log.With(zap.Uint64("conn", c.who.id), zap.String("user", c.o.key.user),
-		zap.String("database", c.o.key.database), zap.String("application", c.who.app))
+	return c.s.log.With(zap.Uint64("conn", c.who.id), zap.String("user", c.up.Key.User),
+		zap.String("database", c.up.Key.Database), zap.String("application", c.who.app))
 }
 
 // serve answers batches until the client or the server ends the session.

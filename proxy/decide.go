@@ -40,7 +40,7 @@ func (c *client) decide(w *work) router.Decision {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}
-	if !v.OnReplica && c.o.db.stale() {
+	if !v.OnReplica && c.up.Database.Stale() {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
 	}
 	return d
@@ -104,7 +104,7 @@ func (c *client) modes() router.Modes {
 	if m.Isolation == router.IsolationDefault {
 		value, ok := c.state.Settings.Now().Value("default_transaction_isolation")
 		if !ok {
-			value = c.o.db.plans.Snapshot().DefaultIsolation(c.o.eff.ServerUser)
+			value = c.up.Database.Plans.Snapshot().DefaultIsolation(c.up.Config.ServerUser)
 		}
 		m.Isolation, _ = router.ParseIsolation(value)
 	}
@@ -117,7 +117,7 @@ func (c *client) modes() router.Modes {
 func (c *client) defaultReadOnly() bool {
 	value, ok := c.state.Settings.Now().Value("default_transaction_read_only")
 	if !ok {
-		value = c.o.db.plans.Snapshot().DefaultReadOnly(c.o.eff.ServerUser)
+		value = c.up.Database.Plans.Snapshot().DefaultReadOnly(c.up.Config.ServerUser)
 	}
 	on, _ := setting.ParseBool(value)
 	return on

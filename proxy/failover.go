@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
 // What a statement meets while the servers change their roles:
@@ -29,7 +29,7 @@ func (c *client) awaitPrimary(w *work) (*cluster.Server, error) {
 	late := c.SlowContext()
 	ctx, cancel := context.WithDeadline(late, w.batch.Started.Add(c.s.cfg.Routing.PrimaryWait))
 	defer cancel()
-	primary, err := c.o.cluster.WaitPrimary(ctx)
+	primary, err := c.up.Cluster.WaitPrimary(ctx)
 	if cause := context.Cause(late); cause != nil {
 		err = cause
 	}
@@ -46,7 +46,7 @@ func (c *client) moveOn(w *work, s *cluster.Server, err error) bool {
 	if !unreachable(err) {
 		return false
 	}
-	c.o.cluster.ReportUnreachable(s, err)
+	c.up.Cluster.ReportUnreachable(s, err)
 	w.learned |= trustNothing
 	return time.Since(w.batch.Started) < c.s.cfg.Routing.PrimaryWait
 }
@@ -54,25 +54,12 @@ func (c *client) moveOn(w *work, s *cluster.Server, err error) bool {
 // lostUnused reports whether a connection ended before the batch was sent over it,
 // and the batch may try another one.
 func (c *client) lostUnused(w *work, s *cluster.Server, err error) bool {
-	if !cutOff(err) || c.ctx.Err() != nil {
+	if !upstream.CutOff(err) || c.ctx.Err() != nil {
 		return false
 	}
-	c.o.cluster.ReportLost(s)
+	c.up.Cluster.ReportLost(s)
 	w.learned |= trustNothing
 	return time.Since(w.batch.Started) < c.s.cfg.Routing.PrimaryWait
-}
-
-// cutOff reports whether a round trip failed because its connection ended, rather
-// than because the server refused what it was asked.
-func cutOff(err error) bool {
-	if err == nil {
-		return false // the usual case, which allocates nothing
-	}
-	var refused *backend.ServerError
-	if errors.As(err, &refused) {
-		return ending(refused.Frame)
-	}
-	return true
 }
 
 // unserved is the error of a batch that no server took.
@@ -83,16 +70,6 @@ func unserved(err error) error {
 	return err
 }
 
-// ending reports whether a server says that it ends a session because of itself, not
-// because of what the session did.
-func ending(frame []byte) bool {
-	switch string(wire.ErrorField(frame, 'C')) {
-	case "57P01", "57P02", "57P03":
-		return true
-	}
-	return false
-}
-
 // recheckTimeout bounds how long the answer of a server is held back to learn what
 // becomes of it.
 const recheckTimeout = 2 * time.Second
@@ -100,10 +77,10 @@ const recheckTimeout = 2 * time.Second
 // departs reports whether a server that ended a session is shutting down, or has become
 // something else, rather than having been told to end that session.
 func (c *client) departs(s *cluster.Server) bool {
-	before := c.o.cluster.Topology().State(s)
+	before := c.up.Cluster.Topology().State(s)
 	ctx, cancel := context.WithTimeout(c.ctx, recheckTimeout)
 	defer cancel()
-	now := c.o.cluster.Recheck(ctx, s)
+	now := c.up.Cluster.Recheck(ctx, s)
 	return !now.Status.Usable() || now.Started != before.Started || now.Role != before.Role
 }
 
@@ -111,7 +88,7 @@ func (c *client) departs(s *cluster.Server) bool {
 func (c *client) demoted(s *cluster.Server) bool {
 	ctx, cancel := context.WithTimeout(c.ctx, recheckTimeout)
 	defer cancel()
-	now := c.o.cluster.Recheck(ctx, s)
+	now := c.up.Cluster.Recheck(ctx, s)
 	return !now.Status.Usable() || now.Role == cluster.RoleReplica
 }
 
@@ -122,7 +99,7 @@ func (c *client) sendableAgain(w *work, err error, frame []byte) bool {
 		return true
 	}
 	phase := c.state.Tx.Phase
-	if !w.try.hold || c.state.Pins != 0 || phase.Failed() || frame != nil && !ending(frame) {
+	if !w.try.hold || c.state.Pins != 0 || phase.Failed() || frame != nil && !upstream.Ending(frame) {
 		return false
 	}
 	read := w.batch.Reads() && (!phase.InBlock() || w.try.Opens || c.lease.onReplica() && !c.mustStay())

@@ -25,7 +25,7 @@ func (c *client) need(w *work) (required cluster.Moment, level router.Consistenc
 			continue
 		}
 		tables := m.Plan.Reads
-		if m.Plan.Version != c.o.db.plans.Version() {
+		if m.Plan.Version != c.up.Database.Plans.Version() {
 			tables = catalog.Footprint{} // any
 		}
 		l := c.levelOf(m.Plan)
@@ -45,7 +45,7 @@ func (c *client) need(w *work) (required cluster.Moment, level router.Consistenc
 // levelOf is the level of one statement. A comment in it is stronger than the
 // session, which is stronger than a rule, that than the configuration.
 func (c *client) levelOf(p *router.Plan) router.Consistency {
-	return cmp.Or(p.Consistency, c.preferences().level, p.RuleConsistency, c.o.consistency)
+	return cmp.Or(p.Consistency, c.preferences().level, p.RuleConsistency, c.up.Consistency)
 }
 
 // required is the freshness a replica must have for the batch to read tables at a level.
@@ -60,7 +60,7 @@ func (c *client) required(w *work, level router.Consistency, tables catalog.Foot
 			r.Tenant = tenant
 		}
 	}
-	return c.o.db.commits.Required(&r)
+	return c.up.Database.Commits.Required(&r)
 }
 
 // covering is the freshness of a replica that has replayed up to at. What was found
@@ -70,7 +70,7 @@ func (c *client) covering(at lsn.LSN) cluster.Moment {
 	if at == p.covered {
 		return p.coveredAt
 	}
-	asOf := c.o.cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
+	asOf := c.up.Cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
 	if asOf != cluster.Never {
 		p.covered, p.coveredAt = at, asOf
 	}
@@ -80,7 +80,7 @@ func (c *client) covering(at lsn.LSN) cluster.Moment {
 // reader is the server for a read: one that is fresh enough, after a short wait if
 // that is likely to help; nil if the primary must run it.
 func (c *client) reader(w *work) (*cluster.Server, error) {
-	cl, t := c.o.cluster, &w.try
+	cl, t := c.up.Cluster, &w.try
 	t.required, t.level = c.need(w)
 	s := cl.Reader(c.s.primaryReads, t.required)
 	if s != nil || len(cl.Topology().Replicas) == 0 {
@@ -131,5 +131,5 @@ func (c *client) isFresh(w *work, s *cluster.Server, b *backend.Backend) (fresh 
 	if s.Fresh(required) {
 		return true, nil
 	}
-	return c.awaitFresh(w, func(ctx context.Context, d time.Duration) bool { return c.o.cluster.AwaitFreshOn(ctx, s, required, d) })
+	return c.awaitFresh(w, func(ctx context.Context, d time.Duration) bool { return c.up.Cluster.AwaitFreshOn(ctx, s, required, d) })
 }

@@ -102,7 +102,7 @@ func (c *client) attach(l lease) {
 	l.carried = session.Carrying(l.b.Settings())
 	c.lease = l
 	c.interrupt.expose(l.b, l.server)
-	if c.o.cluster.Topology().Abandoned(l.server) {
+	if c.up.Cluster.Topology().Abandoned(l.server) {
 		_ = l.b.Conn.Close() // the server was given up before this connection could be found
 	}
 }

@@ -70,7 +70,7 @@ func (c *client) passOn() error {
 			frame = c.told.report(nil, c.lease.b.Parameters())
 		}
 		if typ == wire.NotificationResponse {
-			c.o.db.commits.OnNotification()
+			c.up.Database.Commits.OnNotification()
 		}
 		if err := c.write(frame); err != nil {
 			return err

@@ -18,22 +18,24 @@ func (s *Server) sources() metrics.Sources {
 }
 
 func (s *Server) eachPool(each func(metrics.Pool)) {
-	for _, o := range s.origins.all() {
-		for i, st := range o.cluster.Topology().States {
-			each(metrics.Pool{Server: st.Server.Address, Database: o.key.database, User: o.key.user, Stats: o.pools[i].Stats()})
+	for _, p := range s.upstream.Pools() {
+		for _, st := range p.Cluster.Topology().States {
+			each(metrics.Pool{
+				Server: st.Server.Address, Database: p.Key.Database, User: p.Key.User, Stats: p.Of(st.Server).Stats(),
+			})
 		}
 	}
 }
 
 func (s *Server) eachDatabase(each func(metrics.Database)) {
-	for _, d := range s.origins.databases() {
-		each(metrics.Database{Label: d.label(), Stats: d.plans.Stats()})
+	for _, d := range s.upstream.Databases() {
+		each(metrics.Database{Label: d.Label(), Stats: d.Plans.Stats()})
 	}
 }
 
 func (s *Server) eachCluster(each func(metrics.Cluster)) {
-	for name, cl := range s.clusters {
-		each(metrics.Cluster{Name: name, Topology: cl.Topology(), Failovers: s.servers[name].failovers.Load()})
+	for name, cl := range s.upstream.Clusters() {
+		each(metrics.Cluster{Name: name, Topology: cl.Topology(), Failovers: cl.Failovers()})
 	}
 }
 

@@ -26,7 +26,7 @@ func (c *client) see(w *work, a *batch.Awaited, typ byte, frame []byte) (keep bo
 		}
 		return false, nil
 	case wire.NotificationResponse:
-		c.o.db.commits.OnNotification()
+		c.up.Database.Commits.OnNotification()
 		return !a.Internal(), nil
 	case wire.NoticeResponse:
 		return !a.Internal(), nil
@@ -60,7 +60,7 @@ func (c *client) done(w *work, a *batch.Awaited) {
 	case a.Kind == batch.Parse && a.Shared == nil:
 		held.Unnamed = uint64(a.Tag)
 	case a.Kind == batch.Parse && !a.Internal() && !c.state.Tx.Did.Has(session.DidSet) && c.state.UsualNames():
-		c.o.parsed.Add(a.Shared, m.Prepared.Snapshot)
+		c.up.Parsed.Add(a.Shared, m.Prepared.Snapshot)
 	}
 	if m == nil {
 		return
@@ -120,7 +120,7 @@ func (c *client) ran(w *work, a *batch.Awaited, out session.Outcome) {
 		if p := m.Plan; st.Followed {
 			l.carried.Follow(p, st.Sets, before)
 			for i := range st.Sets {
-				c.o.db.customs.note(st.Sets[i].Name)
+				c.up.Database.Customs.Add(st.Sets[i].Name)
 			}
 		}
 		if m.Plan.Tx.Verb == router.TxRollback {

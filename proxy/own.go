@@ -131,7 +131,7 @@ func (a *analysis) showLSN(m *batch.Message) *wire.Error {
 	defer c.interrupt.done()
 	ctx, cancel := context.WithTimeout(c.SlowContext(), c.s.cfg.Routing.PrimaryWait)
 	defer cancel()
-	at, err := c.o.cluster.Sampled(ctx, c.o.db.commits.Required(&mine))
+	at, err := c.up.Cluster.Sampled(ctx, c.up.Database.Commits.Required(&mine))
 	if c.endWait() {
 		return errCanceled
 	}
@@ -172,7 +172,7 @@ func (c *client) ownValue(name string) string {
 	case "route":
 		return c.routePreference().String()
 	case "consistency":
-		return cmp.Or(p.level, c.o.consistency).String()
+		return cmp.Or(p.level, c.up.Consistency).String()
 	case "min_lsn":
 		if p.minLSN != 0 {
 			return p.minLSN.String()
@@ -190,7 +190,7 @@ func (c *client) routePreference() router.Route {
 	if p := c.preferences(); p.routed {
 		return p.route
 	}
-	return c.o.route
+	return c.up.Route
 }
 
 // checkOwn looks at the proxy's settings among the startup parameters.

@@ -36,7 +36,7 @@ func (c *client) readBack() error {
 		l.b.NoteAsked(asked, setting.Names{}.With(r.found.Defined))
 	}
 	if s.Known >= session.UnknownText {
-		if v, _ := r.found.Values.Value(setting.Authorization); v == c.o.cred.Load().User {
+		if v, _ := r.found.Values.Value(setting.Authorization); v == c.up.Credentials().User {
 			r.found.Values = r.found.Values.Without(setting.Authorization)
 		}
 		r.found.Stays = r.found.Stays || unreadableText(r.found.Values)

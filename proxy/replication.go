@@ -19,8 +19,8 @@ import (
 // primary, and everything passes unseen until either side closes.
 // https://www.postgresql.org/docs/current/protocol-replication.html
 func (g *greeting) replicate(ctx context.Context, eff config.Effective, cred backend.Credentials) error {
-	s := g.s
-	primary, err := s.clusters[eff.Cluster].WaitPrimary(ctx)
+	s, cl := g.s, g.s.upstream.Clusters()[eff.Cluster]
+	primary, err := cl.WaitPrimary(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (g *greeting) replicate(ctx context.Context, eff config.Effective, cred bac
 			params[n] = v
 		}
 	}
-	l, err := backend.Open(ctx, backend.Options{Address: addr, TLS: s.accounts[eff.Cluster].tls}, cred, eff.Database, params)
+	l, err := backend.Open(ctx, backend.Options{Address: addr, TLS: cl.Account.TLS()}, cred, eff.Database, params)
 	if err != nil {
 		return err
 	}

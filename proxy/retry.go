@@ -175,7 +175,7 @@ func (c *client) serverGone(w *work, err error, frame []byte) error {
 	s, held := c.lease.server, c.state.Pins != 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	c.s.metrics.ServerLost()
-	c.o.cluster.ReportLost(s)
+	c.up.Cluster.ReportLost(s)
 	if c.sendableAgain(w, err, frame) {
 		c.discard()
 		if frame != nil {
@@ -216,7 +216,7 @@ func (c *client) learn(w *work) {
 			continue
 		}
 		if text := c.textOf(w, m); len(text) > 0 {
-			c.o.db.plans.Learn(text)
+			c.up.Database.Plans.Learn(text)
 		}
 	}
 }

@@ -18,7 +18,7 @@ var rowsSeed = maphash.MakeSeed()
 
 // noteRows notes the answer to a client's Describe of a statement, or of a portal of it.
 func (c *client) noteRows(p *session.Prepared, frame []byte) {
-	p.Rows = session.Rows{Hash: hashRows(frame), Snapshot: c.o.db.plans.Snapshot()}
+	p.Rows = session.Rows{Hash: hashRows(frame), Snapshot: c.up.Database.Plans.Snapshot()}
 }
 
 // hashRows hashes the names, types and type modifiers of a RowDescription; NoData has a
@@ -72,7 +72,7 @@ func (c *client) mayHaveChanged(p *session.Prepared) bool {
 	if p.Rows.Hash == 0 || p.Statement.SQL != "" || p.SQL != nil || c.state.Tx.Phase.Failed() || c.lease.b.Held().Holds(p.Statement) {
 		return false
 	}
-	return p.Rows.Snapshot != c.o.db.plans.Snapshot() || c.o.db.stale() || c.state.Tx.Did.Has(session.DidDDL)
+	return p.Rows.Snapshot != c.up.Database.Plans.Snapshot() || c.up.Database.Stale() || c.state.Tx.Did.Has(session.DidDDL)
 }
 
 // compareRows asks the server for the rows of a statement, and returns the error it

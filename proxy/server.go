@@ -1,7 +1,7 @@
 // Package proxy is one client's life: it accepts a connection, proves who is
 // there, and then answers its batches one after the other (see answer.go), each by
 // a server the router's decision asks for. A client's goroutine owns everything
-// in its session; what clients share is immutable or an origin, a pool, a cluster.
+// in its session; what clients share is immutable or in package upstream.
 package proxy
 
 import (
@@ -24,13 +24,14 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/prepared"
-	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
 // Server accepts clients and owns everything they share.
@@ -43,12 +44,8 @@ type Server struct {
 	verifier *auth.Verifier
 	registry *prepared.Registry
 
-	clusters     map[string]*cluster.Cluster
-	accounts     map[string]*account
-	servers      map[string]*servers
-	origins      origins
-	userLimits   map[string]*pool.Limit // protected by origins.mu
-	userClients  sync.Map               // user → *atomic.Int64, of users with max_clients
+	upstream     *upstream.Directory
+	userClients  sync.Map // user → *atomic.Int64, of users with max_clients
 	primaryReads bool
 
 	ctx        context.Context // of everything in the background and of all sessions
@@ -68,17 +65,15 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	s := &Server{
 		cfg: cfg, log: log,
 		registry:     prepared.NewRegistry(registrySize),
-		clusters:     map[string]*cluster.Cluster{},
-		accounts:     map[string]*account{},
-		servers:      map[string]*servers{},
-		userLimits:   map[string]*pool.Limit{},
 		clients:      map[uint32]*client{},
 		primaryReads: cfg.Routing.PrimaryReads == "always",
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.origins = origins{s: s, byID: map[originKey]*origin{}, dbs: map[string]*database{}}
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
+	s.upstream = upstream.New(s.ctx, upstream.Options{
+		Pool: cfg.Pool, Routing: cfg.Routing, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
+	})
 	var err error
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
 		return nil, err
@@ -87,12 +82,12 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 		return nil, err
 	}
 	for name, c := range cfg.Clusters {
-		if err := s.addCluster(name, c); err != nil {
+		if err := s.upstream.AddCluster(name, c, s.watch); err != nil {
 			return nil, err
 		}
 	}
 	if reg != nil {
-		for _, c := range []prometheus.Collector{s.metrics, s.audit.Collector(s.origins.protections)} {
+		for _, c := range []prometheus.Collector{s.metrics, s.audit.Collector(s.upstream.Protections)} {
 			if err := reg.Register(c); err != nil {
 				return nil, fmt.Errorf("register metrics: %w", err)
 			}
@@ -104,29 +99,11 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 // registrySize bounds the prepared statements that have one identity over all clients.
 const registrySize = 50000
 
-func (s *Server) addCluster(name string, c config.Cluster) error {
-	tls, err := backend.LoadTLS(c.TLS)
-	if err != nil {
-		return fmt.Errorf("cluster %s: %w", name, err)
-	}
-	a := &account{s: s, tls: tls, service: c.Service}
-	open := func(ctx context.Context, sv *cluster.Server) (*backend.Backend, error) { return a.open(ctx, sv, "") }
-	var all []*cluster.Server
-	for i, sv := range c.Servers {
-		all = append(all, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
-	}
-	s.accounts[name] = a
-	s.servers[name] = &servers{s: s, name: name}
-	s.clusters[name] = cluster.New(cluster.Options{
-		Name: name, Servers: all,
-		Interval: s.cfg.Routing.MonitorInterval, Slow: s.cfg.Routing.SlowAfter,
-		// A connection that hangs is given up for a new one.
-		Timeout: s.cfg.Routing.SlowAfter + s.cfg.Pool.ConnectTimeout,
-		Prober:  probe.NewProber(open, s.cfg.Routing.SlowAfter, 10*s.cfg.Routing.MonitorInterval),
-		Sampler: probe.NewSampler(open),
-		Changed: s.servers[name].changed,
-	})
-	return nil
+// watch makes what asks the servers of a cluster for their state and their LSNs.
+func (s *Server) watch(a *upstream.Account) (cluster.Prober, cluster.Sampler) {
+	open := func(ctx context.Context, sv *cluster.Server) (*backend.Backend, error) { return a.Open(ctx, sv, "") }
+	r := s.cfg.Routing
+	return probe.NewProber(open, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open)
 }
 
 // lookUp is auth.query: asked of the primary of the database's cluster, or of a replica
@@ -136,11 +113,12 @@ func (s *Server) lookUp(ctx context.Context, database, user string) (secret stri
 	if !ok {
 		return "", false, nil
 	}
-	server, err := anyServer(ctx, s.clusters[eff.Cluster])
+	cl := s.upstream.Clusters()[eff.Cluster]
+	server, err := upstream.AnyServer(ctx, cl.Cluster)
 	if err != nil {
 		return "", false, err
 	}
-	b, err := s.accounts[eff.Cluster].open(ctx, server, "")
+	b, err := cl.Account.Open(ctx, server, "")
 	if err != nil {
 		return "", false, err
 	}
@@ -166,7 +144,7 @@ func (s *Server) Start() error {
 		s.listeners = append(s.listeners, l)
 		s.mu.Unlock()
 	}
-	for _, c := range s.clusters {
+	for _, c := range s.upstream.Clusters() {
 		s.background.Go(func() { c.Run(s.ctx) })
 		s.background.Go(func() { c.Track(s.ctx) })
 	}
@@ -245,16 +223,7 @@ func (s *Server) tend() {
 			return
 		case now := <-ticker.C:
 			s.audit.Flush(now, false)
-			for _, o := range s.origins.all() {
-				for i, p := range o.pools {
-					if !o.cluster.Topology().States[i].Status.Usable() {
-						continue
-					}
-					if err := p.Maintain(s.ctx, now); err != nil && s.ctx.Err() == nil {
-						s.log.Warn("pool", zap.String("user", o.key.user), zap.String("database", o.key.database), zap.Error(err))
-					}
-				}
-			}
+			s.upstream.Maintain(now)
 		}
 	}
 }
@@ -304,11 +273,7 @@ func (s *Server) Close() {
 	s.abortAll()
 	cancel()
 	s.awaitSessions(context.Background(), s.abortAll)
-	for _, o := range s.origins.all() {
-		for _, p := range o.pools {
-			p.Close()
-		}
-	}
+	s.upstream.Close()
 	s.background.Wait()
 	s.audit.Flush(time.Now(), true)
 }
@@ -353,6 +318,24 @@ func (s *Server) cancelRunning() (send func()) {
 	}
 }
 
+// closeHeld closes the connections to a server that sessions hold: what runs on them
+// fails, and so does what comes next in their transactions. The pools are told before,
+// so that none is used again.
+func (s *Server) closeHeld(server *cluster.Server) (n int) {
+	var conns []*wire.Conn
+	s.mu.Lock()
+	for _, c := range s.clients {
+		if b := c.interrupt.on(server); b != nil {
+			conns = append(conns, b.Conn)
+		}
+	}
+	s.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+	return len(conns)
+}
+
 // abortAll ends all sessions wherever they are.
 func (s *Server) abortAll() {
 	s.mu.Lock()
@@ -370,13 +353,18 @@ func (s *Server) Ready() error {
 	if s.draining.Load() {
 		return errors.New("shutting down")
 	}
-	for name, c := range s.clusters {
+	for name, c := range s.upstream.Clusters() {
 		t := c.Topology()
 		if t.Primary == nil && len(t.Replicas) == 0 && t.Known {
 			return fmt.Errorf("cluster %s: no server is up", name)
 		}
 	}
 	return nil
+}
+
+// clientError is what a client is told of err.
+func (s *Server) clientError(err error) *wire.Error {
+	return toClient(err, s.cfg)
 }
 
 // cancelKey is what a client must show to cancel its statement.

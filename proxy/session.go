@@ -17,6 +17,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -29,7 +30,7 @@ func (g *greeting) session(ctx context.Context, as auth.Identity, database strin
 		return nil, wire.Fatalf("3D000", "database \"%s\" does not exist", database)
 	}
 	cred := credentials(as, eff)
-	s.accounts[eff.Cluster].lend(login{cred: cred, database: eff.Database})
+	s.upstream.Clusters()[eff.Cluster].Account.OfferFallback(cred, eff.Database)
 	if r := g.params["replication"]; r != "" {
 		if on, ok := setting.ParseBool(r); !ok || on {
 			return nil, g.replicate(ctx, eff, cred)
@@ -39,13 +40,13 @@ func (g *greeting) session(ctx context.Context, as auth.Identity, database strin
 	if err != nil {
 		return nil, err
 	}
-	o := s.origins.find(originKey{as.User, database}, eff, cred)
+	up := s.upstream.Find(upstream.Key{User: as.User, Database: database}, eff, cred)
 	if refused := checkOwn(own); refused != nil {
 		return nil, refused
 	}
 	id := s.lastID.Add(1)
 	c := &client{
-		s: s, o: o, front: g.front, state: session.New(settings, setting.From(own)),
+		s: s, up: up, front: g.front, state: session.New(settings, setting.From(own)),
 		who: identity{id: id, app: g.params["application_name"], scope: freshness.SessionScope(id)},
 	}
 	c.ctx, c.end = context.WithCancel(s.ctx)
@@ -74,11 +75,9 @@ func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
 
 // welcome tells the client that its session has begun.
 func (g *greeting) welcome(ctx context.Context, c *client) error {
-	reported, err := c.o.welcome(ctx, c.s, c.state.Settings.Reset())
+	reported, err := c.up.StartupReply(ctx, c.state.Settings.Reset())
 	if err != nil {
-		if c.o.unused() {
-			c.s.origins.forget(c.o)
-		}
+		c.s.upstream.Forget(c.up)
 		return err
 	}
 	secretSize := 4
@@ -102,7 +101,7 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 		return err
 	}
 	c.told.atLogin = reported
-	if c.o.eff.PoolMode == "session" {
+	if c.up.Config.PoolMode == "session" {
 		c.state.Pins |= router.PinSession
 	}
 	if unreadableText(c.state.Settings.Reset()) {
@@ -114,19 +113,18 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 
 // enter counts a client in, unless a limit is reached.
 func (s *Server) enter(c *client) error {
-	eff := c.o.eff
+	eff := c.up.Config
 	n := s.metrics.ClientEntered()
-	d := c.o.db.clients.Add(1)
-	u := s.clientsOf(c.o.key.user).Add(1)
-	c.o.clients.Add(1)
+	d := c.up.Enter()
+	u := s.clientsOf(c.up.Key.User).Add(1)
 	over := ""
 	switch {
 	case s.cfg.MaxClients > 0 && n > int64(s.cfg.MaxClients):
 		over = "max_clients"
 	case eff.DatabaseClients > 0 && d > int64(eff.DatabaseClients):
-		over = "max_clients of database \"" + c.o.key.database + "\""
+		over = "max_clients of database \"" + c.up.Key.Database + "\""
 	case eff.UserClients > 0 && u > int64(eff.UserClients):
-		over = "max_clients of user \"" + c.o.key.user + "\""
+		over = "max_clients of user \"" + c.up.Key.User + "\""
 	default:
 		return nil
 	}
@@ -137,9 +135,8 @@ func (s *Server) enter(c *client) error {
 // leave counts a client out.
 func (s *Server) leave(c *client) {
 	s.metrics.ClientLeft()
-	c.o.db.clients.Add(-1)
-	s.clientsOf(c.o.key.user).Add(-1)
-	c.o.clients.Add(-1)
+	c.up.Leave()
+	s.clientsOf(c.up.Key.User).Add(-1)
 }
 
 func (s *Server) clientsOf(user string) *atomic.Int64 {

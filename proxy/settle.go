@@ -71,8 +71,11 @@ func (c *client) ready(w *work) {
 		l.ended(!t.failed)
 		c.writes = noWrites
 		c.names.ClosePortals()
+		if s.Pins&router.PinSetting == 0 && unreadableText(s.Settings.Now()) {
+			s.Pins |= router.PinSetting // its texts cannot be understood elsewhere
+		}
 		if ddl {
-			c.o.db.catalogChanged()
+			c.up.Database.CatalogChanged()
 		}
 	case wire.TxFailed:
 		c.names.DoubtPortals()

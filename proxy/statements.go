@@ -13,7 +13,7 @@ import (
 )
 
 func (c *client) newPrepared(shared *prepared.Statement, p *router.Plan, sql *session.SQLPrepared) *session.Prepared {
-	return &session.Prepared{Statement: shared, Plan: p, Snapshot: c.o.db.plans.Snapshot(), SQL: sql}
+	return &session.Prepared{Statement: shared, Plan: p, Snapshot: c.up.Database.Plans.Snapshot(), SQL: sql}
 }
 
 // nextTag is the tag of the next unnamed statement.
@@ -24,19 +24,19 @@ func (c *client) nextTag() session.Tag {
 
 // plan is the plan of a text for this session.
 func (c *client) plan(text []byte) *router.Plan {
-	p := c.o.db.plans.Get(text)
-	if p.Pins&router.PinOpaque != 0 && c.o.db.stale() && !c.lease.held() {
+	p := c.up.Database.Plans.Get(text)
+	if p.Pins&router.PinOpaque != 0 && c.up.Database.Stale() && !c.lease.held() {
 		// What it uses may just have been created: better wait than tie the session
 		// to its server because of it.
-		c.o.db.awaitCatalog(c.ctx)
-		p = c.o.db.plans.Get(text)
+		c.up.Database.AwaitCatalog(c.ctx)
+		p = c.up.Database.Plans.Get(text)
 	}
-	return p.For(c.o.key.user, c.who.app)
+	return p.For(c.up.Key.User, c.who.app)
 }
 
 // refresh is the plan of a statement, made anew if the catalog has changed.
 func (c *client) refresh(p *session.Prepared) *router.Plan {
-	now := c.o.db.plans.Snapshot()
+	now := c.up.Database.Plans.Snapshot()
 	if p.Snapshot == now {
 		return p.Plan
 	}

@@ -15,7 +15,7 @@ import (
 // recordCommit records that what the session changed since BEGIN may just have been
 // committed.
 func (c *client) recordCommit() {
-	c.o.db.commits.Record(c.who.scope, &c.writes, c.o.db.knows)
+	c.up.Database.Commits.Record(c.who.scope, &c.writes, c.up.Database.Knows)
 }
 
 // mayWrite takes in what an awaited statement may write, unless it is proved to write
@@ -75,12 +75,12 @@ func (c *client) recordBeforeForwarding(w *work, a *batch.Awaited) {
 
 func (c *client) changesCatalog(w *work) {
 	w.try.ddl++
-	c.o.db.catalogChanged()
+	c.up.Database.CatalogChanged()
 }
 
 // redefined reports whether what the batch used may have been changed meanwhile by others.
 func (c *client) redefined(w *work) bool {
-	return c.o.db.changes.Load()-w.try.ddl != c.o.db.seen.Load()
+	return c.up.Database.ChangedByOthers(w.try.ddl)
 }
 
 // abandon deals with the writes of a batch whose connection is about to be closed
@@ -97,13 +97,13 @@ func (c *client) abandon(w *work) {
 		return
 	}
 	if c.state.Tx.Did.Has(session.DidDDL) || slices.ContainsFunc(t.Queue, changesDefinitions) {
-		c.o.db.catalogChanged()
+		c.up.Database.CatalogChanged()
 	}
 	c.recordCommit()
-	d, s, pid := c.o.db, c.lease.server, c.lease.b.PID()
-	inDoubt := d.commits.Doubt(c.who.scope, c.writes)
+	d := c.up.Database
+	inDoubt := d.Commits.Doubt(c.who.scope, c.writes)
 	c.writes = noWrites
-	c.s.background.Go(func() { d.awaitOutcome(inDoubt, s, pid) })
+	d.ResolveWhenGone(inDoubt, c.lease.server, c.lease.b.PID())
 }
 
 func changesDefinitions(a batch.Awaited) bool {

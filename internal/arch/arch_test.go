@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"proxy/batch":     3,
 	"proxy/metrics":   3,
 	"proxy/session":   3,
+	"proxy/upstream":  3,
 	"internal/serve":  3,
 
 	"pool/cluster": 2,
@@ -61,8 +62,9 @@ var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
 	"pool/probe":     {"pool/cluster"},
-	"proxy":          {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/session"},
+	"proxy":          {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/session", "proxy/upstream"},
 	"proxy/batch":    {"proxy/session"},
+	"proxy/upstream": {"proxy/audit", "proxy/freshness"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
 

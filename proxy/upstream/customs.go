@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"strings"
@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// customs are the custom settings servers have taken, which have no rule for
+// Customs are the custom settings servers have taken, which have no rule for
 // their values.
-type customs struct {
+type Customs struct {
 	names sync.Map // of string
 	n     atomic.Int64
 }
@@ -16,14 +16,16 @@ type customs struct {
 // maxCustoms bounds the names remembered; others are asked of a server each time.
 const maxCustoms = 10000
 
-func (cs *customs) known(name string) bool {
+// Known reports whether name is one of them.
+func (cs *Customs) Known(name string) bool {
 	_, ok := cs.names.Load(name)
 	return ok
 }
 
-func (cs *customs) note(name string) {
+// Add remembers a name that a server has taken, unless an extension may have rules for it.
+func (cs *Customs) Add(name string) {
 	prefix, _, custom := strings.Cut(name, ".")
-	if !custom || ownedPrefixes[prefix] || cs.known(name) || cs.n.Load() >= maxCustoms {
+	if !custom || ownedPrefixes[prefix] || cs.Known(name) || cs.n.Load() >= maxCustoms {
 		return
 	}
 	cs.names.Store(name, struct{}{})

@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"context"
@@ -11,10 +11,14 @@ import (
 	"github.com/pgweir/pgweir/proxy/freshness"
 )
 
-// awaitOutcome waits until the server process that ran a write is gone, or its
-// server no longer the primary.
-func (d *database) awaitOutcome(w *freshness.InDoubt, s *cluster.Server, pid uint32) {
-	defer d.commits.Resolve(w)
+// ResolveWhenGone resolves a write in doubt once the server process that ran it is gone,
+// or its server no longer the primary. It does not wait for that.
+func (d *Database) ResolveWhenGone(w *freshness.InDoubt, s *cluster.Server, pid uint32) {
+	d.background.Go(func() { d.awaitOutcome(w, s, pid) })
+}
+
+func (d *Database) awaitOutcome(w *freshness.InDoubt, s *cluster.Server, pid uint32) {
+	defer d.Commits.Resolve(w)
 	lost, line := time.Now(), d.cluster.Topology().State(s).Timeline
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -33,12 +37,12 @@ func (d *database) awaitOutcome(w *freshness.InDoubt, s *cluster.Server, pid uin
 }
 
 // gone asks the primary whether a server process that is at least that old has ended.
-func (d *database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
-	ctx, cancel := context.WithTimeout(d.ctx, d.account.s.cfg.Pool.ConnectTimeout)
+func (d *Database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
+	ctx, cancel := context.WithTimeout(d.ctx, d.account.timeout)
 	defer cancel()
-	b, err := d.account.open(ctx, s, "")
+	b, err := d.account.Open(ctx, s, "")
 	if err != nil {
-		d.account.s.log.Debug("the outcome of a write is not known", zap.Uint32("process", pid), zap.Error(err))
+		d.log.Debug("the outcome of a write is not known", zap.Uint32("process", pid), zap.Error(err))
 		return false
 	}
 	defer b.Close()

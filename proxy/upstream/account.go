@@ -1,0 +1,134 @@
+package upstream
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+)
+
+// Account is how the proxy itself logs in to one cluster: with the service account, or
+// with the fallback credentials of the latest client.
+type Account struct {
+	dialer
+	service  config.Service
+	pools    func() []*Pools // where clients with other credentials are found
+	fallback atomic.Pointer[login]
+}
+
+// TLS is how connections to the servers are encrypted.
+func (a *Account) TLS() *backend.TLS { return a.tls }
+
+// login is a client's, that the proxy may fall back to.
+type login struct {
+	cred     backend.Credentials
+	database string
+	proven   bool // a server let it in
+}
+
+// OfferFallback offers a client's credentials for a database, which the proxy uses if it
+// has no account of its own.
+func (a *Account) OfferFallback(cred backend.Credentials, database string) {
+	a.offer(login{cred: cred, database: database})
+}
+
+// offer takes a login to fall back to. One that a server has let in is not given up for
+// one that none has yet.
+func (a *Account) offer(l login) {
+	if a.service.User != "" {
+		return
+	}
+	if now := a.fallback.Load(); now == nil || l.proven || !now.proven {
+		a.fallback.Store(&l)
+	}
+}
+
+// Open logs in to a server; an empty database is the account's own. The error is
+// cluster.ErrNoLogin as long as there are no credentials.
+func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) (_ *backend.Backend, err error) {
+	cred := backend.Credentials{User: a.service.User, Password: a.service.Password}
+	own := a.service.Database
+	if own == "" {
+		own = "postgres"
+	}
+	if a.service.User == "" {
+		l := a.fallback.Load()
+		if l == nil {
+			return nil, cluster.ErrNoLogin
+		}
+		cred, own = l.cred, l.database
+		defer func() {
+			if err != nil && !Unreachable(err) && l.proven && (database == "" || database == own) {
+				// A changed password, perhaps, or a dropped database: another client's
+				// login is as good.
+				a.fallback.CompareAndSwap(l, a.another(l))
+			}
+		}()
+	}
+	if database == "" {
+		database = own
+	}
+	return a.dial(ctx, s.Address, cred, database, "pgweir")
+}
+
+// another is the login of some other user or database that has clients, to be tried
+// in place of one that a server refused; without any, that one again, until a client
+// comes with a better one.
+func (a *Account) another(refused *login) *login {
+	for _, p := range a.pools() {
+		l := login{p.Credentials(), p.Database.name, true}
+		if p.Database.account == a && p.clients.Load() > 0 && p.proven() &&
+			(l.database != refused.database || !l.cred.Equal(refused.cred)) {
+			return &l
+		}
+	}
+	return &login{cred: refused.cred, database: refused.database}
+}
+
+// refusal asks the servers whether they let a client in, where the proxy has no account
+// of its own to learn anything of them with. It returns theirs, or nil.
+func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend.Credentials, database string) error {
+	if a.service.User != "" || t.Primary != nil {
+		return nil
+	}
+	for _, st := range t.States {
+		b, err := a.dial(ctx, st.Server.Address, cred, database, "pgweir")
+		if err == nil {
+			b.Close()
+			return nil
+		}
+		if !Unreachable(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// dialer is what connections to the servers of one cluster have in common.
+type dialer struct {
+	tls           *backend.TLS
+	timeout       time.Duration
+	maxStatements int // prepared on one connection
+}
+
+// dial opens one server connection.
+func (d dialer) dial(ctx context.Context, address string, cred backend.Credentials, database, application string) (*backend.Backend, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	addr, err := backend.ParseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	var params map[string]string
+	if application != "" {
+		params = map[string]string{"application_name": application}
+	}
+	l, err := backend.Open(ctx, backend.Options{Address: addr, TLS: d.tls}, cred, database, params)
+	if err != nil {
+		return nil, err
+	}
+	return backend.New(l, d.maxStatements), nil
+}

@@ -1,0 +1,172 @@
+package upstream
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/router/catalog"
+	"github.com/pgweir/pgweir/router/tenant"
+)
+
+// Database is what all users of one database on one cluster share.
+type Database struct {
+	Plans   *router.Plans     // of its statements
+	Commits freshness.Commits // made in it
+	Customs Customs           // known to its servers
+
+	cluster *cluster.Cluster
+	account *Account
+	name    string // on the servers
+	label   string
+	limits  []*pool.Limit // by server; of max_server_connections
+	clients atomic.Int64
+
+	catalog struct {
+		*catalog.Refresher
+		ddl, known atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
+	}
+
+	// The audit.
+	audit      *audit.Auditor
+	protection atomic.Pointer[tenant.Inspection]
+	logins     func() []string // of the sessions that use it, on the servers
+
+	// What runs for it.
+	log        *zap.Logger
+	background *sync.WaitGroup
+	ctx        context.Context
+	end        context.CancelFunc
+
+	mu   sync.Mutex    // protects read
+	read chan struct{} // closed when the catalog is next read
+}
+
+func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
+	label := eff.Cluster + "/" + eff.Database
+	if d := dir.databases[label]; d != nil {
+		return d
+	}
+	cl, r := dir.clusters[eff.Cluster], dir.o.Routing
+	d := &Database{
+		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, read: make(chan struct{}),
+		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background,
+	}
+	d.logins = func() []string { return dir.logins(d) }
+	for range cl.Topology().States {
+		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
+	}
+	d.Plans = router.NewPlans(router.Options{
+		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
+		Rules: dir.o.Rules(key.Database), Tenant: d.audit.Policy(),
+	})
+	d.catalog.Refresher = catalog.NewRefresher(catalog.RefreshOptions{
+		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
+		Publish: func(sn *catalog.Snapshot) {
+			dir.o.Log.Info("catalog read", zap.String("database", d.label),
+				zap.Int("functions", sn.Functions()), zap.Int("relations", sn.Relations()))
+		},
+		Failed: func(err error) {
+			dir.o.Log.Warn("catalog could not be read; statements that need it run on the primary",
+				zap.String("database", d.label), zap.Error(err))
+		},
+	})
+	d.ctx, d.end = context.WithCancel(dir.ctx)
+	d.background.Go(func() { d.catalog.Run(d.ctx) })
+	dir.databases[label] = d
+	return d
+}
+
+// Label names the database in logs and metrics: its cluster and its name there.
+func (d *Database) Label() string { return d.label }
+
+// Protection is what the database itself does to keep tenants apart; nil before it was
+// looked at, and if nothing is audited.
+func (d *Database) Protection() *tenant.Inspection { return d.protection.Load() }
+
+// CatalogChanged says that DDL was committed: until the catalog is read again its
+// facts are not relied on.
+func (d *Database) CatalogChanged() {
+	d.catalog.ddl.Add(1)
+	d.catalog.Changed()
+}
+
+// Stale reports whether DDL was seen that is not in the catalog the plans know.
+func (d *Database) Stale() bool { return d.catalog.ddl.Load() != d.catalog.known.Load() }
+
+// ChangedByOthers reports whether DDL was seen, besides own times, that is not in the
+// catalog the plans know.
+func (d *Database) ChangedByOthers(own uint64) bool {
+	return d.catalog.ddl.Load()-own != d.catalog.known.Load()
+}
+
+// Knows reports whether the tables of a version of the catalog are what they were.
+func (d *Database) Knows(version uint64) bool { return !d.Stale() && d.Plans.Version() == version }
+
+// catalogWait is how long a statement waits for the catalog to be read, if it
+// is otherwise known too badly to be let run without tying its session to a server.
+const catalogWait = 2 * time.Second
+
+// AwaitCatalog waits until the catalog holds all that was seen to change, but not for ever.
+func (d *Database) AwaitCatalog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catalogWait)
+	defer cancel()
+	for ctx.Err() == nil {
+		d.mu.Lock()
+		read := d.read
+		d.mu.Unlock()
+		if d.Plans.Snapshot().Loaded() && !d.Stale() {
+			return
+		}
+		select {
+		case <-read:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// load reads the catalog over a connection of its own, once there is a server to
+// read it from: the primary, or a replica while there is none.
+func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catalog.Snapshot, error) {
+	if err := d.cluster.Wait(ctx, func(t *cluster.Topology) bool { return t.Primary != nil || len(t.Replicas) > 0 }); err != nil {
+		return nil, cluster.ErrNoServer
+	}
+	at := d.catalog.ddl.Load()
+	t := d.cluster.Topology()
+	s := t.Primary
+	if s == nil {
+		s = t.Replicas[0]
+	}
+	b, err := d.account.Open(ctx, s, d.name)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.Policy() != nil})
+	if err != nil {
+		return nil, err
+	}
+	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.logins(), b.Query))
+	d.Commits.WhileTablesChange(func() bool {
+		before := d.Plans.Snapshot()
+		d.Plans.SetSnapshot(snapshot)
+		return before.Loaded() && d.Plans.Snapshot() != before
+	})
+	if s == t.Primary {
+		d.catalog.known.Store(at)
+	}
+	d.mu.Lock()
+	close(d.read)
+	d.read = make(chan struct{})
+	d.mu.Unlock()
+	return snapshot, nil
+}

@@ -1,0 +1,187 @@
+// Package upstream is what clients share on their way to the servers. A Directory has,
+// for each user and database, Pools: a pool of connections for each server of the
+// database's cluster, and how to log in. All users of a database share a Database: the
+// plans of its statements, what was committed in it, and the reader of its catalog. A
+// Cluster is the servers with an Account, by which the proxy itself asks them things,
+// and what is done as they come, go and change their roles.
+//
+// All of it is made when first asked for and safe for concurrent use.
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/router/tenant"
+)
+
+// Options are what a Directory works with. All but Rules' result must be set.
+type Options struct {
+	Pool    config.Pool
+	Routing config.Routing
+	Rules   func(database string) []config.Rule // of routing, for a database as clients name it
+	Audit   *audit.Auditor
+	Log     *zap.Logger
+	// CloseHeld closes the connections to a server that clients hold, so that what runs
+	// on them fails, and tells how many there were.
+	CloseHeld func(*cluster.Server) int
+}
+
+// Key is whose statements Pools serve: names as clients give them.
+type Key struct{ User, Database string }
+
+// Directory finds what clients share. Pools and databases stay once they have let a
+// client in: there are as many as users and databases that can log in.
+type Directory struct {
+	o          Options
+	ctx        context.Context // of everything in the background
+	background sync.WaitGroup
+	clusters   map[string]*Cluster // all are added before anything is looked for
+
+	mu        sync.Mutex // protects the fields below
+	pools     map[Key]*Pools
+	databases map[string]*Database   // by cluster and name
+	limits    map[string]*pool.Limit // of users, by cluster, name and server
+}
+
+// New makes a Directory. What it does in the background ends with ctx.
+func New(ctx context.Context, o Options) *Directory {
+	return &Directory{
+		o: o, ctx: ctx,
+		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{}, limits: map[string]*pool.Limit{},
+	}
+}
+
+// Pools lists all there are.
+func (dir *Directory) Pools() []*Pools {
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	return slices.Collect(maps.Values(dir.pools))
+}
+
+// Databases lists all there are.
+func (dir *Directory) Databases() []*Database {
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	return slices.Collect(maps.Values(dir.databases))
+}
+
+// Clusters are all that were added, by name.
+func (dir *Directory) Clusters() map[string]*Cluster { return dir.clusters }
+
+// Protections calls each with what every database does itself to keep tenants apart, as
+// far as that is known.
+func (dir *Directory) Protections(each func(label string, found *tenant.Inspection)) {
+	for _, d := range dir.Databases() {
+		if found := d.Protection(); found != nil {
+			each(d.Label(), found)
+		}
+	}
+}
+
+// Find is what a user and database share, made if need be. Its connections log in by cred
+// from now on.
+func (dir *Directory) Find(key Key, eff config.Effective, cred backend.Credentials) *Pools {
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	p := dir.pools[key]
+	if p == nil {
+		p = dir.poolsLocked(key, eff)
+		p.cred.Store(&cred)
+		dir.pools[key] = p
+	} else if !p.cred.Load().Equal(cred) {
+		p.cred.Store(&cred)
+	}
+	return p
+}
+
+// Forget drops Pools that never let a client in, unless another client tries.
+func (dir *Directory) Forget(p *Pools) {
+	if !p.unused() {
+		return
+	}
+	dir.mu.Lock()
+	if dir.pools[p.Key] == p {
+		delete(dir.pools, p.Key)
+		dir.dropUnusedLocked(p.Database)
+	}
+	dir.mu.Unlock()
+	p.close()
+}
+
+// dropUnusedLocked ends what a database keeps running if there are no Pools left that
+// use it: any name can be asked for, and most do not exist.
+func (dir *Directory) dropUnusedLocked(d *Database) {
+	for _, p := range dir.pools {
+		if p.Database == d {
+			return
+		}
+	}
+	d.end()
+	for id, known := range dir.databases {
+		if known == d {
+			delete(dir.databases, id)
+		}
+	}
+}
+
+// Maintain lets all pools close what is old and open what they should keep. It is to be
+// called every second or so.
+func (dir *Directory) Maintain(now time.Time) {
+	for _, p := range dir.Pools() {
+		for i, st := range p.Cluster.Topology().States {
+			if !st.Status.Usable() {
+				continue
+			}
+			if err := p.pools[i].Maintain(dir.ctx, now); err != nil && dir.ctx.Err() == nil {
+				dir.o.Log.Warn("pool", zap.String("user", p.Key.User), zap.String("database", p.Key.Database), zap.Error(err))
+			}
+		}
+	}
+}
+
+// Close closes all pools and waits for what runs in the background, whose context must
+// have ended.
+func (dir *Directory) Close() {
+	for _, p := range dir.Pools() {
+		p.close()
+	}
+	dir.background.Wait()
+}
+
+// userLimitLocked is max_server_connections of a user on one server, over all databases.
+func (dir *Directory) userLimitLocked(user string, eff config.Effective, index int) *pool.Limit {
+	if eff.UserConnections <= 0 {
+		return nil
+	}
+	id := fmt.Sprintf("%s\x00%s\x00%d", strings.ToLower(eff.Cluster), user, index)
+	l := dir.limits[id]
+	if l == nil {
+		l = pool.NewLimit(eff.UserConnections)
+		dir.limits[id] = l
+	}
+	return l
+}
+
+// logins are the names under which sessions of a database log in to its servers.
+func (dir *Directory) logins(d *Database) (names []string) {
+	for _, p := range dir.Pools() {
+		if p.Database == d && !slices.Contains(names, p.Config.ServerUser) {
+			names = append(names, p.Config.ServerUser)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

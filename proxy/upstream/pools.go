@@ -1,0 +1,206 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/prepared"
+	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/router/catalog"
+)
+
+// Pools are what the clients of one user and database share. The exported fields never
+// change.
+type Pools struct {
+	Key         Key
+	Config      config.Effective
+	Route       router.Route
+	Consistency router.Consistency
+	Cluster     *cluster.Cluster
+	Database    *Database
+	// Parsed are statements a server has parsed for this user, with the catalog of then.
+	Parsed *lru.Cache[*prepared.Statement, *catalog.Snapshot]
+
+	pools       []*pool.Pool // by cluster.Server.Index
+	cred        atomic.Pointer[backend.Credentials]
+	clients     atomic.Int64
+	primaryWait time.Duration
+
+	mu      sync.Mutex // protects replies
+	replies map[session.Settings]map[string]string
+}
+
+// maxReplies bounds the startup settings whose replies are remembered.
+const maxReplies = 1000
+
+// maxParsed bounds the statements known to parse.
+const maxParsed = 5000
+
+func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
+	cl := dir.clusters[eff.Cluster]
+	p := &Pools{
+		Key: key, Config: eff, Cluster: cl.Cluster, Database: dir.databaseLocked(key, eff),
+		primaryWait: dir.o.Routing.PrimaryWait, replies: map[session.Settings]map[string]string{},
+	}
+	p.Route, _ = router.ParseRoute(eff.Route)
+	p.Consistency, _ = router.ParseConsistency(eff.Consistency)
+	p.Parsed, _ = lru.New[*prepared.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
+	c := dir.o.Pool
+	for i, st := range cl.Topology().States {
+		p.pools = append(p.pools, pool.New(pool.Options{
+			Size: eff.PoolSize, MinIdle: eff.MinIdle,
+			AcquireTimeout: c.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
+			Limits:  []*pool.Limit{p.Database.limits[i], dir.userLimitLocked(key.User, eff, i)},
+			Refused: func(b *backend.Backend, why error) { dir.refused(st.Server, key, b, why) },
+			Dial: func(ctx context.Context) (*backend.Backend, error) {
+				return cl.Account.dial(ctx, st.Server.Address, *p.cred.Load(), eff.Database, "")
+			},
+		}))
+	}
+	return p
+}
+
+// refused says that a connection was not at rest when it was given back. It was closed,
+// so nobody found it so, but whoever gave it back is in error.
+func (dir *Directory) refused(server *cluster.Server, key Key, b *backend.Backend, why error) {
+	dir.o.Log.Error("server connection is closed, not shared: it is not at rest",
+		zap.String("server", server.Address), zap.Uint32("pid", b.PID()), zap.String("user", key.User),
+		zap.String("database", key.Database), zap.Uint64("session", b.LastUser()), zap.Error(why))
+}
+
+// Of is the pool of a server of the cluster.
+func (p *Pools) Of(s *cluster.Server) *pool.Pool { return p.pools[s.Index] }
+
+// Credentials are how connections log in now.
+func (p *Pools) Credentials() backend.Credentials { return *p.cred.Load() }
+
+// Enter counts a client in, and tells how many the database has with it.
+func (p *Pools) Enter() (inDatabase int64) {
+	p.clients.Add(1)
+	return p.Database.clients.Add(1)
+}
+
+// Leave counts a client out.
+func (p *Pools) Leave() {
+	p.clients.Add(-1)
+	p.Database.clients.Add(-1)
+}
+
+// StartupReply is the parameters a server reports to a session with these startup
+// settings; the error is a server's refusal of them, or that there is no server. A server
+// is asked once, and its reply remembered. The caller must not change it.
+func (p *Pools) StartupReply(ctx context.Context, want session.Settings) (map[string]string, error) {
+	p.mu.Lock()
+	reply, known := p.replies[want]
+	p.mu.Unlock()
+	if known {
+		return reply, nil
+	}
+	account := p.Database.account
+	if err := account.refusal(ctx, p.Cluster.Topology(), p.Credentials(), p.Database.name); err != nil {
+		return nil, err
+	}
+	reply, err := p.askStartup(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	account.offer(login{p.Credentials(), p.Database.name, true})
+	p.Database.AwaitCatalog(ctx) // or the first statements would know nothing
+	p.mu.Lock()
+	if len(p.replies) >= maxReplies {
+		clear(p.replies)
+	}
+	p.replies[want] = reply
+	p.mu.Unlock()
+	return reply, nil
+}
+
+// proven reports whether a server has let a client in.
+func (p *Pools) proven() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.replies) > 0
+}
+
+// unused reports whether no client was ever let in and only one tries.
+func (p *Pools) unused() bool { return !p.proven() && p.clients.Load() == 1 }
+
+func (p *Pools) close() {
+	for _, pl := range p.pools {
+		pl.Close()
+	}
+}
+
+// askStartup adopts the settings on a connection of the primary, or of a replica while
+// there is none, and tells what the server reports then.
+func (p *Pools) askStartup(ctx context.Context, settings session.Settings) (map[string]string, error) {
+	want := pool.Want{Settings: settings, Defined: settings.Custom()}
+	waiting, cancel := context.WithTimeout(ctx, p.primaryWait)
+	defer cancel()
+	for {
+		server, err := AnyServer(waiting, p.Cluster)
+		if err != nil {
+			return nil, err
+		}
+		pl := p.pools[server.Index]
+		b, err := pl.Acquire(want, patient{ctx})
+		if Unreachable(err) {
+			p.Cluster.ReportUnreachable(server, err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !b.Alive() {
+			pl.Discard(b)
+			continue
+		}
+		if err := b.Adopt(ctx, settings, want.Defined); err != nil {
+			pl.Discard(b)
+			if CutOff(err) && ctx.Err() == nil {
+				p.Cluster.ReportLost(server)
+				continue
+			}
+			return nil, err
+		}
+		reported := maps.Clone(b.Parameters())
+		if _, ok := reported["in_hot_standby"]; ok {
+			reported["in_hot_standby"] = "off" // one ordinary server is none
+		}
+		pl.Release(b)
+		return reported, nil
+	}
+}
+
+// patient waits as long as a context lets it.
+type patient struct{ ctx context.Context }
+
+// SlowContext implements pool.SlowPath.
+func (p patient) SlowContext() context.Context { return p.ctx }
+
+// AnyServer is the primary, or a replica while there is none, as soon as there is either.
+// The error says why there is none until ctx ends.
+func AnyServer(ctx context.Context, cl *cluster.Cluster) (found *cluster.Server, err error) {
+	err = cl.Wait(ctx, func(t *cluster.Topology) bool {
+		if found = t.Primary; found == nil && len(t.Replicas) > 0 {
+			found = t.Replicas[0]
+		}
+		return found != nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		found, err = cl.WaitPrimary(ctx) // says why there is none
+	}
+	return found, err
+}

@@ -1,0 +1,119 @@
+package upstream
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/pool/cluster"
+)
+
+// reaction is what the proxy does as the servers of one cluster come, go and change
+// their roles. Its methods are called by the cluster's one telling goroutine.
+type reaction struct {
+	name        string
+	log         *zap.Logger
+	pools       func() []*Pools
+	closeHeld   func(*cluster.Server) int
+	primaryWait time.Duration
+
+	primary *cluster.Server // the latest
+	lost    time.Time       // when it was, if there is none
+
+	failovers atomic.Uint64 // times another server became the primary
+}
+
+// changed takes over a new topology: what it means is logged, and connections to
+// servers that are no longer what they were are not used again.
+func (r *reaction) changed(before, after *cluster.Topology) {
+	for i := range after.States {
+		old, now := before.States[i], after.States[i]
+		if old.Status != now.Status || now.Status.Usable() && (old.Role != now.Role || old.Timeline != now.Timeline) {
+			r.logServer(now)
+		}
+		r.cutOff(old, now, after)
+	}
+	r.logPrimary(before, after)
+}
+
+// cutOff closes connections to a server: those idle if it is not what they were made
+// to, those in use too if nothing must go on there. A replica that was promoted keeps
+// them, for they can do everything now.
+func (r *reaction) cutOff(old, now cluster.State, t *cluster.Topology) {
+	gone := old.Status.Usable() && !now.Status.Usable()
+	demoted := old.Role == cluster.RolePrimary && now.Role == cluster.RoleReplica
+	restarted := old.Started != "" && old.Started != now.Started && now.Started != ""
+	if !gone && !demoted && !restarted {
+		return
+	}
+	var closing sync.WaitGroup
+	for _, p := range r.pools() {
+		if p.Cluster.Name() != r.name {
+			continue
+		}
+		if pl := p.Of(now.Server); gone {
+			closing.Go(pl.Evict)
+		} else {
+			closing.Go(pl.Expire)
+		}
+	}
+	closing.Wait()
+	if t.Abandoned(now.Server) {
+		if n := r.closeHeld(now.Server); n > 0 {
+			r.log.Warn("connections in use were closed: their server is not to be relied on", r.fields(now, zap.Int("connections", n))...)
+		}
+	}
+}
+
+func (r *reaction) fields(st cluster.State, more ...zap.Field) []zap.Field {
+	return append([]zap.Field{zap.String("cluster", r.name), zap.String("server", st.Server.Address),
+		zap.Stringer("role", st.Role)}, more...)
+}
+
+// logServer says what became of a server, and what is to be done.
+func (r *reaction) logServer(st cluster.State) {
+	log := r.log
+	switch st.Status {
+	case cluster.StatusServing:
+		log.Info("server is up", r.fields(st, zap.Uint32("timeline", st.Timeline), zap.Int("version", st.Version))...)
+	case cluster.StatusSlow:
+		log.Warn("server is slow to answer: reads go elsewhere as long as others serve them", r.fields(st, zap.Error(st.Err))...)
+	case cluster.StatusDown:
+		log.Warn("server is down", r.fields(st, zap.Error(st.Err))...)
+	case cluster.StatusDuplicate:
+		log.Warn("server is configured twice", r.fields(st, zap.Error(st.Err))...)
+	case cluster.StatusDiverged: // for a moment, after every promotion
+		log.Warn("replica is not used", r.fields(st, zap.Uint32("timeline", st.Timeline), zap.Error(st.Err))...)
+	case cluster.StatusForeign, cluster.StatusFenced, cluster.StatusSplitBrain:
+		log.Error("server is not used: "+st.Status.String(), r.fields(st, zap.Uint32("timeline", st.Timeline), zap.Error(st.Err))...)
+	}
+}
+
+// logPrimary says where writes go.
+func (r *reaction) logPrimary(before, after *cluster.Topology) {
+	if !after.Known || after.Primary == before.Primary && (before.Known || after.Primary != nil) {
+		return
+	}
+	fields := []zap.Field{zap.String("cluster", r.name)}
+	if after.Primary == nil {
+		r.lost = time.Now()
+		r.log.Warn("no primary: writes wait for one",
+			append(fields, zap.Duration("primary_wait", r.primaryWait))...)
+		return
+	}
+	fields = append(fields, zap.String("server", after.Primary.Address), zap.Uint32("timeline", after.Timeline))
+	if !r.lost.IsZero() {
+		fields = append(fields, zap.Duration("without_primary", time.Since(r.lost).Round(time.Millisecond)))
+	}
+	r.lost = time.Time{}
+	if r.primary != nil && r.primary != after.Primary {
+		r.failovers.Add(1)
+		fields = append(fields, zap.String("before", r.primary.Address))
+		r.log.Warn("another server is the primary", fields...)
+	} else {
+		r.log.Info("primary found", fields...)
+	}
+	r.primary = after.Primary
+}

@@ -1,0 +1,146 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/audit"
+)
+
+// directory is one of a cluster of two servers, neither of which is there.
+func directory(t *testing.T, service config.Service) *Directory {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	dir := New(ctx, Options{
+		Pool: config.Default().Pool, Routing: config.Default().Routing, Log: zap.NewNop(),
+		Audit: audit.New(config.Tenant{}, zap.NewNop()), Rules: func(string) []config.Rule { return nil },
+		CloseHeld: func(*cluster.Server) int { return 0 },
+	})
+	c := config.Cluster{Service: service, Servers: []config.Server{{Address: "127.0.0.1:1"}, {Address: "127.0.0.1:2"}}}
+	c.TLS.Mode = "disable"
+	watch := func(*Account) (cluster.Prober, cluster.Sampler) { return nil, nil }
+	require.NoError(t, dir.AddCluster("main", c, watch))
+	t.Cleanup(func() { cancel(); dir.Close() })
+	return dir
+}
+
+func effective(database string) config.Effective {
+	return config.Effective{Cluster: "main", Database: database, ServerUser: "app", PoolSize: 1}
+}
+
+// TestFind: users of a database share it, whatever name clients know it by, and each
+// user has pools of its own.
+func TestFind(t *testing.T) {
+	dir := directory(t, config.Service{})
+	ann := dir.Find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{User: "ann"})
+	bob := dir.Find(Key{"bob", "alias"}, effective("shop"), backend.Credentials{User: "bob"})
+	other := dir.Find(Key{"ann", "stock"}, effective("stock"), backend.Credentials{User: "ann"})
+	require.Same(t, ann, dir.Find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{User: "ann", Password: "new"}))
+	require.Equal(t, "new", ann.Credentials().Password)
+	require.Same(t, ann.Database, bob.Database)
+	require.NotSame(t, ann.Database, other.Database)
+	require.Equal(t, "main/shop", ann.Database.Label())
+	require.Equal(t, []string{"app"}, dir.logins(ann.Database))
+	first := ann.Cluster.Topology().States[0].Server
+	require.NotSame(t, ann.Of(first), bob.Of(first))
+	require.Len(t, dir.Pools(), 3)
+	require.Len(t, dir.Databases(), 2)
+}
+
+// TestForget: what nobody could log in with is dropped, with its database if nobody else
+// uses that; not while another client tries.
+func TestForget(t *testing.T) {
+	dir := directory(t, config.Service{})
+	p := dir.Find(Key{"ann", "none"}, effective("none"), backend.Credentials{})
+	require.EqualValues(t, 1, p.Enter())
+	require.EqualValues(t, 2, p.Enter())
+	dir.Forget(p)
+	require.Len(t, dir.Pools(), 1)
+	p.Leave()
+	dir.Forget(p)
+	require.Empty(t, dir.Pools())
+	require.Empty(t, dir.Databases())
+	require.Error(t, p.Database.ctx.Err())
+}
+
+// TestFallback: without an account of its own the proxy uses a client's login, a proven
+// one rather than one that is not.
+func TestFallback(t *testing.T) {
+	dir := directory(t, config.Service{})
+	a := dir.Clusters()["main"].Account
+	_, err := a.Open(t.Context(), dir.Clusters()["main"].Topology().States[0].Server, "")
+	require.ErrorIs(t, err, cluster.ErrNoLogin)
+	a.OfferFallback(backend.Credentials{User: "ann"}, "shop")
+	a.offer(login{backend.Credentials{User: "bob"}, "shop", true})
+	a.OfferFallback(backend.Credentials{User: "ann"}, "shop")
+	require.Equal(t, "bob", a.fallback.Load().cred.User)
+
+	own := directory(t, config.Service{User: "pgweir"}).Clusters()["main"].Account
+	own.OfferFallback(backend.Credentials{User: "ann"}, "shop")
+	require.Nil(t, own.fallback.Load())
+}
+
+// TestStale: DDL makes the catalog stale, and what one caused itself can be told apart.
+func TestStale(t *testing.T) {
+	d := directory(t, config.Service{}).Find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{}).Database
+	require.False(t, d.Stale())
+	require.True(t, d.Knows(d.Plans.Version()))
+	d.CatalogChanged()
+	require.True(t, d.Stale())
+	require.False(t, d.Knows(d.Plans.Version()))
+	require.False(t, d.ChangedByOthers(1))
+	require.True(t, d.ChangedByOthers(0))
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	d.AwaitCatalog(ctx)
+	require.Less(t, time.Since(began), catalogWait)
+}
+
+func TestErrors(t *testing.T) {
+	refused := func(code string) error {
+		return &backend.ServerError{Frame: wire.Errorf(code, "because").Append(nil)}
+	}
+	for _, c := range []struct {
+		err                 error
+		unreachable, cutOff bool
+	}{
+		{nil, false, false},
+		{context.Canceled, false, true},
+		{pool.ErrGone, true, true},
+		{fmt.Errorf("dial: %w", &net.OpError{Op: "dial", Err: errors.New("refused")}), true, true},
+		{io.ErrUnexpectedEOF, true, true},
+		{&pgconn.PgError{Code: "57P03"}, true, true},
+		{&pgconn.PgError{Code: "28P01"}, false, true},
+		{refused("57P01"), false, true},
+		{refused("42601"), false, false},
+	} {
+		require.Equal(t, c.unreachable, Unreachable(c.err), "%v", c.err)
+		require.Equal(t, c.cutOff, CutOff(c.err), "%v", c.err)
+	}
+}
+
+func TestCustoms(t *testing.T) {
+	var cs Customs
+	for _, name := range []string{"app.tenant", "work_mem", "plpgsql.check_asserts", "app.tenant"} {
+		cs.Add(name)
+	}
+	require.True(t, cs.Known("app.tenant"))
+	require.False(t, cs.Known("work_mem"), "it is PostgreSQL's")
+	require.False(t, cs.Known("plpgsql.check_asserts"), "an extension checks it")
+	require.EqualValues(t, 1, cs.n.Load())
+}
