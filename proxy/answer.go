@@ -234,7 +234,7 @@ func (c *client) exchange(w *work, bytes []byte) error {
 	if c.interrupt.run(c.lease.b) {
 		return c.giveUp(w, errCanceled)
 	}
-	t.hold = c.mayRetry(w)
+	t.hold, t.trace = c.mayRetry(w), c.preferences().trace
 	c.s.metrics.Sent(time.Since(w.batch.Started))
 	err := c.relay(w, bytes)
 	c.interrupt.pause()

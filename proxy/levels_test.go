@@ -466,7 +466,7 @@ func TestOwnSettings(t *testing.T) {
 		{"begin", "strong"},
 		{"set local pgweir.consistency to session", "session"},
 		{"set pgweir.consistency to Database", "database"},
-		{"rollback", "database"},
+		{"rollback", "strong"}, // as with any setting
 		{"reset pgweir.consistency", "tenant"},
 		{"set pgweir.consistency = session", "session"},
 		{"discard all", "tenant"},

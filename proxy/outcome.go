@@ -178,7 +178,7 @@ func (c *client) seeReady(w *work, a *batch.Awaited, frame []byte) (keep bool, e
 	if !c.lease.onReplica() {
 		c.recordWrites(w, t.status == wire.TxIdle)
 	}
-	if c.preferences().trace && !a.Internal() {
+	if t.trace && !a.Internal() {
 		c.traceBatch(w)
 	}
 	if c.lease.restore {

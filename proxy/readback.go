@@ -43,9 +43,6 @@ func (c *client) readBack() error {
 		l.carries(session.Carrying(r.found.Values))
 	}
 	s.ReadBack(r.found, inspect)
-	if l.onReplica() && s.Pins&router.PinSetting != 0 {
-		c.discard() // the primary will be made to carry the same
-	}
 	return nil
 }
 

@@ -151,7 +151,7 @@ func (c *client) scan(w *work, buf []byte) (need int, err error) {
 // is not to get it. end is that the buffer was consumed up to it.
 func (c *client) look(w *work, s *scanner, a *batch.Awaited, typ byte, size int) (end bool, err error) {
 	conn, frame := c.lease.b.Conn, s.buf[s.pos:s.pos+size]
-	if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && c.speaksAtReady() {
+	if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (w.try.trace || c.told.pending || c.lease.restore) {
 		// Something of the proxy's own may take its place, behind what came before.
 		if err := c.cut(w, s, s.pos); err != nil {
 			return false, err
@@ -179,11 +179,6 @@ func (c *client) look(w *work, s *scanner, a *batch.Awaited, typ byte, size int)
 		return true, errors.Join(c.flush(w), errCopyAgain)
 	}
 	return true, c.copyIn(w)
-}
-
-// speaksAtReady reports whether the proxy may have something to say before ReadyForQuery.
-func (c *client) speaksAtReady() bool {
-	return c.told.pending || c.lease.restore || c.preferences().trace
 }
 
 // cut gathers what is to be forwarded up to a place.

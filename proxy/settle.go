@@ -43,10 +43,13 @@ func (c *client) settle(w *work) error {
 	if err := c.readBack(); err != nil {
 		return err
 	}
-	c.notePins()
 	if err := c.passNotifications(); err != nil {
 		return err
 	}
+	if l.held() && l.onReplica() && c.state.Pins&router.PinSetting != 0 && c.state.Tx.Phase == session.Idle {
+		c.stayOnPrimary()
+	}
+	c.notePins()
 	c.release()
 	return nil
 }
@@ -84,6 +87,14 @@ func (c *client) ready(w *work) {
 			c.names.DoubtPortals()
 		}
 	}
+}
+
+// stayOnPrimary gives up a replica's connection that the session would have to keep: the
+// primary's will be made to carry the same, and is kept.
+func (c *client) stayOnPrimary() {
+	pins := c.state.Pins
+	c.discard()
+	c.state.Pins = pins
 }
 
 // correct takes over the server's words for the settings it reports.

@@ -32,6 +32,7 @@ type attempt struct {
 	want     setting.Settings // what a set-up batch makes the connection carry
 
 	hold        bool   // nothing was written to the client, and nothing shall be until it is sure
+	trace       bool   // the client is told where it ran
 	failed      bool   // the server refused something
 	unopened    bool   // and that was what opens the transaction there
 	syncIgnored bool   // a Sync was sent that a COPY ignores, unless it fails before it reads
