@@ -182,6 +182,10 @@ func (c *client) giveUpTransaction() error {
 	}
 	c.tx.unopened = false
 	c.carriesAfter(false)
+	if c.b.AtRest() != nil { // BEGIN succeeded, what came behind it did not
+		c.discard()
+		return nil
+	}
 	b := c.b
 	c.letGo().Release(b)
 	return nil
