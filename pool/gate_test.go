@@ -34,6 +34,7 @@ func TestGate(t *testing.T) {
 		{"one of two answers awaited", nil, func(b *backend.Backend) { b.Sent(2); b.Ready(wire.TxIdle) }, false, true},
 		{"no Sync sent", nil, func(b *backend.Backend) { b.Sent(0) }, false, true},
 		{"a Sync after none", nil, func(b *backend.Backend) { b.Sent(0); b.Sent(1); b.Ready(wire.TxIdle) }, true, false},
+		{"an answer without a Sync", nil, func(b *backend.Backend) { b.Sent(0); b.Ready(wire.TxIdle) }, false, true},
 		{"an answer nobody awaited", nil, func(b *backend.Backend) { b.Ready(wire.TxIdle) }, false, true},
 		{"two where one was awaited", nil, func(b *backend.Backend) { b.Sent(1); b.Ready(wire.TxIdle); b.Ready(wire.TxIdle) }, false, true},
 		{"the connection ended", []byte{}, roundTrip, false, true},

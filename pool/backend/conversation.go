@@ -10,7 +10,7 @@ import (
 // conversation is where b and its server stand in the protocol.
 // https://www.postgresql.org/docs/current/protocol-flow.html
 type conversation struct {
-	open    bool // frames were written and the last ReadyForQuery to come was not read
+	open    bool // frames were written, and the last ReadyForQuery for them was not read
 	awaited int  // how many are to come; 0 while open: only a later Sync brings one
 	status  byte // of the last one read
 }
@@ -37,9 +37,7 @@ func (b *Backend) Sent(ready int) { b.talk.open, b.talk.awaited = true, ready }
 func (b *Backend) Ready(status byte) {
 	b.talk.status = status
 	b.talk.awaited--
-	if b.talk.awaited == 0 || b.talk.awaited == -1 && b.talk.open {
-		b.talk.open, b.talk.awaited = false, 0
-	}
+	b.talk.open = b.talk.awaited > 0
 }
 
 // AtRest returns nil if b may go to another session: the server's last word was
@@ -50,7 +48,7 @@ func (b *Backend) AtRest() error {
 	switch {
 	case b.talk.open:
 		return errOpenFrames
-	case b.talk.awaited != 0:
+	case b.talk.awaited < 0:
 		return errSurplus
 	case b.talk.status != wire.TxIdle:
 		return fmt.Errorf("its transaction status is %q", b.talk.status)
