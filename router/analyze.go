@@ -22,12 +22,15 @@ type analysis struct {
 	// dependent: a literal was looked at that the mask leaves out.
 	dependent bool
 
+	usesObjects bool // see Plan.Uses
+
 	cur       *verdict // of the statement being walked
 	relations names
 	functions names
 	touched   touched
 	ctes      []cteScope
 	lenient   bool // DDL: what is walked is not executed as a read
+	computes  bool // what belongs to relations and types it names may run all the same
 	planOnly  bool // EXPLAIN without ANALYZE: nothing is written
 }
 
@@ -70,7 +73,7 @@ func (a *analysis) run() *Plan {
 			a.dependent = true
 			return &Plan{Class: ClassSetting, Target: TargetAny, Reason: ReasonLocal, Own: own, Statements: 1, neverOnReplica: true}
 		}
-		return &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Pins: PinOpaque}
+		return &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Pins: PinOpaque, Uses: true}
 	}
 	verdicts := make([]verdict, 0, len(tree.GetStmts()))
 	for _, raw := range tree.GetStmts() {
@@ -79,7 +82,7 @@ func (a *analysis) run() *Plan {
 		}
 		verdicts = append(verdicts, verdict{})
 		a.cur = &verdicts[len(verdicts)-1]
-		a.ctes, a.lenient, a.planOnly = a.ctes[:0], false, false
+		a.ctes, a.lenient, a.computes, a.planOnly = a.ctes[:0], false, false, false
 		a.statement(raw.GetStmt())
 		a.settleSets(raw.GetStmt())
 		a.bound(raw.GetStmt())
@@ -87,10 +90,10 @@ func (a *analysis) run() *Plan {
 	}
 	plan := join(verdicts)
 	plan.Relations, plan.Functions = a.relations.list, a.functions.list
-	plan.Reads, plan.Writes = a.touched.reads, a.touched.writes
+	plan.Reads, plan.Writes, plan.Uses = a.touched.reads, a.touched.writes, a.usesObjects
 	if in := plan.SQL.Inner; in != nil {
 		in.Relations, in.Functions = plan.Relations, plan.Functions
-		in.Reads, in.Writes = plan.Reads, plan.Writes
+		in.Reads, in.Writes, in.Uses = plan.Reads, plan.Writes, plan.Uses
 	}
 	a.judgeTenant(tree, plan)
 	if plan.SQL.Verb != PreparedNone && plan.SQL.Verb != PreparedDeallocateAll {

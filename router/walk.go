@@ -188,7 +188,9 @@ func visitMerge(a *analysis, m protoreflect.Message) bool {
 // visitInto sees SELECT INTO. The relation does not exist yet.
 func visitInto(a *analysis, m protoreflect.Message) bool {
 	a.is(ReasonSelectInto)
-	a.creates(m.Interface().(*pg.IntoClause).GetRel(), false)
+	f := a.facts.DDL()
+	a.leaves(f.Clean, f.Touches, f.Sets)
+	a.createsRelation(m.Interface().(*pg.IntoClause).GetRel(), false)
 	return false
 }
 
@@ -204,8 +206,11 @@ func visitRangeVar(a *analysis, m protoreflect.Message) bool {
 		return false
 	}
 	a.relations.add(dotted(rv.GetSchemaname(), rv.GetRelname()))
-	if !a.lenient {
+	switch {
+	case !a.lenient:
 		a.read(rv.GetSchemaname(), rv.GetRelname())
+	case a.computes:
+		a.computed(rv.GetSchemaname(), rv.GetRelname())
 	}
 	return false
 }
