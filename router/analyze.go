@@ -277,7 +277,9 @@ func (v *verdict) amongOthers() {
 		v.flags |= FlagForgets
 	case v.sql.Verb != PreparedNone:
 		v.target, v.reason = TargetPrimary, ReasonMulti
-		v.pins |= PinPrepared
+		if v.pins |= PinPrepared; v.sql.Verb == PreparedExecute {
+			v.pins |= PinOpaque // nobody looks up what it executes
+		}
 	}
 }
 
