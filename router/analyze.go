@@ -18,6 +18,7 @@ type analysis struct {
 	original  string        // as it came: rules look at it
 	text      string        // as it is parsed
 	rec       maskRecord
+	way       place // to the last literal of the text, once somebody asked for one
 
 	// dependent: a literal was looked at that the mask leaves out.
 	dependent bool
@@ -28,10 +29,10 @@ type analysis struct {
 	relations names
 	functions names
 	touched   touched
-	ctes      []cteScope
-	lenient   bool // DDL: what is walked is not executed as a read
-	computes  bool // what belongs to relations and types it names may run all the same
-	planOnly  bool // EXPLAIN without ANALYZE: nothing is written
+	ctes      map[string]int // how many WITH queries of a name are visible
+	lenient   bool           // DDL: what is walked is not executed as a read
+	computes  bool           // what belongs to relations and types it names may run all the same
+	planOnly  bool           // EXPLAIN without ANALYZE: nothing is written
 }
 
 // verdict is what is known of one statement.
@@ -82,7 +83,7 @@ func (a *analysis) run() *Plan {
 		}
 		verdicts = append(verdicts, verdict{})
 		a.cur = &verdicts[len(verdicts)-1]
-		a.ctes, a.lenient, a.computes, a.planOnly = a.ctes[:0], false, false, false
+		a.ctes, a.lenient, a.computes, a.planOnly = nil, false, false, false
 		a.statement(raw.GetStmt())
 		a.settleSets(raw.GetStmt())
 		a.bound(raw.GetStmt())

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -57,12 +58,8 @@ func (a *analysis) constant(c *pg.A_Const) (string, bool) {
 
 // kept reports whether the string literal at offset is part of the key as it is.
 func (a *analysis) kept(offset int) bool {
-	for _, at := range a.rec.kept {
-		if at == offset {
-			return true
-		}
-	}
-	return false
+	_, found := slices.BinarySearch(a.rec.kept, offset)
+	return found
 }
 
 // set is SET, RESET and SET TRANSACTION.

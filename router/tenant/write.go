@@ -293,7 +293,6 @@ func (j *judgement) mergeInto(s *pg.MergeStmt, outer *scope) *query {
 	p := place{scope: sc, subs: &q.subs}
 	from := j.item(s.GetSourceRelation(), p, nil)
 	it := &item{join: true, kind: pg.JoinType_JOIN_INNER, src: j.newSource(""), left: from, right: target}
-	it.ids = append(slices.Clone(from.ids), target.ids...)
 	for _, w := range s.GetMergeWhenClauses() {
 		if !w.GetMergeWhenClause().GetMatched() {
 			it.kind = pg.JoinType_JOIN_LEFT
