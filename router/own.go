@@ -2,12 +2,15 @@ package router
 
 import "strings"
 
+// maxOwn is the length of the longest text that is looked into for a setting of the proxy.
+const maxOwn = 8 << 10
+
 // ownSet reads SET [SESSION | LOCAL] pgweir.name {= | TO} word. PRIMARY is a
 // reserved word, so PostgreSQL's grammar refuses `SET pgweir.route = primary`;
 // the statement is the proxy's, so its grammar is too. Only what the parser
 // refused comes here.
 func ownSet(text string) (Own, bool) {
-	if len(text) > shallowBytes || !strings.Contains(strings.ToLower(text), string(hintWord)) {
+	if len(text) > maxOwn || !strings.Contains(strings.ToLower(text), string(hintWord)) {
 		return Own{}, false
 	}
 	words, ok := ownWords(text)
