@@ -8,6 +8,8 @@ import (
 
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // analysis is the making of one Plan. It is used by one goroutine, once.
@@ -120,10 +122,7 @@ func (a *analysis) parse() *pg.ParseResult {
 		}
 		a.text = text
 	}
-	if tooDeep(text) {
-		return nil
-	}
-	tree, err := pg.Parse(text)
+	tree, err := grammar.Parse(text)
 	if err != nil {
 		return nil
 	}

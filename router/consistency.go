@@ -3,6 +3,8 @@ package router
 import (
 	"strconv"
 	"strings"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // Consistency is what a read must see of what was committed before. A later one
@@ -55,12 +57,12 @@ func findWishes(text string) (level Consistency, lsn uint64) {
 	if !strings.Contains(text, hintPrefix) {
 		return level, lsn
 	}
-	l := lexer{text: text}
-	for t := l.next(); t.kind != tokenEnd && t.kind != tokenBad; t = l.next() {
-		if t.kind != tokenComment {
+	l := grammar.Lexer{Text: text}
+	for t := l.Next(); t.Kind != grammar.End && t.Kind != grammar.Bad; t = l.Next() {
+		if t.Kind != grammar.Comment {
 			continue
 		}
-		eachHint(text[t.start:t.end], func(hint string) {
+		eachHint(text[t.Start:t.End], func(hint string) {
 			name, value, _ := strings.Cut(hint, "=")
 			switch name {
 			case "consistency":

@@ -8,6 +8,8 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 
 	"github.com/pgweir/pgweir/internal/session"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // ownPrefix begins the names of the proxy's own settings.
@@ -64,7 +66,7 @@ func (a *analysis) kept(offset int) bool {
 
 // set is SET, RESET and SET TRANSACTION.
 func (a *analysis) set(s *pg.VariableSetStmt) {
-	name := lowerASCII(s.GetName())
+	name := grammar.LowerASCII(s.GetName())
 	switch {
 	case s.GetKind() == pg.VariableSetKind_VAR_RESET_ALL:
 		a.is(ReasonSetting)
@@ -308,7 +310,7 @@ func (a *analysis) setConfig(args []*pg.Node) {
 	local, known := a.literal(args[2])
 	isLocal := known && isTrue(local)
 	name, named := a.literal(args[0])
-	name = lowerASCII(name)
+	name = grammar.LowerASCII(name)
 	if !known {
 		a.unfollowed(true)
 	}
@@ -415,7 +417,7 @@ func (s Set) Bound(params []Argument) (Set, bool) {
 
 // named completes a set_config whose name is known.
 func (s Set) named(name string) (_ Set, ok bool) {
-	s.Name = lowerASCII(name)
+	s.Name = grammar.LowerASCII(name)
 	s.Exact = exact(s.Name)
 	return s, s.Name != "seed" && !strings.HasPrefix(s.Name, ownPrefix) && !ofTransactions(s.Name) && followed(s.Name) && !s.Temporary()
 }
@@ -429,7 +431,7 @@ func (s Set) Temporary() bool {
 // the temporary schema, so that what is created without a schema may be temporary (then
 // its Plan has FlagCreates). Where a value is not at hand, ask the server.
 func NamesTempSchema(path string) bool {
-	return strings.Contains(lowerASCII(path), "pg_temp")
+	return strings.Contains(grammar.LowerASCII(path), "pg_temp")
 }
 
 func isText(t *pg.TypeName) bool {

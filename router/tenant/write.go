@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // statementQuery builds any statement that reads or writes rows, nil for others.
@@ -154,7 +156,7 @@ func (j *judgement) defaultValue(target *source) *binding {
 		if !ok || c.Default == "" {
 			return nil
 		}
-		tree, err := pg.Parse("SELECT " + c.Default)
+		tree, err := grammar.Parse("SELECT " + c.Default)
 		if err != nil {
 			return nil
 		}

@@ -1,4 +1,4 @@
-package router
+package grammar
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ import (
 // without a limit: `SELECT 1+1+1…` of 400 KB overflows the C stack and ends the
 // process. And its lexer reads a run of operator characters again for each
 // token in it, so `/*/*/*…` takes time in the square of its length: minutes for
-// 1 MB. tooDeep finds such texts before the parser sees them.
+// 1 MB. TooDeep finds such texts before the parser sees them.
 
 const (
 	// levelBytes is the stack that a level takes at most while a text is parsed,
@@ -46,28 +46,28 @@ func threadStack() int {
 	return int(limit.Cur)
 }
 
-// tooDeep estimates the depth of the parse tree of text from above. Within one
+// TooDeep estimates the depth of the parse tree of text from above. Within one
 // pair of parentheses every token may add a level, but what follows a comma, an
 // AND and the like begins anew; the chains of UNION, JOIN and CASE do not. It
 // also refuses long runs of operator characters outside literals.
-func tooDeep(text string) bool {
+func TooDeep(text string) bool {
 	if len(text) <= maxDepth {
 		return false
 	}
-	d := depth{lexer: lexer{text: text}}
+	d := depth{Lexer: Lexer{Text: text}}
 	for {
-		t := d.next()
-		switch t.kind {
-		case tokenEnd:
+		t := d.Next()
+		switch t.Kind {
+		case End:
 			return false
-		case tokenBad:
+		case Bad:
 			return true // not valid SQL either
-		case tokenComment:
-			if l := longestRun(text[t.start:t.end]); l > maxRun && text[t.start] == '/' {
+		case Comment:
+			if l := longestRun(text[t.Start:t.End]); l > maxRun && text[t.Start] == '/' {
 				return true
 			}
 			continue
-		case tokenOther:
+		case Other:
 			if d.adjacent(t) > maxRun {
 				return true
 			}
@@ -80,7 +80,7 @@ func tooDeep(text string) bool {
 
 // depth is the state of an estimate.
 type depth struct {
-	lexer
+	Lexer
 	level depthLevel
 	outer []depthLevel
 	below int // levels of outer
@@ -92,14 +92,14 @@ type depth struct {
 const operatorBytes = "~!@#^&|`?+-*/%<>="
 
 // adjacent is the length of the run of operator characters that t ends.
-func (d *depth) adjacent(t token) int {
-	if strings.IndexByte(operatorBytes, d.text[t.start]) < 0 {
+func (d *depth) adjacent(t Token) int {
+	if strings.IndexByte(operatorBytes, d.Text[t.Start]) < 0 {
 		return 0
 	}
-	if t.start != d.runEnd {
-		d.runStart = t.start
+	if t.Start != d.runEnd {
+		d.runStart = t.Start
 	}
-	d.runEnd = t.end
+	d.runEnd = t.End
 	return d.runEnd - d.runStart
 }
 
@@ -120,12 +120,12 @@ type depthLevel struct {
 	chain int // UNION, JOIN, CASE
 }
 
-func (d *depth) token(t token) {
-	if t.kind == tokenOther {
-		d.punctuation(d.text[t.start])
+func (d *depth) token(t Token) {
+	if t.Kind == Other {
+		d.punctuation(d.Text[t.Start])
 		return
 	}
-	switch d.word(t) {
+	switch d.Word(t) {
 	case "and", "or", "when", "then", "else", "select", "where", "on", "values":
 		d.level.run = 0
 	case "union", "except", "intersect", "join", "case":
