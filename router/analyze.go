@@ -8,6 +8,8 @@ import (
 
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // analysis is the making of one Plan. It is used by one goroutine, once.
@@ -18,17 +20,21 @@ type analysis struct {
 	original  string        // as it came: rules look at it
 	text      string        // as it is parsed
 	rec       maskRecord
+	way       place // to the last literal of the text, once somebody asked for one
 
 	// dependent: a literal was looked at that the mask leaves out.
 	dependent bool
+
+	usesObjects bool // see Plan.Uses
 
 	cur       *verdict // of the statement being walked
 	relations names
 	functions names
 	touched   touched
-	ctes      []cteScope
-	lenient   bool // DDL: what is walked is not executed as a read
-	planOnly  bool // EXPLAIN without ANALYZE: nothing is written
+	ctes      map[string]int // how many WITH queries of a name are visible
+	lenient   bool           // DDL: what is walked is not executed as a read
+	computes  bool           // what belongs to relations and types it names may run all the same
+	planOnly  bool           // EXPLAIN without ANALYZE: nothing is written
 }
 
 // verdict is what is known of one statement.
@@ -70,7 +76,7 @@ func (a *analysis) run() *Plan {
 			a.dependent = true
 			return &Plan{Class: ClassSetting, Target: TargetAny, Reason: ReasonLocal, Own: own, Statements: 1, neverOnReplica: true}
 		}
-		return &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Pins: PinOpaque}
+		return &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Pins: PinOpaque, Uses: true}
 	}
 	verdicts := make([]verdict, 0, len(tree.GetStmts()))
 	for _, raw := range tree.GetStmts() {
@@ -79,7 +85,7 @@ func (a *analysis) run() *Plan {
 		}
 		verdicts = append(verdicts, verdict{})
 		a.cur = &verdicts[len(verdicts)-1]
-		a.ctes, a.lenient, a.planOnly = a.ctes[:0], false, false
+		a.ctes, a.lenient, a.computes, a.planOnly = nil, false, false, false
 		a.statement(raw.GetStmt())
 		a.settleSets(raw.GetStmt())
 		a.bound(raw.GetStmt())
@@ -87,10 +93,10 @@ func (a *analysis) run() *Plan {
 	}
 	plan := join(verdicts)
 	plan.Relations, plan.Functions = a.relations.list, a.functions.list
-	plan.Reads, plan.Writes = a.touched.reads, a.touched.writes
+	plan.Reads, plan.Writes, plan.Uses = a.touched.reads, a.touched.writes, a.usesObjects
 	if in := plan.SQL.Inner; in != nil {
 		in.Relations, in.Functions = plan.Relations, plan.Functions
-		in.Reads, in.Writes = plan.Reads, plan.Writes
+		in.Reads, in.Writes, in.Uses = plan.Reads, plan.Writes, plan.Uses
 	}
 	a.judgeTenant(tree, plan)
 	if plan.SQL.Verb != PreparedNone && plan.SQL.Verb != PreparedDeallocateAll {
@@ -116,10 +122,7 @@ func (a *analysis) parse() *pg.ParseResult {
 		}
 		a.text = text
 	}
-	if tooDeep(text) {
-		return nil
-	}
-	tree, err := pg.Parse(text)
+	tree, err := grammar.Parse(text)
 	if err != nil {
 		return nil
 	}
@@ -274,7 +277,9 @@ func (v *verdict) amongOthers() {
 		v.flags |= FlagForgets
 	case v.sql.Verb != PreparedNone:
 		v.target, v.reason = TargetPrimary, ReasonMulti
-		v.pins |= PinPrepared
+		if v.pins |= PinPrepared; v.sql.Verb == PreparedExecute {
+			v.pins |= PinOpaque // nobody looks up what it executes
+		}
 	}
 }
 

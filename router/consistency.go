@@ -3,6 +3,7 @@ package router
 import (
 	"strings"
 
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/lsn"
 )
 
@@ -44,12 +45,12 @@ func findWishes(text string) (level Consistency, least lsn.LSN) {
 	if !strings.Contains(text, hintPrefix) {
 		return level, least
 	}
-	l := lexer{text: text}
-	for t := l.next(); t.kind != tokenEnd && t.kind != tokenBad; t = l.next() {
-		if t.kind != tokenComment {
+	l := grammar.Lexer{Text: text}
+	for t := l.Next(); t.Kind != grammar.End && t.Kind != grammar.Bad; t = l.Next() {
+		if t.Kind != grammar.Comment {
 			continue
 		}
-		eachHint(text[t.start:t.end], func(hint string) {
+		eachHint(text[t.Start:t.End], func(hint string) {
 			name, value, _ := strings.Cut(hint, "=")
 			switch name {
 			case "consistency":

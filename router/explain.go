@@ -113,6 +113,7 @@ func (s PinSet) Names() []string { return s.names() }
 
 var flagNames = []string{
 	"ddl", "cursor", "stays", "tx_control", "copy_in", "hint", "sets_state", "sets_local", "dirty", "forgets",
+	"creates",
 }
 
 func (f Flags) names() []string { return bitNames(uint16(f), flagNames) }

@@ -15,6 +15,7 @@ type touched struct{ reads, writes catalog.Footprint }
 
 // uses adds what a fact touches.
 func (a *analysis) uses(f catalog.Fact) {
+	a.usesObjects = a.usesObjects || !f.Known
 	if !f.Known {
 		f.Reads, f.Writes = catalog.Footprint{}, catalog.Footprint{}
 	}

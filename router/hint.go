@@ -1,6 +1,10 @@
 package router
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/grammar"
+)
 
 // hintWord stands in every comment that may be a hint; such comments stay in
 // the key of the cache.
@@ -16,12 +20,12 @@ func findHint(text string) Route {
 		return RouteAuto
 	}
 	found := RouteAuto
-	l := lexer{text: text}
-	for t := l.next(); t.kind != tokenEnd && t.kind != tokenBad; t = l.next() {
-		if t.kind != tokenComment {
+	l := grammar.Lexer{Text: text}
+	for t := l.Next(); t.Kind != grammar.End && t.Kind != grammar.Bad; t = l.Next() {
+		if t.Kind != grammar.Comment {
 			continue
 		}
-		switch hintIn(text[t.start:t.end]) {
+		switch hintIn(text[t.Start:t.End]) {
 		case RoutePrimary:
 			return RoutePrimary
 		case RouteReplica:

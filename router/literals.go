@@ -3,6 +3,8 @@ package router
 import (
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // Literals is what the literals of a statement's text mean, once it is prepared.
@@ -21,23 +23,23 @@ const (
 // LiteralsOf is what the literals of a text mean whose Plan nobody has.
 func LiteralsOf(text string) Literals {
 	found := LiteralsNone
-	l := lexer{text: text}
+	l := grammar.Lexer{Text: text}
 	for {
-		t := l.next()
-		s := text[t.start:t.end]
-		switch t.kind {
-		case tokenEnd:
+		t := l.Next()
+		s := text[t.Start:t.End]
+		switch t.Kind {
+		case grammar.End:
 			return found
-		case tokenBad:
+		case grammar.Bad:
 			return LiteralsTimed // nothing is known of it
-		case tokenLiteral:
+		case grammar.Literal:
 			if isNumber(s) {
 				continue
 			}
 			if found = LiteralsSome; mayBeTime(s) {
 				return LiteralsTimed
 			}
-		case tokenWord, tokenQuoted, tokenOther:
+		case grammar.Word, grammar.Quoted, grammar.Other:
 			if !ascii(s) {
 				found = LiteralsSome
 			}
@@ -89,7 +91,7 @@ func mayBeTime(s string) bool {
 		if i < len(s) && (s[i]|0x20 >= 'a' && s[i]|0x20 <= 'z') {
 			continue
 		}
-		switch lowerASCII(s[word:i]) {
+		switch grammar.LowerASCII(s[word:i]) {
 		case "now", "today", "tomorrow", "yesterday":
 			return true
 		}

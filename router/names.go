@@ -61,6 +61,7 @@ func visitFuncCall(a *analysis, m protoreflect.Message) bool {
 
 // call judges one call of a function.
 func (a *analysis) call(schema, name string, args []*pg.Node) {
+	a.usesObjects = a.usesObjects || schema != "pg_catalog"
 	said := a.overrides.of(schema, name)
 	a.uses(a.facts.Function(schema, name))
 	if said == overrideUnsafe {
@@ -74,6 +75,15 @@ func (a *analysis) call(schema, name string, args []*pg.Node) {
 	}
 	if said != overrideSafe {
 		a.judge(a.facts.Function(schema, name))
+	}
+	a.conversions()
+}
+
+// conversions accounts for implicit casts of users, which arguments of functions and
+// operators may need without any relation in the text. Most databases have none.
+func (a *analysis) conversions() {
+	if f := a.facts.Implicit(); f.Known && !(f.Replica && f.Clean && !f.Sets && f.Touches == (session.Names{})) {
+		a.judge(f)
 	}
 }
 
@@ -124,6 +134,7 @@ func (a *analysis) special(name string, args []*pg.Node) bool {
 // and the operator classes behind sorting and grouping.
 func (a *analysis) implicit() {
 	if f := a.facts.Implicit(); f.Known {
+		a.usesObjects = true
 		a.judge(f)
 	}
 }
@@ -144,7 +155,11 @@ func visitExpr(a *analysis, m protoreflect.Message) bool {
 	return true
 }
 
-func (a *analysis) operator(schema, name string) { a.judge(a.facts.Operator(schema, name)) }
+func (a *analysis) operator(schema, name string) {
+	a.usesObjects = a.usesObjects || schema != "pg_catalog"
+	a.judge(a.facts.Operator(schema, name))
+	a.conversions()
+}
 
 // visitSubLink sees x op ANY (SELECT …); without a name the operator is "=".
 func visitSubLink(a *analysis, m protoreflect.Message) bool {
@@ -183,11 +198,19 @@ func visitJoin(a *analysis, m protoreflect.Message) bool {
 
 func visitTypeName(a *analysis, m protoreflect.Message) bool {
 	t := m.Interface().(*pg.TypeName)
-	if a.lenient || len(t.GetNames()) == 0 {
+	if len(t.GetNames()) == 0 || a.lenient && !a.computes {
 		return true
 	}
 	schema, name := qualified(t.GetNames())
-	a.judge(a.facts.Type(schema, name))
+	f := a.facts.Type(schema, name)
+	a.usesObjects = a.usesObjects || f != a.facts.Type("pg_catalog", name)
+	switch {
+	case !a.lenient:
+		a.judge(f)
+		a.conversions()
+	case f.Known:
+		a.leaves(f.Clean, f.Touches, f.Sets)
+	}
 	return true
 }
 
@@ -218,6 +241,7 @@ func (a *analysis) attribute(name string) {
 	if !f.Known {
 		return
 	}
+	a.usesObjects = true
 	a.uses(f)
 	if a.overrides.of("", name) != overrideSafe && (!f.Replica || !f.Clean) {
 		a.judge(f)

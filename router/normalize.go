@@ -1,19 +1,20 @@
 package router
 
 import (
+	"errors"
 	"strings"
 
-	pg_query "github.com/pganalyze/pg_query_go/v5"
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // Normalize is a statement with its literals replaced by parameters, for logs.
 // A text the parser refuses is not shown at all: it may hold anything.
 func Normalize(text string) string {
-	if tooDeep(text) {
+	n, err := grammar.Normalize(text)
+	switch {
+	case errors.Is(err, grammar.ErrTooDeep):
 		return "<too deep>"
-	}
-	n, err := pg_query.Normalize(text)
-	if err != nil {
+	case err != nil:
 		return "<unparsed>"
 	}
 	return n
@@ -24,20 +25,20 @@ func Normalize(text string) string {
 func Shape(text string) string {
 	n := Normalize(text)
 	var b strings.Builder
-	l := lexer{text: n}
+	l := grammar.Lexer{Text: n}
 	end := 0 // of the last token, comments included
-	for t := l.next(); t.kind != tokenEnd; t = l.next() {
-		if t.kind == tokenBad {
+	for t := l.Next(); t.Kind != grammar.End; t = l.Next() {
+		if t.Kind == grammar.Bad {
 			return "<unparsed>" // Normalize would have refused it
 		}
-		if t.kind == tokenComment {
+		if t.Kind == grammar.Comment {
 			continue
 		}
-		if t.start > end && b.Len() > 0 {
+		if t.Start > end && b.Len() > 0 {
 			b.WriteByte(' ')
 		}
-		end = t.end
-		if word := n[t.start:t.end]; t.kind == tokenLiteral && !isParameter(word) {
+		end = t.End
+		if word := n[t.Start:t.End]; t.Kind == grammar.Literal && !isParameter(word) {
 			b.WriteByte('?') // Normalize leaves those of utility statements
 		} else {
 			b.WriteString(word)
@@ -53,9 +54,6 @@ func isParameter(word string) bool {
 // Fingerprint is equal for statements that differ in literals only, 16 hexadecimal
 // digits; empty for what the parser refuses. It costs as much as parsing does.
 func Fingerprint(text string) string {
-	if tooDeep(text) {
-		return ""
-	}
-	f, _ := pg_query.Fingerprint(text)
+	f, _ := grammar.Fingerprint(text)
 	return f
 }

@@ -1,13 +1,20 @@
 package router
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/grammar"
+)
+
+// maxOwn is the length of the longest text that is looked into for a setting of the proxy.
+const maxOwn = 8 << 10
 
 // ownSet reads SET [SESSION | LOCAL] pgweir.name {= | TO} word. PRIMARY is a
 // reserved word, so PostgreSQL's grammar refuses `SET pgweir.route = primary`;
 // the statement is the proxy's, so its grammar is too. Only what the parser
 // refused comes here.
 func ownSet(text string) (Own, bool) {
-	if len(text) > shallowBytes || !strings.Contains(strings.ToLower(text), string(hintWord)) {
+	if len(text) > maxOwn || !strings.Contains(strings.ToLower(text), string(hintWord)) {
 		return Own{}, false
 	}
 	words, ok := ownWords(text)
@@ -31,17 +38,17 @@ func ownSet(text string) (Own, bool) {
 // semicolons at the end. Anything but words, "." and "=" is not ours.
 func ownWords(text string) ([]string, bool) {
 	var words []string
-	l := lexer{text: text}
+	l := grammar.Lexer{Text: text}
 	ended := false
-	for t := l.next(); t.kind != tokenEnd; t = l.next() {
+	for t := l.Next(); t.Kind != grammar.End; t = l.Next() {
 		switch {
-		case t.kind == tokenComment:
-		case l.is(t, ';'):
+		case t.Kind == grammar.Comment:
+		case l.Is(t, ';'):
 			ended = len(words) > 0
 		case ended:
 			return nil, false
-		case t.kind == tokenWord, l.is(t, '.'), l.is(t, '='):
-			words = append(words, lowerASCII(text[t.start:t.end]))
+		case t.Kind == grammar.Word, l.Is(t, '.'), l.Is(t, '='):
+			words = append(words, grammar.LowerASCII(text[t.Start:t.End]))
 		default:
 			return nil, false
 		}

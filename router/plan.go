@@ -38,6 +38,13 @@ type Plan struct {
 	Relations  []string // schema-qualified where the text says so; for people and rules
 	Functions  []string
 
+	// Uses: relations, functions, operators or types that users can define are behind the
+	// text, be it by a new overload of a built-in function. What Pins, Touches and the like
+	// say is then as old as the catalog of Version: while a change of the catalog is known
+	// of that this version does not have, the text may leave behind anything. Where Uses is
+	// false, no change of the catalog can make the Plan wrong.
+	Uses bool
+
 	// Tenant is what the audit found: nil if no tenant table is used, or none is
 	// configured. Of its literals, TenantLiteral reads those of another text.
 	Tenant *tenant.Finding
@@ -128,6 +135,9 @@ const (
 	// FlagForgets: the server connection has no prepared statements afterwards
 	// (DISCARD ALL; DEALLOCATE ALL among other statements).
 	FlagForgets
+	// FlagCreates: it creates an object of which it does not say in which schema. If the
+	// session's search_path begins with pg_temp, that is temporary: see NamesTempSchema.
+	FlagCreates
 )
 
 // Has reports whether all of want are set.

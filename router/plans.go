@@ -61,6 +61,7 @@ type facts interface {
 	Type(schema, name string) catalog.Fact
 	Relation(schema, name string) catalog.Relation
 	Implicit() catalog.Fact
+	DDL() catalog.Fact
 	Body(source string) catalog.Fact
 	Loaded() bool
 }

@@ -1,6 +1,10 @@
 package router
 
-import pg "github.com/pganalyze/pg_query_go/v5"
+import (
+	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/grammar"
+)
 
 // prepare is PREPARE: nothing happens yet, so what the statement may leave
 // behind is noted in the inner Plan only.
@@ -49,9 +53,9 @@ func (a *analysis) deallocate(s *pg.DeallocateStmt) {
 // locateName finds where in the text the name of the prepared statement stands.
 // If it cannot, the statement stays on one server connection.
 func (a *analysis) locateName(p *Plan) {
-	f := nameFinder{lexer: lexer{text: a.text}}
-	if at := f.find(); at.kind == tokenWord || at.kind == tokenQuoted {
-		p.SQL.NameStart, p.SQL.NameEnd = at.start, at.end
+	f := nameFinder{Lexer: grammar.Lexer{Text: a.text}}
+	if at := f.find(); at.Kind == grammar.Word || at.Kind == grammar.Quoted {
+		p.SQL.NameStart, p.SQL.NameEnd = at.Start, at.End
 		a.dependent = a.dependent || f.comments
 		return
 	}
@@ -62,26 +66,26 @@ func (a *analysis) locateName(p *Plan) {
 
 // nameFinder walks the tokens of a statement up to the name.
 type nameFinder struct {
-	lexer
+	grammar.Lexer
 	comments bool // some were passed: their length is not part of the key
 }
 
 // step takes the next token that is not a comment.
-func (f *nameFinder) step() token {
-	t := f.next()
-	for t.kind == tokenComment {
+func (f *nameFinder) step() grammar.Token {
+	t := f.Next()
+	for t.Kind == grammar.Comment {
 		f.comments = true
-		t = f.next()
+		t = f.Next()
 	}
 	return t
 }
 
-func (f *nameFinder) find() token {
+func (f *nameFinder) find() grammar.Token {
 	t := f.step()
-	for f.is(t, ';') {
+	for f.Is(t, ';') {
 		t = f.step()
 	}
-	switch f.word(t) {
+	switch f.Word(t) {
 	case "prepare", "execute":
 		return f.step()
 	case "deallocate":
@@ -91,44 +95,44 @@ func (f *nameFinder) find() token {
 	case "create":
 		return f.created()
 	}
-	return token{}
+	return grammar.Token{}
 }
 
 // deallocated passes the optional PREPARE, which may also be the name itself.
-func (f *nameFinder) deallocated() token {
+func (f *nameFinder) deallocated() grammar.Token {
 	t := f.step()
-	if f.word(t) != "prepare" {
+	if f.Word(t) != "prepare" {
 		return t
 	}
-	if name := f.step(); name.kind == tokenWord || name.kind == tokenQuoted {
+	if name := f.step(); name.Kind == grammar.Word || name.Kind == grammar.Quoted {
 		return name
 	}
 	return t
 }
 
 // after finds what follows word outside parentheses.
-func (f *nameFinder) after(word string) token {
+func (f *nameFinder) after(word string) grammar.Token {
 	depth := 0
-	for t := f.step(); t.kind != tokenEnd && t.kind != tokenBad; t = f.step() {
+	for t := f.step(); t.Kind != grammar.End && t.Kind != grammar.Bad; t = f.step() {
 		switch {
-		case f.is(t, '('):
+		case f.Is(t, '('):
 			depth++
-		case f.is(t, ')'):
+		case f.Is(t, ')'):
 			depth--
-		case depth == 0 && f.word(t) == word:
+		case depth == 0 && f.Word(t) == word:
 			return f.step()
 		}
 	}
-	return token{}
+	return grammar.Token{}
 }
 
 // created finds the name in CREATE TABLE … AS EXECUTE name; AS is reserved.
-func (f *nameFinder) created() token {
+func (f *nameFinder) created() grammar.Token {
 	for {
 		switch t := f.after("as"); {
-		case t.kind == tokenEnd || t.kind == tokenBad:
-			return token{}
-		case f.word(t) == "execute":
+		case t.Kind == grammar.End || t.Kind == grammar.Bad:
+			return grammar.Token{}
+		case f.Word(t) == "execute":
 			return f.step()
 		}
 	}

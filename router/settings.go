@@ -1,12 +1,15 @@
 package router
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 
 	"github.com/pgweir/pgweir/internal/session"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // ownPrefix begins the names of the proxy's own settings.
@@ -57,17 +60,13 @@ func (a *analysis) constant(c *pg.A_Const) (string, bool) {
 
 // kept reports whether the string literal at offset is part of the key as it is.
 func (a *analysis) kept(offset int) bool {
-	for _, at := range a.rec.kept {
-		if at == offset {
-			return true
-		}
-	}
-	return false
+	_, found := slices.BinarySearch(a.rec.kept, offset)
+	return found
 }
 
 // set is SET, RESET and SET TRANSACTION.
 func (a *analysis) set(s *pg.VariableSetStmt) {
-	name := strings.ToLower(s.GetName())
+	name := grammar.LowerASCII(s.GetName())
 	switch {
 	case s.GetKind() == pg.VariableSetKind_VAR_RESET_ALL:
 		a.is(ReasonSetting)
@@ -87,7 +86,10 @@ func (a *analysis) set(s *pg.VariableSetStmt) {
 // returns to is the server connection's, not this client's.
 func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 	a.is(ReasonSetting)
-	a.cur.repeats = !ofTransactions(name)
+	if !ascii(name) {
+		a.pin(PinOpaque)
+	}
+	a.cur.repeats = !ofTransactions(name) && followed(name)
 	if session.IsCustom(name) {
 		a.cur.touches.add(name)
 	}
@@ -153,6 +155,9 @@ var plainSettings = wordSet(`
 func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 	set := Set{Name: name, Local: s.GetIsLocal(), Tag: "SET"}
 	set.Exact = exact(name)
+	if !followed(name) {
+		return set, false
+	}
 	switch s.GetKind() {
 	case pg.VariableSetKind_VAR_RESET, pg.VariableSetKind_VAR_SET_DEFAULT:
 		if s.GetKind() == pg.VariableSetKind_VAR_RESET {
@@ -172,17 +177,32 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 		return set, false // PostgreSQL prints other constants its own way
 	}
 	set.Value, _ = a.literal(s.GetArgs()[0])
-	set.Reset = set.endsRole()
 	return set, !quotedLists[name] || plainName(set.Value)
 }
 
 // exact reports whether a server keeps the value of a setting as it is given.
 func exact(name string) bool {
-	return session.IsCustom(name) || plainSettings[name] || name == session.Role
+	return session.IsCustom(name) && !ofLibrary(name) || plainSettings[name] || name == session.Role
 }
 
-// endsRole reports whether s is SET ROLE NONE.
-func (s Set) endsRole() bool { return s.Name == session.Role && s.Value == "none" }
+// libraries are prefixes of custom settings that a library defines once a server process
+// has loaded it: then it checks their values, and who may set them. Before that any value
+// is taken, so what one connection takes another may refuse.
+var libraries = wordSet(`
+	age anon auto_explain bdr citus credcheck cron hnsw isn ivfflat orafce passwordcheck pg_cron pg_hint_plan
+	pg_partman_bgw pg_prewarm pg_stat_statements pg_trgm pgaudit pgcrypto pglogical plperl plpgsql plpython
+	plpython3 plrust pltcl plv8 postgis postgres_fdw repmgr sepgsql supautils timescaledb`)
+
+// ofLibrary reports whether a library may define a custom setting.
+func ofLibrary(name string) bool {
+	prefix, _, custom := strings.Cut(name, ".")
+	return custom && libraries[prefix]
+}
+
+// followed reports whether the session can follow changes of a setting by its name. Those
+// of libraries stay on their server connection; servers fold ASCII letters only, and
+// know other letters by their encoding.
+func followed(name string) bool { return !ofLibrary(name) && ascii(name) }
 
 // quotedLists are settings for which SET quotes each of its values as an identifier,
 // while set_config takes the list as it is (GUC_LIST_QUOTE).
@@ -202,7 +222,7 @@ func plainName(s string) bool {
 // schema is temporary.
 func (a *analysis) searchPath(args []*pg.Node) {
 	for _, arg := range args {
-		if v, _ := a.literal(arg); strings.Contains(strings.ToLower(v), "pg_temp") {
+		if v, _ := a.literal(arg); NamesTempSchema(v) {
 			a.pin(PinTemp)
 		}
 	}
@@ -290,13 +310,15 @@ func (a *analysis) setConfig(args []*pg.Node) {
 	local, known := a.literal(args[2])
 	isLocal := known && isTrue(local)
 	name, named := a.literal(args[0])
-	name = strings.ToLower(name)
+	name = grammar.LowerASCII(name)
 	if !known {
 		a.unfollowed(true)
 	}
 	a.unfollowed(isLocal)
-	if !named {
+	if !named || !ascii(name) {
 		a.pin(PinOpaque)
+	}
+	if !named {
 		return
 	}
 	a.setConfigName(name, args[1])
@@ -320,7 +342,8 @@ func (a *analysis) carriedConfig(args []*pg.Node) (set Set, ok bool) {
 		if cast := args[1].GetTypeCast(); cast != nil && !isText(cast.GetTypeName()) {
 			return set, false
 		}
-		if set.Value, ok = a.literal(args[1]); !ok || a.otherConstant(args[1]) {
+		set.Reset = isNull(args[1])
+		if set.Value, ok = a.literal(args[1]); !set.Reset && (!ok || a.otherConstant(args[1])) {
 			return set, false
 		}
 	}
@@ -335,6 +358,14 @@ func (a *analysis) carriedConfig(args []*pg.Node) (set Set, ok bool) {
 		return set, true
 	}
 	return set.named(set.Name)
+}
+
+// isNull reports whether n is NULL, which set_config takes for the default.
+func isNull(n *pg.Node) bool {
+	if cast := n.GetTypeCast(); cast != nil {
+		n = cast.GetArg()
+	}
+	return n.GetAConst().GetIsnull()
 }
 
 // otherConstant reports whether a constant is not a string.
@@ -386,15 +417,21 @@ func (s Set) Bound(params []Argument) (Set, bool) {
 
 // named completes a set_config whose name is known.
 func (s Set) named(name string) (_ Set, ok bool) {
-	s.Name = strings.ToLower(name)
+	s.Name = grammar.LowerASCII(name)
 	s.Exact = exact(s.Name)
-	s.Reset = s.Reset || s.endsRole()
-	return s, s.Name != "seed" && !strings.HasPrefix(s.Name, ownPrefix) && !ofTransactions(s.Name) && !s.Temporary()
+	return s, s.Name != "seed" && !strings.HasPrefix(s.Name, ownPrefix) && !ofTransactions(s.Name) && followed(s.Name) && !s.Temporary()
 }
 
 // Temporary reports whether s makes the search_path lead to the session's temporary schema.
 func (s Set) Temporary() bool {
-	return s.Name == "search_path" && strings.Contains(strings.ToLower(s.Value), "pg_temp")
+	return s.Name == "search_path" && NamesTempSchema(s.Value)
+}
+
+// NamesTempSchema reports whether a value of search_path, in whatever quotes, may name
+// the temporary schema, so that what is created without a schema may be temporary (then
+// its Plan has FlagCreates). Where a value is not at hand, ask the server.
+func NamesTempSchema(path string) bool {
+	return strings.Contains(grammar.LowerASCII(path), "pg_temp")
 }
 
 func isText(t *pg.TypeName) bool {
@@ -495,7 +532,7 @@ func (a *analysis) setConfigName(name string, value *pg.Node) {
 	case session.IsCustom(name):
 		a.cur.touches.add(name)
 	case name == "search_path":
-		if v, ok := a.literal(value); !ok || strings.Contains(strings.ToLower(v), "pg_temp") {
+		if v, ok := a.literal(value); !ok || NamesTempSchema(v) {
 			a.pin(PinTemp)
 		}
 	}

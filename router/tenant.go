@@ -16,6 +16,8 @@ type span struct {
 	mark       byte
 }
 
+func (s span) literal() bool { return s.mark != maskComment && s.mark != maskLine }
+
 // place finds one literal in any text of its Plan's key. Texts of one key differ
 // in what the mask leaves out and in nothing else, so the way to a literal is the
 // same in all: so many bytes, over a literal or comment, so many bytes …
@@ -60,24 +62,26 @@ func (a *analysis) places(f *tenant.Finding) []*place {
 	return list
 }
 
+// place is the way to the literal at offset: a part of the way through the whole text.
 func (a *analysis) place(offset int) *place {
-	p := &place{}
-	if offset < len(a.text) && a.text[offset] == '-' {
-		p.negative = true
+	p := &place{negative: offset < len(a.text) && a.text[offset] == '-'}
+	spans := a.rec.spans
+	i, _ := slices.BinarySearchFunc(spans, offset, func(s span, offset int) int { return s.start - offset })
+	for p.negative && i < len(spans) && !spans[i].literal() {
+		i++ // a comment behind the sign
 	}
-	at := 0
-	for _, s := range a.rec.spans {
-		p.gaps, p.marks = append(p.gaps, s.start-at), append(p.marks, s.mark)
-		at = s.end
-		literal := s.mark != maskComment && s.mark != maskLine
-		if literal && (s.start == offset || p.negative && s.start > offset) {
-			return p
-		}
-		if s.start > offset {
-			break
+	if i == len(spans) || !spans[i].literal() || !p.negative && spans[i].start != offset {
+		return nil
+	}
+	if a.way.gaps == nil {
+		at := 0
+		for _, s := range spans {
+			a.way.gaps, a.way.marks = append(a.way.gaps, s.start-at), append(a.way.marks, s.mark)
+			at = s.end
 		}
 	}
-	return nil
+	p.gaps, p.marks = a.way.gaps[:i+1], a.way.marks[:i+1]
+	return p
 }
 
 // TenantLiteral is the value number i of p.Tenant, as text says it, which must be one

@@ -95,6 +95,7 @@ func (a *analysis) do(s *pg.DoStmt) {
 		a.pin(PinOpaque)
 		return
 	}
+	a.usesObjects = true
 	f := a.facts.Body(source)
 	a.leaves(f.Clean, f.Touches, f.Sets)
 }
@@ -144,7 +145,7 @@ func (a *analysis) explain(s *pg.ExplainStmt) {
 		a.ddl(s.GetQuery())
 	}
 	if a.planOnly && a.cur.notRead != ReasonNone {
-		a.cur.flags &^= FlagDDL
+		a.cur.flags &^= FlagDDL | FlagCreates
 		a.cur.pins &^= PinTemp
 		a.cur.fix(ClassUnknown, TargetPrimary, a.cur.notRead)
 	}
@@ -206,7 +207,7 @@ func (a *analysis) closeCursor() {
 
 // maintenance is VACUUM and its kin.
 func (a *analysis) maintenance(n *pg.Node) {
-	a.lenient = true
+	a.lenient, a.computes = true, true
 	a.node(n)
 	flags := Flags(0)
 	switch s := n.GetNode().(type) {

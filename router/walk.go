@@ -112,44 +112,34 @@ func (a *analysis) node(n *pg.Node) {
 	}
 }
 
-// cteScope is the names one WITH has made visible so far. With recursion all are
-// visible from the beginning.
-type cteScope struct{ names []string }
-
 // scoped walks a statement's WITH, then body where its names are visible.
 func (a *analysis) scoped(w *pg.WithClause, body func()) {
 	if w == nil {
 		body()
 		return
 	}
-	a.ctes = append(a.ctes, cteScope{})
-	mine := len(a.ctes) - 1
-	if w.GetRecursive() {
+	if a.ctes == nil {
+		a.ctes = map[string]int{}
+	}
+	if w.GetRecursive() { // all are visible from the beginning
 		for _, n := range w.GetCtes() {
-			a.ctes[mine].names = append(a.ctes[mine].names, n.GetCommonTableExpr().GetCtename())
+			a.ctes[n.GetCommonTableExpr().GetCtename()]++
 		}
 	}
 	for _, n := range w.GetCtes() {
 		a.node(n)
 		if !w.GetRecursive() {
-			a.ctes[mine].names = append(a.ctes[mine].names, n.GetCommonTableExpr().GetCtename())
+			a.ctes[n.GetCommonTableExpr().GetCtename()]++
 		}
 	}
 	body()
-	a.ctes = a.ctes[:mine]
+	for _, n := range w.GetCtes() {
+		a.ctes[n.GetCommonTableExpr().GetCtename()]--
+	}
 }
 
 // isCTE reports whether an unqualified name is that of a WITH query here.
-func (a *analysis) isCTE(name string) bool {
-	for _, s := range a.ctes {
-		for _, n := range s.names {
-			if n == name {
-				return true
-			}
-		}
-	}
-	return false
-}
+func (a *analysis) isCTE(name string) bool { return a.ctes[name] > 0 }
 
 func visitSelect(a *analysis, m protoreflect.Message) bool {
 	s := m.Interface().(*pg.SelectStmt)
@@ -188,7 +178,9 @@ func visitMerge(a *analysis, m protoreflect.Message) bool {
 // visitInto sees SELECT INTO. The relation does not exist yet.
 func visitInto(a *analysis, m protoreflect.Message) bool {
 	a.is(ReasonSelectInto)
-	a.creates(m.Interface().(*pg.IntoClause).GetRel(), false)
+	f := a.facts.DDL()
+	a.leaves(f.Clean, f.Touches, f.Sets)
+	a.createsRelation(m.Interface().(*pg.IntoClause).GetRel(), false)
 	return false
 }
 
@@ -204,8 +196,11 @@ func visitRangeVar(a *analysis, m protoreflect.Message) bool {
 		return false
 	}
 	a.relations.add(dotted(rv.GetSchemaname(), rv.GetRelname()))
-	if !a.lenient {
+	switch {
+	case !a.lenient:
 		a.read(rv.GetSchemaname(), rv.GetRelname())
+	case a.computes:
+		a.computed(rv.GetSchemaname(), rv.GetRelname())
 	}
 	return false
 }

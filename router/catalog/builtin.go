@@ -26,7 +26,7 @@ var builtin = sync.OnceValue(func() *Snapshot {
 	if err != nil {
 		panic(err) // the text is part of the program and a test reads it
 	}
-	s := &Snapshot{implicit: Fact{Known: true, Replica: true, Clean: true}}
+	s := &Snapshot{implicit: Fact{Known: true, Replica: true, Clean: true}, ddl: Fact{Known: true, Clean: true}}
 	for kind, t := range s.tables() {
 		*t = newNameTable(slices.Clone(objects[kind]))
 	}

@@ -30,7 +30,7 @@ func (l *loader) arrows() {
 		l.onRelation(kindWrite, r.oid(0), r.text(2), notClean)
 	})
 	l.read("constraints", constraintsQuery, 6, l.constraint)
-	l.read("indexes", indexesQuery, 2, func(r row) {
+	l.read("computed expressions", computedQuery, 2, func(r row) {
 		l.onRelation(kindWrite, r.oid(0), r.text(1), notClean)
 	})
 	l.read("policies", policiesQuery, 3, func(r row) {
@@ -50,6 +50,9 @@ func (l *loader) arrows() {
 	})
 	l.read("operator classes", implicitQuery, 1, func(r row) {
 		l.to(l.implicit, kindFunction, r.oid(0), bothFaults)
+	})
+	l.read("event triggers", ddlQuery, 1, func(r row) {
+		l.to(l.ddl, kindFunction, r.oid(0), notClean)
 	})
 }
 
@@ -79,23 +82,32 @@ func (l *loader) onRelation(k kind, oid uint32, refs string, f fault) {
 }
 
 // typeParts makes types depend on their functions and on other types, now that
-// all have nodes. A value of a row type, and a row written, is made through the
-// types of its columns.
+// all have nodes. PostgreSQL's own input functions are known by the type they are given:
+// what is to be said of calling one of them by its name is none of the type's concern.
+// A value of a row type, and a row written, is made through the types of its columns;
+// from a row that is read, others of its type may be made (jsonb_populate_record).
 func (l *loader) typeParts() {
 	for _, t := range l.types {
-		for i, k := range []kind{kindFunction, kindFunction, kindType, kindType, kindType, kindFunction} {
-			if t.parts[i] != 0 {
-				l.to(t.node, k, t.parts[i], bothFaults)
+		for i, k := range []kind{kindFunction, kindFunction, kindType, kindType, kindType, kindFunction, kindFunction} {
+			if oid := t.parts[i]; oid != 0 && (k == kindType || oid >= firstUserOID) {
+				l.to(t.node, k, oid, bothFaults)
 			}
 		}
+		l.refs(t.node, t.defaults, notClean)
 	}
 	for _, c := range l.columns {
 		if id, ok := l.g.find(kindType, c.rowType); ok {
 			l.to(id, kindType, c.typ, bothFaults)
 		}
-		if id, ok := l.g.find(kindWrite, c.relation); ok {
-			l.to(id, kindType, c.typ, notClean)
-		}
+		l.onType(kindRelation, c.relation, c.typ)
+		l.onType(kindWrite, c.relation, c.typ)
+	}
+}
+
+// onType makes a relation depend on the type of one of its columns.
+func (l *loader) onType(k kind, relation, typ uint32) {
+	if id, ok := l.g.find(k, relation); ok {
+		l.to(id, kindType, typ, notClean)
 	}
 }
 
@@ -188,6 +200,10 @@ func (l *loader) bodies() {
 		}
 		if b.unclean != "" {
 			l.g.condemn(s.function, notClean, b.unclean)
+		}
+		l.g.depend(s.function, l.implicit, bothFaults)
+		if b.ddl {
+			l.g.depend(s.function, l.ddl, notClean)
 		}
 		l.sets(byName, s.function, b)
 		for _, w := range b.words {

@@ -32,9 +32,10 @@ const (
 	kindType
 	kindOperator
 	kindImplicit
+	kindDDL // any command that changes the catalog
 )
 
-var kindNames = [...]string{"function", "relation", "writes to", "type", "operator", "operator class"}
+var kindNames = [...]string{"function", "relation", "writes to", "type", "operator", "operator class", "event trigger"}
 
 type node struct {
 	schema, name string

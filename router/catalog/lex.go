@@ -219,7 +219,7 @@ func (l *lexer) str(escapes bool) token {
 		case c == '\\' && escapes:
 			t.kind = tokenEscaped
 			l.pos++
-			b.WriteByte(' ') // only dynamic SQL looks inside, and that is unclean already
+			b.WriteByte(c) // only dynamic SQL looks inside, and that is unclean already
 		case c == '\\' && l.at(l.pos+1) == '\'':
 			return token{kind: tokenBroken}
 		case c == '\\':

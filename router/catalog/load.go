@@ -83,6 +83,7 @@ type loader struct {
 	anyVersion bool
 
 	implicit int32
+	ddl      int32
 	sources  []source // of functions, used when all names are known
 	types    []typeParts
 	columns  []column
@@ -90,11 +91,12 @@ type loader struct {
 	loose    map[int32]loose // of functions, as far as their rows show
 }
 
-// typeParts are a type's input and modifier functions, base, element, subtype and
-// canonical function; 0 is none.
+// typeParts are a type's input and modifier functions, base, element, subtype, canonical
+// and difference function; 0 is none. The references of its default are beside.
 type typeParts struct {
-	node  int32
-	parts [6]uint32
+	node     int32
+	parts    [7]uint32
+	defaults string
 }
 
 // column is a column of a user's type.
@@ -151,8 +153,8 @@ func (r row) char(i int) byte {
 func (l *loader) objects() {
 	l.read("functions", functionsQuery, 12, l.function)
 	l.read("relations", relationsQuery, 6, l.relation)
-	l.read("types", typesQuery, 9, func(r row) {
-		t := typeParts{node: l.g.add(kindType, r.oid(0), r.text(1), r.text(2))}
+	l.read("types", typesQuery, 11, func(r row) {
+		t := typeParts{node: l.g.add(kindType, r.oid(0), r.text(1), r.text(2)), defaults: r.text(10)}
 		for i := range t.parts {
 			t.parts[i] = r.oid(3 + i)
 		}
@@ -165,6 +167,7 @@ func (l *loader) objects() {
 		l.columns = append(l.columns, column{rowType: r.oid(0), relation: r.oid(3), typ: r.oid(4)})
 	})
 	l.implicit = l.g.add(kindImplicit, 0, "", "")
+	l.ddl = l.g.add(kindDDL, 0, "", "")
 }
 
 // function reads one row of functionsQuery and judges what its row alone shows.
@@ -249,4 +252,6 @@ func (l *loader) publish(s *Snapshot) {
 	s.operators = newNameTable(objects[kindOperator])
 	s.implicit = l.g.fact(l.implicit)
 	s.implicit.Reads, s.implicit.Writes = feet.of(l.implicit)
+	s.ddl = l.g.fact(l.ddl)
+	s.ddl.Replica = false
 }

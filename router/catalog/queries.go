@@ -31,7 +31,8 @@ var fingerprintQuery = func() string {
 	var parts []string
 	for _, from := range []string{
 		"pg_proc", "pg_aggregate", "pg_operator", "pg_cast", "pg_namespace", "pg_inherits", "pg_extension",
-		"pg_trigger", "pg_policy", "pg_constraint", "pg_amproc", "pg_amop",
+		"pg_trigger", "pg_policy", "pg_constraint", "pg_amproc", "pg_amop", "pg_range", "pg_partitioned_table",
+		"pg_event_trigger", "pg_language", "pg_foreign_data_wrapper",
 	} {
 		parts = append(parts, fingerprintOf("pg_catalog."+from+" x", ""))
 	}
@@ -44,7 +45,10 @@ var fingerprintQuery = func() string {
 		fingerprintOf(of("pg_rewrite", "ev_class"), "c.relpersistence <> 't'"),
 		fingerprintOf(of("pg_attrdef", "adrelid"), "c.relpersistence <> 't'"),
 		fingerprintOf(of("pg_index", "indexrelid"), "c.relpersistence <> 't' AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)"),
+		fingerprintOf(of("pg_statistic_ext", "stxrelid"), "c.relpersistence <> 't' AND x.stxexprs IS NOT NULL"),
 		fingerprintOf("pg_catalog.pg_type x", "x.typtype <> 'c' AND x.typcategory <> 'A'"),
+		// A column may get another type without a change of its table's row.
+		fingerprintOf(of("pg_attribute", "attrelid"), "x.atttypid >= 16384 AND x.attnum > 0 AND c.relpersistence <> 't'"),
 	)
 	return "SELECT pg_catalog.concat_ws('/', pg_catalog.current_database(), pg_catalog.current_setting('server_version_num'), " +
 		strings.Join(parts, ", ") + ")"
@@ -72,7 +76,7 @@ SELECT COALESCE(r.rolname, ''), s.setdatabase <> 0, c.config
 UNION ALL
 SELECT NULL, false, name || '=' || reset_val
   FROM pg_catalog.pg_settings
- WHERE name IN ('default_transaction_isolation', 'default_transaction_read_only')
+ WHERE name IN ('default_transaction_isolation', 'default_transaction_read_only', 'search_path', 'standard_conforming_strings')
    AND source IN ('default', 'environment variable', 'configuration file', 'command line')`
 
 // functionsQuery: oid, schema, name, volatility, kind, language, extension, source
@@ -112,12 +116,13 @@ SELECT n.nspname, o.oprname, o.oprcode::pg_catalog.oid
  WHERE ` + notTemporary + ` ORDER BY o.oid`
 
 // typesQuery: oid, schema, name, input and modifier functions, base, element and
-// range's own parts. Row types of tables, and arrays of them, are left out:
-// columnsQuery brings those that matter.
-const typesQuery = `
+// range's own parts, references of a domain's default. Row types of tables, and arrays of
+// them, are left out: columnsQuery brings those that matter.
+var typesQuery = `
 SELECT t.oid, n.nspname, t.typname, t.typinput::pg_catalog.oid, t.typmodin::pg_catalog.oid,
   t.typbasetype, CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END,
-  COALESCE(r.rngsubtype, 0), COALESCE(r.rngcanonical::pg_catalog.oid, 0)
+  COALESCE(r.rngsubtype, 0), COALESCE(r.rngcanonical::pg_catalog.oid, 0), COALESCE(r.rngsubdiff::pg_catalog.oid, 0),
+  CASE WHEN t.typdefaultbin IS NOT NULL THEN ` + refs("t.typdefaultbin::pg_catalog.text") + ` END
   FROM pg_catalog.pg_type t
   JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
   LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
@@ -173,11 +178,29 @@ SELECT x.contype, x.conrelid, x.contypid, x.confrelid,
   FROM pg_catalog.pg_constraint x LEFT JOIN pg_catalog.pg_class c ON c.oid = x.conrelid
  WHERE x.contype IN ('c', 'f') AND COALESCE(c.relpersistence <> 't', true) ORDER BY x.oid`
 
-// indexesQuery: relation, references of its index expressions and predicates.
-var indexesQuery = `
+// computedQuery: relation, references of what is computed of its rows: index expressions
+// and predicates, the keys by which it or what it is a partition of is partitioned, and
+// the expressions of extended statistics.
+var computedQuery = `
 SELECT x.indrelid, ` + refs("pg_catalog.concat(x.indexprs::pg_catalog.text, x.indpred::pg_catalog.text)") + `
   FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
- WHERE c.relpersistence <> 't' AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL) ORDER BY x.indexrelid`
+ WHERE c.relpersistence <> 't' AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)
+UNION ALL
+SELECT t.relid::pg_catalog.oid, ` + refs("x.partexprs::pg_catalog.text") + `
+  FROM pg_catalog.pg_partitioned_table x JOIN pg_catalog.pg_class c ON c.oid = x.partrelid,
+  LATERAL pg_catalog.pg_partition_tree(x.partrelid) t
+ WHERE c.relpersistence <> 't' AND x.partexprs IS NOT NULL
+UNION ALL
+SELECT x.stxrelid, ` + refs("x.stxexprs::pg_catalog.text") + `
+  FROM pg_catalog.pg_statistic_ext x JOIN pg_catalog.pg_class c ON c.oid = x.stxrelid
+ WHERE c.relpersistence <> 't' AND x.stxexprs IS NOT NULL ORDER BY 1, 2`
+
+// ddlQuery: the functions that commands which change the catalog run: event triggers (but
+// for those that run at login) and validators.
+const ddlQuery = `
+SELECT evtfoid FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND evtevent <> 'login'
+UNION SELECT fdwvalidator FROM pg_catalog.pg_foreign_data_wrapper WHERE fdwvalidator <> 0
+UNION SELECT lanvalidator FROM pg_catalog.pg_language WHERE lanvalidator >= 16384 ORDER BY 1`
 
 // policiesQuery: relation, references of USING, references of WITH CHECK.
 var policiesQuery = `

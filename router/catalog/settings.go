@@ -10,8 +10,14 @@ const (
 	readOnlySetting  = "default_transaction_read_only"
 )
 
-// settings are the defaults of new sessions in this database that decide where
-// a transaction may run.
+// defaults are the settings of which Default tells: those that decide where a transaction
+// may run, how a text is read, what its names mean, and as whom it runs.
+var defaults = map[string]bool{
+	isolationSetting: true, readOnlySetting: true,
+	"search_path": true, "role": true, "standard_conforming_strings": true, "client_encoding": true,
+}
+
+// settings are the defaults of new sessions in this database.
 type settings struct {
 	roles  []roleSetting
 	server map[string]string // of the server itself; without those that cannot be told
@@ -25,6 +31,11 @@ type roleSetting struct {
 	name     string // lower case
 	value    string
 }
+
+// Default is the value of a setting that a new session of user begins with, as the
+// administrator wrote it; empty if it cannot be told, or is none of defaults. A session's
+// own startup options come before it, and a session keeps what it began with.
+func (s *Snapshot) Default(user, name string) string { return s.settings.value(user, name) }
 
 // DefaultIsolation is the default_transaction_isolation a new session of user
 // begins with, as the administrator wrote it; empty if it cannot be told. A
@@ -58,7 +69,7 @@ func (s *settings) value(user, name string) string {
 func (s *settings) add(role string, database bool, config string) {
 	name, value, _ := strings.Cut(config, "=")
 	name = strings.ToLower(name)
-	if name == isolationSetting || name == readOnlySetting {
+	if defaults[name] {
 		s.roles = append(s.roles, roleSetting{role, database, name, value})
 	}
 }

@@ -23,6 +23,7 @@ type Snapshot struct {
 	shapes *Tables // nil if not asked for
 
 	implicit    Fact
+	ddl         Fact
 	settings    settings
 	fingerprint string // of the catalogs it was read from; empty if it was not
 }
@@ -96,6 +97,10 @@ func (s *Snapshot) Body(source string) Fact {
 	for _, o := range b.operators {
 		add(s.operators.find("", o), false)
 	}
+	add(Relation{Fact: s.implicit}, false)
+	if b.ddl {
+		add(Relation{Fact: s.ddl}, false)
+	}
 	if own := s.functions.find("", "set_config"); b.sets && own != s.functions.find("pg_catalog", "set_config") {
 		add(own, false) // a user's, perhaps
 	}
@@ -106,6 +111,10 @@ func (s *Snapshot) Body(source string) Fact {
 // users' implicit and assignment casts and operator classes.
 // Those written in C are trusted, as only a superuser can make them.
 func (s *Snapshot) Implicit() Fact { return s.implicit }
+
+// DDL is what commands that change the catalog run beside themselves: event triggers, and
+// validators of languages and foreign data. It is never known to be safe on a replica.
+func (s *Snapshot) DDL() Fact { return s.ddl }
 
 // Version tells contents apart: equal contents have equal versions, in every process.
 func (s *Snapshot) Version() uint64 { return s.version }
@@ -125,10 +134,10 @@ func (s *Snapshot) seal() *Snapshot {
 	for _, t := range []*nameTable{&s.functions, &s.operators, &s.types, &s.relations} {
 		t.sum(h)
 	}
-	implicit := nameTable{
-		entries: []entry{{}}, schemas: []string{""}, facts: []Relation{{Fact: s.implicit}},
+	for _, f := range []Fact{s.implicit, s.ddl} {
+		unnamed := nameTable{entries: []entry{{}}, schemas: []string{""}, facts: []Relation{{Fact: f}}}
+		unnamed.sum(h)
 	}
-	implicit.sum(h)
 	h.Write([]byte(s.settings.text()))
 	s.shapes.sum(h)
 	s.version = h.Sum64()

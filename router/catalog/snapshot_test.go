@@ -91,6 +91,7 @@ alter role d_both set default_transaction_isolation = 'repeatable read';
 alter role d_both in database %[1]s set default_transaction_isolation = 'serializable';
 alter role d_elsewhere in database %[2]s set default_transaction_isolation = 'serializable';
 alter role d_read set default_transaction_read_only = on;
+alter role d_read set search_path = pg_temp, public;
 alter role d_read set work_mem = '8MB'`, db, elsewhere)); err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +113,12 @@ alter role d_read set work_mem = '8MB'`, db, elsewhere)); err != nil {
 		"d_none": "read committed", "d_role": "repeatable read", "d_both": "serializable",
 		"d_elsewhere": "read committed", "nobody at all": "read committed",
 	})
+	if got := s.Default("d_read", "search_path"); got != "pg_temp, public" {
+		t.Errorf("search_path: %q", got)
+	}
+	if got := s.Default("d_none", "standard_conforming_strings"); got != "on" {
+		t.Errorf("standard_conforming_strings: %q", got)
+	}
 	if s.DefaultReadOnly("d_read") != "on" || s.DefaultReadOnly("d_none") != "off" {
 		t.Errorf("read only: %q, %q", s.DefaultReadOnly("d_read"), s.DefaultReadOnly("d_none"))
 	}

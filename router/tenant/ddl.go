@@ -8,6 +8,8 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 
 	"github.com/pgweir/pgweir/router/catalog"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // ParseSchema reads the tables of a database from DDL text, such as pg_dump
@@ -18,7 +20,7 @@ import (
 func ParseSchema(text string) (Schema, error) {
 	d := &ddl{path: []string{"public"}}
 	text = withoutPsql(text)
-	tree, err := pg.Parse(text)
+	tree, err := grammar.Parse(text)
 	if err == nil {
 		for _, raw := range tree.GetStmts() {
 			d.statement(raw.GetStmt())
@@ -31,7 +33,7 @@ func ParseSchema(text string) (Schema, error) {
 	}
 	var first error
 	for _, part := range parts {
-		tree, err := pg.Parse(part)
+		tree, err := grammar.Parse(part)
 		if err != nil {
 			if first == nil {
 				first = fmt.Errorf("schema: %q: %w", firstLine(part), err)

@@ -16,8 +16,9 @@ type fact struct {
 
 // binding is one or several values that depend on no row.
 type binding struct {
-	nodes []*pg.Node // expressions; for an array, the array
-	many  bool       // a list or an array
+	nodes []*pg.Node  // expressions; for an array, the array
+	of    [2]*binding // or those of two others: long lists are not copied
+	many  bool        // a list or an array
 	array bool
 	view  bool // written in a view, not in the statement
 }
@@ -34,8 +35,24 @@ func either(x, y *binding) *binding {
 	if !x.many && !y.many && sameValue(x.nodes[0], y.nodes[0]) {
 		return x
 	}
-	nodes := append(append([]*pg.Node(nil), x.nodes...), y.nodes...)
-	return &binding{nodes: nodes, many: true, array: x.array || y.array, view: x.view || y.view}
+	return &binding{of: [2]*binding{x, y}, many: true, array: x.array || y.array, view: x.view || y.view}
+}
+
+// each calls f for the expressions in order, until it returns false.
+func (b *binding) each(f func(*pg.Node) bool) {
+	for todo := []*binding{b}; len(todo) > 0; {
+		last := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if last.of[0] != nil {
+			todo = append(todo, last.of[1], last.of[0])
+			continue
+		}
+		for _, n := range last.nodes {
+			if !f(n) {
+				return
+			}
+		}
+	}
 }
 
 func sameValue(x, y *pg.Node) bool {

@@ -17,7 +17,7 @@ func (j *judgement) from(list []*pg.Node, p place) []*item {
 
 // item builds one item; left are those it sees if LATERAL.
 func (j *judgement) item(n *pg.Node, p place, left []*item) *item {
-	lateral := &scope{items: slices.Clone(left), parent: p.scope.parent, with: p.scope.with}
+	lateral := &scope{items: slices.Clip(left), parent: p.scope.parent, with: p.scope.with}
 	switch e := n.GetNode().(type) {
 	case *pg.Node_RangeVar:
 		return single(j.table(e.RangeVar, p.scope, KindList))
@@ -41,7 +41,7 @@ func (j *judgement) item(n *pg.Node, p place, left []*item) *item {
 	return single(j.unknown(n))
 }
 
-func single(s *source) *item { return &item{src: s, ids: []int{s.id}} }
+func single(s *source) *item { return &item{src: s} }
 
 // unknown is a source of rows that are not a table's.
 func (j *judgement) unknown(n *pg.Node) *source {
@@ -141,7 +141,6 @@ func (j *judgement) joined(e *pg.JoinExpr, p place, left []*item) *item {
 	it := &item{join: true, kind: e.GetJointype(), src: j.newSource(e.GetAlias().GetAliasname())}
 	it.left = j.item(e.GetLarg(), p, left)
 	it.right = j.item(e.GetRarg(), p, append(slices.Clone(left), it.left))
-	it.ids = append(slices.Clone(it.left.ids), it.right.ids...)
 	names := texts(e.GetUsingClause())
 	if e.GetIsNatural() {
 		var known bool

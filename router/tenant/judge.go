@@ -9,6 +9,8 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 
 	"github.com/pgweir/pgweir/router/catalog"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // Bounds of one judgement. What goes beyond is missing its filter: nobody writes
@@ -33,7 +35,7 @@ func New(policy *Policy, schema Schema) *Judge { return &Judge{policy: policy, s
 
 // Text judges a text of one or several statements.
 func (j *Judge) Text(text string) *Finding {
-	tree, err := pg.Parse(text)
+	tree, err := grammar.Parse(text)
 	if err != nil {
 		return &Finding{Verdict: Unknown}
 	}
@@ -82,7 +84,7 @@ func (j *Judge) excuse(f *Finding, text string) {
 	if f.Verdict != Missing && f.Verdict != Exempt {
 		return
 	}
-	f.Fingerprint, _ = pg.Fingerprint(text)
+	f.Fingerprint, _ = grammar.Fingerprint(text)
 	reason, said := exemption(text)
 	if said || slices.Contains(j.policy.ExemptStatements, f.Fingerprint) {
 		f.Verdict, f.Reason = Exempt, reason
@@ -316,7 +318,7 @@ func (j *judgement) expand(r *relation) *pg.SelectStmt {
 }
 
 func parseView(t *catalog.Table) *pg.SelectStmt {
-	tree, err := pg.Parse(t.View)
+	tree, err := grammar.Parse(t.View)
 	if err != nil || len(tree.GetStmts()) != 1 {
 		return nil
 	}

@@ -71,10 +71,10 @@ func (j *judgement) record(s *source, facts []fact) {
 // bindsTo notes that o is bound, and the values for later comparison.
 func (j *judgement) bindsTo(o *occurrence, b *binding, stored bool) {
 	o.many = o.many || b.many
-	for _, n := range b.nodes {
+	b.each(func(n *pg.Node) bool {
 		v, ok := comparable(n)
 		if !ok {
-			continue
+			return true
 		}
 		if b.view {
 			v.Offset = -1
@@ -83,7 +83,8 @@ func (j *judgement) bindsTo(o *occurrence, b *binding, stored bool) {
 		if !slices.Contains(j.values, v) && len(j.values) < maxValues {
 			j.values = append(j.values, v)
 		}
-	}
+		return len(j.values) < maxValues
+	})
 }
 
 // kindOf says how rows are found that no tenant filter restricts.

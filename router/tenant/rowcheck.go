@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // rowCheck says which rows an expression of a row-level security policy lets
@@ -76,7 +78,7 @@ func (e *evaluator) rows(expression string) rowCheck {
 
 // parseExpression is the tree of an expression, or of a SELECT of nothing but one.
 func parseExpression(text string) *pg.Node {
-	tree, err := pg.Parse("SELECT (" + text + ")")
+	tree, err := grammar.Parse("SELECT (" + text + ")")
 	if err != nil {
 		return nil
 	}

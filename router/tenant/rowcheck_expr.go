@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // compare evaluates an operator.
@@ -261,7 +263,7 @@ func (e *evaluator) call(f *pg.FuncCall) value {
 	if !ok || len(f.GetArgs()) > 0 || e.depth >= maxPolicyDepth {
 		return value{}
 	}
-	tree, err := pg.Parse(source)
+	tree, err := grammar.Parse(source)
 	if err != nil {
 		return value{}
 	}

@@ -142,8 +142,7 @@ type item struct {
 	subs        []*sublink
 	using       []usingColumn
 	usingAlias  string
-	blind       bool  // a bare name may mean anything
-	ids         []int // of the sources below
+	blind       bool // a bare name may mean anything
 }
 
 // usingColumn is a column merged by USING or NATURAL: m is what its bare name means.
@@ -209,27 +208,34 @@ func (s *source) means(schema, name string) bool {
 
 // columns lists what "*" means. ok is false where some are unknown; those known
 // come first then.
-func (it *item) columns() (list []column, ok bool) {
-	if !it.join {
-		for i := range it.src.names {
-			list = append(list, column{it.src, i})
-		}
-		return list, !it.src.open
-	}
-	if it.blind {
-		return nil, false
+func (it *item) columns() (list []column, ok bool) { return it.appendColumns(nil) }
+
+func (it *item) appendColumns(list []column) (_ []column, ok bool) {
+	if it.join && it.blind {
+		return list, false
 	}
 	for i := range it.src.names {
 		list = append(list, column{it.src, i})
 	}
-	l, ok := it.left.columns()
-	r, ok2 := it.right.columns()
-	for _, c := range append(l, r...) {
-		if !it.merges(c) {
-			list = append(list, c)
-		}
+	if !it.join {
+		return list, !it.src.open
+	}
+	below := len(list)
+	list, ok = it.left.appendColumns(list)
+	list, ok2 := it.right.appendColumns(list)
+	if len(it.using) > 0 {
+		rest := slices.DeleteFunc(list[below:], it.merges)
+		list = list[:below+len(rest)]
 	}
 	return list, ok && ok2
+}
+
+// has reports whether one of the sources below is in the set.
+func (it *item) has(set map[int]bool) bool {
+	if it.join {
+		return it.right.has(set) || it.left.has(set)
+	}
+	return set[it.src.id]
 }
 
 // merges reports whether c is one of two columns that USING made one.

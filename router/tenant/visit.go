@@ -36,20 +36,17 @@ func (j *judgement) known(facts []fact, items ...*item) []fact {
 
 // effective is what kind of join it is, if the sources present have rows.
 func (it *item) effective(present map[int]bool) pg.JoinType {
-	has := func(side *item) bool {
-		return slices.ContainsFunc(side.ids, func(id int) bool { return present[id] })
-	}
 	switch it.kind {
 	case pg.JoinType_JOIN_LEFT:
-		if has(it.right) {
+		if it.right.has(present) {
 			return pg.JoinType_JOIN_INNER
 		}
 	case pg.JoinType_JOIN_RIGHT:
-		if has(it.left) {
+		if it.left.has(present) {
 			return pg.JoinType_JOIN_INNER
 		}
 	case pg.JoinType_JOIN_FULL:
-		l, r := has(it.left), has(it.right)
+		l, r := it.left.has(present), it.right.has(present)
 		switch {
 		case l && r:
 			return pg.JoinType_JOIN_INNER

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // statementQuery builds any statement that reads or writes rows, nil for others.
@@ -154,7 +156,7 @@ func (j *judgement) defaultValue(target *source) *binding {
 		if !ok || c.Default == "" {
 			return nil
 		}
-		tree, err := pg.Parse("SELECT " + c.Default)
+		tree, err := grammar.Parse("SELECT " + c.Default)
 		if err != nil {
 			return nil
 		}
@@ -293,7 +295,6 @@ func (j *judgement) mergeInto(s *pg.MergeStmt, outer *scope) *query {
 	p := place{scope: sc, subs: &q.subs}
 	from := j.item(s.GetSourceRelation(), p, nil)
 	it := &item{join: true, kind: pg.JoinType_JOIN_INNER, src: j.newSource(""), left: from, right: target}
-	it.ids = append(slices.Clone(from.ids), target.ids...)
 	for _, w := range s.GetMergeWhenClauses() {
 		if !w.GetMergeWhenClause().GetMatched() {
 			it.kind = pg.JoinType_JOIN_LEFT

@@ -185,6 +185,50 @@ create view v_over_trigger as select * from trigger_bad;
 create function g_writes_trigger() returns void language sql as $$ insert into trigger_bad values (1) $$;
 create function g_reads_trigger() returns bigint stable language sql as $$ select count(*) from trigger_bad $$;
 
+-- what writing runs, seen in other corners of the catalog
+create domain d_default as text default set_config('a.b', 'c', false);
+create domain d_default_good as text default 'x';
+create table domain_default (id int, s d_default);
+create table domain_default_good (id int, s d_default_good);
+create table composite_default (id int, c composite_bad);
+create table array_default (id int, c d_state[]);
+create table part_expr (id int) partition by range (i_bad(id));
+create table part_expr_1 partition of part_expr for values from ('a') to ('b') partition by range (id);
+create table part_expr_1_1 partition of part_expr_1 for values from (0) to (10);
+create table part_expr_good (id int) partition by range (abs(id));
+create table part_expr_good_1 partition of part_expr_good for values from (0) to (10);
+create table stat_bad (id int, a int);
+create statistics stat_expr on (i_bad(id)), a from stat_bad;
+create table predicate_bad (id int);
+create index on predicate_bad (id) where i_bad(id) = 'x';
+create table settings_rule (name text, setting text);
+create rule r as on update to settings_rule do also update pg_settings set setting = new.setting where name = new.name;
+create view v_settings as select * from pg_settings;
+create function sub_diff(text, text) returns float8 immutable language sql as $$ select length(set_config('a.b', $1, false))::float8 $$;
+create type range_diff as range (subtype = text, subtype_diff = sub_diff);
+create table range_diff_used (id int, r range_diff);
+create function agg_final(text) returns text language sql as $$ select set_config('a.b', $1, false) $$;
+create aggregate a_final(text) (sfunc = textcat, stype = text, finalfunc = agg_final, initcond = '');
+create aggregate a_set_config(text, bool) (sfunc = set_config, stype = text, initcond = 'a.b');
+
+-- functions: names that only PostgreSQL's lexer spells
+create function h_escape() returns text language sql as $$ select set_config(E'a.\x62', 'c', false) $$;
+create function h_unicode() returns text language sql as $$ select set_config(U&'a.\0062', 'c', false) $$;
+create function h_uescape() returns text language plpgsql as $$ begin return set_config(U&'a.!0062' uescape '!', 'c', false); end $$;
+create function h_parts() returns text language sql as $$ select set_config('a.'
+  'b', 'c', false) $$;
+create function h_dollar() returns text language sql as $x$ select set_config($$a.b$$, 'c', false) $x$;
+create function h_range() returns void language plpgsql as $$ begin for i in 1..set_config('a.b', '3', false)::int loop null; end loop; end $$;
+create function h_format() returns void language plpgsql as $$ begin execute format('set a.%I = %L', 'b', 'c'); end $$;
+create function h_execute() returns void language plpgsql as $$ begin execute E'set a.\x62 = 1'; end $$;
+create function h_do() returns void language plpgsql as $$ begin do E'begin perform set_config(''a.\x62'', ''c'', false); end'; end $$;
+create function h_pg_settings() returns void language sql as $$ update pg_settings set setting = 'c' where name = 'work_mem' $$;
+create function h_view_settings() returns void language sql as $$ update v_settings set setting = 'c' where name = 'work_mem' $$;
+create function h_record_in() returns text language sql as $$ select record_in('(1,x)'::cstring, 'composite_bad'::regtype, -1)::text $$;
+create function h_wrapper() returns text language sql as $$ select h_escape() $$;
+create function h_clause() returns int stable language sql set app.x = 'y' as 'select 1';
+create function h_type() returns void language plpgsql as $$ declare v with_state.s%type; begin v := 'x'; end $$;
+
 -- one name in two schemas
 create table app.shared (id int);
 create unlogged table other.shared (id int);

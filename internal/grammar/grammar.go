@@ -1,0 +1,39 @@
+// Package grammar is PostgreSQL's grammar for texts that anybody may have written: its
+// parser within bounds that no text can make it leave, and a lexer in linear time.
+//
+// All that parses SQL goes through here. The library's own functions end the process on a
+// text that is too deep for the stack they run on.
+package grammar
+
+import (
+	"errors"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// ErrTooDeep is the error for texts that are too deep to be parsed.
+var ErrTooDeep = errors.New("the text is too deep")
+
+// Parse is the tree of a text. The error is the parser's, or ErrTooDeep.
+func Parse(text string) (*pg.ParseResult, error) {
+	if TooDeep(text) {
+		return nil, ErrTooDeep
+	}
+	return pg.Parse(text)
+}
+
+// Normalize is a text with parameters in place of its literals.
+func Normalize(text string) (string, error) {
+	if TooDeep(text) {
+		return "", ErrTooDeep
+	}
+	return pg.Normalize(text)
+}
+
+// Fingerprint is equal for texts that differ in literals only.
+func Fingerprint(text string) (string, error) {
+	if TooDeep(text) {
+		return "", ErrTooDeep
+	}
+	return pg.Fingerprint(text)
+}
