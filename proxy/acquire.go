@@ -232,7 +232,7 @@ func (c *client) adoptNow(w *work, want setting.Settings) error {
 		c.discard()
 		return err
 	}
-	c.lease.carries(session.Carrying(want))
+	c.lease.carries(session.Carrying(want, b.Defaults()))
 	return nil
 }
 

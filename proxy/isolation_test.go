@@ -93,10 +93,12 @@ func watch(t *testing.T, s *service, database, role, tenant string, inTx bool) (
 		look := func(q interface {
 			QueryRow(sql string) pgx.Row
 		}) error {
-			return q.QueryRow("select count(*) filter (where org = '" + tenant + "'), count(*) from item").Scan(&mine, &all)
+			return q.QueryRow("select count(*) filter (where org = '"+tenant+"'), count(*) from item").Scan(&mine, &all)
 		}
 		if inTx {
-			err = pgx.BeginFunc(t.Context(), c, func(tx pgx.Tx) error { return look(querier(func(sql string) pgx.Row { return tx.QueryRow(t.Context(), sql) })) })
+			err = pgx.BeginFunc(t.Context(), c, func(tx pgx.Tx) error {
+				return look(querier(func(sql string) pgx.Row { return tx.QueryRow(t.Context(), sql) }))
+			})
 		} else {
 			err = look(querier(func(sql string) pgx.Row { return c.QueryRow(t.Context(), sql) }))
 		}

@@ -46,7 +46,7 @@ func (g *greeting) session(ctx context.Context, as auth.Identity, database strin
 	}
 	id := s.lastID.Add(1)
 	c := &client{
-		s: s, up: up, front: g.front, state: session.New(settings, setting.From(own)),
+		s: s, up: up, front: g.front,
 		who: identity{id: id, app: g.params["application_name"], scope: freshness.SessionScope(id)},
 	}
 	c.ctx, c.end = context.WithCancel(s.ctx)
@@ -54,8 +54,9 @@ func (g *greeting) session(ctx context.Context, as auth.Identity, database strin
 		c.end()
 		return nil, err
 	}
-	if err := g.welcome(ctx, c); err != nil {
+	if err := g.welcome(ctx, c, settings, setting.From(own)); err != nil {
 		s.leave(c)
+		c.end()
 		return nil, err
 	}
 	return c, nil
@@ -74,8 +75,13 @@ func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
 }
 
 // welcome tells the client that its session has begun.
-func (g *greeting) welcome(ctx context.Context, c *client) error {
-	reported, err := c.up.StartupReply(ctx, c.state.Settings.Reset())
+func (g *greeting) welcome(ctx context.Context, c *client, startup, own setting.Settings) error {
+	var reported map[string]string
+	usual, err := c.up.Defaults(ctx)
+	if err == nil {
+		c.state = session.New(usual, startup, own)
+		reported, err = c.up.StartupReply(ctx, c.state.Settings.Reset())
+	}
 	if err != nil {
 		c.s.upstream.Forget(c.up)
 		return err

@@ -43,6 +43,11 @@ func (c *client) settle(w *work) error {
 	if err := c.readBack(); err != nil {
 		return err
 	}
+	if l.held() && c.state.Pins != 0 && c.state.Tx.Phase == session.Idle && !l.midBatch() {
+		if err := c.align(); err != nil {
+			return err
+		}
+	}
 	if err := c.passNotifications(); err != nil {
 		return err
 	}
@@ -114,24 +119,36 @@ func (l *lease) correct(commit bool) {
 // connection that the session keeps carry what a failed batch undid.
 func (c *client) restore(w *work) error {
 	l, s := &c.lease, &c.state
-	needed := l.restore || s.Pins != 0 && s.Tx.Phase == session.Idle
+	needed := l.restore || s.Pins != 0 && s.Tx.Phase == session.Idle && !s.NeedsReadBack()
 	if w.try.status == wire.TxFailed {
 		return c.sendLate(w) // nothing can be set now
 	}
-	if l.restore = false; needed && l.carried.Differs(&s.Settings) {
-		changes := l.carried.Until(&s.Settings)
-		if err := l.b.Set(c.ctx, changes); err != nil {
-			c.discard()
-			return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
-		}
-		for _, ch := range changes {
-			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset, Local: ch.Local})
-		}
-		if s.Tx.Phase == session.Idle {
-			l.ended(true)
+	if l.restore = false; needed {
+		if err := c.align(); err != nil {
+			return err
 		}
 	}
 	return c.sendLate(w)
+}
+
+// align makes the connection carry what the session has.
+func (c *client) align() error {
+	l, s := &c.lease, &c.state
+	if !l.carried.Differs(&s.Settings) {
+		return nil
+	}
+	changes := l.carried.Until(&s.Settings)
+	if err := l.b.Set(c.ctx, changes); err != nil {
+		c.discard()
+		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
+	}
+	for _, ch := range changes {
+		l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset, Local: ch.Local})
+	}
+	if s.Tx.Phase == session.Idle {
+		l.ended(true)
+	}
+	return nil
 }
 
 // sendLate sends the ReadyForQuery that waited for settings to be restored.
