@@ -242,6 +242,12 @@ type Settings struct {
 	// to the session's values, or makes sure that there are none, whatever is believed of the
 	// connection; so it does with role and session authorization.
 	Assert []string `yaml:"assert"`
+	// Verify is how often one idle connection of each pool is asked what it really carries.
+	// A difference to what is believed closes it and is logged as an error. 0 is never.
+	Verify time.Duration `yaml:"verify"`
+	// VerifyReleases asks every connection that is given back, too, which costs a round trip
+	// each time: for tests, and to hunt for a fault.
+	VerifyReleases bool `yaml:"verify_releases"`
 }
 
 // Tenant is how an application says which tenant it works for, which tables hold
@@ -353,6 +359,7 @@ func Default() Config {
 			CatalogInterval: time.Minute,
 			PlanCache:       32 << 20,
 		},
+		Settings: Settings{Verify: 10 * time.Second},
 		Tenant: Tenant{
 			Audit: Audit{Mode: "log", LogInterval: time.Minute, MaxStatements: 2000},
 		},

@@ -45,6 +45,9 @@ type Options struct {
 	// Refused is called, not under a lock, with a connection that was released and is
 	// closed because it is not at rest, and why: some caller is in error. It may be nil.
 	Refused func(b *backend.Backend, why error)
+	// Verify is asked, not under a lock, of every connection that is released at rest; one
+	// it returns an error for is refused. It may be nil.
+	Verify func(b *backend.Backend) error
 }
 
 // Want is what a session needs of a connection.
@@ -426,6 +429,9 @@ func (p *Pool) Release(b *backend.Backend) {
 // is not is closed.
 func (p *Pool) admits(b *backend.Backend) bool {
 	why := b.AtRest()
+	if why == nil && p.o.Verify != nil && !b.Canceled() {
+		why = p.o.Verify(b)
+	}
 	if why == nil {
 		return true
 	}
@@ -538,6 +544,26 @@ func (p *Pool) takeIdleLocked(which func(*backend.Backend) bool) (taken []*backe
 		}
 	}
 	return taken
+}
+
+// TakeIdle takes the idle connection that was last taken by TakeIdle longest ago, if that
+// is before a time and nobody waits; nil if there is none. The caller must Release or
+// Discard it.
+func (p *Pool) TakeIdle(before time.Time) *backend.Backend {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pick := -1
+	for i, b := range p.idle {
+		if at := b.Pooled().Verified; at.Before(before) {
+			pick, before = i, at
+		}
+	}
+	if pick < 0 || p.waiters.n > 0 {
+		return nil
+	}
+	b := p.dropIdleLocked(pick)
+	b.Pooled().Verified = time.Now()
+	return b
 }
 
 // Maintain closes idle connections that are past their time at now, or dead, and opens

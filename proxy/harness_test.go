@@ -111,6 +111,7 @@ func baseConfig(t testing.TB) config.Config {
 	cfg.Auth.Method = "trust"
 	cfg.Routing.MonitorInterval = 200 * time.Millisecond
 	cfg.Log.Connections = false
+	cfg.Settings.VerifyReleases = true // and a difference fails the test, see stop
 	return cfg
 }
 

@@ -89,7 +89,8 @@ func (c *client) ran(w *work, a *batch.Awaited, out session.Outcome) {
 		return
 	}
 	c.countTenant(m)
-	st := session.Executed{Plan: m.Plan, Uncertain: c.redefined(w) && m.Plan != nil && len(m.Plan.Functions)+len(m.Plan.Relations) > 0}
+	c.lease.b.Ran(m.Plan)
+	st := session.Executed{Plan: m.Plan, Uncertain: m.Plan != nil && m.Plan.Uses && c.redefined(w)}
 	if p := m.Plan; p != nil {
 		st.Sets, st.Followed = m.Sets()
 		if p.SetOnly && len(p.Sets) == 0 && c.lease.onReplica() {

@@ -28,22 +28,46 @@ func (c *client) readBack() error {
 	l.inspect = 0
 	c.s.metrics.ReadBack()
 	asked := c.asked()
-	r := reading{found: session.Found{Values: l.b.Defaults()}}
-	if err := l.b.Query(c.ctx, readBackQuery(s.NeedsReadBack(), asked, inspect), r.row); err != nil {
+	found, err := l.b.Inspect(c.ctx, backend.Question{Settings: s.NeedsReadBack(), Custom: asked, Leftovers: leftovers(inspect)})
+	if err != nil {
 		return c.unreadable(inspect, err)
 	}
 	if s.NeedsReadBack() {
-		l.b.NoteAsked(asked, setting.Names{}.With(r.found.Defined))
+		l.b.NoteAsked(asked, setting.Names{}.With(found.Defined))
 	}
+	f := session.Found{Values: found.Settings, Defined: found.Defined, Kept: pinsOf(found.Leftovers), Stays: found.Privileged}
 	if s.Known >= session.UnknownText {
-		if v, _ := r.found.Values.Value(setting.Authorization); v == c.up.Credentials().User {
-			r.found.Values = r.found.Values.Without(setting.Authorization)
+		if v, _ := f.Values.Value(setting.Authorization); v == c.up.Credentials().User {
+			f.Values = f.Values.Without(setting.Authorization)
 		}
-		r.found.Stays = r.found.Stays || unreadableText(r.found.Values)
-		l.carries(session.Carrying(r.found.Values, l.b.Defaults()))
+		f.Stays = f.Stays || unreadableText(f.Values)
+		l.carries(session.Carrying(f.Values, l.b.Defaults()))
 	}
-	s.ReadBack(r.found, inspect)
+	s.ReadBack(f, inspect)
 	return nil
+}
+
+// kinds are the pins whose state a connection can be asked for.
+var kinds = map[router.PinSet]backend.Leftover{
+	router.PinTemp: backend.Temporary, router.PinCursor: backend.Cursors, router.PinLock: backend.Locks, router.PinListen: backend.Channels,
+}
+
+func leftovers(pins router.PinSet) (l backend.Leftover) {
+	for pin, kind := range kinds {
+		if pins&pin != 0 {
+			l |= kind
+		}
+	}
+	return l
+}
+
+func pinsOf(l backend.Leftover) (pins router.PinSet) {
+	for pin, kind := range kinds {
+		if l&kind != 0 {
+			pins |= pin
+		}
+	}
+	return pins
 }
 
 // asked are the custom settings that a connection is asked for.
@@ -82,87 +106,4 @@ func unreadableText(s setting.Settings) bool {
 		return true
 	}
 	return false
-}
-
-// reading is what a connection says it carries, row by row.
-type reading struct{ found session.Found }
-
-// row reads one row: what it speaks of, a name, its value, a remark.
-func (r *reading) row(row [][]byte) error {
-	if len(row) != 4 {
-		return errRow
-	}
-	f := &r.found
-	name, value := strings.ToLower(string(row[1])), string(row[2])
-	switch string(row[0]) {
-	case "built-in":
-		if _, began := f.Values.Value(name); name == setting.Role && value == "none" && !began {
-			return nil
-		}
-		f.Values = f.Values.With(name, value)
-		f.Stays = f.Stays || string(row[3]) == "true"
-	case "custom":
-		if row[2] == nil {
-			return nil
-		}
-		f.Defined = append(f.Defined, name)
-		if f.Values = f.Values.Without(name); value != "" {
-			f.Values = f.Values.With(name, value)
-		}
-	case "state":
-		for kind, q := range stateQueries {
-			if q.name == name && value == "true" {
-				f.Kept |= kind
-			}
-		}
-	}
-	return nil
-}
-
-var errRow = errors.New("the answer has another shape than expected")
-
-// stateQueries find out whether state of one kind is there.
-var stateQueries = map[router.PinSet]struct{ name, query string }{
-	router.PinTemp: {"temp", `SELECT 1 FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
- UNION ALL SELECT 1 FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
- UNION ALL SELECT 1 FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()`},
-	router.PinCursor: {"cursor", `SELECT 1 FROM pg_catalog.pg_cursors WHERE is_holdable`},
-	router.PinLock: {"lock", `SELECT 1 FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'
- AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()`},
-	router.PinListen: {"listen", `SELECT 1 FROM pg_catalog.pg_listening_channels()`},
-}
-
-// readBackQuery asks for the settings of a session, custom ones by name, if that is
-// wanted, and for kinds of state.
-// A setting a session has set has the source "session" in pg_settings, which hides
-// custom ones and those of who it acts as.
-// https://www.postgresql.org/docs/current/view-pg-settings.html
-func readBackQuery(settings bool, custom setting.Names, inspect router.PinSet) string {
-	var q strings.Builder
-	sep := ""
-	add := func(query string) {
-		q.WriteString(sep + query)
-		sep = "\nUNION ALL "
-	}
-	if settings {
-		add(`SELECT 'built-in', name, setting, (context OPERATOR(pg_catalog.=) 'superuser' AND NOT
- pg_catalog.has_parameter_privilege(session_user, name, 'SET'))::pg_catalog.text
- FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'
- AND name OPERATOR(pg_catalog.<>) ALL ('{transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])`)
-		add(`SELECT 'built-in', 'role', pg_catalog.current_setting('role'), ''`)
-		add(`SELECT 'built-in', 'session_authorization', pg_catalog.current_setting('session_authorization'), ''`)
-		for _, name := range custom.List() {
-			literal := "'" + strings.ReplaceAll(name, "'", "''") + "'"
-			if strings.Contains(name, `\`) {
-				literal = " E" + strings.ReplaceAll(literal, `\`, `\\`)
-			}
-			add("SELECT 'custom', " + literal + ", pg_catalog.current_setting(" + literal + ", true), ''")
-		}
-	}
-	for kind, s := range stateQueries {
-		if inspect&kind != 0 {
-			add("SELECT 'state', '" + s.name + "', EXISTS (" + s.query + ")::pg_catalog.text, ''")
-		}
-	}
-	return q.String()
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -100,14 +101,26 @@ func (c *client) recover(w *work, err error) error {
 // adoptElsewhere closes a connection that refused to carry the session's settings, and has
 // the batch, of which it ran nothing, sent over another one. The error is not the client's.
 func (c *client) adoptElsewhere(w *work, refused *adoptError) error {
-	c.log().Warn("a server connection could not take over the session's settings; it is closed",
-		zap.String("server", c.lease.server.Address), zap.Error(refused))
+	if why, unclean := strings.CutPrefix(assertionOf(refused), batch.AssertionPrefix); unclean {
+		c.s.metrics.AssertionFailed()
+		c.log().Error("server connection is not clean; it is closed: what ran on it is not what the catalog says, or a fault of the proxy",
+			zap.String("server", c.lease.server.Address), zap.String("found", why), zap.Strings("ran", c.lease.b.Trail()))
+	} else {
+		c.log().Warn("a server connection could not take over the session's settings; it is closed",
+			zap.String("server", c.lease.server.Address), zap.Error(refused))
+	}
 	pinned := c.state.Pins != 0
 	c.discard()
 	if pinned || !c.untouched(w) && c.state.Tx.Phase != session.Deferred {
 		return wire.Fatalf("08006", "%v", refused)
 	}
 	return &retry{reason: metrics.RetryLost, err: refused}
+}
+
+// assertionOf is what a failed assertion says: it stands in quotes in what the server does.
+func assertionOf(e *adoptError) string {
+	_, said, _ := strings.Cut(e.refused.Message, `"`)
+	return strings.TrimSuffix(said, `"`)
 }
 
 // prepareRetry brings the server connection back to where it was before the batch.

@@ -77,7 +77,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
 	s.upstream = upstream.New(s.ctx, upstream.Options{
-		Pool: cfg.Pool, Routing: cfg.Routing, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
+		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
 	})
 	var err error
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"strings"
+
 	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
@@ -67,6 +69,19 @@ type Plan struct {
 	plain  bool       // no text of its key has a literal but numbers
 	places []*place   // of the literals among Tenant.Values
 	args   []argument // of EXECUTE
+}
+
+// String tells what p does and with what, without anything of its text: for logs.
+func (p *Plan) String() string {
+	var b strings.Builder
+	b.WriteString(p.Class.String())
+	for _, r := range p.Relations {
+		b.WriteString(" " + r)
+	}
+	for _, f := range p.Functions {
+		b.WriteString(" " + f + "()")
+	}
+	return b.String()
 }
 
 // Variant is the Plan for some sessions only.

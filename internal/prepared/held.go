@@ -32,6 +32,16 @@ func (h *Held) Holds(s *Statement) bool {
 	return ok
 }
 
+// HoldsName reports whether a statement of that name is held. It looks at all of them.
+func (h *Held) HoldsName(name string) bool {
+	for _, s := range h.shared.Keys() {
+		if s.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
 // Hold notes that s is held. evicted are statements to be closed on the server to make
 // room; the slice is valid until the next call.
 func (h *Held) Hold(s *Statement) (evicted []*Statement) {

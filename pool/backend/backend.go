@@ -31,6 +31,7 @@ type Backend struct {
 	lastUser uint64
 	pooled   Pooled
 
+	user  string           // as whom its session began
 	began session.Settings // see Began
 
 	// What the session left on it.
@@ -39,6 +40,7 @@ type Backend struct {
 	mayDefine session.Names // custom settings that may be defined: see MayDefine
 	defined   session.Names // of these, those that certainly are
 	held      *prepared.Held
+	trail     trail
 	notified  []byte // NotificationResponse frames that came during round trips
 
 	cancels canceling
@@ -48,6 +50,7 @@ type Backend struct {
 type Pooled struct {
 	Generation uint64    // the pool's when the connection was made
 	Released   time.Time // when it was last given back, or made
+	Verified   time.Time // when it was last taken to be verified, or made
 }
 
 // New makes a Backend of a fresh login that keeps at most maxStatements prepared statements.
@@ -57,8 +60,9 @@ func New(l *Login, maxStatements int) *Backend {
 		Conn:    wire.NewConn(l.Conn, wire.LargeBuffer),
 		created: now,
 		talk:    conversation{status: wire.TxIdle},
-		pooled:  Pooled{Released: now},
+		pooled:  Pooled{Released: now, Verified: now},
 		login:   l,
+		user:    l.Parameters[session.Authorization],
 		held:    prepared.NewHeld(maxStatements),
 	}
 }

@@ -7,31 +7,56 @@ import (
 	"github.com/pgweir/pgweir/internal/session"
 )
 
-// defaultsQuery asks for the settings that ALTER ROLE and ALTER DATABASE … SET give a new
-// session, those nearest to it last, as far as the session may set them itself. A name
-// that pg_settings does not show is a custom one, or role.
+// defaultsQuery asks for the settings that ALTER ROLE and ALTER DATABASE … SET give new
+// sessions in the database, those nearest to a session last, as far as a session may set
+// them itself; an empty role is all. A name that pg_settings does not show is a custom
+// one, or role.
 // https://www.postgresql.org/docs/current/config-setting.html#CONFIG-SETTING-SQL
 const defaultsQuery = `
-SELECT pg_catalog.lower(pg_catalog.split_part(c.config, '=', 1)),
+SELECT COALESCE(r.rolname, ''), pg_catalog.lower(pg_catalog.split_part(c.config, '=', 1)),
        pg_catalog.substr(c.config, pg_catalog.strpos(c.config, '=') OPERATOR(pg_catalog.+) 1)
-  FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c(config)
+  FROM pg_catalog.pg_db_role_setting s
+  LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole,
+  pg_catalog.unnest(s.setconfig) c(config)
   LEFT JOIN LATERAL (SELECT g.context FROM pg_catalog.pg_settings g
     WHERE pg_catalog.lower(g.name) OPERATOR(pg_catalog.=) pg_catalog.lower(pg_catalog.split_part(c.config, '=', 1))) g ON true
- WHERE s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user)]::pg_catalog.oid[])
-   AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())]::pg_catalog.oid[])
+ WHERE (s.setrole OPERATOR(pg_catalog.=) 0 OR r.oid IS NOT NULL)
+   AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0, (SELECT d.oid FROM pg_catalog.pg_database d
+    WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())]::pg_catalog.oid[])
    AND COALESCE(g.context, 'user') OPERATOR(pg_catalog.=) 'user'
  ORDER BY s.setrole OPERATOR(pg_catalog.<>) 0, s.setdatabase OPERATOR(pg_catalog.<>) 0`
 
-// AskDefaults asks for the settings that a session of b's login begins with now.
-func (b *Backend) AskDefaults(ctx context.Context) (session.Settings, error) {
-	var found session.Settings
+// Defaults are the settings that new sessions in a database begin with. The zero value
+// gives nobody any.
+type Defaults struct {
+	all    session.Settings
+	byRole map[string]session.Settings // over all
+}
+
+// Of returns those of a role.
+func (d *Defaults) Of(role string) session.Settings {
+	s := d.all
+	for name, value := range d.byRole[role].All() {
+		s = s.With(name, value)
+	}
+	return s
+}
+
+// AskDefaults asks for the defaults of new sessions in b's database.
+func (b *Backend) AskDefaults(ctx context.Context) (*Defaults, error) {
+	d := &Defaults{byRole: map[string]session.Settings{}}
 	err := b.Query(ctx, defaultsQuery, func(v [][]byte) error {
-		if name := string(v[0]); !strings.HasSuffix(name, "_preload_libraries") {
-			found = found.With(name, string(v[1]))
+		role, name, value := string(v[0]), string(v[1]), string(v[2])
+		switch {
+		case strings.HasSuffix(name, "_preload_libraries"):
+		case role == "":
+			d.all = d.all.With(name, value)
+		default:
+			d.byRole[role] = d.byRole[role].With(name, value)
 		}
 		return nil
 	})
-	return found, err
+	return d, err
 }
 
 // Began notes the settings that b's own session began with, which RESET and DISCARD ALL

@@ -47,6 +47,7 @@ func newMetrics(tenants bool) *Metrics {
 	server := &cluster.Server{Address: "a:5432"}
 	cl := cluster.New(cluster.Options{Name: "c", Servers: []*cluster.Server{server}})
 	return New(Sources{
+		Verified:   func() (asked, differing uint64) { return 5, 1 },
 		Pools:      func(each func(Pool)) { each(Pool{"a:5432", "db", "user", pool.Stats{Size: 3, Idle: 2}}) },
 		Databases:  func(each func(Database)) { each(Database{"c/db", router.Stats{Hits: 7}}) },
 		Clusters:   func(each func(Cluster)) { each(Cluster{"c", cl.Topology(), 2}) },

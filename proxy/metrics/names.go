@@ -24,7 +24,7 @@ type (
 		pins, pinsTotal, oldestPin *prometheus.Desc
 	}
 	settingNames struct {
-		adopted, affinity, readBacks, tenantLeft, tenantUnset *prometheus.Desc
+		adopted, affinity, readBacks, verified, assertionsFailed, tenantLeft, tenantUnset *prometheus.Desc
 	}
 	poolNames struct {
 		pool, poolSize, poolWaiting, poolEvents, poolRefused, poolWait, plans, planBytes, planEntries *prometheus.Desc
@@ -84,11 +84,13 @@ func newPinNames() pinNames {
 
 func newSettingNames() settingNames {
 	return settingNames{
-		adopted:     desc("adopted_settings", "Settings a server connection had to take over before it served a session."),
-		affinity:    desc("affinity_total", "Server connections taken by sessions that have settings: whether it carried them already.", "result"),
-		readBacks:   desc("read_backs_total", "Times a server connection was asked what a statement left behind."),
-		tenantLeft:  desc("tenant_left_total", "Times a session gave its server connection back with a tenant setting newly set for the session: the next user of that client connection works for the same tenant."),
-		tenantUnset: desc("tenant_unset_total", "Statements that used relations while no tenant setting had a value, by class.", "class"),
+		adopted:          desc("adopted_settings", "Settings a server connection had to take over before it served a session."),
+		affinity:         desc("affinity_total", "Server connections taken by sessions that have settings: whether it carried them already.", "result"),
+		verified:         desc("verified_connections_total", "Idle server connections asked what they really carry, by whether that is what was believed (equal, different): different is an alarm.", "result"),
+		assertionsFailed: desc("assertions_failed_total", "Server connections closed because what isolation rests on did not hold when they went to another session: an alarm."),
+		readBacks:        desc("read_backs_total", "Times a server connection was asked what a statement left behind."),
+		tenantLeft:       desc("tenant_left_total", "Times a session gave its server connection back with a tenant setting newly set for the session: the next user of that client connection works for the same tenant."),
+		tenantUnset:      desc("tenant_unset_total", "Statements that used relations while no tenant setting had a value, by class.", "class"),
 	}
 }
 

@@ -12,6 +12,7 @@ type settings struct {
 	adoptedSum   atomic.Uint64
 	hits, misses atomic.Uint64
 	readBacks    atomic.Uint64
+	unclean      atomic.Uint64
 	tenantLeft   atomic.Uint64
 	tenantUnset  [router.Classes]atomic.Uint64
 }
@@ -39,6 +40,10 @@ func (m *Metrics) Adopted(changes int) {
 // ReadBack counts a server connection that was asked what a statement left behind.
 func (m *Metrics) ReadBack() { m.settings.readBacks.Add(1) }
 
+// AssertionFailed counts a server connection that is closed because what isolation rests
+// on did not hold when it went to another session.
+func (m *Metrics) AssertionFailed() { m.settings.unclean.Add(1) }
+
 // TenantLeft counts a session that gave its server connection back while it works for a
 // tenant it did not work for the last time.
 func (m *Metrics) TenantLeft() { m.settings.tenantLeft.Add(1) }
@@ -60,6 +65,10 @@ func (m *Metrics) collectSettings(to sink) {
 	to.count(n.affinity, s.misses.Load(), "miss")
 	to.count(n.affinity, s.hits.Load(), "hit")
 	to.count(n.readBacks, s.readBacks.Load())
+	to.count(n.assertionsFailed, s.unclean.Load())
+	asked, differing := m.sources.Verified()
+	to.count(n.verified, asked-differing, "equal")
+	to.count(n.verified, differing, "different")
 	if !m.sources.Tenants {
 		return
 	}

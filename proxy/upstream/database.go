@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/freshness"
@@ -41,8 +42,8 @@ type Database struct {
 	protection atomic.Pointer[tenant.Inspection]
 	logins     func() []string // of the sessions that use it, on the servers
 
-	// defaultsChanged says that what sessions of the cluster begin with may have changed.
-	defaultsChanged func()
+	defaults atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
+	pools    func() []*Pools                  // of all databases
 
 	// What runs for it.
 	log        *zap.Logger
@@ -65,7 +66,7 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background,
 	}
 	d.logins = func() []string { return dir.logins(d) }
-	d.defaultsChanged = func() { dir.defaultsChanged(cl.Cluster) }
+	d.pools = dir.Pools
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
@@ -102,7 +103,6 @@ func (d *Database) Protection() *tenant.Inspection { return d.protection.Load() 
 func (d *Database) CatalogChanged() {
 	d.catalog.ddl.Add(1)
 	d.catalog.Changed()
-	d.defaultsChanged()
 }
 
 // Stale reports whether DDL was seen that is not in the catalog the plans know.
@@ -166,13 +166,29 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		d.Plans.SetSnapshot(snapshot)
 		return before.Loaded() && d.Plans.Snapshot() != before
 	})
+	if defaults, err := b.AskDefaults(ctx); err == nil {
+		d.learnDefaults(defaults)
+	}
 	if s == t.Primary {
 		d.catalog.known.Store(at)
 	}
-	d.defaultsChanged()
 	d.mu.Lock()
 	close(d.read)
 	d.read = make(chan struct{})
 	d.mu.Unlock()
 	return snapshot, nil
+}
+
+// learnDefaults takes over what new sessions begin with. Connections that began with
+// something else are not used for long.
+func (d *Database) learnDefaults(now *backend.Defaults) {
+	before := d.defaults.Swap(now)
+	if before == nil {
+		return
+	}
+	for _, p := range d.pools() {
+		if user := p.Config.ServerUser; p.Database == d && before.Of(user) != now.Of(user) {
+			p.expire()
+		}
+	}
 }

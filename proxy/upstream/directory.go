@@ -15,11 +15,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -29,11 +31,13 @@ import (
 
 // Options are what a Directory works with. All but Rules' result must be set.
 type Options struct {
-	Pool    config.Pool
-	Routing config.Routing
-	Rules   func(database string) []config.Rule // of routing, for a database as clients name it
-	Audit   *audit.Auditor
-	Log     *zap.Logger
+	Pool     config.Pool
+	Routing  config.Routing
+	Settings config.Settings
+	Tenants  []string                            // settings that name the tenant
+	Rules    func(database string) []config.Rule // of routing, for a database as clients name it
+	Audit    *audit.Auditor
+	Log      *zap.Logger
 	// CloseHeld closes the connections to a server that clients hold, so that what runs
 	// on them fails, and tells how many there were.
 	CloseHeld func(*cluster.Server) int
@@ -49,6 +53,9 @@ type Directory struct {
 	ctx        context.Context // of everything in the background
 	background sync.WaitGroup
 	clusters   map[string]*Cluster // all are added before anything is looked for
+	declared   session.Names       // settings that every connection is asked for
+
+	verified, differing atomic.Uint64 // connections
 
 	mu        sync.Mutex // protects the fields below
 	pools     map[Key]*Pools
@@ -59,7 +66,7 @@ type Directory struct {
 // New makes a Directory. What it does in the background ends with ctx.
 func New(ctx context.Context, o Options) *Directory {
 	return &Directory{
-		o: o, ctx: ctx,
+		o: o, ctx: ctx, declared: declaredNames(&o),
 		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{}, limits: map[string]*pool.Limit{},
 	}
 }
@@ -145,6 +152,7 @@ func (dir *Directory) Maintain(now time.Time) {
 			if !st.Status.Usable() {
 				continue
 			}
+			dir.verifyIdle(p, i, now)
 			if err := p.pools[i].Maintain(dir.ctx, now); err != nil && dir.ctx.Err() == nil {
 				dir.o.Log.Warn("pool", zap.String("user", p.Key.User), zap.String("database", p.Key.Database), zap.Error(err))
 			}
@@ -173,16 +181,6 @@ func (dir *Directory) userLimitLocked(user string, eff config.Effective, index i
 		dir.limits[id] = l
 	}
 	return l
-}
-
-// defaultsChanged says that ALTER ROLE or ALTER DATABASE … SET may have changed what
-// sessions on a cluster begin with.
-func (dir *Directory) defaultsChanged(cl *cluster.Cluster) {
-	for _, p := range dir.Pools() {
-		if p.Cluster == cl {
-			p.defaultsChanged()
-		}
-	}
 }
 
 // logins are the names under which sessions of a database log in to its servers.

@@ -38,18 +38,8 @@ type Pools struct {
 	clients     atomic.Int64
 	primaryWait time.Duration
 
-	changes  atomic.Uint64            // of what sessions begin with, heard of
-	defaults atomic.Pointer[defaults] // what that is, as last asked for
-
 	mu      sync.Mutex // protects replies
 	replies map[session.Settings]map[string]string
-}
-
-// defaults are the settings that sessions begin with, as they were after so many changes
-// had been heard of.
-type defaults struct {
-	session.Settings
-	after uint64
 }
 
 // maxReplies bounds the startup settings whose replies are remembered.
@@ -69,8 +59,13 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	p.Parsed, _ = lru.New[*prepared.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
 	c := dir.o.Pool
 	for i, st := range cl.Topology().States {
+		var verify func(*backend.Backend) error
+		if dir.o.Settings.VerifyReleases {
+			verify = func(b *backend.Backend) error { return dir.verify(st.Server, key, b) }
+		}
 		p.pools = append(p.pools, pool.New(pool.Options{
-			Size: eff.PoolSize, MinIdle: eff.MinIdle,
+			Verify: verify,
+			Size:   eff.PoolSize, MinIdle: eff.MinIdle,
 			AcquireTimeout: c.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 			Limits:  []*pool.Limit{p.Database.limits[i], dir.userLimitLocked(key.User, eff, i)},
 			Refused: func(b *backend.Backend, why error) { dir.refused(st.Server, key, b, why) },
@@ -157,49 +152,47 @@ func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backe
 	if err != nil {
 		return nil, err
 	}
-	now, err := p.askDefaults(ctx, b)
+	defaults, err := b.AskDefaults(ctx)
 	if err != nil {
 		b.Close()
 		return nil, err
 	}
-	b.Began(now)
+	b.Began(defaults.Of(p.Config.ServerUser))
 	return b, nil
 }
 
-// askDefaults asks what sessions begin with from now on. Connections that began with
-// something else are not used for long.
-func (p *Pools) askDefaults(ctx context.Context, b *backend.Backend) (session.Settings, error) {
-	after := p.changes.Load()
-	now, err := b.AskDefaults(ctx)
-	if err != nil {
-		return now, err
+// expire has connections that began with other defaults than sessions do now used no
+// longer.
+func (p *Pools) expire() {
+	for _, pl := range p.pools {
+		pl.Expire()
 	}
-	before := p.defaults.Swap(&defaults{now, after})
-	if before != nil && before.Settings != now {
-		for _, pl := range p.pools {
-			pl.Expire()
-		}
-	}
-	return now, nil
 }
-
-// defaultsChanged says that ALTER ROLE or ALTER DATABASE … SET may have changed what
-// sessions begin with: it is asked for when the next one does.
-func (p *Pools) defaultsChanged() { p.changes.Add(1) }
 
 // Defaults are the settings that a session begins with, but for its own startup
 // parameters: those of ALTER ROLE and ALTER DATABASE … SET. A session keeps them, whatever
 // becomes of these later.
 func (p *Pools) Defaults(ctx context.Context) (session.Settings, error) {
-	if known := p.defaults.Load(); known != nil && known.after == p.changes.Load() {
-		return known.Settings, nil
+	d := p.Database
+	if d.defaults.Load() == nil {
+		if err := d.account.refusal(ctx, p.Cluster.Topology(), p.Credentials(), d.name); err != nil {
+			return session.Settings{}, err
+		}
+		err := p.onServer(ctx, pool.Want{}, func(b *backend.Backend) error {
+			found, err := b.AskDefaults(ctx)
+			if err == nil {
+				d.defaults.CompareAndSwap(nil, found)
+			}
+			return err
+		})
+		if err != nil {
+			return session.Settings{}, err
+		}
 	}
-	var found session.Settings
-	err := p.onServer(ctx, pool.Want{}, func(b *backend.Backend) (err error) {
-		found, err = p.askDefaults(ctx, b)
-		return err
-	})
-	return found, err
+	if d.Stale() {
+		d.AwaitCatalog(ctx)
+	}
+	return d.defaults.Load().Of(p.Config.ServerUser), nil
 }
 
 // askStartup adopts the settings on a server connection, and tells what the server
