@@ -135,7 +135,7 @@ func (c *client) take(w *work, l *lease, want pool.Want) (again bool, err error)
 		}
 		if err != nil && l.onReplica() && errors.As(err, new(*pgconn.PgError)) {
 			// It lets nobody in, or not this user yet; the primary knows best.
-			c.s.metrics.Retried(metrics.RetryLost)
+			c.svc.Metrics.Retried(metrics.RetryLost)
 			t.decision = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
 			return true, nil
 		}
@@ -192,7 +192,7 @@ func (c *client) adopt(w *work, want setting.Settings, now bool) error {
 	defined := c.state.Defined
 	changes := b.Changes(want, defined)
 	if want != (setting.Settings{}) || len(changes) > 0 {
-		c.s.metrics.Adopted(len(changes))
+		c.svc.Metrics.Adopted(len(changes))
 	}
 	if len(changes) > 0 {
 		if slices.ContainsFunc(changes, func(ch setting.Change) bool { return !setting.IsCustom(ch.Name) }) {
@@ -243,7 +243,7 @@ func (c *client) defines(w *work) {
 			c.lease.b.NoteMayDefine(setting.Names{}.With(m.Touches()))
 		}
 		if p.Pins&router.PinOpaque != 0 {
-			c.lease.b.NoteMayDefine(setting.Names{}.With(c.s.cfg.Settings.Track))
+			c.lease.b.NoteMayDefine(setting.Names{}.With(c.svc.Config.Settings.Track))
 		}
 	}
 }
@@ -284,7 +284,7 @@ func (c *client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 		p.Release(b)
 		b, err = nil, errCanceled
 	}
-	c.s.metrics.AwaitedConnection(time.Since(started))
+	c.svc.Metrics.AwaitedConnection(time.Since(started))
 	return b, err
 }
 

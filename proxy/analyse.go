@@ -234,7 +234,7 @@ func (a *analysis) parseNamed(m *batch.Message, name, text, types []byte, p *rou
 	}
 	a.b.Traits |= batch.Rewritten
 	m.Name = string(name)
-	shared := a.c.s.registry.Statement(text, types, a.reading(p.LiteralsOf(text)))
+	shared := a.c.svc.Registry.Statement(text, types, a.reading(p.LiteralsOf(text)))
 	m.Prepared = a.c.newPrepared(shared, p, m.SQL)
 	a.w.names.Define(m.Name, m.Prepared)
 	return true

@@ -89,7 +89,7 @@ func (c *client) endLocal() {
 // ReadyForQuery follows at once.
 func (c *client) fail(w *work, e *wire.Error, ready bool) {
 	w.answer = e.Append(w.answer)
-	c.s.metrics.ProxyError()
+	c.svc.Metrics.ProxyError()
 	c.state.Refused()
 	if ready {
 		w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
@@ -130,7 +130,7 @@ func (c *client) answerByServer(w *work) error {
 			return c.refuseBatch(w, again.refusal(n))
 		}
 		w.learned |= again.lessons
-		c.s.metrics.Retried(again.reason)
+		c.svc.Metrics.Retried(again.reason)
 	}
 }
 
@@ -202,7 +202,7 @@ func (c *client) encode(w *work) []byte {
 	t := &w.try
 	e := batch.Encoder{
 		Attempt: &t.Attempt, Batch: &w.batch, Bytes: c.front.Buffered()[:w.batch.Size],
-		State: &c.state, Unnamed: &c.names.Unnamed, Held: c.lease.b.Held(), Registry: c.s.registry,
+		State: &c.state, Unnamed: &c.names.Unnamed, Held: c.lease.b.Held(), Registry: c.svc.Registry,
 	}
 	c.carry(t)
 	return e.Encode()
@@ -235,7 +235,7 @@ func (c *client) exchange(w *work, bytes []byte) error {
 		return c.giveUp(w, errCanceled)
 	}
 	t.hold, t.trace = c.mayRetry(w), c.preferences().trace
-	c.s.metrics.Sent(time.Since(w.batch.Started))
+	c.svc.Metrics.Sent(time.Since(w.batch.Started))
 	err := c.relay(w, bytes)
 	c.interrupt.pause()
 	if err != nil {
@@ -267,7 +267,7 @@ func (c *client) refuseByError(w *work, err error) error {
 	if c.ctx.Err() != nil {
 		return c.ctx.Err()
 	}
-	e := toClient(err, c.s.cfg)
+	e := toClient(err, c.svc.Config)
 	if e.Severity == "FATAL" {
 		return e
 	}

@@ -27,7 +27,7 @@ func (a *analysis) audit(st audit.Statement) (refused *wire.Error) {
 		Protection: c.up.Database.Protection(), Catalog: c.up.Database.Plans.Snapshot(),
 	}
 	by.Tenants, by.Certain = a.tenants(st.Plan)
-	a.b.Notices, refused = c.s.audit.Check(&st, &by, a.b.Notices)
+	a.b.Notices, refused = c.svc.Audit.Check(&st, &by, a.b.Notices)
 	return refused
 }
 
@@ -61,7 +61,7 @@ func (a *analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wir
 // certain where something may have set them that the session does not follow.
 func (a *analysis) tenants(p *router.Plan) (values []string, certain bool) {
 	certain = tenantCertain(a.state())
-	for _, name := range a.c.s.cfg.Tenant.Settings {
+	for _, name := range a.c.svc.Config.Tenant.Settings {
 		name = strings.ToLower(name)
 		v, ok := setBy(p, nil, name)
 		certain = certain && (ok || !slices.Contains(p.Touches, name))
@@ -117,7 +117,7 @@ func tenantCertain(s *session.State) bool {
 // session's database, a row each.
 func (c *client) showUnfiltered() []byte {
 	var out []byte
-	for _, row := range c.s.audit.Rows(c.up.Database.Label()) {
+	for _, row := range c.svc.Audit.Rows(c.up.Database.Label()) {
 		out = wire.AppendTextValue(out, row...)
 	}
 	return wire.AppendComplete(out, "SHOW")

@@ -21,7 +21,7 @@ import (
 // interrupt protects. What it is stands in state and names, what it holds in lease,
 // what it is told in told; what it asks and what is tried for that is a work.
 type client struct {
-	s     *Server
+	svc   *Services
 	up    *upstream.Pools
 	front *wire.Conn
 	who   identity
@@ -63,7 +63,7 @@ var errTerminate = errors.New("terminate")
 // log is a logger that says whose session it is; made when there is something to
 // say, for it would be half of an idle session's memory.
 func (c *client) log() *zap.Logger {
-	return c.s.log.With(zap.Uint64("conn", c.who.id), zap.String("user", c.up.Key.User),
+	return c.svc.Log.With(zap.Uint64("conn", c.who.id), zap.String("user", c.up.Key.User),
 		zap.String("database", c.up.Key.Database), zap.String("application", c.who.app))
 }
 
@@ -97,7 +97,7 @@ func (c *client) waitForClient() error {
 	}
 	busy := c.state.Tx.Phase.InBlock() || c.lease.midBatch()
 	c.idle.Store(!busy)
-	if !busy && c.s.draining.Load() {
+	if !busy && c.svc.Draining.Load() {
 		return errShutdown
 	}
 	var err error
@@ -184,7 +184,7 @@ func (c *client) notePins() {
 	if pins == before {
 		return
 	}
-	c.s.metrics.Pinned(before, pins)
+	c.svc.Metrics.Pinned(before, pins)
 	now := &pinned{pins: pins, since: time.Now()}
 	if was == nil {
 		c.log().Debug("session pinned to its server connection", zap.Stringer("reason", pins))

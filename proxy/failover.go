@@ -27,7 +27,7 @@ import (
 func (c *client) awaitPrimary(w *work) (*cluster.Server, error) {
 	began := time.Now()
 	late := c.SlowContext()
-	ctx, cancel := context.WithDeadline(late, w.batch.Started.Add(c.s.cfg.Routing.PrimaryWait))
+	ctx, cancel := context.WithDeadline(late, w.batch.Started.Add(c.svc.Config.Routing.PrimaryWait))
 	defer cancel()
 	primary, err := c.up.Cluster.WaitPrimary(ctx)
 	if cause := context.Cause(late); cause != nil {
@@ -36,7 +36,7 @@ func (c *client) awaitPrimary(w *work) (*cluster.Server, error) {
 	if c.endWait() && err == nil {
 		err = errCanceled
 	}
-	c.s.metrics.AwaitedPrimary(time.Since(began))
+	c.svc.Metrics.AwaitedPrimary(time.Since(began))
 	return primary, err
 }
 
@@ -48,7 +48,7 @@ func (c *client) moveOn(w *work, s *cluster.Server, err error) bool {
 	}
 	c.up.Cluster.ReportUnreachable(s, err)
 	w.learned |= trustNothing
-	return time.Since(w.batch.Started) < c.s.cfg.Routing.PrimaryWait
+	return time.Since(w.batch.Started) < c.svc.Config.Routing.PrimaryWait
 }
 
 // lostUnused reports whether a connection ended before the batch was sent over it,
@@ -59,7 +59,7 @@ func (c *client) lostUnused(w *work, s *cluster.Server, err error) bool {
 	}
 	c.up.Cluster.ReportLost(s)
 	w.learned |= trustNothing
-	return time.Since(w.batch.Started) < c.s.cfg.Routing.PrimaryWait
+	return time.Since(w.batch.Started) < c.svc.Config.Routing.PrimaryWait
 }
 
 // unserved is the error of a batch that no server took.

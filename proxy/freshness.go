@@ -52,7 +52,7 @@ func (c *client) levelOf(p *router.Plan) router.Consistency {
 func (c *client) required(w *work, level router.Consistency, tables catalog.Footprint) cluster.Moment {
 	r := freshness.Read{
 		Level: level, Tables: tables, Session: c.who.scope,
-		Began: cluster.MomentOf(w.batch.Started), MaxStaleness: c.s.cfg.Routing.MaxStaleness,
+		Began: cluster.MomentOf(w.batch.Started), MaxStaleness: c.svc.Config.Routing.MaxStaleness,
 	}
 	if level == router.Tenant {
 		// What the batch itself sets may name another tenant.
@@ -70,7 +70,7 @@ func (c *client) covering(at lsn.LSN) cluster.Moment {
 	if at == p.covered {
 		return p.coveredAt
 	}
-	asOf := c.up.Cluster.Covering(c.ctx, at, c.s.cfg.Routing.FreshnessWait)
+	asOf := c.up.Cluster.Covering(c.ctx, at, c.svc.Config.Routing.FreshnessWait)
 	if asOf != cluster.Never {
 		p.covered, p.coveredAt = at, asOf
 	}
@@ -82,7 +82,7 @@ func (c *client) covering(at lsn.LSN) cluster.Moment {
 func (c *client) reader(w *work) (*cluster.Server, error) {
 	cl, t := c.up.Cluster, &w.try
 	t.required, t.level = c.need(w)
-	s := cl.Reader(c.s.primaryReads, t.required)
+	s := cl.Reader(c.svc.PrimaryReads, t.required)
 	if s != nil || len(cl.Topology().Replicas) == 0 {
 		return s, nil
 	}
@@ -99,7 +99,7 @@ const longWait = 50 * time.Millisecond
 // awaitFresh waits as long as a read may, and counts what came of it. The error is
 // that the client canceled, or is gone.
 func (c *client) awaitFresh(w *work, await func(context.Context, time.Duration) bool) (fresh bool, err error) {
-	wait, started := c.s.cfg.Routing.FreshnessWait, time.Now()
+	wait, started := c.svc.Config.Routing.FreshnessWait, time.Now()
 	if wait < longWait {
 		fresh = await(c.ctx, wait)
 	} else {
@@ -108,7 +108,7 @@ func (c *client) awaitFresh(w *work, await func(context.Context, time.Duration) 
 		err = context.Cause(late)
 		c.endWait()
 	}
-	c.s.metrics.AwaitedFreshness(w.try.level, time.Since(started), fresh)
+	c.svc.Metrics.AwaitedFreshness(w.try.level, time.Since(started), fresh)
 	return fresh, err
 }
 

@@ -40,8 +40,8 @@ func (c *client) emit(w *work, m *batch.Message) {
 	case batch.Sync, batch.FunctionCall:
 	}
 	if m.Kind.Executes() {
-		c.s.metrics.Statement(router.TargetAny, router.ReasonLocal, m.Plan.Class)
-		c.s.metrics.Answered(time.Since(w.batch.Started))
+		c.svc.Metrics.Statement(router.TargetAny, router.ReasonLocal, m.Plan.Class)
+		c.svc.Metrics.Answered(time.Since(w.batch.Started))
 	}
 }
 

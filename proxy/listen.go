@@ -35,7 +35,7 @@ func (c *client) waitForBoth() error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		if c.s.draining.Load() {
+		if c.svc.Draining.Load() {
 			return errShutdown
 		}
 	}

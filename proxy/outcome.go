@@ -97,7 +97,7 @@ func (c *client) ran(w *work, a *batch.Awaited, out session.Outcome) {
 		}
 	}
 	before := c.state.Tx.Modes
-	e := c.state.Ran(st, out, c.s.cfg.Settings.Track != nil)
+	e := c.state.Ran(st, out, c.svc.Config.Settings.Track != nil)
 	l := &c.lease
 	l.leave(e.Residue)
 	l.inspect |= e.Inspect
@@ -210,15 +210,15 @@ func (c *client) seeError(w *work, a *batch.Awaited, frame []byte) (keep bool, e
 	}
 	t.failed, t.hold = true, false
 	if keep {
-		c.s.metrics.ServerError()
+		c.svc.Metrics.ServerError()
 	}
 	if m := a.Message; m != nil && m.Prepared != nil && resultChanged(frame) {
 		// A client that prepares it again must get a new one, on every server.
-		c.s.registry.Forget(m.Prepared.Statement)
+		c.svc.Registry.Forget(m.Prepared.Statement)
 	}
 	if a.Refusal != nil {
 		w.answer = a.Refusal.Append(w.answer)
-		c.s.metrics.ProxyError()
+		c.svc.Metrics.ProxyError()
 	} else if own := c.reword(w, a, frame); &own[0] != &frame[0] {
 		w.answer = append(w.answer, own...)
 		keep = false

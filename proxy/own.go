@@ -129,7 +129,7 @@ func (a *analysis) showLSN(m *batch.Message) *wire.Error {
 	mine := freshness.Read{Level: router.Session, Session: c.who.scope, Began: cluster.Now()}
 	c.interrupt.begin()
 	defer c.interrupt.done()
-	ctx, cancel := context.WithTimeout(c.SlowContext(), c.s.cfg.Routing.PrimaryWait)
+	ctx, cancel := context.WithTimeout(c.SlowContext(), c.svc.Config.Routing.PrimaryWait)
 	defer cancel()
 	at, err := c.up.Cluster.Sampled(ctx, c.up.Database.Commits.Required(&mine))
 	if c.endWait() {

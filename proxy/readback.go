@@ -26,7 +26,7 @@ func (c *client) readBack() error {
 		return nil
 	}
 	l.inspect = 0
-	c.s.metrics.ReadBack()
+	c.svc.Metrics.ReadBack()
 	asked := c.asked()
 	var r reading
 	if err := l.b.Query(c.ctx, readBackQuery(s.NeedsReadBack(), asked, inspect), r.row); err != nil {
@@ -48,7 +48,7 @@ func (c *client) readBack() error {
 
 // asked are the custom settings that a connection is asked for.
 func (c *client) asked() setting.Names {
-	return c.state.Defined.Union(c.state.MayDefine).With(c.s.cfg.Settings.Track)
+	return c.state.Defined.Union(c.state.MayDefine).With(c.svc.Config.Settings.Track)
 }
 
 // unreadable keeps the session on a connection that refused to answer (a statement

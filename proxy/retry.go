@@ -174,7 +174,7 @@ func (c *client) drain(w *work) error {
 func (c *client) serverGone(w *work, err error, frame []byte) error {
 	s, held := c.lease.server, c.state.Pins != 0
 	c.log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
-	c.s.metrics.ServerLost()
+	c.svc.Metrics.ServerLost()
 	c.up.Cluster.ReportLost(s)
 	if c.sendableAgain(w, err, frame) {
 		c.discard()

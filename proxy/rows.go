@@ -89,7 +89,7 @@ func (c *client) compareRows(w *work, p *session.Prepared) (refusal *wire.Error,
 	case err != nil:
 		return nil, false // the batch will find the connection lost
 	case hash != p.Rows.Hash:
-		c.s.registry.Forget(p.Statement)
+		c.svc.Registry.Forget(p.Statement)
 		e := wire.Errorf("0A000", "cached plan must not change result type")
 		e.Routine = "RevalidateCachedQuery" // by which drivers know to prepare it anew
 		return e, true

@@ -42,11 +42,10 @@ type Server struct {
 	audit    *audit.Auditor
 	tls      *auth.TLS
 	verifier *auth.Verifier
-	registry *prepared.Registry
+	services Services // of the sessions
 
-	upstream     *upstream.Directory
-	userClients  sync.Map // user → *atomic.Int64, of users with max_clients
-	primaryReads bool
+	upstream    *upstream.Directory
+	userClients sync.Map // user → *atomic.Int64, of users with max_clients
 
 	ctx        context.Context // of everything in the background and of all sessions
 	stop       context.CancelFunc
@@ -64,13 +63,15 @@ type Server struct {
 func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: log,
-		registry:     prepared.NewRegistry(registrySize),
-		clients:      map[uint32]*client{},
-		primaryReads: cfg.Routing.PrimaryReads == "always",
+		clients: map[uint32]*client{},
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
+	s.services = Services{
+		Config: cfg, Log: log, Metrics: s.metrics, Audit: s.audit, Registry: prepared.NewRegistry(registrySize),
+		Draining: &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
+	}
 	s.upstream = upstream.New(s.ctx, upstream.Options{
 		Pool: cfg.Pool, Routing: cfg.Routing, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
 	})

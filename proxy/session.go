@@ -46,7 +46,7 @@ func (g *greeting) session(ctx context.Context, as auth.Identity, database strin
 	}
 	id := s.lastID.Add(1)
 	c := &client{
-		s: s, up: up, front: g.front, state: session.New(settings, setting.From(own)),
+		svc: &s.services, up: up, front: g.front, state: session.New(settings, setting.From(own)),
 		who: identity{id: id, app: g.params["application_name"], scope: freshness.SessionScope(id)},
 	}
 	c.ctx, c.end = context.WithCancel(s.ctx)
@@ -77,14 +77,14 @@ func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
 func (g *greeting) welcome(ctx context.Context, c *client) error {
 	reported, err := c.up.StartupReply(ctx, c.state.Settings.Reset())
 	if err != nil {
-		c.s.upstream.Forget(c.up)
+		g.s.upstream.Forget(c.up)
 		return err
 	}
 	secretSize := 4
 	if g.minor >= 2 {
 		secretSize = 32
 	}
-	if err := c.s.register(c, secretSize); err != nil {
+	if err := g.s.register(c, secretSize); err != nil {
 		return err
 	}
 	out := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
@@ -97,7 +97,7 @@ func (g *greeting) welcome(ctx context.Context, c *client) error {
 	}
 	out = wire.AppendReady(out, wire.TxIdle)
 	if _, err := g.front.Write(out); err != nil {
-		c.s.unregister(c)
+		g.s.unregister(c)
 		return err
 	}
 	c.told.atLogin = reported

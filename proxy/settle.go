@@ -155,9 +155,9 @@ func (c *client) count(w *work) {
 		if p := a.Message.Plan; p != nil {
 			class = p.Class
 		}
-		c.s.metrics.Statement(target, w.try.decision.Reason, class)
+		c.svc.Metrics.Statement(target, w.try.decision.Reason, class)
 	}
-	c.s.metrics.Answered(time.Since(w.batch.Started))
+	c.svc.Metrics.Answered(time.Since(w.batch.Started))
 	c.logSlow(w)
 }
 

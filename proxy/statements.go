@@ -126,7 +126,7 @@ func (a *analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wi
 		if st != nil && m.Kind == batch.Query && !failed { // the extended protocol fails at Execute
 			return errRepeated(p.SQL.Name)
 		}
-		shared := a.c.s.registry.SQLStatement(before, after, a.reading(p.LiteralsOf(text)))
+		shared := a.c.svc.Registry.SQLStatement(before, after, a.reading(p.LiteralsOf(text)))
 		m.Text = shared.SQL
 		m.SQL = &session.SQLPrepared{Makes: a.c.newPrepared(shared, p.SQL.Inner, nil), Name: p.SQL.Name}
 	case router.PreparedExecute:

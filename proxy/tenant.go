@@ -12,7 +12,7 @@ import (
 // settings itself that is known only once its transaction is over (tenantCertain).
 func (c *client) tenantNow() (value string, ok bool) {
 	now := c.state.Settings.Now()
-	for i, name := range c.s.cfg.Tenant.Settings {
+	for i, name := range c.svc.Config.Tenant.Settings {
 		v, _ := now.Value(strings.ToLower(name))
 		ok = ok || v != ""
 		if i > 0 {
@@ -25,7 +25,7 @@ func (c *client) tenantNow() (value string, ok bool) {
 
 // tenantScope is the tenant the session works for, 0 if it is none, and whether that is certain.
 func (c *client) tenantScope() (tenant freshness.Scope, certain bool) {
-	if len(c.s.cfg.Tenant.Settings) == 0 {
+	if len(c.svc.Config.Tenant.Settings) == 0 {
 		return 0, true
 	}
 	if value, ok := c.tenantNow(); ok {
@@ -36,11 +36,11 @@ func (c *client) tenantScope() (tenant freshness.Scope, certain bool) {
 
 // countTenant counts a statement that uses relations while no tenant is named.
 func (c *client) countTenant(m *batch.Message) {
-	if len(c.s.cfg.Tenant.Settings) == 0 || m.Plan == nil || len(m.Plan.Relations) == 0 || !c.state.InForceKnown() {
+	if len(c.svc.Config.Tenant.Settings) == 0 || m.Plan == nil || len(m.Plan.Relations) == 0 || !c.state.InForceKnown() {
 		return
 	}
 	if _, ok := c.tenantNow(); !ok {
-		c.s.metrics.TenantUnset(m.Plan.Class)
+		c.svc.Metrics.TenantUnset(m.Plan.Class)
 	}
 }
 
@@ -48,12 +48,12 @@ func (c *client) countTenant(m *batch.Message) {
 // works for a tenant it did not work for the last time: its application's own pool
 // hands that on.
 func (c *client) noteTenant() {
-	if len(c.s.cfg.Tenant.Settings) == 0 {
+	if len(c.svc.Config.Tenant.Settings) == 0 {
 		return
 	}
 	now, ok := c.tenantNow()
 	if ok && now != c.tenant {
-		c.s.metrics.TenantLeft()
+		c.svc.Metrics.TenantLeft()
 	}
 	c.tenant = now
 }

@@ -39,7 +39,7 @@ func appendTrace(dst []byte, address, role string, reason router.Reason, took ti
 
 // logSlow logs a statement that took long, its literals masked.
 func (c *client) logSlow(w *work) {
-	limit := c.s.cfg.Log.SlowStatement
+	limit := c.svc.Config.Log.SlowStatement
 	if limit <= 0 {
 		return
 	}
