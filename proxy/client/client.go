@@ -1,0 +1,250 @@
+// Package client is one client's life once it is logged in: its batches are answered one
+// after the other (see answer.go), each by a server the router's decision asks for. The
+// goroutine that calls Serve owns everything in the session; what sessions share is
+// immutable (Services) or in package upstream.
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
+	"github.com/pgweir/pgweir/router"
+)
+
+// client is one client's session: its goroutine owns everything in it but what
+// interrupt protects. What it is stands in state and names, what it holds in lease,
+// what it is told in told; what it asks and what is tried for that is a work.
+type Client struct {
+	svc   *Services
+	up    *upstream.Pools
+	front *wire.Conn
+	who   identity
+
+	state   session.State
+	names   session.Names
+	lease   lease
+	told    told
+	prefer  preferences
+	writes  freshness.Changes // of the open transaction
+	batches uint64            // read so far
+	unnamed uint32            // unnamed statements parsed so far
+	tenant  string            // that it worked for when it last gave a server connection back
+
+	// skipping: after an error everything up to the client's Sync is dropped.
+	skipping bool
+	// torn: what was last written to the client ends within a message. Nothing can be
+	// told it any more.
+	torn bool
+
+	ctx       context.Context // ends when the session must
+	end       context.CancelFunc
+	idle      atomic.Bool // waiting for the client, outside a transaction
+	interrupt interrupt
+	pinned    atomic.Pointer[pinned] // nil without pins; read by others
+}
+
+// identity says whose session it is.
+type identity struct {
+	id    uint64
+	app   string
+	scope freshness.Scope // of its commits
+}
+
+// New makes the session of a client that is logged in, with a number no other session of
+// the service has. It ends with ctx, at the latest.
+func New(ctx context.Context, svc *Services, up *upstream.Pools, front *wire.Conn, id uint64, start Startup) *Client {
+	c := &Client{
+		svc: svc, up: up, front: front, state: session.New(start.Settings, start.proxy),
+		who: identity{id: id, app: start.application, scope: freshness.SessionScope(id)},
+	}
+	c.ctx, c.end = context.WithCancel(ctx)
+	return c
+}
+
+// Begin says that the client was told its session has begun, with the given settings
+// (ParameterStatus).
+func (c *Client) Begin(reported map[string]string) {
+	c.told.atLogin = reported
+	if c.up.Config.PoolMode == "session" {
+		c.state.Pins |= router.PinSession
+	}
+	if unreadableText(c.state.Settings.Reset()) {
+		c.state.Pins |= router.PinSetting
+	}
+	c.notePins()
+}
+
+// ErrTerminate is the client's orderly end.
+var ErrTerminate = errors.New("terminate")
+
+// Log is a logger that says whose session it is; made when there is something to
+// say, for it would be half of an idle session's memory.
+func (c *Client) Log() *zap.Logger {
+	return c.svc.Log.With(zap.Uint64("conn", c.who.id), zap.String("user", c.up.Key.User),
+		zap.String("database", c.up.Key.Database), zap.String("application", c.who.app))
+}
+
+// Serve answers batches until the client or the server ends the session, and says why.
+func (c *Client) Serve() error {
+	defer c.end()
+	err := c.loop()
+	c.finalError(err)
+	c.close()
+	return err
+}
+
+func (c *Client) loop() error {
+	for {
+		if err := c.waitForClient(); err != nil {
+			return err
+		}
+		w := takeWork()
+		err := c.answer(w)
+		putWork(w)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// waitForClient blocks while the session is idle. It holds no buffer then. What
+// a server connection says meanwhile is passed on, if the session listens to one.
+func (c *Client) waitForClient() error {
+	if len(c.front.Buffered()) > 0 {
+		return nil
+	}
+	busy := c.state.Tx.Phase.InBlock() || c.lease.midBatch()
+	c.idle.Store(!busy)
+	if !busy && c.svc.Draining.Load() {
+		return errShutdown
+	}
+	var err error
+	if c.lease.held() && c.state.Pins&(router.PinListen|router.PinSession) != 0 && !busy {
+		err = c.waitForBoth()
+	} else {
+		err = c.front.Fill()
+	}
+	woken := !busy && !c.idle.CompareAndSwap(true, false)
+	if woken || errors.Is(err, os.ErrDeadlineExceeded) {
+		return errShutdown
+	}
+	return err
+}
+
+// Drop gives up a session that is not to be served.
+func (c *Client) Drop() { c.end() }
+
+// EndIdle ends the session if it is idle outside a transaction. It may be called from
+// another goroutine.
+func (c *Client) EndIdle() {
+	if c.idle.CompareAndSwap(true, false) {
+		c.front.Wake()
+	}
+}
+
+// Abort ends the session wherever it is. It may be called from another goroutine, and
+// may have to be called again: a session sets deadlines of its own.
+func (c *Client) Abort() {
+	c.end()
+	_ = c.front.SetDeadline(time.Unix(1, 0))
+	c.interrupt.wake()
+}
+
+var errShutdown = wire.Fatalf("57P01", "terminating connection due to administrator command")
+
+// finalError tells the client why its session ends, if there is something to say and
+// the client would read it as a message.
+func (c *Client) finalError(err error) {
+	var refused *wire.Error
+	switch {
+	case c.torn:
+		return
+	case errors.As(err, &refused):
+	case errors.Is(err, ErrTerminate), errors.Is(err, io.EOF), err == nil:
+		return
+	case c.ctx.Err() != nil:
+		refused = errShutdown
+	default:
+		return
+	}
+	_ = c.front.SetDeadline(time.Now().Add(time.Second))
+	_, _ = c.front.Write(refused.Append(nil))
+}
+
+// close gives up everything the session holds. A transaction left open is rolled back.
+func (c *Client) close() {
+	_ = c.front.Close()
+	c.front.Free()
+	if !c.lease.held() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	b := c.lease.b
+	if c.lease.stands != atRest || c.lease.residue == session.Opaque || b.CancelDone(ctx) != nil {
+		c.discard()
+		return
+	}
+	if c.state.Tx.Phase.InBlock() {
+		status, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "ROLLBACK"))
+		if err != nil || status != wire.TxIdle {
+			c.discard()
+			return
+		}
+		c.state.Ready(wire.TxIdle, true, b.Parameter)
+		c.lease.ended(false)
+	}
+	if c.state.Pins != 0 {
+		c.lease.leave(session.Discardable)
+		c.state.Pins = 0
+		c.notePins()
+	}
+	c.release()
+}
+
+// pinned is why and since when a session is tied to its server connection.
+type pinned struct {
+	pins  router.PinSet
+	since time.Time
+}
+
+// Pinned tells what ties the session to its server connection, and since when. It may be
+// called from another goroutine.
+func (c *Client) Pinned() (pins router.PinSet, since time.Time) {
+	if p := c.pinned.Load(); p != nil {
+		return p.pins, p.since
+	}
+	return router.PinNone, time.Time{}
+}
+
+// notePins counts and logs what ties the session to its server connection, if that has
+// changed.
+func (c *Client) notePins() {
+	was, pins := c.pinned.Load(), c.state.Pins
+	before := router.PinNone
+	if was != nil {
+		before = was.pins
+	}
+	if pins == before {
+		return
+	}
+	c.svc.Metrics.Pinned(before, pins)
+	now := &pinned{pins: pins, since: time.Now()}
+	if was == nil {
+		c.Log().Debug("session pinned to its server connection", zap.Stringer("reason", pins))
+	} else if now.since = was.since; pins == 0 {
+		now = nil
+		c.Log().Debug("session no longer pinned", zap.Stringer("reason", was.pins), zap.Duration("after", time.Since(was.since)))
+	}
+	c.pinned.Store(now)
+}

@@ -1,0 +1,156 @@
+package client
+
+import (
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// decide joins the batch's strictest plan with the session's state.
+func (c *Client) decide(w *work) router.Decision {
+	b, s, l := &w.batch, &c.state, &c.lease
+	p := b.Plan
+	if p == nil {
+		p = anyPlan
+	}
+	if s.Tx.Phase == session.Aborted {
+		return c.decideAborted(w)
+	}
+	v := router.View{
+		Route:  c.routePreference(),
+		Pins:   s.Pins,
+		InTx:   s.Tx.Phase.InBlock() || l.midBatch(),
+		Cursor: b.Traits.Has(batch.OpensCursor),
+		Read:   s.Tx.Did.Has(session.DidRead),
+	}
+	if l.held() && v.InTx {
+		v.OnReplica = l.onReplica()
+		v.OnPrimary = !v.OnReplica
+	}
+	if v.Modes = c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {
+		v.Modes = router.Modes{}
+	}
+	d := router.Decide(p, v)
+	if d.Target != router.TargetReplica {
+		return d
+	}
+	if v.OnReplica && !c.mustStay() && !v.Cursor && !c.stillFresh(w) {
+		// Its transaction has only read, and sees what is committed meanwhile.
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
+	}
+	if !v.OnReplica && c.up.Database.Stale() {
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
+	}
+	return d
+}
+
+// decideAborted is decide in an aborted transaction. It stays where it failed: wherever
+// else it went, it would begin anew. But a replica only does for what ends it, or is
+// refused; what comes behind that end in the same batch may be anything.
+func (c *Client) decideAborted(w *work) router.Decision {
+	d := router.Decision{Target: c.lease.target(), Reason: router.ReasonTransaction}
+	if c.lease.onReplica() && !c.lease.midBatch() && goesOn(&w.batch) {
+		d.Target = router.TargetPrimary
+	}
+	return d
+}
+
+// goesOn reports whether a batch that meets an aborted transaction may run something
+// behind the end of it.
+func goesOn(b *batch.Batch) bool {
+	ended := false
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if !m.Kind.Executes() || m.Plan == nil {
+			continue
+		}
+		if ended || m.Plan.Statements > 1 {
+			return true
+		}
+		ended = m.Plan.Tx.Verb == router.TxCommit || m.Plan.Tx.Verb == router.TxRollback
+	}
+	return false
+}
+
+// refusedByAll reports whether every server would refuse a batch in an aborted
+// transaction, before it looks at anything else: it begins with one statement that
+// parses and does not end the transaction.
+// https://www.postgresql.org/docs/current/protocol-flow.html
+func refusedByAll(b *batch.Batch) bool {
+	first := b.ForServer()
+	if len(first) == 0 {
+		return false
+	}
+	p := first[0].Plan
+	switch first[0].Kind {
+	case batch.Parse:
+		p = first[0].Defines
+	case batch.Query:
+	default:
+		return false
+	}
+	return p != nil && p.Statements == 1 && p.Tx.Verb == router.TxNone && p.Class != router.ClassEmpty && p.Reason != router.ReasonUnparsed
+}
+
+// anyPlan is the plan of messages that only make sense where the session is.
+var anyPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetAny, Reason: router.ReasonTransaction}
+
+// modes are the transaction's, those it was not given coming from the session's
+// settings or the database's defaults.
+func (c *Client) modes() router.Modes {
+	m := c.state.Tx.Modes
+	if m.Isolation == router.IsolationDefault {
+		value, ok := c.state.Settings.Now().Value("default_transaction_isolation")
+		if !ok {
+			value = c.up.Database.Plans.Snapshot().DefaultIsolation(c.up.Config.ServerUser)
+		}
+		m.Isolation, _ = router.ParseIsolation(value)
+	}
+	if m.Access == router.AccessDefault && c.defaultReadOnly() {
+		m.Access = router.ReadOnly
+	}
+	return m
+}
+
+func (c *Client) defaultReadOnly() bool {
+	value, ok := c.state.Settings.Now().Value("default_transaction_read_only")
+	if !ok {
+		value = c.up.Database.Plans.Snapshot().DefaultReadOnly(c.up.Config.ServerUser)
+	}
+	on, _ := setting.ParseBool(value)
+	return on
+}
+
+// mustStay reports whether the open transaction cannot leave its replica.
+func (c *Client) mustStay() bool {
+	return c.modes().Isolation == router.RepeatableRead && c.state.Tx.Did.Has(session.DidRead) || c.names.NamedPortals()
+}
+
+// mayRetry reports whether the batch could be sent again after a failure, so that
+// its answer is held back until the first row or command tag. What a primary runs
+// is only if it reads: its notices may be awaited.
+func (c *Client) mayRetry(w *work) bool {
+	b := &w.batch
+	switch {
+	case c.state.Pins != 0, b.Traits.Has(batch.Resumes): // its portals are on this server only
+		return false
+	case c.lease.onReplica():
+		return true
+	case c.lease.midBatch(), c.state.Tx.Phase.InBlock() && !w.try.Opens:
+		return false
+	}
+	return b.Reads() || b.UsesPrepared() || b.Undoable()
+}
+
+// untouched reports whether sending the batch again, from its beginning, is all that its
+// transaction needs, nothing of it having been done or answered.
+func (c *Client) untouched(w *work) bool {
+	phase := c.state.Tx.Phase
+	return c.state.Pins == 0 && !phase.Failed() && !c.lease.midBatch() && !w.batch.Traits.Has(batch.Resumes) &&
+		!w.copying && (!phase.InBlock() || w.try.Opens)
+}
+
+// errStuck is the error of a session whose state cannot leave its replica.
+var errStuck = wire.Fatalf("08006", "the session's state is on a replica and cannot be moved")

@@ -1,0 +1,112 @@
+package client
+
+import (
+	"errors"
+	"hash/maphash"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
+)
+
+// A client that was told once of the rows of a prepared statement reads later ones
+// by that. PostgreSQL refuses to run the statement when DDL has changed them; but it
+// is another connection that would have to remember. So the session does.
+
+var rowsSeed = maphash.MakeSeed()
+
+// noteRows notes the answer to a client's Describe of a statement, or of a portal of it.
+func (c *Client) noteRows(p *session.Prepared, frame []byte) {
+	p.Rows = session.Rows{Hash: hashRows(frame), Snapshot: c.up.Database.Plans.Snapshot()}
+}
+
+// hashRows hashes the names, types and type modifiers of a RowDescription; NoData has a
+// hash too.
+func hashRows(frame []byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(rowsSeed)
+	_ = h.WriteByte(frame[0])
+	const field = 18 // table, column, type, size, modifier, format
+	if frame[0] == wire.RowDescription {
+		for b := frame[wire.HeaderSize+2:]; ; {
+			name, rest, ok := wire.CString(b)
+			if !ok || len(rest) < field {
+				break
+			}
+			_, _ = h.Write(name)
+			_ = h.WriteByte(0)
+			_, _ = h.Write(rest[6:10])
+			_, _ = h.Write(rest[12:16])
+			b = rest[field:]
+		}
+	}
+	return max(h.Sum64(), 1)
+}
+
+// checkRows looks, for statements that have to be prepared on this connection and
+// were described under another catalog, whether their rows are still the same. It
+// refuses what is not, as PostgreSQL does.
+func (c *Client) checkRows(w *work) {
+	if c.lease.midBatch() {
+		return
+	}
+	for i := range w.batch.Messages {
+		m := &w.batch.Messages[i]
+		if m.Here || m.Refusal != nil || m.Kind != batch.Bind || m.Prepared == nil || !c.mayHaveChanged(m.Prepared) || w.batch.Describes() {
+			continue
+		}
+		refusal, ok := c.compareRows(w, m.Prepared)
+		if refusal != nil {
+			w.try.RefuseAt, w.try.Refusal = i+1, refusal
+		}
+		if refusal != nil || !ok {
+			return
+		}
+	}
+}
+
+// mayHaveChanged reports whether the rows of a statement, which its client was told of,
+// may be others by now.
+func (c *Client) mayHaveChanged(p *session.Prepared) bool {
+	if p.Rows.Hash == 0 || p.Statement.SQL != "" || p.SQL != nil || c.state.Tx.Phase.Failed() || c.lease.b.Held().Holds(p.Statement) {
+		return false
+	}
+	return p.Rows.Snapshot != c.up.Database.Plans.Snapshot() || c.up.Database.Stale() || c.state.Tx.Did.Has(session.DidDDL)
+}
+
+// compareRows asks the server for the rows of a statement, and returns the error it
+// deserves if they have changed; ok is false if the connection is lost.
+func (c *Client) compareRows(w *work, p *session.Prepared) (refusal *wire.Error, ok bool) {
+	hash, err := c.askRows(p)
+	var refused *backend.ServerError
+	switch {
+	case errors.As(err, &refused):
+		// Outside a transaction it will be refused again; this one has failed with it.
+		if c.state.Tx.Phase.InBlock() && !w.try.Opens {
+			return fromFrame(refused.Frame), true
+		}
+	case err != nil:
+		return nil, false // the batch will find the connection lost
+	case hash != p.Rows.Hash:
+		c.svc.Registry.Forget(p.Statement)
+		e := wire.Errorf("0A000", "cached plan must not change result type")
+		e.Routine = "RevalidateCachedQuery" // by which drivers know to prepare it anew
+		return e, true
+	}
+	return nil, true
+}
+
+// askRows prepares a statement for a moment, under another name, to have it described.
+func (c *Client) askRows(p *session.Prepared) (hash uint64, err error) {
+	const name = "pgweir: rows"
+	frames := wire.AppendParse(nil, name, p.Text, []byte(p.Types))
+	frames = wire.AppendTarget(frames, wire.Describe, 'S', name)
+	frames = wire.AppendTarget(frames, wire.Close, 'S', name)
+	_, err = c.lease.b.Ask(c.ctx, wire.AppendSync(frames), func(frame []byte) {
+		if typ := frame[0]; typ == wire.RowDescription || typ == wire.NoData {
+			hash = hashRows(frame)
+		}
+	})
+	return hash, err
+}

@@ -1,0 +1,24 @@
+package client
+
+import (
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/prepared"
+	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/metrics"
+)
+
+// Services are what all sessions use. The value does not change once it is made; what
+// it points to is safe for concurrent use.
+type Services struct {
+	Config       config.Config
+	Log          *zap.Logger
+	Metrics      *metrics.Metrics
+	Audit        *audit.Auditor
+	Registry     *prepared.Registry
+	Draining     *atomic.Bool // the service is ending: idle sessions end
+	PrimaryReads bool         // the primary takes its share of reads
+}

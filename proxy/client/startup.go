@@ -1,0 +1,51 @@
+package client
+
+import (
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+)
+
+// Startup is what a client's startup packet says of its session.
+type Startup struct {
+	Settings    session.Settings // of the server
+	proxy       session.Settings // of the proxy
+	application string
+}
+
+// ParseStartup reads the parameters of a startup packet. Its errors are for the client.
+func ParseStartup(params map[string]string) (Startup, error) {
+	values := map[string]string{}
+	if options := params["options"]; options != "" {
+		fromOptions, rest := session.Options(options)
+		if len(rest) > 0 {
+			return Startup{}, wire.Fatalf("22023", "startup option \"%s\" is not supported", rest[0]).
+				WithHint("Only settings can be given: -c name=value.")
+		}
+		for n, v := range fromOptions {
+			values[n] = v
+		}
+	}
+	for n, v := range params {
+		switch n {
+		case "user", "database", "options", "replication":
+		default:
+			values[n] = v
+		}
+	}
+	own := map[string]string{}
+	for n, v := range values {
+		name, ok := strings.CutPrefix(strings.ToLower(n), ownPrefix)
+		if !ok {
+			continue
+		}
+		if refused := new(preferences).set(name, v); refused != nil {
+			refused.Severity = "FATAL"
+			return Startup{}, refused
+		}
+		delete(values, n)
+		own[ownPrefix+name] = v
+	}
+	return Startup{session.From(values), session.From(own), params["application_name"]}, nil
+}
