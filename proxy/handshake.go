@@ -334,7 +334,7 @@ func (h *handshake) cancelRequest(body []byte) error {
 	}
 	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout)
 	defer cancel()
-	if err := m.client.Cancel(ctx); err != nil {
+	if err := m.client.Interrupt().Cancel(ctx); err != nil {
 		h.s.log.Warn("cancel request", zap.Error(err))
 	}
 	return errServed

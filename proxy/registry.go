@@ -104,7 +104,7 @@ func (s *Server) closeHeld(server *cluster.Server) (n int) {
 	var conns []*wire.Conn
 	s.mu.Lock()
 	for _, m := range s.members {
-		if conn := m.client.HeldOn(server); conn != nil {
+		if conn := m.client.Interrupt().HeldOn(server); conn != nil {
 			conns = append(conns, conn)
 		}
 	}

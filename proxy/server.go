@@ -22,7 +22,6 @@ import (
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/auth"
-	"github.com/pgweir/pgweir/proxy/client"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
@@ -35,7 +34,7 @@ type Server struct {
 	audit    *audit.Auditor
 	tls      *auth.TLS
 	verifier *auth.Verifier
-	services client.Services // of the sessions
+	service  upstream.Service // of the sessions
 
 	upstream    *upstream.Directory
 	userClients sync.Map // user → *atomic.Int64, of users with max_clients
@@ -61,7 +60,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
-	s.services = client.Services{
+	s.service = upstream.Service{
 		Config: cfg, Log: log, Metrics: s.metrics, Audit: s.audit, Registry: prepared.NewRegistry(registrySize),
 		Draining: &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
 	}

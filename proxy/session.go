@@ -13,6 +13,7 @@ import (
 	setting "github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/client"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -41,7 +42,7 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if err := s.enter(up); err != nil {
 		return nil, err
 	}
-	c := client.New(s.ctx, &s.services, up, h.front, s.lastID.Add(1), start)
+	c := client.New(s.ctx, &s.service, up, h.front, s.lastID.Add(1), start)
 	m, err := h.reply(ctx, c, up, start.Settings)
 	if err != nil {
 		c.Drop()
@@ -108,7 +109,7 @@ func (s *Server) serveMember(m *member, host string) {
 		return
 	}
 	fields := []zap.Field{zap.Duration("after", time.Since(began))}
-	if !errors.Is(err, client.ErrTerminate) && !errors.Is(err, io.EOF) {
+	if !errors.Is(err, analysis.ErrTerminate) && !errors.Is(err, io.EOF) {
 		fields = append(fields, zap.NamedError("because", err))
 	}
 	c.Log().Info("client disconnected", fields...)

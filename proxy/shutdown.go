@@ -69,7 +69,7 @@ func (s *Server) cancelRunning() (send func()) {
 	var requests []func(context.Context) error
 	s.mu.Lock()
 	for _, m := range s.members {
-		if request := m.client.BeginCancel(); request != nil {
+		if request := m.client.Interrupt().BeginCancel(); request != nil {
 			requests = append(requests, request)
 		}
 	}

@@ -39,6 +39,9 @@ const (
 	Rewritten
 	// Refused: a message carries a refusal; what comes behind it, up to Sync, is not looked at.
 	Refused
+	// Skipped: it comes behind a message that was refused, so that it is not looked at up to
+	// Sync.
+	Skipped
 	// Resumes: it needs a portal of an earlier batch.
 	Resumes
 	// CommitsWithin: some statement may commit before it ends.

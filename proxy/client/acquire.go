@@ -15,6 +15,7 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -279,10 +280,10 @@ func (c *Client) pick(w *work) (*cluster.Server, cluster.Role, error) {
 // await waits for a connection of a pool.
 func (c *Client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 	started := time.Now()
-	b, err := p.Acquire(want, c)
-	if canceled := c.endWait(); canceled && b != nil {
+	b, err := p.Acquire(want, c.interrupt)
+	if canceled := c.interrupt.EndWait(); canceled && b != nil {
 		p.Release(b)
-		b, err = nil, errCanceled
+		b, err = nil, interrupt.ErrCanceled
 	}
 	c.svc.Metrics.AwaitedConnection(time.Since(started))
 	return b, err
@@ -291,5 +292,5 @@ func (c *Client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 // unreachable reports whether err is of a server that is not there, rather than of a
 // login it refused or could not be given, or of a client that is gone.
 func unreachable(err error) bool {
-	return err != nil && !errors.As(err, new(*lostError)) && upstream.Unreachable(err)
+	return err != nil && !errors.As(err, new(*interrupt.ClientGone)) && upstream.Unreachable(err)
 }

@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
@@ -40,12 +42,10 @@ func (c *Client) answer(w *work) error {
 	}
 	c.answerFirst(w)
 	if c.state.Tx.Phase == session.AbortedDeferred && refusedByAll(b) {
-		return c.refuseBatch(w, errAborted)
+		return c.refuseBatch(w, analysis.ErrAborted)
 	}
 	return c.answerByServer(w)
 }
-
-var errAborted = wire.Errorf("25P02", "current transaction is aborted, commands ignored until end of transaction block")
 
 // answerAlone answers a batch that needs no server.
 func (c *Client) answerAlone(w *work) error {
@@ -112,8 +112,8 @@ func (c *Client) refuseBatch(w *work, e *wire.Error) error {
 
 // answerByServer sends the batch to a server until one has answered it.
 func (c *Client) answerByServer(w *work) error {
-	c.interrupt.begin()
-	defer c.interrupt.done()
+	c.interrupt.Begin()
+	defer c.interrupt.Done()
 	before, answered := c.before(), len(w.answer)
 	for n := 1; ; n++ {
 		err := c.attempt(w)
@@ -231,13 +231,13 @@ func (c *Client) carry(t *attempt) {
 // exchange sends the bytes over the held connection and deals with the answer.
 func (c *Client) exchange(w *work, bytes []byte) error {
 	t := &w.try
-	if c.interrupt.run(c.lease.b) {
-		return c.giveUp(w, errCanceled)
+	if c.interrupt.Run(c.lease.b) {
+		return c.giveUp(w, interrupt.ErrCanceled)
 	}
-	t.hold, t.trace = c.mayRetry(w), c.preferences().trace
+	t.hold, t.trace = c.mayRetry(w), c.preferences().Trace
 	c.svc.Metrics.Sent(time.Since(w.batch.Started))
 	err := c.relay(w, bytes)
-	c.interrupt.pause()
+	c.interrupt.Pause()
 	if err != nil {
 		return c.recover(w, err)
 	}
@@ -259,7 +259,7 @@ func (c *Client) answerHere(w *work) error {
 
 // refuseByError answers the batch with what kept a server from taking it.
 func (c *Client) refuseByError(w *work, err error) error {
-	var lost *lostError
+	var lost *interrupt.ClientGone
 	var again *retry
 	if errors.As(err, &lost) || errors.As(err, &again) {
 		return err

@@ -1,7 +1,7 @@
 // Package client is one client's life once it is logged in: its batches are answered one
 // after the other (see answer.go), each by a server the router's decision asks for. The
 // goroutine that calls Serve owns everything in the session; what sessions share is
-// immutable (Services) or in package upstream.
+// immutable (upstream.Service) or in package upstream.
 package client
 
 import (
@@ -15,7 +15,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
@@ -25,7 +27,7 @@ import (
 // interrupt protects. What it is stands in state and names, what it holds in lease,
 // what it is told in told; what it asks and what is tried for that is a work.
 type Client struct {
-	svc   *Services
+	svc   *upstream.Service
 	up    *upstream.Pools
 	front *wire.Conn
 	who   identity
@@ -34,10 +36,9 @@ type Client struct {
 	names   session.Names
 	lease   lease
 	told    told
-	prefer  preferences
+	prefer  preferred
 	writes  freshness.Changes // of the open transaction
 	batches uint64            // read so far
-	unnamed uint32            // unnamed statements parsed so far
 	tenant  string            // that it worked for when it last gave a server connection back
 
 	// skipping: after an error everything up to the client's Sync is dropped.
@@ -49,7 +50,7 @@ type Client struct {
 	ctx       context.Context // ends when the session must
 	end       context.CancelFunc
 	idle      atomic.Bool // waiting for the client, outside a transaction
-	interrupt interrupt
+	interrupt *interrupt.Interrupt
 	pinned    atomic.Pointer[pinned] // nil without pins; read by others
 }
 
@@ -62,12 +63,13 @@ type identity struct {
 
 // New makes the session of a client that is logged in, with a number no other session of
 // the service has. It ends with ctx, at the latest.
-func New(ctx context.Context, svc *Services, up *upstream.Pools, front *wire.Conn, id uint64, start Startup) *Client {
+func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *wire.Conn, id uint64, start Startup) *Client {
 	c := &Client{
 		svc: svc, up: up, front: front, state: session.New(start.Settings, start.proxy),
 		who: identity{id: id, app: start.application, scope: freshness.SessionScope(id)},
 	}
 	c.ctx, c.end = context.WithCancel(ctx)
+	c.interrupt = interrupt.New(c.ctx, front)
 	return c
 }
 
@@ -83,9 +85,6 @@ func (c *Client) Begin(reported map[string]string) {
 	}
 	c.notePins()
 }
-
-// ErrTerminate is the client's orderly end.
-var ErrTerminate = errors.New("terminate")
 
 // Log is a logger that says whose session it is; made when there is something to
 // say, for it would be half of an idle session's memory.
@@ -141,6 +140,9 @@ func (c *Client) waitForClient() error {
 	return err
 }
 
+// Interrupt is how other goroutines reach the session.
+func (c *Client) Interrupt() *interrupt.Interrupt { return c.interrupt }
+
 // Drop gives up a session that is not to be served.
 func (c *Client) Drop() { c.end() }
 
@@ -157,7 +159,7 @@ func (c *Client) EndIdle() {
 func (c *Client) Abort() {
 	c.end()
 	_ = c.front.SetDeadline(time.Unix(1, 0))
-	c.interrupt.wake()
+	c.interrupt.Wake()
 }
 
 var errShutdown = wire.Fatalf("57P01", "terminating connection due to administrator command")
@@ -170,7 +172,7 @@ func (c *Client) finalError(err error) {
 	case c.torn:
 		return
 	case errors.As(err, &refused):
-	case errors.Is(err, ErrTerminate), errors.Is(err, io.EOF), err == nil:
+	case errors.Is(err, analysis.ErrTerminate), errors.Is(err, io.EOF), err == nil:
 		return
 	case c.ctx.Err() != nil:
 		refused = errShutdown

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 )
 
 // COPY FROM STDIN is where both directions flow at once: the client sends data
@@ -207,5 +208,5 @@ func lost(err error) error {
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	return &lostError{err}
+	return &interrupt.ClientGone{Err: err}
 }

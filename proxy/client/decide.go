@@ -19,7 +19,7 @@ func (c *Client) decide(w *work) router.Decision {
 		return c.decideAborted(w)
 	}
 	v := router.View{
-		Route:  c.routePreference(),
+		Route:  c.preferences().Route,
 		Pins:   s.Pins,
 		InTx:   s.Tx.Phase.InBlock() || l.midBatch(),
 		Cursor: b.Traits.Has(batch.OpensCursor),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -26,15 +27,15 @@ import (
 // awaitPrimary waits until there is a primary or the batch has waited for long enough.
 func (c *Client) awaitPrimary(w *work) (*cluster.Server, error) {
 	began := time.Now()
-	late := c.SlowContext()
+	late := c.interrupt.SlowContext()
 	ctx, cancel := context.WithDeadline(late, w.batch.Started.Add(c.svc.Config.Routing.PrimaryWait))
 	defer cancel()
 	primary, err := c.up.Cluster.WaitPrimary(ctx)
 	if cause := context.Cause(late); cause != nil {
 		err = cause
 	}
-	if c.endWait() && err == nil {
-		err = errCanceled
+	if c.interrupt.EndWait() && err == nil {
+		err = interrupt.ErrCanceled
 	}
 	c.svc.Metrics.AwaitedPrimary(time.Since(began))
 	return primary, err

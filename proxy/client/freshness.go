@@ -18,7 +18,7 @@ import (
 // touch any table.
 func (c *Client) need(w *work) (required cluster.Moment, level router.Consistency) {
 	required = cluster.AnyTime
-	least := c.preferences().minLSN
+	least := c.preferences().MinLSN
 	for i := range w.batch.Messages {
 		m := &w.batch.Messages[i]
 		if !m.Kind.Executes() || m.Here || m.Plan == nil {
@@ -45,7 +45,7 @@ func (c *Client) need(w *work) (required cluster.Moment, level router.Consistenc
 // levelOf is the level of one statement. A comment in it is stronger than the
 // session, which is stronger than a rule, that than the configuration.
 func (c *Client) levelOf(p *router.Plan) router.Consistency {
-	return cmp.Or(p.Consistency, c.preferences().level, p.RuleConsistency, c.up.Consistency)
+	return cmp.Or(p.Consistency, c.preferences().Level, p.RuleConsistency, c.up.Consistency)
 }
 
 // required is the freshness a replica must have for the batch to read tables at a level.
@@ -103,10 +103,10 @@ func (c *Client) awaitFresh(w *work, await func(context.Context, time.Duration) 
 	if wait < longWait {
 		fresh = await(c.ctx, wait)
 	} else {
-		late := c.SlowContext()
+		late := c.interrupt.SlowContext()
 		fresh = await(late, wait)
 		err = context.Cause(late)
-		c.endWait()
+		c.interrupt.EndWait()
 	}
 	c.svc.Metrics.AwaitedFreshness(w.try.level, time.Since(started), fresh)
 	return fresh, err

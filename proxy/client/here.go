@@ -1,11 +1,10 @@
 package client
 
 import (
-	"strings"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -29,7 +28,7 @@ func (c *Client) emit(w *work, m *batch.Message) {
 	case batch.Query:
 		c.dropUnnamed()
 		if m.Plan.Own.Verb == router.OwnShow {
-			w.answer = append(w.answer, describeHere(m.Plan)...)
+			w.answer = append(w.answer, analysis.DescribeHere(m.Plan)...)
 		}
 		w.answer = c.execute(w.answer, m)
 		c.endLocal()
@@ -100,15 +99,4 @@ func (c *Client) execute(to []byte, m *batch.Message) []byte {
 		to = wire.AppendComplete(to, p.Sets[i].Tag)
 	}
 	return to
-}
-
-// describeHere describes the result of what the proxy executes.
-func describeHere(p *router.Plan) []byte {
-	if p.Own.Verb == router.OwnShow && strings.EqualFold(p.Own.Name, "unfiltered") {
-		return wire.AppendTextDescription(nil, audit.Columns()...)
-	}
-	if p.Own.Verb == router.OwnShow {
-		return wire.AppendTextDescription(nil, "pgweir."+strings.ToLower(p.Own.Name))
-	}
-	return noData
 }

@@ -101,7 +101,7 @@ func (c *Client) attach(l lease) {
 	l.b.HandOver(c.who.id)
 	l.carried = session.Carrying(l.b.Settings())
 	c.lease = l
-	c.interrupt.expose(l.b, l.server)
+	c.interrupt.Hold(l.b, l.server)
 	if c.up.Cluster.Topology().Abandoned(l.server) {
 		_ = l.b.Conn.Close() // the server was given up before this connection could be found
 	}
@@ -109,7 +109,7 @@ func (c *Client) attach(l lease) {
 
 // detach forgets the server connection, which the caller gives back.
 func (c *Client) detach() lease {
-	c.interrupt.conceal()
+	c.interrupt.Release()
 	l := c.lease
 	l.server.End()
 	c.lease = lease{}

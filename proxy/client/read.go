@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/batch"
 )
 
@@ -15,7 +16,10 @@ func (c *Client) read(w *work) error {
 	b := &w.batch
 	w.names.Reset(&c.names)
 	b.Started = time.Now()
-	a := analysis{c: c, w: w, b: b}
+	if c.skipping {
+		b.Traits |= batch.Skipped
+	}
+	a := analysis.New(c.analysed(), b, &w.names, &w.preview)
 	for {
 		buf, err := c.fill(b, b.Size+wire.HeaderSize)
 		if err != nil {
@@ -30,7 +34,7 @@ func (c *Client) read(w *work) error {
 		}
 		off := b.Size
 		b.Size += size
-		done, err := a.message(typ, buf[off:off+size], off)
+		done, err := a.Message(typ, buf[off:off+size], off)
 		if done || err != nil {
 			return err
 		}
@@ -39,6 +43,21 @@ func (c *Client) read(w *work) error {
 			return nil
 		}
 	}
+}
+
+// analysed is what analysis looks at of the session.
+func (c *Client) analysed() analysis.Session {
+	s := analysis.Session{
+		ID: c.who.id, Batch: c.batches, Application: c.who.app, Service: c.svc, Up: c.up,
+		State: &c.state, Names: &c.names, Front: c.front, Interrupt: c.interrupt,
+	}
+	switch {
+	case c.lease.midBatch():
+		s.Lease = analysis.MidBatch
+	case c.lease.held():
+		s.Lease = analysis.Held
+	}
+	return s
 }
 
 // fill returns the client's bytes once there are n. The batch's clock starts when its

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -75,7 +76,7 @@ func resultChanged(frame []byte) bool {
 // recover deals with a batch whose exchange failed.
 func (c *Client) recover(w *work, err error) error {
 	var again *retry
-	var lost *lostError
+	var lost *interrupt.ClientGone
 	var fatal *fatalError
 	var adopt *adoptError
 	switch {

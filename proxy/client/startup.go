@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/preferences"
 )
 
 // Startup is what a client's startup packet says of its session.
@@ -36,16 +37,16 @@ func ParseStartup(params map[string]string) (Startup, error) {
 	}
 	own := map[string]string{}
 	for n, v := range values {
-		name, ok := strings.CutPrefix(strings.ToLower(n), ownPrefix)
+		name, ok := strings.CutPrefix(strings.ToLower(n), preferences.Prefix)
 		if !ok {
 			continue
 		}
-		if refused := new(preferences).set(name, v); refused != nil {
+		if refused := preferences.Check(name, v); refused != nil {
 			refused.Severity = "FATAL"
 			return Startup{}, refused
 		}
 		delete(values, n)
-		own[ownPrefix+name] = v
+		own[preferences.Prefix+name] = v
 	}
 	return Startup{session.From(values), session.From(own), params["application_name"]}, nil
 }

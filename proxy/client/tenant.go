@@ -9,7 +9,7 @@ import (
 
 // tenantNow is which tenant the session works for: the values in force of the settings
 // that are declared to say so. ok is whether any of them has one. After code that sets
-// settings itself that is known only once its transaction is over (tenantCertain).
+// settings itself that is known only once its transaction is over (session.State.Certain).
 func (c *Client) tenantNow() (value string, ok bool) {
 	now := c.state.Settings.Now()
 	for i, name := range c.svc.Config.Tenant.Settings {
@@ -31,7 +31,7 @@ func (c *Client) tenantScope() (tenant freshness.Scope, certain bool) {
 	if value, ok := c.tenantNow(); ok {
 		tenant = freshness.TenantScope(value)
 	}
-	return tenant, tenantCertain(&c.state)
+	return tenant, c.state.Certain()
 }
 
 // countTenant counts a statement that uses relations while no tenant is named.

@@ -27,7 +27,7 @@ func (c *Client) traceBatch(w *work) {
 
 // traceLocal is the same for what the proxy answered itself.
 func (c *Client) traceLocal(w *work) {
-	if c.preferences().trace {
+	if c.preferences().Trace {
 		w.answer = appendTrace(w.answer, "proxy", "-", router.ReasonLocal, time.Since(w.batch.Started))
 	}
 }

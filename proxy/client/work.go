@@ -7,6 +7,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
@@ -82,16 +83,8 @@ var (
 	parseComplete = []byte{wire.ParseComplete, 0, 0, 0, 4}
 	bindComplete  = []byte{wire.BindComplete, 0, 0, 0, 4}
 	closeComplete = []byte{wire.CloseComplete, 0, 0, 0, 4}
-	noData        = []byte{wire.NoData, 0, 0, 0, 4}
-	noParameters  = []byte{wire.ParameterDescription, 0, 0, 0, 6, 0, 0}
 	flushFrame    = []byte{wire.Flush, 0, 0, 0, 4}
 )
-
-// lostError is that the client is gone.
-type lostError struct{ err error }
-
-func (e *lostError) Error() string { return "client is gone: " + e.err.Error() }
-func (e *lostError) Unwrap() error { return e.err }
 
 // flush writes what is pending for the client.
 func (c *Client) flush(w *work) error {
@@ -107,7 +100,7 @@ func (c *Client) flush(w *work) error {
 func (c *Client) write(p []byte) error {
 	if _, err := c.front.Write(p); err != nil {
 		c.torn = true
-		return &lostError{err}
+		return &interrupt.ClientGone{Err: err}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ type Names struct {
 	Unnamed    Unnamed
 	portal     Portal            // the unnamed one
 	portals    map[string]Portal // named ones of the transaction
+	tags       uint32            // given so far
 }
 
 // Prepared is a named prepared statement of the session.
@@ -41,6 +42,12 @@ type Rows struct {
 
 // Tag tells unnamed statements apart, over all sessions; 0 is none.
 type Tag uint64
+
+// NextTag returns the tag of the next unnamed statement of a session.
+func (n *Names) NextTag(session uint64) Tag {
+	n.tags++
+	return Tag(session<<32 | uint64(n.tags))
+}
 
 // Unnamed is the unnamed prepared statement. Its text is kept because it may be bound
 // after the server connection that parsed it was given back.

@@ -122,6 +122,12 @@ func (s *State) NeedsReadBack() bool {
 // InForceKnown reports whether what is in force for the next statement is known.
 func (s *State) InForceKnown() bool { return s.Known == Known }
 
+// Certain reports whether the values in force are what they seem, with nothing at work
+// that the session does not follow.
+func (s *State) Certain() bool {
+	return s.InForceKnown() && s.Pins&(router.PinSetting|router.PinOpaque) == 0
+}
+
 // OnlyCustom reports whether the session has set none but custom settings.
 func (s *State) OnlyCustom() bool {
 	for _, ch := range s.Settings.Reset().Diff(s.Settings.Now()) {

@@ -1,4 +1,4 @@
-package client
+package analysis
 
 import (
 	"slices"
@@ -16,18 +16,17 @@ import (
 
 // audit has a statement checked whose plan has a finding, and returns the error that is to
 // answer it, or nil.
-func (a *analysis) audit(st audit.Statement) (refused *wire.Error) {
+func (a *Analysis) audit(st audit.Statement) (refused *wire.Error) {
 	s := a.state()
 	if st.Plan.Tenant == nil || s.Tx.Phase.Failed() || st.Plan.SQL.Verb == router.PreparedPrepare {
 		return nil // it does not run
 	}
-	c := a.c
 	by := audit.Session{
-		User: c.up.Key.User, Application: c.who.app, Database: c.up.Database.Label(), Role: c.actsAs(s),
-		Protection: c.up.Database.Protection(), Catalog: c.up.Database.Plans.Snapshot(),
+		User: a.Up.Key.User, Application: a.Application, Database: a.Up.Database.Label(), Role: a.actsAs(s),
+		Protection: a.Up.Database.Protection(), Catalog: a.Up.Database.Plans.Snapshot(),
 	}
 	by.Tenants, by.Certain = a.tenants(st.Plan)
-	a.b.Notices, refused = c.svc.Audit.Check(&st, &by, a.b.Notices)
+	a.b.Notices, refused = a.Service.Audit.Check(&st, &by, a.b.Notices)
 	return refused
 }
 
@@ -41,7 +40,7 @@ func shown(sql *session.SQLPrepared, text []byte) []byte {
 
 // auditBind is audit of a Bind. Where its statement executes another one, prepared by
 // SQL, the proxy has put a name into its text, so that literals are not where p says.
-func (a *analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wire.Error {
+func (a *Analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wire.Error {
 	st := audit.Statement{Plan: p, Bind: bind}
 	if m.SQL != nil && m.SQL.Needs != nil {
 		st.Shown = shown(m.SQL, nil)
@@ -50,7 +49,7 @@ func (a *analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wir
 	if m.Prepared != nil {
 		st.Text = []byte(m.Prepared.Text)
 	} else {
-		st.Text, _ = a.b.Unnamed(a.c.front.Buffered(), &a.c.names.Unnamed, m.Parse)
+		st.Text, _ = a.b.Unnamed(a.Front.Buffered(), &a.Names.Unnamed, m.Parse)
 	}
 	st.Shown = st.Text
 	return a.audit(st)
@@ -59,9 +58,9 @@ func (a *analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wir
 // tenants are the values of the settings that name the tenant, as they will be when the
 // statement of p runs: what the batch sets before it is not yet in force. They are not
 // certain where something may have set them that the session does not follow.
-func (a *analysis) tenants(p *router.Plan) (values []string, certain bool) {
-	certain = tenantCertain(a.state())
-	for _, name := range a.c.svc.Config.Tenant.Settings {
+func (a *Analysis) tenants(p *router.Plan) (values []string, certain bool) {
+	certain = a.state().Certain()
+	for _, name := range a.Service.Config.Tenant.Settings {
 		name = strings.ToLower(name)
 		v, ok := setBy(p, nil, name)
 		certain = certain && (ok || !slices.Contains(p.Touches, name))
@@ -98,27 +97,12 @@ func setBy(p *router.Plan, params []router.Argument, name string) (value string,
 }
 
 // actsAs is the role whose rights the session has.
-func (c *Client) actsAs(s *session.State) string {
+func (a *Analysis) actsAs(s *session.State) string {
 	now := s.Settings.Now()
 	for _, name := range []string{setting.Role, setting.Authorization} {
 		if v, _ := now.Value(name); v != "" && v != "none" {
 			return v
 		}
 	}
-	return c.up.Config.ServerUser
-}
-
-// tenantCertain reports whether the values that name the tenant are what they seem.
-func tenantCertain(s *session.State) bool {
-	return s.InForceKnown() && s.Pins&(router.PinSetting|router.PinOpaque) == 0
-}
-
-// showUnfiltered answers SHOW pgweir.unfiltered: what the audit has seen in the
-// session's database, a row each.
-func (c *Client) showUnfiltered() []byte {
-	var out []byte
-	for _, row := range c.svc.Audit.Rows(c.up.Database.Label()) {
-		out = wire.AppendTextValue(out, row...)
-	}
-	return wire.AppendComplete(out, "SHOW")
+	return a.Up.Config.ServerUser
 }

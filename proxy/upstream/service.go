@@ -1,4 +1,4 @@
-package client
+package upstream
 
 import (
 	"sync/atomic"
@@ -11,9 +11,9 @@ import (
 	"github.com/pgweir/pgweir/proxy/metrics"
 )
 
-// Services are what all sessions use. The value does not change once it is made; what
+// Service is what all sessions use. The value does not change once it is made; what
 // it points to is safe for concurrent use.
-type Services struct {
+type Service struct {
 	Config       config.Config
 	Log          *zap.Logger
 	Metrics      *metrics.Metrics

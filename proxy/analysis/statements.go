@@ -1,4 +1,4 @@
-package client
+package analysis
 
 import (
 	"fmt"
@@ -12,38 +12,32 @@ import (
 	"github.com/pgweir/pgweir/router"
 )
 
-func (c *Client) newPrepared(shared *prepared.Statement, p *router.Plan, sql *session.SQLPrepared) *session.Prepared {
-	return &session.Prepared{Statement: shared, Plan: p, Snapshot: c.up.Database.Plans.Snapshot(), SQL: sql}
-}
-
-// nextTag is the tag of the next unnamed statement.
-func (c *Client) nextTag() session.Tag {
-	c.unnamed++
-	return session.Tag(c.who.id<<32 | uint64(c.unnamed))
+func (a *Analysis) newPrepared(shared *prepared.Statement, p *router.Plan, sql *session.SQLPrepared) *session.Prepared {
+	return &session.Prepared{Statement: shared, Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
 }
 
 // plan is the plan of a text for this session.
-func (c *Client) plan(text []byte) *router.Plan {
-	p := c.up.Database.Plans.Get(text)
-	if p.Pins&router.PinOpaque != 0 && c.up.Database.Stale() && !c.lease.held() {
+func (a *Analysis) plan(text []byte) *router.Plan {
+	p := a.Up.Database.Plans.Get(text)
+	if p.Pins&router.PinOpaque != 0 && a.Up.Database.Stale() && a.Lease == NotHeld {
 		// What it uses may just have been created: better wait than tie the session
 		// to its server because of it.
-		c.up.Database.AwaitCatalog(c.ctx)
-		p = c.up.Database.Plans.Get(text)
+		a.Up.Database.AwaitCatalog(a.Interrupt.Context())
+		p = a.Up.Database.Plans.Get(text)
 	}
-	return p.For(c.up.Key.User, c.who.app)
+	return p.For(a.Up.Key.User, a.Application)
 }
 
 // refresh is the plan of a statement, made anew if the catalog has changed.
-func (c *Client) refresh(p *session.Prepared) *router.Plan {
-	now := c.up.Database.Plans.Snapshot()
+func (a *Analysis) refresh(p *session.Prepared) *router.Plan {
+	now := a.Up.Database.Plans.Snapshot()
 	if p.Snapshot == now {
 		return p.Plan
 	}
 	p.Snapshot = now
 	if p.Statement.SQL == "" {
-		p.Plan = c.planOf(p.SQL, c.plan([]byte(p.Text)))
-	} else if outer := c.plan([]byte(p.Statement.SQL)); outer.SQL.Inner != nil {
+		p.Plan = a.planOf(p.SQL, a.plan([]byte(p.Text)))
+	} else if outer := a.plan([]byte(p.Statement.SQL)); outer.SQL.Inner != nil {
 		p.Plan = outer.SQL.Inner
 	}
 	return p.Plan
@@ -51,11 +45,11 @@ func (c *Client) refresh(p *session.Prepared) *router.Plan {
 
 // planOf is p, or the plan of the statement that p's text executes, unless what p
 // itself holds (its arguments) is the stricter.
-func (c *Client) planOf(sql *session.SQLPrepared, p *router.Plan) *router.Plan {
+func (a *Analysis) planOf(sql *session.SQLPrepared, p *router.Plan) *router.Plan {
 	if sql == nil || sql.Needs == nil || p.SQL.Verb != router.PreparedExecute {
 		return p
 	}
-	return p.Executing(c.refresh(sql.Needs))
+	return p.Executing(a.refresh(sql.Needs))
 }
 
 // parsedBy are the settings that decide what a literal means when a statement is
@@ -65,14 +59,14 @@ var parsedBy = [...]string{"array_nulls", "backslash_quote", "client_encoding", 
 
 // reading tells apart sessions which read the same text differently: statements
 // with literals are shared among those only that read them alike.
-func (a *analysis) reading(literals router.Literals) string {
+func (a *Analysis) reading(literals router.Literals) string {
 	if literals == router.LiteralsNone {
 		return ""
 	}
 	s := a.state()
 	if a.b.Traits.Has(batch.ChangesSettings) || s.Tx.Did.Has(session.DidSet) || s.Known != session.Known ||
 		s.Pins&(router.PinSetting|router.PinOpaque) != 0 || literals == router.LiteralsTimed {
-		return fmt.Sprintf("%d.%d", a.c.who.id, a.c.batches)
+		return fmt.Sprintf("%d.%d", a.ID, a.Batch)
 	}
 	now := s.Settings.Now()
 	if now == (setting.Settings{}) {
@@ -101,11 +95,11 @@ func errNoStatement(name string) *wire.Error {
 
 // misnamed is why what a PREPARE or EXECUTE names is not, or no longer, what it was
 // taken for when it was parsed.
-func (a *analysis) misnamed(sql *session.SQLPrepared) *wire.Error {
+func (a *Analysis) misnamed(sql *session.SQLPrepared) *wire.Error {
 	if sql == nil {
 		return nil
 	}
-	named := a.w.names.Statement([]byte(sql.Name))
+	named := a.names.Statement([]byte(sql.Name))
 	switch {
 	case sql.Makes != nil && named != nil:
 		return errRepeated(sql.Name)
@@ -117,24 +111,24 @@ func (a *analysis) misnamed(sql *session.SQLPrepared) *wire.Error {
 
 // rewriteSQL puts the shared name into the text of a PREPARE, EXECUTE or DEALLOCATE, as
 // m.Text, and what it makes or needs into m.SQL. It returns why it cannot.
-func (a *analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wire.Error {
+func (a *Analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wire.Error {
 	before, after := string(text[:p.SQL.NameStart]), string(text[p.SQL.NameEnd:])
-	st := a.w.names.Statement([]byte(p.SQL.Name))
+	st := a.names.Statement([]byte(p.SQL.Name))
 	failed := a.state().Tx.Phase.Failed()
 	switch p.SQL.Verb {
 	case router.PreparedPrepare:
 		if st != nil && m.Kind == batch.Query && !failed { // the extended protocol fails at Execute
 			return errRepeated(p.SQL.Name)
 		}
-		shared := a.c.svc.Registry.SQLStatement(before, after, a.reading(p.LiteralsOf(text)))
+		shared := a.Service.Registry.SQLStatement(before, after, a.reading(p.LiteralsOf(text)))
 		m.Text = shared.SQL
-		m.SQL = &session.SQLPrepared{Makes: a.c.newPrepared(shared, p.SQL.Inner, nil), Name: p.SQL.Name}
+		m.SQL = &session.SQLPrepared{Makes: a.newPrepared(shared, p.SQL.Inner, nil), Name: p.SQL.Name}
 	case router.PreparedExecute:
 		if st == nil && a.state().Pins&router.PinPrepared != 0 {
 			return nil // only its server may know the name
 		}
 		if st == nil && failed {
-			return errAborted
+			return ErrAborted
 		}
 		if st == nil {
 			return errNoStatement(p.SQL.Name)

@@ -1,41 +1,77 @@
-package client
+// Package analysis finds out what a client's messages are and need: the plans of their
+// statements, what names mean, what the tenant audit says, and which of them the proxy
+// answers itself. It executes nothing.
+package analysis
 
 import (
+	"errors"
+
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
-// analysis finds out what the messages of a batch are and need: plans, names, what the
-// tenant audit says of them, and which of them the proxy can answer. It changes nothing
-// of the session: what the batch does to names is in its overlay, what it does to the
-// session's state before a server is needed, in preview.
-type analysis struct {
-	c *Client
-	w *work
-	b *batch.Batch
+// Session is what analysis looks at of a client's session.
+type Session struct {
+	ID, Batch   uint64 // the session's number, and its batch's
+	Application string
+	Service     *upstream.Service
+	Up          *upstream.Pools
+	State       *session.State
+	Names       *session.Names
+	Lease       Lease
+	Front       *wire.Conn // the batch's bytes are in its buffer
+	Interrupt   *interrupt.Interrupt
+}
+
+// Lease says whether the session holds a server connection.
+type Lease uint8
+
+// What a session may hold.
+const (
+	NotHeld  Lease = iota
+	Held           // one that is at rest or in a transaction
+	MidBatch       // one that has messages since the last Sync
+)
+
+// Analysis finds out what the messages of a batch are and need. It changes nothing of the
+// session: what the batch does to names is in its overlay, what it does to the session's
+// state before a server is needed, in preview.
+type Analysis struct {
+	Session
+	b     *batch.Batch
+	names *session.Overlay
+	room  *session.State // for preview
 	// preview is the session's state once the messages so far are answered; nil as long as
 	// that is what it is now.
 	preview *session.State
 }
 
+// New begins the analysis of a batch, which is empty. room is memory to be used until it
+// is complete.
+func New(s Session, b *batch.Batch, names *session.Overlay, room *session.State) Analysis {
+	return Analysis{Session: s, b: b, names: names, room: room}
+}
+
 // state is the session's as the next message will find it.
-func (a *analysis) state() *session.State {
+func (a *Analysis) state() *session.State {
 	if a.preview != nil {
 		return a.preview
 	}
-	return &a.c.state
+	return a.State
 }
 
-// message adds one message to the batch and reports whether it is the last.
-func (a *analysis) message(typ byte, frame []byte, off int) (done bool, err error) {
+// Message adds one message to the batch and reports whether it is the last.
+func (a *Analysis) Message(typ byte, frame []byte, off int) (done bool, err error) {
 	if typ == wire.Terminate {
 		return true, ErrTerminate
 	}
 	m := batch.Message{Off: off, Size: len(frame)}
-	if a.c.skipping || a.b.Traits.Has(batch.Refused) {
+	if a.b.Traits&(batch.Skipped|batch.Refused) != 0 {
 		return a.skip(typ, m, frame), nil
 	}
 	switch typ {
@@ -80,7 +116,7 @@ func (a *analysis) message(typ byte, frame []byte, off int) (done bool, err erro
 }
 
 // skip passes over a message that the server would discard, up to Sync.
-func (a *analysis) skip(typ byte, m batch.Message, frame []byte) (done bool) {
+func (a *Analysis) skip(typ byte, m batch.Message, frame []byte) (done bool) {
 	a.b.Traits |= batch.Rewritten
 	switch {
 	case typ == wire.Sync:
@@ -93,7 +129,7 @@ func (a *analysis) skip(typ byte, m batch.Message, frame []byte) (done bool) {
 	return true
 }
 
-func (a *analysis) sync(m batch.Message, frame []byte) {
+func (a *Analysis) sync(m batch.Message, frame []byte) {
 	m.Kind, a.b.End = batch.Sync, batch.EndSync
 	a.b.Traits |= batch.HasSync
 	if len(frame) > wire.HeaderSize {
@@ -102,20 +138,20 @@ func (a *analysis) sync(m batch.Message, frame []byte) {
 	a.b.Add(m)
 }
 
-func (a *analysis) flush(m batch.Message, frame []byte) {
+func (a *Analysis) flush(m batch.Message, frame []byte) {
 	if a.b.End = batch.EndFlush; len(frame) > wire.HeaderSize {
 		a.malformed(m)
 	}
 }
 
 // forServer adds a message that a server must answer, with its plan.
-func (a *analysis) forServer(m batch.Message) {
+func (a *Analysis) forServer(m batch.Message) {
 	a.b.Note(m.Plan)
 	a.b.Add(m)
 }
 
 // malformed adds a message that only a server can reject.
-func (a *analysis) malformed(m batch.Message) {
+func (a *Analysis) malformed(m batch.Message) {
 	a.b.Note(malformedPlan)
 	a.b.Add(m)
 }
@@ -130,41 +166,44 @@ var functionCallPlan = &router.Plan{
 // malformedPlan is the plan of a message that only a server can reject.
 var malformedPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary, Reason: router.ReasonUnparsed}
 
+// ErrTerminate is the client's orderly end.
+var ErrTerminate = errors.New("terminate")
+
 // awaits reports whether the batch waits for a server already.
-func (a *analysis) awaits() bool { return a.b.Traits.Has(batch.NeedsServer) || a.c.lease.midBatch() }
+func (a *Analysis) awaits() bool { return a.b.Traits.Has(batch.NeedsServer) || (a.Lease == MidBatch) }
 
 // executable reports whether the proxy itself executes a statement.
-func (a *analysis) executable(p *router.Plan) bool {
+func (a *Analysis) executable(p *router.Plan) bool {
 	if p.SQL.Verb >= router.PreparedDeallocate && p.Own.Verb == router.OwnNone {
 		s := a.state()
-		named := p.SQL.Verb == router.PreparedDeallocateAll || a.w.names.Statement([]byte(p.SQL.Name)) != nil
+		named := p.SQL.Verb == router.PreparedDeallocateAll || a.names.Statement([]byte(p.SQL.Name)) != nil
 		return !s.Tx.Phase.Failed() && (named || s.Pins&router.PinPrepared == 0) // only its server may know the name
 	}
-	return a.state().Executable(p, a.c.lease.held(), a.awaits(), a.c.up.Database.Customs.Known)
+	return a.state().Executable(p, (a.Lease != NotHeld), a.awaits(), a.Up.Database.Customs.Known)
 }
 
 // foresee takes the effect of a statement the proxy will execute into the preview.
-func (a *analysis) foresee(p *router.Plan) {
+func (a *Analysis) foresee(p *router.Plan) {
 	if p.Tx.Verb == router.TxNone && !p.SetOnly && !p.Flags.Has(router.FlagForgets) {
 		return
 	}
 	if a.preview == nil {
-		a.w.preview = a.c.state.Snapshot()
-		a.preview = &a.w.preview
+		*a.room = a.State.Snapshot()
+		a.preview = a.room
 	}
 	a.preview.Execute(p)
 }
 
-func (a *analysis) query(m batch.Message, frame []byte) {
+func (a *Analysis) query(m batch.Message, frame []byte) {
 	text, ok := wire.QueryText(frame)
 	if !ok {
 		m.Plan = malformedPlan
 		a.forServer(m)
 		return
 	}
-	a.w.names.DropUnnamed() // as PostgreSQL's simple query does
-	a.w.names.DefinePortal("", session.Portal{})
-	p := a.c.plan(text)
+	a.names.DropUnnamed() // as PostgreSQL's simple query does
+	a.names.DefinePortal("", session.Portal{})
+	p := a.plan(text)
 	if len(a.b.Messages) == 0 && a.executable(p) {
 		m.Plan = p
 		if refused := a.refusal(&m); refused != nil {
@@ -179,7 +218,7 @@ func (a *analysis) query(m batch.Message, frame []byte) {
 			a.b.RefuseQuery(refused)
 			return
 		}
-		p = a.c.planOf(m.SQL, p)
+		p = a.planOf(m.SQL, p)
 		if _, ok := batch.BoundSets(p, nil); !ok {
 			p = batch.Unfollowed(p)
 		}
@@ -194,13 +233,13 @@ func (a *analysis) query(m batch.Message, frame []byte) {
 	a.forServer(m)
 }
 
-func (a *analysis) parse(m batch.Message, frame []byte) {
+func (a *Analysis) parse(m batch.Message, frame []byte) {
 	name, text, types, ok := wire.ParseParts(frame)
 	if !ok {
 		a.malformed(m)
 		return
 	}
-	p := a.c.plan(text)
+	p := a.plan(text)
 	here := a.executable(p) || p.Class == router.ClassEmpty && a.state().Tx.Phase == session.AbortedDeferred
 	if p.SQL.Verb != router.PreparedNone && !here {
 		if refused := a.rewriteSQL(&m, p, text); refused != nil {
@@ -210,11 +249,11 @@ func (a *analysis) parse(m batch.Message, frame []byte) {
 		if m.Text != "" {
 			text = []byte(m.Text)
 		}
-		p = a.c.planOf(m.SQL, p)
+		p = a.planOf(m.SQL, p)
 	}
 	if len(name) == 0 {
-		m.Tag = a.c.nextTag()
-		a.w.names.Parse(session.Unnamed{Tag: m.Tag, Plan: p, SQL: m.SQL}, len(a.b.Messages)+1)
+		m.Tag = a.Names.NextTag(a.ID)
+		a.names.Parse(session.Unnamed{Tag: m.Tag, Plan: p, SQL: m.SQL}, len(a.b.Messages)+1)
 	} else if !a.parseNamed(&m, name, text, types, p) {
 		return
 	}
@@ -227,36 +266,36 @@ func (a *analysis) parse(m batch.Message, frame []byte) {
 }
 
 // parseNamed defines a named statement in the batch; false if the name is taken.
-func (a *analysis) parseNamed(m *batch.Message, name, text, types []byte, p *router.Plan) bool {
-	if a.w.names.Statement(name) != nil {
+func (a *Analysis) parseNamed(m *batch.Message, name, text, types []byte, p *router.Plan) bool {
+	if a.names.Statement(name) != nil {
 		a.b.Refuse(errRepeated(string(name)))
 		return false
 	}
 	a.b.Traits |= batch.Rewritten
 	m.Name = string(name)
-	shared := a.c.svc.Registry.Statement(text, types, a.reading(p.LiteralsOf(text)))
-	m.Prepared = a.c.newPrepared(shared, p, m.SQL)
-	a.w.names.Define(m.Name, m.Prepared)
+	shared := a.Service.Registry.Statement(text, types, a.reading(p.LiteralsOf(text)))
+	m.Prepared = a.newPrepared(shared, p, m.SQL)
+	a.names.Define(m.Name, m.Prepared)
 	return true
 }
 
 // parsable reports whether a server need not be asked to parse a named statement
 // now: one has, for the same user and catalog, names mean to this session what they
 // usually do, and no server takes part yet. It is prepared where it is first used.
-func (a *analysis) parsable(p *session.Prepared) bool {
+func (a *Analysis) parsable(p *session.Prepared) bool {
 	s := a.state()
-	if p == nil || a.awaits() || a.c.lease.held() || s.Tx.Phase.Failed() || a.c.up.Database.Stale() || !s.UsualNames() {
+	if p == nil || a.awaits() || (a.Lease != NotHeld) || s.Tx.Phase.Failed() || a.Up.Database.Stale() || !s.UsualNames() {
 		return false
 	}
-	parsed, ok := a.c.up.Parsed.Get(p.Statement)
+	parsed, ok := a.Up.Parsed.Get(p.Statement)
 	return ok && parsed == p.Snapshot
 }
 
 // lookUp finds the statement a message names: its plan is nil, with a refusal noted, if there
 // is none.
-func (a *analysis) lookUp(m *batch.Message, name []byte) *router.Plan {
+func (a *Analysis) lookUp(m *batch.Message, name []byte) *router.Plan {
 	if len(name) == 0 {
-		u, parse := a.w.names.Unnamed()
+		u, parse := a.names.Unnamed()
 		if u.Tag == 0 {
 			a.b.Refuse(wire.Errorf("26000", "unnamed prepared statement does not exist"))
 			return nil
@@ -264,17 +303,17 @@ func (a *analysis) lookUp(m *batch.Message, name []byte) *router.Plan {
 		m.Tag, m.Parse, m.SQL = u.Tag, parse, u.SQL
 		return u.Plan
 	}
-	p := a.w.names.Statement(name)
+	p := a.names.Statement(name)
 	if p == nil {
 		a.b.Refuse(wire.Errorf("26000", "prepared statement \"%s\" does not exist", name))
 		return nil
 	}
 	a.b.Traits |= batch.Rewritten
 	m.Prepared, m.SQL = p, p.SQL
-	return a.c.refresh(p)
+	return a.refresh(p)
 }
 
-func (a *analysis) bind(m batch.Message, frame []byte) {
+func (a *Analysis) bind(m batch.Message, frame []byte) {
 	portal, name, values, ok := wire.BindParts(frame)
 	if !ok {
 		a.malformed(m)
@@ -301,7 +340,7 @@ func (a *analysis) bind(m batch.Message, frame []byte) {
 	m.Name = string(portal)
 	held.Here = len(portal) == 0 && a.executable(p)
 	m.Portal = held
-	a.w.names.DefinePortal(m.Name, held)
+	a.names.DefinePortal(m.Name, held)
 	if held.Here {
 		a.b.AnswerHere(m)
 		return
@@ -314,15 +353,15 @@ func (a *analysis) bind(m batch.Message, frame []byte) {
 }
 
 // types are the parameter types that the statement of m was declared with.
-func (a *analysis) types(m *batch.Message) []byte {
+func (a *Analysis) types(m *batch.Message) []byte {
 	if m.Prepared != nil {
 		return []byte(m.Prepared.Types)
 	}
-	_, types := a.b.Unnamed(a.c.front.Buffered(), &a.c.names.Unnamed, m.Parse)
+	_, types := a.b.Unnamed(a.Front.Buffered(), &a.Names.Unnamed, m.Parse)
 	return types
 }
 
-func (a *analysis) describe(m batch.Message, frame []byte) {
+func (a *Analysis) describe(m batch.Message, frame []byte) {
 	kind, name, ok := wire.TargetParts(frame)
 	switch {
 	case !ok:
@@ -330,7 +369,7 @@ func (a *analysis) describe(m batch.Message, frame []byte) {
 	case kind == 'P':
 		held := a.portal(name)
 		if held.Here {
-			m.Canned = describeHere(held.Plan)
+			m.Canned = DescribeHere(held.Plan)
 			a.b.AnswerHere(m)
 			return
 		}
@@ -342,7 +381,7 @@ func (a *analysis) describe(m batch.Message, frame []byte) {
 			return
 		}
 		if a.executable(p) {
-			m.Canned = append(noParameters[:len(noParameters):len(noParameters)], describeHere(p)...)
+			m.Canned = append(noParameters[:len(noParameters):len(noParameters)], DescribeHere(p)...)
 			a.b.AnswerHere(m)
 			return
 		}
@@ -352,7 +391,7 @@ func (a *analysis) describe(m batch.Message, frame []byte) {
 	a.b.Add(m)
 }
 
-func (a *analysis) execute(m batch.Message, frame []byte) {
+func (a *Analysis) execute(m batch.Message, frame []byte) {
 	portal, limit, ok := wire.ExecuteParts(frame)
 	if !ok {
 		a.malformed(m)
@@ -375,19 +414,19 @@ func (a *analysis) execute(m batch.Message, frame []byte) {
 		return
 	}
 	if m.SQL != nil && m.SQL.Makes != nil {
-		a.w.names.Define(m.SQL.Name, m.SQL.Makes)
+		a.names.Define(m.SQL.Name, m.SQL.Makes)
 	}
 	a.b.Traits |= batch.NeedsServer
 	a.b.Add(m)
 }
 
 // executeHere adds the execution of a portal that was bound for the proxy to execute.
-func (a *analysis) executeHere(m batch.Message) {
+func (a *Analysis) executeHere(m batch.Message) {
 	p := m.Plan
 	if !a.executable(p) { // no longer: the transaction failed or ended, or a server has taken part
 		refused := wire.Errorf("34000", "portal \"\" does not exist")
 		if a.state().Tx.Phase.Failed() {
-			refused = errAborted
+			refused = ErrAborted
 		}
 		a.b.Refuse(refused)
 		return
@@ -398,14 +437,14 @@ func (a *analysis) executeHere(m batch.Message) {
 	}
 	a.foresee(p)
 	if p.SQL.Verb == router.PreparedDeallocate {
-		a.w.names.Define(p.SQL.Name, nil)
+		a.names.Define(p.SQL.Name, nil)
 	}
 	a.b.AnswerHere(m)
 }
 
 // portal is what a portal holds, which may have been bound in an earlier batch.
-func (a *analysis) portal(name []byte) session.Portal {
-	held, bound := a.w.names.Portal(name)
+func (a *Analysis) portal(name []byte) session.Portal {
+	held, bound := a.names.Portal(name)
 	if !bound {
 		held.Parse = 0
 		if !held.Here {
@@ -415,16 +454,16 @@ func (a *analysis) portal(name []byte) session.Portal {
 	return held
 }
 
-func (a *analysis) close(m batch.Message, frame []byte) {
+func (a *Analysis) close(m batch.Message, frame []byte) {
 	kind, name, ok := wire.TargetParts(frame)
 	m.Target = kind
 	if ok && kind == 'S' {
 		// A server's copy is shared; only the client's name for it goes.
 		if len(name) == 0 {
-			a.w.names.DropUnnamed()
-		} else if m.Prepared = a.w.names.Statement(name); m.Prepared != nil {
+			a.names.DropUnnamed()
+		} else if m.Prepared = a.names.Statement(name); m.Prepared != nil {
 			m.Name = string(name)
-			a.w.names.Define(m.Name, nil)
+			a.names.Define(m.Name, nil)
 		}
 		a.b.AnswerHere(m)
 		return
@@ -434,8 +473,8 @@ func (a *analysis) close(m batch.Message, frame []byte) {
 		return
 	}
 	m.Name = string(name)
-	a.w.names.DefinePortal(m.Name, session.Portal{})
-	if !a.c.lease.held() && !a.b.Traits.Has(batch.NeedsServer) {
+	a.names.DefinePortal(m.Name, session.Portal{})
+	if a.Lease == NotHeld && !a.b.Traits.Has(batch.NeedsServer) {
 		a.b.AnswerHere(m) // no server, no portal
 		return
 	}
