@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
@@ -62,7 +64,8 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	s.audit = audit.New(cfg.Tenant, log)
 	s.service = upstream.Service{
 		Config: cfg, Log: log, Metrics: s.metrics, Audit: s.audit, Registry: prepared.NewRegistry(registrySize),
-		Draining: &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
+		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
+		Draining:  &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
 	}
 	s.upstream = upstream.New(s.ctx, upstream.Options{
 		Pool: cfg.Pool, Routing: cfg.Routing, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,

@@ -67,11 +67,11 @@ var sideways = map[string][]string{
 	"router":         {"router/catalog", "router/tenant"},
 	"router/tenant":  {"router/catalog"},
 	"pool/probe":     {"pool/cluster"},
-	"proxy":          {"proxy/analysis", "proxy/audit", "proxy/client", "proxy/metrics", "proxy/upstream"},
+	"proxy":          {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/upstream"},
 	"proxy/analysis": {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/client":   {"proxy/analysis", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/batch":    {"proxy/session"},
-	"proxy/upstream": {"proxy/audit", "proxy/freshness", "proxy/metrics"},
+	"proxy/upstream": {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics"},
 	"internal/serve": {"proxy", "proxy/admin"},
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
 )
 
@@ -19,6 +20,7 @@ type Service struct {
 	Metrics      *metrics.Metrics
 	Audit        *audit.Auditor
 	Registry     *prepared.Registry
-	Draining     *atomic.Bool // the service is ending: idle sessions end
-	PrimaryReads bool         // the primary takes its share of reads
+	Assertion    *batch.Assertion // what a connection's next session makes sure of; nil for nothing
+	Draining     *atomic.Bool     // the service is ending: idle sessions end
+	PrimaryReads bool             // the primary takes its share of reads
 }
