@@ -85,31 +85,6 @@ func (c *Client) endLocal() {
 	}
 }
 
-// fail adds an error of the proxy's own where no server takes part. ready is whether
-// ReadyForQuery follows at once.
-func (c *Client) fail(w *work, e *wire.Error, ready bool) {
-	w.answer = e.Append(w.answer)
-	c.svc.Metrics.ProxyError()
-	c.state.Refused()
-	if ready {
-		w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
-	} else {
-		c.skipping = true
-	}
-}
-
-// refuseBatch answers all that is left of a batch with an error, no server having a
-// part in it.
-func (c *Client) refuseBatch(w *work, e *wire.Error) error {
-	b := &w.batch
-	c.fail(w, e, b.End == batch.EndQuery && !b.Traits.Has(batch.Refused))
-	if b.Traits.Has(batch.HasSync) {
-		c.skipping = false
-		w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
-	}
-	return c.flush(w)
-}
-
 // answerByServer sends the batch to a server until one has answered it.
 func (c *Client) answerByServer(w *work) error {
 	c.interrupt.Begin()
@@ -197,38 +172,6 @@ func (t *attempt) asksServer() bool {
 	return false
 }
 
-// encode makes what the server is sent, and notes what the client is to be told for it.
-func (c *Client) encode(w *work) []byte {
-	t := &w.try
-	e := batch.Encoder{
-		Attempt: &t.Attempt, Batch: &w.batch, Bytes: c.front.Buffered()[:w.batch.Size],
-		State: &c.state, Unnamed: &c.names.Unnamed, Held: c.lease.b.Held(), Registry: c.svc.Registry,
-	}
-	c.carry(t)
-	return e.Encode()
-}
-
-// carry notes what the connection will carry once it has run what is sent before the
-// client's messages. If the server refuses any of it, the connection is closed or the
-// transaction undone.
-func (c *Client) carry(t *attempt) {
-	l := &c.lease
-	switch t.Takes {
-	case batch.TakesAhead:
-		l.carried = session.Carrying(t.Carries)
-	case batch.TakesWithin:
-		for _, ch := range t.Changes {
-			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset})
-		}
-	case batch.TakesNothing:
-	}
-	l.asserted = l.asserted || t.Asserts != nil && t.Takes != batch.TakesAhead
-	if (t.Opens || t.Repeats) && len(c.state.Settings.Log()) > 0 {
-		c.told.pending = true
-		l.carried.Replay(&c.state.Settings)
-	}
-}
-
 // exchange sends the bytes over the held connection and deals with the answer.
 func (c *Client) exchange(w *work, bytes []byte) error {
 	t := &w.try
@@ -256,21 +199,4 @@ func (c *Client) answerHere(w *work) error {
 		return err
 	}
 	return c.settle(w)
-}
-
-// refuseByError answers the batch with what kept a server from taking it.
-func (c *Client) refuseByError(w *work, err error) error {
-	var lost *interrupt.ClientGone
-	var again *retry
-	if errors.As(err, &lost) || errors.As(err, &again) {
-		return err
-	}
-	if c.ctx.Err() != nil {
-		return c.ctx.Err()
-	}
-	e := Told(err, c.svc.Config)
-	if e.Severity == "FATAL" {
-		return e
-	}
-	return c.refuseBatch(w, e)
 }

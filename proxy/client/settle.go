@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -191,24 +190,4 @@ func (c *Client) giveUpTransaction() error {
 	given := c.detach()
 	given.pool.Release(given.b)
 	return nil
-}
-
-// textOf is the text that a message runs, as far as it is at hand.
-func (c *Client) textOf(w *work, m *batch.Message) []byte {
-	switch {
-	case m.Text != "":
-		return []byte(m.Text)
-	case m.Kind == batch.Query:
-		if w.batch.Size == 0 {
-			return nil // a COPY has followed
-		}
-		text, _ := wire.QueryText(c.front.Buffered()[m.Off : m.Off+m.Size])
-		return text
-	case m.Prepared != nil:
-		return []byte(m.Prepared.Text)
-	case m.Parse > 0 && w.batch.Size == 0:
-		return nil
-	}
-	text, _ := w.batch.Unnamed(c.front.Buffered(), &c.names.Unnamed, m.Parse)
-	return text
 }

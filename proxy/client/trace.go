@@ -61,3 +61,10 @@ func (c *Client) logSlow(w *work) {
 	c.Log().Warn("slow statement", zap.Duration("took", took), zap.String("server", server),
 		zap.Stringer("reason", w.try.decision.Reason), zap.String("statement", text))
 }
+
+// Log is a logger that says whose session it is; made when there is something to
+// say, for it would be half of an idle session's memory.
+func (c *Client) Log() *zap.Logger {
+	return c.svc.Log.With(zap.Uint64("conn", c.who.id), zap.String("user", c.up.Key.User),
+		zap.String("database", c.up.Key.Database), zap.String("application", c.who.app))
+}

@@ -102,3 +102,23 @@ func (c *Client) write(p []byte) error {
 	}
 	return nil
 }
+
+// textOf is the text that a message runs, as far as it is at hand.
+func (c *Client) textOf(w *work, m *batch.Message) []byte {
+	switch {
+	case m.Text != "":
+		return []byte(m.Text)
+	case m.Kind == batch.Query:
+		if w.batch.Size == 0 {
+			return nil // a COPY has followed
+		}
+		text, _ := wire.QueryText(c.front.Buffered()[m.Off : m.Off+m.Size])
+		return text
+	case m.Prepared != nil:
+		return []byte(m.Prepared.Text)
+	case m.Parse > 0 && w.batch.Size == 0:
+		return nil
+	}
+	text, _ := w.batch.Unnamed(c.front.Buffered(), &c.names.Unnamed, m.Parse)
+	return text
+}

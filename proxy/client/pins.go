@@ -1,0 +1,46 @@
+package client
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/router"
+)
+
+// Pinned tells what ties the session to its server connection, and since when. It may be
+// called from another goroutine.
+func (c *Client) Pinned() (pins router.PinSet, since time.Time) {
+	if p := c.pinned.Load(); p != nil {
+		return p.pins, p.since
+	}
+	return router.PinNone, time.Time{}
+}
+
+// notePins counts and logs what ties the session to its server connection, if that has
+// changed.
+func (c *Client) notePins() {
+	was, pins := c.pinned.Load(), c.state.Pins
+	before := router.PinNone
+	if was != nil {
+		before = was.pins
+	}
+	if pins == before {
+		return
+	}
+	c.svc.Metrics.Pinned(before, pins)
+	now := &pinned{pins: pins, since: time.Now()}
+	if was == nil {
+		c.Log().Debug("session pinned to its server connection", zap.Stringer("reason", pins))
+	} else if now.since = was.since; pins == 0 {
+		now = nil
+		c.Log().Debug("session no longer pinned", zap.Stringer("reason", was.pins), zap.Duration("after", time.Since(was.since)))
+	}
+	c.pinned.Store(now)
+}
+
+// pinned is why and since when a session is tied to its server connection.
+type pinned struct {
+	pins  router.PinSet
+	since time.Time
+}
