@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
 
 	setting "github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
@@ -29,96 +30,73 @@ const staleAfter = 50 * time.Millisecond
 // errServerLost is that a server connection failed.
 var errServerLost = errors.New("server connection lost")
 
+// acquisition is how a batch comes by a server connection that carries the session's
+// settings.
+type acquisition struct{ *work }
+
 // secure sees to it that the session holds a connection to a server the decision asks
 // for, which carries the session's settings, or will by the time the batch runs there. If
 // that fails the batch must not run.
-func (c *Client) secure(w *work) error {
-	t, l := &w.try, &c.lease
+func (a acquisition) secure() error {
+	t, l := &a.try, &a.c.lease
 	if l.held() && t.decision.Target == router.TargetPrimary && l.onReplica() {
-		if err := c.moveToPrimary(w); err != nil {
+		if err := a.moveToPrimary(); err != nil {
 			return err
 		}
 	}
 	if !l.held() {
-		return c.acquire(w)
+		return a.acquire()
 	}
 	if !l.b.Canceled() || l.midBatch() { // a Sync of the proxy's own would end the batch
 		return nil
 	}
-	if err := l.b.CancelDone(c.ctx); err != nil {
-		c.discard()
+	if err := l.b.CancelDone(a.c.ctx); err != nil {
+		a.c.discard()
 		return fmt.Errorf("%w: %w", errServerLost, err)
 	}
 	return nil
 }
 
 // moveToPrimary ends what a transaction or batch did on a replica, to go on elsewhere.
-func (c *Client) moveToPrimary(w *work) error {
-	inBlock := c.state.Tx.Phase.InBlock()
-	if c.state.Pins != 0 && !inBlock {
-		c.discard()
+func (a acquisition) moveToPrimary() error {
+	inBlock := a.c.state.Tx.Phase.InBlock()
+	if a.c.state.Pins != 0 && !inBlock {
+		a.c.discard()
 		return errStuck
 	}
-	w.try.Repeats = c.lease.midBatch() && !inBlock && len(c.state.Settings.Log()) > 0
-	c.leaveReplica()
+	a.try.Repeats = a.c.lease.midBatch() && !inBlock && len(a.c.state.Settings.Log()) > 0
+	a.c.leaveReplica()
 	return nil
-}
-
-// leaveReplica ends a transaction that has only read on a replica. Nothing is lost with
-// its connection if that fails.
-func (c *Client) leaveReplica() {
-	l := &c.lease
-	inBlock := c.state.Tx.Phase.InBlock()
-	if inBlock && l.midBatch() {
-		if _, err := l.b.RoundTrip(c.ctx, wire.AppendSync(nil)); err != nil {
-			c.discard()
-			return
-		}
-	}
-	frames := wire.AppendSync(nil)
-	if inBlock {
-		frames = wire.AppendQuery(nil, "ROLLBACK")
-	}
-	status, err := l.b.RoundTrip(c.ctx, frames)
-	if err != nil || status != wire.TxIdle || l.residue != session.NoResidue || !inBlock && c.state.Settings.Changed() {
-		c.discard() // what it carries is not certain
-		return
-	}
-	l.stands = atRest
-	l.ended(!inBlock)
-	given := c.detach()
-	given.pool.Release(given.b)
-	c.state.Moved()
 }
 
 // acquire takes a connection from the pool of a server the decision asks for. A
 // server that cannot be reached is left to the monitor, and another one tried as
 // long as the configuration lets a statement wait.
-func (c *Client) acquire(w *work) error {
-	t, s := &w.try, &c.state
+func (a acquisition) acquire() error {
+	t, s := &a.try, &a.c.state
 	inBlock := s.Tx.Phase.InBlock()
 	// What the proxy itself has set so far in this implicit transaction is a part of it.
 	t.Repeats = t.Repeats || !inBlock && len(s.Settings.Log()) > 0
-	want := pool.Want{Settings: s.Settings.Now(), Defined: s.Defined.With(w.batch.SetsFirst())}
+	want := pool.Want{Settings: s.Settings.Now(), Defined: s.Defined.With(a.batch.SetsFirst())}
 	if inBlock || t.Repeats {
 		want.Settings = s.Settings.Begin()
 	}
 	for {
-		server, role, err := c.pick(w)
+		server, role, err := a.pick()
 		if err != nil {
 			return err
 		}
-		l := lease{pool: c.up.Of(server), server: server, role: role}
-		again, err := c.take(w, &l, want)
+		l := lease{pool: a.c.up.Of(server), server: server, role: role}
+		again, err := a.take(&l, want)
 		if again {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		c.attach(l)
-		err = c.prepare(w, want.Settings)
-		if !c.lostUnused(w, server, err) {
+		a.c.attach(l)
+		err = a.prepare(want.Settings)
+		if !a.lostUnused(server, err) {
 			return err
 		}
 	}
@@ -126,29 +104,29 @@ func (c *Client) acquire(w *work) error {
 
 // take takes a connection out of a pool, into l. again is that another server is to be
 // tried.
-func (c *Client) take(w *work, l *lease, want pool.Want) (again bool, err error) {
-	t := &w.try
+func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
+	t := &a.try
 	b := l.pool.TryAcquire(want)
 	if b == nil {
-		b, err = c.await(l.pool, want)
-		if c.moveOn(w, l.server, err) {
+		b, err = a.await(l.pool, want)
+		if a.moveOn(l.server, err) {
 			return true, nil
 		}
 		if err != nil && l.onReplica() && errors.As(err, new(*pgconn.PgError)) {
 			// It lets nobody in, or not this user yet; the primary knows best.
-			c.svc.Metrics.Retried(metrics.RetryLost)
+			a.c.svc.Metrics.Retried(metrics.RetryLost)
 			t.decision = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
 			return true, nil
 		}
 		if err != nil {
 			return false, unserved(err)
 		}
-	} else if (w.learned.has(trustNothing) || w.batch.Started.Sub(b.Pooled().Released) > staleAfter || !w.batch.Reads()) && !b.Alive() {
+	} else if (a.learned.has(trustNothing) || a.batch.Started.Sub(b.Pooled().Released) > staleAfter || !a.batch.Reads()) && !b.Alive() {
 		l.pool.Discard(b)
 		return true, nil
 	}
 	if l.onReplica() {
-		fresh, err := c.isFresh(w, l.server, b)
+		fresh, err := needs{a.work}.isFresh(l.server, b)
 		if err != nil || !fresh {
 			l.pool.Release(b)
 		}
@@ -166,51 +144,51 @@ func (c *Client) take(w *work, l *lease, want pool.Want) (again bool, err error)
 
 // prepare makes the connection just taken carry the session's settings, or says how it
 // will, and brings it to where an aborted transaction is.
-func (c *Client) prepare(w *work, want setting.Settings) error {
-	t := &w.try
+func (a acquisition) prepare(want setting.Settings) error {
+	t := &a.try
 	t.Fresh = true
-	aborted := c.state.Tx.Phase == session.AbortedDeferred
-	t.Opens = c.state.Tx.Phase == session.Deferred
-	if err := c.adopt(w, want, aborted); err != nil || !aborted {
+	aborted := a.c.state.Tx.Phase == session.AbortedDeferred
+	t.Opens = a.c.state.Tx.Phase == session.Deferred
+	if err := a.adopt(want, aborted); err != nil || !aborted {
 		return err
 	}
-	b := c.lease.b
-	status, err := b.RoundTrip(c.ctx, wire.AppendQuery(nil, batch.Aborted(&c.state)))
+	b := a.c.lease.b
+	status, err := b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, batch.Aborted(&a.c.state)))
 	var refused *backend.ServerError
 	if status != wire.TxFailed || !errors.As(err, &refused) {
-		c.discard()
+		a.c.discard()
 		return fmt.Errorf("%w: the aborted transaction could not be opened: %w", errServerLost, err)
 	}
-	c.lease.carried.Replay(&c.state.Settings)
-	c.state.Tx.Phase = session.Aborted
+	a.c.lease.carried.Replay(&a.c.state.Settings)
+	a.c.state.Tx.Phase = session.Aborted
 	return nil
 }
 
 // adopt makes the connection carry the session's settings: in the same write as the
 // batch where that is as safe, else (or if now is said) before it. A connection that was
 // another session's is made to assert what isolation rests on, in the same way.
-func (c *Client) adopt(w *work, want setting.Settings, now bool) error {
-	t, b := &w.try, c.lease.b
-	defined := c.state.Defined
+func (a acquisition) adopt(want setting.Settings, now bool) error {
+	t, b := &a.try, a.c.lease.b
+	defined := a.c.state.Defined
 	changes := b.Changes(want, defined)
 	if want != (setting.Settings{}) || len(changes) > 0 {
-		c.svc.Metrics.Adopted(len(changes))
+		a.c.svc.Metrics.Adopted(len(changes))
 	}
 	if slices.ContainsFunc(changes, func(ch setting.Change) bool { return !setting.IsCustom(ch.Name) }) {
-		c.told.pending = true
+		a.c.told.pending = true
 	}
 	t.Changes, t.Carries = changes, want
-	if c.lease.another {
-		t.Asserts = c.svc.Assertion
+	if a.c.lease.another {
+		t.Asserts = a.c.svc.Assertion
 	}
 	switch {
 	case len(changes) == 0 && (t.Asserts == nil || t.Opens && !now):
-	case !now && c.mayAdoptWithin(w, changes):
+	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
-	case !now && w.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
+	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
 		t.Takes = batch.TakesAhead
 	default:
-		if err := c.adoptNow(w, want); err != nil {
+		if err := a.adoptNow(want); err != nil {
 			return err
 		}
 	}
@@ -219,63 +197,63 @@ func (c *Client) adopt(w *work, want setting.Settings, now bool) error {
 }
 
 // adoptNow is adopt in round trips of its own.
-func (c *Client) adoptNow(w *work, want setting.Settings) error {
-	t, b := &w.try, c.lease.b
-	err := b.Adopt(c.ctx, want, c.state.Defined)
+func (a acquisition) adoptNow(want setting.Settings) error {
+	t, b := &a.try, a.c.lease.b
+	err := b.Adopt(a.c.ctx, want, a.c.state.Defined)
 	if err == nil && t.Asserts != nil {
-		_, err = b.RoundTrip(c.ctx, wire.AppendQuery(nil, t.Asserts.Query(want)))
+		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, t.Asserts.Query(want)))
 	}
 	if t.Changes, t.Asserts = nil, nil; err != nil {
 		var refused *backend.ServerError
 		if errors.As(err, &refused) && !upstream.Ending(refused.Frame) {
-			return c.adoptElsewhere(w, &adoptError{fromFrame(refused.Frame)})
+			return a.adoptElsewhere(&adoptError{fromFrame(refused.Frame)})
 		}
-		c.discard()
+		a.c.discard()
 		return err
 	}
-	c.lease.carries(session.Carrying(want))
+	a.c.lease.carries(session.Carrying(want))
 	return nil
 }
 
 // mayAdoptWithin reports whether a connection may take over the session's settings in
 // the same implicit transaction as the batch: in one write, and undone by its
 // failure. That needs a batch that does not end the transaction itself.
-func (c *Client) mayAdoptWithin(w *work, changes []setting.Change) bool {
+func (a acquisition) mayAdoptWithin(changes []setting.Change) bool {
 	for _, ch := range changes {
 		if strings.HasPrefix(ch.Name, "default_transaction_") {
 			return false // they would be too late for it
 		}
 	}
-	if c.state.Pins != 0 || c.state.Tx.Phase.InBlock() || w.batch.End == batch.EndFlush || w.batch.End == batch.EndPart {
+	if a.c.state.Pins != 0 || a.c.state.Tx.Phase.InBlock() || a.batch.End == batch.EndFlush || a.batch.End == batch.EndPart {
 		return false // the connection stays, whatever is undone
 	}
-	return w.batch.Plain()
+	return a.batch.Plain()
 }
 
 // defines notes on the connection which placeholders the batch may define there,
 // however it ends.
-func (c *Client) defines(w *work) {
-	for i := range w.batch.Messages {
-		m := &w.batch.Messages[i]
+func (a acquisition) defines() {
+	for i := range a.batch.Messages {
+		m := &a.batch.Messages[i]
 		p := m.Plan
 		if p == nil || m.Here {
 			continue
 		}
 		if len(p.Touches)+len(p.Sets) > 0 {
-			c.lease.b.NoteMayDefine(setting.Names{}.With(m.Touches()))
+			a.c.lease.b.NoteMayDefine(setting.Names{}.With(m.Touches()))
 		}
 		if p.Pins&router.PinOpaque != 0 {
-			c.lease.b.NoteMayDefine(setting.Names{}.With(c.svc.Config.Settings.Track))
+			a.c.lease.b.NoteMayDefine(setting.Names{}.With(a.c.svc.Config.Settings.Track))
 		}
 	}
 }
 
 // pick chooses the server: a replica for reads, else the primary, for which it waits.
-func (c *Client) pick(w *work) (*cluster.Server, cluster.Role, error) {
-	t := c.up.Cluster.Topology()
-	d := &w.try.decision
+func (a acquisition) pick() (*cluster.Server, cluster.Role, error) {
+	t := a.c.up.Cluster.Topology()
+	d := &a.try.decision
 	if d.Target == router.TargetReplica {
-		s, err := c.reader(w)
+		s, err := needs{a.work}.reader()
 		if err != nil {
 			return nil, cluster.RoleUnknown, err
 		}
@@ -294,24 +272,31 @@ func (c *Client) pick(w *work) (*cluster.Server, cluster.Role, error) {
 	if t.Primary != nil {
 		return t.Primary, cluster.RolePrimary, nil
 	}
-	primary, err := c.awaitPrimary(w)
+	primary, err := a.awaitPrimary()
 	return primary, cluster.RolePrimary, err
 }
 
 // await waits for a connection of a pool.
-func (c *Client) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
+func (a acquisition) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 	started := time.Now()
-	b, err := p.Acquire(want, c.interrupt)
-	if canceled := c.interrupt.EndWait(); canceled && b != nil {
+	b, err := p.Acquire(want, a.c.interrupt)
+	if canceled := a.c.interrupt.EndWait(); canceled && b != nil {
 		p.Release(b)
 		b, err = nil, interrupt.ErrCanceled
 	}
-	c.svc.Metrics.AwaitedConnection(time.Since(started))
+	a.c.svc.Metrics.AwaitedConnection(time.Since(started))
 	return b, err
 }
 
-// unreachable reports whether err is of a server that is not there, rather than of a
-// login it refused or could not be given, or of a client that is gone.
-func unreachable(err error) bool {
-	return err != nil && !errors.As(err, new(*interrupt.ClientGone)) && upstream.Unreachable(err)
+// adoptElsewhere closes a connection that refused to carry the session's settings, and has
+// the batch, of which it ran nothing, sent over another one. The error is not the client's.
+func (a acquisition) adoptElsewhere(refused *adoptError) error {
+	a.c.Log().Warn("a server connection could not take over the session's settings; it is closed",
+		zap.String("server", a.c.lease.server.Address), zap.Error(refused))
+	pinned := a.c.state.Pins != 0
+	a.c.discard()
+	if pinned || !(repetition{a.work}).untouched() && a.c.state.Tx.Phase != session.Deferred {
+		return wire.Fatalf("08006", "%v", refused)
+	}
+	return &retry{reason: metrics.RetryLost, err: refused}
 }

@@ -29,69 +29,61 @@ import (
 const maxAttempts = 4
 
 // answer reads one batch and answers it. An error ends the session.
-func (c *Client) answer(w *work) error {
-	if err := c.read(w); err != nil {
+func (w *work) answer() error {
+	if err := w.read(); err != nil {
 		return err
 	}
-	defer func() { c.front.Discard(w.batch.Size) }()
+	defer func() { w.c.front.Discard(w.batch.Size) }()
 	b := &w.batch
-	w.answer = append(w.answer, b.Notices...)
-	needs := b.Traits.Has(batch.NeedsServer) || c.lease.midBatch() || b.Traits.Has(batch.Refused) && c.lease.held()
+	w.reply = append(w.reply, b.Notices...)
+	needs := b.Traits.Has(batch.NeedsServer) || w.c.lease.midBatch() || b.Traits.Has(batch.Refused) && w.c.lease.held()
 	if !needs {
-		return c.answerAlone(w)
+		return w.answerAlone()
 	}
-	c.answerFirst(w)
-	if c.state.Tx.Phase == session.AbortedDeferred && refusedByAll(b) {
-		return c.refuseBatch(w, analysis.ErrAborted)
+	w.answerFirst()
+	if w.c.state.Tx.Phase == session.AbortedDeferred && refusedByAll(b) {
+		return w.refuseBatch(analysis.ErrAborted)
 	}
-	return c.answerByServer(w)
+	return w.answerByServer()
 }
 
 // answerAlone answers a batch that needs no server.
-func (c *Client) answerAlone(w *work) error {
+func (w *work) answerAlone() error {
 	for i := range w.batch.Messages {
 		m := &w.batch.Messages[i]
 		switch {
 		case m.Kind == batch.Sync:
-			c.skipping = false
-			c.endLocal()
-			w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
+			w.c.skipping = false
+			w.c.endLocal()
+			w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 		case m.Refusal != nil:
-			c.fail(w, m.Refusal, false)
+			w.fail(m.Refusal, false)
 		default:
-			c.emit(w, m)
+			w.emit(m)
 		}
 	}
-	return c.flush(w)
+	return w.flush()
 }
 
 // answerFirst answers the messages before the first that needs a server.
-func (c *Client) answerFirst(w *work) {
+func (w *work) answerFirst() {
 	for i := range w.batch.Messages {
 		m := &w.batch.Messages[i]
 		if !m.Here {
 			return
 		}
-		c.emit(w, m)
+		w.emit(m)
 		w.batch.Here++
 	}
 }
 
-// endLocal ends the implicit transaction of what the proxy answered itself.
-func (c *Client) endLocal() {
-	if !c.state.Tx.Phase.InBlock() {
-		c.names.ClosePortals()
-		c.state.EndLocal()
-	}
-}
-
 // answerByServer sends the batch to a server until one has answered it.
-func (c *Client) answerByServer(w *work) error {
-	c.interrupt.Begin()
-	defer c.interrupt.Done()
-	before, answered := c.before(), len(w.answer)
+func (w *work) answerByServer() error {
+	w.c.interrupt.Begin()
+	defer w.c.interrupt.Done()
+	before, answered := w.c.before(), len(w.reply)
 	for n := 1; ; n++ {
-		err := c.attempt(w)
+		err := w.attempt()
 		if err == nil {
 			return nil
 		}
@@ -99,13 +91,13 @@ func (c *Client) answerByServer(w *work) error {
 		if !errors.As(err, &again) {
 			return err
 		}
-		c.returnTo(before) // what the attempt changed, the next one will
-		c.forgetNames(w)
-		if w.answer = w.answer[:answered]; n == maxAttempts {
-			return c.refuseBatch(w, again.refusal(n))
+		w.c.returnTo(before) // what the attempt changed, the next one will
+		w.forgetNames()
+		if w.reply = w.reply[:answered]; n == maxAttempts {
+			return w.refuseBatch(again.refusal(n))
 		}
 		w.learned |= again.lessons
-		c.svc.Metrics.Retried(again.reason)
+		w.c.svc.Metrics.Retried(again.reason)
 	}
 }
 
@@ -128,38 +120,38 @@ func (c *Client) returnTo(b before) {
 
 // forgetNames takes back the names that the attempt's answers, held back from the
 // client, gave and took.
-func (c *Client) forgetNames(w *work) {
+func (w *work) forgetNames() {
 	for i := w.try.Head - 1; i >= 0; i-- {
 		a := &w.try.Queue[i]
 		switch m := a.Message; {
 		case m == nil || m.Name == "":
 		case a.Kind == batch.Parse:
-			c.names.Forget(m.Name)
+			w.c.names.Forget(m.Name)
 		case a.Kind == batch.Close && m.Target == 'S' && m.Prepared != nil:
-			c.names.Define(m.Name, m.Prepared)
+			w.c.names.Define(m.Name, m.Prepared)
 		}
 	}
 }
 
 // attempt sends the batch once. A *retry says that it may be sent again.
-func (c *Client) attempt(w *work) error {
+func (w *work) attempt() error {
 	t := &w.try
 	t.reset()
-	t.decision = c.decide(w)
+	t.decision = w.decide()
 	if w.learned.has(onPrimary) {
 		t.decision = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
 	}
 	t.Renew = w.learned.has(prepareAnew)
-	if err := c.secure(w); err != nil {
-		return c.refuseByError(w, err)
+	if err := (acquisition{w}).secure(); err != nil {
+		return w.refuseByError(err)
 	}
-	c.defines(w)
-	c.checkRows(w)
-	bytes := c.encode(w)
+	acquisition{w}.defines()
+	rowCheck{w}.checkRows()
+	bytes := w.encode()
 	if !t.asksServer() {
-		return c.answerHere(w)
+		return w.answerHere()
 	}
-	return c.exchange(w, bytes)
+	return w.exchange(bytes)
 }
 
 // asksServer reports whether any awaited answer is a server's.
@@ -173,30 +165,30 @@ func (t *attempt) asksServer() bool {
 }
 
 // exchange sends the bytes over the held connection and deals with the answer.
-func (c *Client) exchange(w *work, bytes []byte) error {
+func (w *work) exchange(bytes []byte) error {
 	t := &w.try
-	if c.interrupt.Run(c.lease.b) {
-		return c.giveUp(w, interrupt.ErrCanceled)
+	if w.c.interrupt.Run(w.c.lease.b) {
+		return recovery{w}.giveUp(interrupt.ErrCanceled)
 	}
-	t.hold, t.trace = c.mayRetry(w), c.preferences().Trace
-	c.svc.Metrics.Sent(time.Since(w.batch.Started))
-	err := c.relay(w, bytes)
-	c.interrupt.Pause()
+	t.hold, t.trace = repetition{w}.mayRetry(), w.c.preferences().Trace
+	w.c.svc.Metrics.Sent(time.Since(w.batch.Started))
+	err := relay{w}.relay(bytes)
+	w.c.interrupt.Pause()
 	if err != nil {
-		return c.recover(w, err)
+		return recovery{w}.recover(err)
 	}
-	return c.settle(w)
+	return settlement{w}.settle()
 }
 
 // answerHere gives the answers of a batch all of which turned out to be the proxy's
 // own: statements the server holds already. Its Sync is still to come.
-func (c *Client) answerHere(w *work) error {
+func (w *work) answerHere() error {
 	t := &w.try
 	for ; t.Head < len(t.Queue); t.Head++ {
-		c.emit(w, t.Queue[t.Head].Message)
+		w.emit(t.Queue[t.Head].Message)
 	}
-	if err := c.flush(w); err != nil {
+	if err := w.flush(); err != nil {
 		return err
 	}
-	return c.settle(w)
+	return settlement{w}.settle()
 }

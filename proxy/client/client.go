@@ -98,8 +98,8 @@ func (c *Client) loop() error {
 		if err := c.waitForClient(); err != nil {
 			return err
 		}
-		w := takeWork()
-		err := c.answer(w)
+		w := takeWork(c)
+		err := w.answer()
 		putWork(w)
 		if err != nil {
 			return err

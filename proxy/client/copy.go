@@ -17,16 +17,16 @@ import (
 // copyIn forwards copy data until the server has answered. The frames the client
 // sent with its COPY are done with by then: none but the COPY's own Sync stood
 // behind it, and a server in copy mode ignores that.
-func (c *Client) copyIn(w *work) error {
-	if err := c.flush(w); err != nil {
+func (r relay) copyIn() error {
+	if err := r.flush(); err != nil {
 		return err
 	}
-	c.dropIgnoredSync(w)
-	c.consume(w)
-	w.copying = true
-	defer func() { w.copying = false }()
+	r.dropIgnoredSync()
+	r.consume()
+	r.copying = true
+	defer func() { r.copying = false }()
 	for {
-		if err := c.feedCopy(w); !errors.Is(err, errCopyAgain) {
+		if err := r.feedCopy(); !errors.Is(err, errCopyAgain) {
 			return err
 		}
 	}
@@ -34,20 +34,20 @@ func (c *Client) copyIn(w *work) error {
 
 // feedCopy forwards the data of one COPY, and relays the answers up to the end of
 // the unit or the next COPY in the same string (errCopyAgain).
-func (c *Client) feedCopy(w *work) error {
-	feed := &copyFeed{from: c.front, to: c.lease.b.Conn, flush: w.batch.End != batch.EndQuery, done: make(chan error, 1)}
+func (r relay) feedCopy() error {
+	feed := &copyFeed{from: r.c.front, to: r.c.lease.b.Conn, flush: r.batch.End != batch.EndQuery, done: make(chan error, 1)}
 	go feed.run()
-	err := c.relayCopy(w)
+	err := r.relayCopy()
 	if errors.Is(err, errCopyAgain) {
 		// The server has seen the end of this one's data, so its feed ends by itself.
 		return errors.Join(<-feed.done, err)
 	}
 	if err != nil {
-		_ = c.lease.b.Conn.Close() // a feed that writes must not wait for ever
+		_ = r.c.lease.b.Conn.Close() // a feed that writes must not wait for ever
 	}
-	c.front.Wake()
+	r.c.front.Wake()
 	fed := <-feed.done
-	_ = c.front.SetReadDeadline(time.Time{})
+	_ = r.c.front.SetReadDeadline(time.Time{})
 	switch {
 	case err != nil && fed != nil && !errors.Is(fed, errCopyStopped):
 		return errors.Join(fed, err)
@@ -61,38 +61,38 @@ func (c *Client) feedCopy(w *work) error {
 
 // consume takes the client's bytes out of the buffer, so that copy data can be read. What
 // a message still needs of them is what it holds itself.
-func (c *Client) consume(w *work) {
-	for i := range w.batch.Messages {
-		if m := &w.batch.Messages[i]; m.Kind.Executes() && m.Plan != nil && m.Text == "" {
-			m.Text = string(c.textOf(w, m))
+func (r relay) consume() {
+	for i := range r.batch.Messages {
+		if m := &r.batch.Messages[i]; m.Kind.Executes() && m.Plan != nil && m.Text == "" {
+			m.Text = string(r.textOf(m))
 		}
 	}
-	c.front.Discard(w.batch.Size)
-	w.batch.Size = 0
+	r.c.front.Discard(r.batch.Size)
+	r.batch.Size = 0
 }
 
 // dropIgnoredSync takes the Sync behind an Execute that started the COPY out of the queue.
-func (c *Client) dropIgnoredSync(w *work) {
-	t := &w.try
+func (r relay) dropIgnoredSync() {
+	t := &r.try
 	if at := t.Head + 1; t.Queue[t.Head].Kind == batch.Execute && at < len(t.Queue) && t.Queue[at].Kind == batch.Sync {
 		t.Queue = append(t.Queue[:at], t.Queue[at+1:]...)
 		t.syncIgnored = true
-		c.lease.b.Sent(t.Ready())
+		r.c.lease.b.Sent(t.Ready())
 	}
 }
 
 // relayCopy relays the answers to the COPY; the answer to what follows comes later.
-func (c *Client) relayCopy(w *work) error {
-	conn := c.lease.b.Conn
+func (r relay) relayCopy() error {
+	conn := r.c.lease.b.Conn
 	for {
-		need, err := c.scan(w, conn.Buffered())
+		need, err := r.scan(conn.Buffered())
 		if err != nil {
 			return err
 		}
-		if err := c.flush(w); err != nil {
+		if err := r.flush(); err != nil {
 			return err
 		}
-		if w.try.Awaits() == nil {
+		if r.try.Awaits() == nil {
 			return nil
 		}
 		if _, err := conn.Need(need); err != nil {

@@ -9,17 +9,17 @@ import (
 )
 
 // decide joins the batch's strictest plan with the session's state.
-func (c *Client) decide(w *work) router.Decision {
-	b, s, l := &w.batch, &c.state, &c.lease
+func (w *work) decide() router.Decision {
+	b, s, l := &w.batch, &w.c.state, &w.c.lease
 	p := b.Plan
 	if p == nil {
 		p = anyPlan
 	}
 	if s.Tx.Phase == session.Aborted {
-		return c.decideAborted(w)
+		return w.decideAborted()
 	}
 	v := router.View{
-		Route:  c.preferences().Route,
+		Route:  w.c.preferences().Route,
 		Pins:   s.Pins,
 		InTx:   s.Tx.Phase.InBlock() || l.midBatch(),
 		Cursor: b.Traits.Has(batch.OpensCursor),
@@ -29,18 +29,18 @@ func (c *Client) decide(w *work) router.Decision {
 		v.OnReplica = l.onReplica()
 		v.OnPrimary = !v.OnReplica
 	}
-	if v.Modes = c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {
+	if v.Modes = w.c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {
 		v.Modes = router.Modes{}
 	}
 	d := router.Decide(p, v)
 	if d.Target != router.TargetReplica {
 		return d
 	}
-	if v.OnReplica && !c.mustStay() && !v.Cursor && !c.stillFresh(w) {
+	if v.OnReplica && !w.c.mustStay() && !v.Cursor && !(needs{w}).stillFresh() {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}
-	if !v.OnReplica && c.up.Database.Stale() {
+	if !v.OnReplica && w.c.up.Database.Stale() {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
 	}
 	return d
@@ -49,9 +49,9 @@ func (c *Client) decide(w *work) router.Decision {
 // decideAborted is decide in an aborted transaction. It stays where it failed: wherever
 // else it went, it would begin anew. But a replica only does for what ends it, or is
 // refused; what comes behind that end in the same batch may be anything.
-func (c *Client) decideAborted(w *work) router.Decision {
-	d := router.Decision{Target: c.lease.target(), Reason: router.ReasonTransaction}
-	if c.lease.onReplica() && !c.lease.midBatch() && goesOn(&w.batch) {
+func (w *work) decideAborted() router.Decision {
+	d := router.Decision{Target: w.c.lease.target(), Reason: router.ReasonTransaction}
+	if w.c.lease.onReplica() && !w.c.lease.midBatch() && goesOn(&w.batch) {
 		d.Target = router.TargetPrimary
 	}
 	return d
@@ -126,30 +126,6 @@ func (c *Client) defaultReadOnly() bool {
 // mustStay reports whether the open transaction cannot leave its replica.
 func (c *Client) mustStay() bool {
 	return c.modes().Isolation == router.RepeatableRead && c.state.Tx.Did.Has(session.DidRead) || c.names.NamedPortals()
-}
-
-// mayRetry reports whether the batch could be sent again after a failure, so that
-// its answer is held back until the first row or command tag. What a primary runs
-// is only if it reads: its notices may be awaited.
-func (c *Client) mayRetry(w *work) bool {
-	b := &w.batch
-	switch {
-	case c.state.Pins != 0, b.Traits.Has(batch.Resumes): // its portals are on this server only
-		return false
-	case c.lease.onReplica():
-		return true
-	case c.lease.midBatch(), c.state.Tx.Phase.InBlock() && !w.try.Opens:
-		return false
-	}
-	return b.Reads() || b.UsesPrepared() || b.Undoable()
-}
-
-// untouched reports whether sending the batch again, from its beginning, is all that its
-// transaction needs, nothing of it having been done or answered.
-func (c *Client) untouched(w *work) bool {
-	phase := c.state.Tx.Phase
-	return c.state.Pins == 0 && !phase.Failed() && !c.lease.midBatch() && !w.batch.Traits.Has(batch.Resumes) &&
-		!w.copying && (!phase.InBlock() || w.try.Opens)
 }
 
 // errStuck is the error of a session whose state cannot leave its replica.

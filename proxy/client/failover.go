@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -25,42 +24,42 @@ import (
 //   - Within a transaction that is under way nothing is repeated.
 
 // awaitPrimary waits until there is a primary or the batch has waited for long enough.
-func (c *Client) awaitPrimary(w *work) (*cluster.Server, error) {
+func (a acquisition) awaitPrimary() (*cluster.Server, error) {
 	began := time.Now()
-	late := c.interrupt.SlowContext()
-	ctx, cancel := context.WithDeadline(late, w.batch.Started.Add(c.svc.Config.Routing.PrimaryWait))
+	late := a.c.interrupt.SlowContext()
+	ctx, cancel := context.WithDeadline(late, a.batch.Started.Add(a.c.svc.Config.Routing.PrimaryWait))
 	defer cancel()
-	primary, err := c.up.Cluster.WaitPrimary(ctx)
+	primary, err := a.c.up.Cluster.WaitPrimary(ctx)
 	if cause := context.Cause(late); cause != nil {
 		err = cause
 	}
-	if c.interrupt.EndWait() && err == nil {
+	if a.c.interrupt.EndWait() && err == nil {
 		err = interrupt.ErrCanceled
 	}
-	c.svc.Metrics.AwaitedPrimary(time.Since(began))
+	a.c.svc.Metrics.AwaitedPrimary(time.Since(began))
 	return primary, err
 }
 
 // moveOn reports whether a batch that met a server that could not be reached may try
 // another one, having told the monitor.
-func (c *Client) moveOn(w *work, s *cluster.Server, err error) bool {
+func (a acquisition) moveOn(s *cluster.Server, err error) bool {
 	if !unreachable(err) {
 		return false
 	}
-	c.up.Cluster.ReportUnreachable(s, err)
-	w.learned |= trustNothing
-	return time.Since(w.batch.Started) < c.svc.Config.Routing.PrimaryWait
+	a.c.up.Cluster.ReportUnreachable(s, err)
+	a.learned |= trustNothing
+	return time.Since(a.batch.Started) < a.c.svc.Config.Routing.PrimaryWait
 }
 
 // lostUnused reports whether a connection ended before the batch was sent over it,
 // and the batch may try another one.
-func (c *Client) lostUnused(w *work, s *cluster.Server, err error) bool {
-	if !upstream.CutOff(err) || c.ctx.Err() != nil {
+func (a acquisition) lostUnused(s *cluster.Server, err error) bool {
+	if !upstream.CutOff(err) || a.c.ctx.Err() != nil {
 		return false
 	}
-	c.up.Cluster.ReportLost(s)
-	w.learned |= trustNothing
-	return time.Since(w.batch.Started) < c.svc.Config.Routing.PrimaryWait
+	a.c.up.Cluster.ReportLost(s)
+	a.learned |= trustNothing
+	return time.Since(a.batch.Started) < a.c.svc.Config.Routing.PrimaryWait
 }
 
 // unserved is the error of a batch that no server took.
@@ -71,42 +70,8 @@ func unserved(err error) error {
 	return err
 }
 
-// recheckTimeout bounds how long the answer of a server is held back to learn what
-// becomes of it.
-const recheckTimeout = 2 * time.Second
-
-// departs reports whether a server that ended a session is shutting down, or has become
-// something else, rather than having been told to end that session.
-func (c *Client) departs(s *cluster.Server) bool {
-	before := c.up.Cluster.Topology().State(s)
-	ctx, cancel := context.WithTimeout(c.ctx, recheckTimeout)
-	defer cancel()
-	now := c.up.Cluster.Recheck(ctx, s)
-	return !now.Status.Usable() || now.Started != before.Started || now.Role != before.Role
-}
-
-// demoted reports whether a server that refuses to write is the primary no more.
-func (c *Client) demoted(s *cluster.Server) bool {
-	ctx, cancel := context.WithTimeout(c.ctx, recheckTimeout)
-	defer cancel()
-	now := c.up.Cluster.Recheck(ctx, s)
-	return !now.Status.Usable() || now.Role == cluster.RoleReplica
-}
-
-// sendableAgain reports whether a batch whose server connection was lost may be sent
-// again. frame is what the server said of it, if it did.
-func (c *Client) sendableAgain(w *work, err error, frame []byte) bool {
-	if errors.Is(err, wire.ErrNotSent) && c.untouched(w) {
-		return true
-	}
-	phase := c.state.Tx.Phase
-	if !w.try.hold || c.state.Pins != 0 || phase.Failed() || frame != nil && !upstream.Ending(frame) {
-		return false
-	}
-	read := w.batch.Reads() && (!phase.InBlock() || w.try.Opens || c.lease.onReplica() && !c.mustStay())
-	if frame == nil {
-		return read
-	}
-	undone := string(wire.ErrorField(frame, 'C')) == "57P01" && c.untouched(w) && w.batch.Undoable()
-	return (read || undone) && c.departs(c.lease.server)
+// unreachable reports whether err is of a server that is not there, rather than of a
+// login it refused or could not be given, or of a client that is gone.
+func unreachable(err error) bool {
+	return err != nil && !errors.As(err, new(*interrupt.ClientGone)) && upstream.Unreachable(err)
 }

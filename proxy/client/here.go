@@ -12,35 +12,35 @@ import (
 
 // emit answers a message that the proxy answers, and carries out what it means: an
 // effect on the session happens when its answer is given.
-func (c *Client) emit(w *work, m *batch.Message) {
+func (w *work) emit(m *batch.Message) {
 	switch m.Kind {
 	case batch.Parse:
-		w.answer = append(w.answer, parseComplete...)
-		c.parsed(m)
+		w.reply = append(w.reply, parseComplete...)
+		w.c.parsed(m)
 	case batch.Bind:
-		w.answer = append(w.answer, bindComplete...)
-		c.names.DefinePortal(m.Name, m.Portal)
+		w.reply = append(w.reply, bindComplete...)
+		w.c.names.DefinePortal(m.Name, m.Portal)
 	case batch.Describe:
-		w.answer = append(w.answer, m.Canned...)
+		w.reply = append(w.reply, m.Canned...)
 	case batch.Close:
-		w.answer = append(w.answer, closeComplete...)
-		c.closed(m)
+		w.reply = append(w.reply, closeComplete...)
+		w.c.closed(m)
 	case batch.Query:
-		c.dropUnnamed()
+		w.c.dropUnnamed()
 		if m.Plan.Own.Verb == router.OwnShow {
-			w.answer = append(w.answer, analysis.DescribeHere(m.Plan)...)
+			w.reply = append(w.reply, analysis.DescribeHere(m.Plan)...)
 		}
-		w.answer = c.execute(w.answer, m)
-		c.endLocal()
-		c.traceLocal(w)
-		w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
+		w.reply = w.c.execute(w.reply, m)
+		w.c.endLocal()
+		w.traceLocal()
+		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 	case batch.Execute:
-		w.answer = c.execute(w.answer, m)
+		w.reply = w.c.execute(w.reply, m)
 	case batch.Sync, batch.FunctionCall:
 	}
 	if m.Kind.Executes() {
-		c.svc.Metrics.Statement(router.TargetAny, router.ReasonLocal, m.Plan.Class)
-		c.svc.Metrics.Answered(time.Since(w.batch.Started))
+		w.c.svc.Metrics.Statement(router.TargetAny, router.ReasonLocal, m.Plan.Class)
+		w.c.svc.Metrics.Answered(time.Since(w.batch.Started))
 	}
 }
 
@@ -99,4 +99,12 @@ func (c *Client) execute(to []byte, m *batch.Message) []byte {
 		to = wire.AppendComplete(to, p.Sets[i].Tag)
 	}
 	return to
+}
+
+// endLocal ends the implicit transaction of what the proxy answered itself.
+func (c *Client) endLocal() {
+	if !c.state.Tx.Phase.InBlock() {
+		c.names.ClosePortals()
+		c.state.EndLocal()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -164,5 +165,32 @@ func (c *Client) discard() {
 	}
 	given := c.detach()
 	given.pool.Discard(given.b)
+	c.state.Moved()
+}
+
+// leaveReplica ends a transaction that has only read on a replica. Nothing is lost with
+// its connection if that fails.
+func (c *Client) leaveReplica() {
+	l := &c.lease
+	inBlock := c.state.Tx.Phase.InBlock()
+	if inBlock && l.midBatch() {
+		if _, err := l.b.RoundTrip(c.ctx, wire.AppendSync(nil)); err != nil {
+			c.discard()
+			return
+		}
+	}
+	frames := wire.AppendSync(nil)
+	if inBlock {
+		frames = wire.AppendQuery(nil, "ROLLBACK")
+	}
+	status, err := l.b.RoundTrip(c.ctx, frames)
+	if err != nil || status != wire.TxIdle || l.residue != session.NoResidue || !inBlock && c.state.Settings.Changed() {
+		c.discard() // what it carries is not certain
+		return
+	}
+	l.stands = atRest
+	l.ended(!inBlock)
+	given := c.detach()
+	given.pool.Release(given.b)
 	c.state.Moved()
 }

@@ -10,23 +10,26 @@ import (
 	"github.com/pgweir/pgweir/router"
 )
 
+// outcomes takes in what a server says to an attempt, message by message.
+type outcomes struct{ *work }
+
 // see looks at one message of the server: which answer it belongs to, whether it ends
 // it, and whether the client gets it.
-func (c *Client) see(w *work, a *batch.Awaited, typ byte, frame []byte) (keep bool, err error) {
-	t := &w.try
+func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err error) {
+	t := &o.try
 	switch typ {
 	case wire.ErrorResponse:
-		return c.seeError(w, a, frame)
+		return o.seeError(a, frame)
 	case wire.ReadyForQuery:
-		return c.seeReady(w, a, frame)
+		return o.seeReady(a, frame)
 	case wire.ParameterStatus:
 		if n, v, ok := wire.ParameterParts(frame); ok {
-			c.lease.b.SetParameter(string(n), string(v))
-			c.told.pending = true
+			o.c.lease.b.SetParameter(string(n), string(v))
+			o.c.told.pending = true
 		}
 		return false, nil
 	case wire.NotificationResponse:
-		c.up.Database.Commits.OnNotification()
+		o.c.up.Database.Commits.OnNotification()
 		return !a.Internal(), nil
 	case wire.NoticeResponse:
 		return !a.Internal(), nil
@@ -36,17 +39,17 @@ func (c *Client) see(w *work, a *batch.Awaited, typ byte, frame []byte) (keep bo
 	case wire.CopyBothResponse:
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", errServerLost)
 	case wire.CommandComplete:
-		c.recordBeforeForwarding(w, a)
+		recorder{o.work}.recordBeforeForwarding(a)
 	}
 	if a.Kind.Ends(typ) {
 		if a.Kind == batch.Describe && a.Message.Described != nil {
-			c.noteRows(a.Message.Described, frame)
+			o.noteRows(a.Message.Described, frame)
 		}
 		if a.Kind.Executes() {
 			t.hold = t.hold && a.Internal()
 		}
 		t.Head++
-		c.done(w, a)
+		o.done(a)
 	} else if a.Kind == batch.Query && typ == wire.CommandComplete {
 		t.hold = false
 	}
@@ -54,51 +57,51 @@ func (c *Client) see(w *work, a *batch.Awaited, typ byte, frame []byte) (keep bo
 }
 
 // done takes in an answer that says that a message succeeded.
-func (c *Client) done(w *work, a *batch.Awaited) {
-	held, m := c.lease.b.Held(), a.Message
+func (o outcomes) done(a *batch.Awaited) {
+	held, m := o.c.lease.b.Held(), a.Message
 	switch {
 	case a.Kind == batch.Parse && a.Shared == nil:
 		held.Unnamed = uint64(a.Tag)
-	case a.Kind == batch.Parse && !a.Internal() && !c.state.Tx.Did.Has(session.DidSet) && c.state.UsualNames():
-		c.up.Parsed.Add(a.Shared, m.Prepared.Snapshot)
+	case a.Kind == batch.Parse && !a.Internal() && !o.c.state.Tx.Did.Has(session.DidSet) && o.c.state.UsualNames():
+		o.c.up.Parsed.Add(a.Shared, m.Prepared.Snapshot)
 	}
 	if m == nil {
 		return
 	}
 	switch a.Kind {
 	case batch.Parse:
-		c.parsed(m)
+		o.c.parsed(m)
 	case batch.Bind:
 		if m.Prepared != nil || m.Tag != 0 {
-			c.names.DefinePortal(m.Name, m.Portal)
+			o.c.names.DefinePortal(m.Name, m.Portal)
 		}
 	case batch.Close:
-		c.closed(m)
+		o.c.closed(m)
 	case batch.Execute:
-		c.ran(w, a, session.Done)
+		o.ran(a, session.Done)
 	case batch.Describe, batch.Sync, batch.Query, batch.FunctionCall:
 	}
 }
 
 // ran gives the session's state the outcome of a statement, and takes in what it means
 // for the names and the server connection.
-func (c *Client) ran(w *work, a *batch.Awaited, out session.Outcome) {
+func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	m := a.Message
 	a.Outcome = out
 	if out == session.NotRun {
 		return
 	}
-	c.countTenant(m)
-	st := session.Executed{Plan: m.Plan, Uncertain: c.redefined(w) && m.Plan != nil && len(m.Plan.Functions)+len(m.Plan.Relations) > 0}
+	o.c.countTenant(m)
+	st := session.Executed{Plan: m.Plan, Uncertain: recorder{o.work}.redefined() && m.Plan != nil && len(m.Plan.Functions)+len(m.Plan.Relations) > 0}
 	if p := m.Plan; p != nil {
 		st.Sets, st.Followed = m.Sets()
-		if p.SetOnly && len(p.Sets) == 0 && c.lease.onReplica() {
-			st.Text = string(c.textOf(w, m)) // it can be run again where the transaction goes
+		if p.SetOnly && len(p.Sets) == 0 && o.c.lease.onReplica() {
+			st.Text = string(o.textOf(m)) // it can be run again where the transaction goes
 		}
 	}
-	before := c.state.Tx.Modes
-	e := c.state.Ran(st, out, c.svc.Config.Settings.Track != nil)
-	l := &c.lease
+	before := o.c.state.Tx.Modes
+	e := o.c.state.Ran(st, out, o.c.svc.Config.Settings.Track != nil)
+	l := &o.c.lease
 	l.leave(e.Residue)
 	l.inspect |= e.Inspect
 	l.restore = l.restore || e.Startup
@@ -106,8 +109,8 @@ func (c *Client) ran(w *work, a *batch.Awaited, out session.Outcome) {
 	if out != session.Done {
 		return
 	}
-	if l.onReplica() && c.state.Tx.Phase.InBlock() {
-		c.state.Tx.Did |= session.DidRead
+	if l.onReplica() && o.c.state.Tx.Phase.InBlock() {
+		o.c.state.Tx.Did |= session.DidRead
 	}
 	switch e.Ended {
 	case session.Committed:
@@ -120,44 +123,44 @@ func (c *Client) ran(w *work, a *batch.Awaited, out session.Outcome) {
 		if p := m.Plan; st.Followed {
 			l.carried.Follow(p, st.Sets, before)
 			for i := range st.Sets {
-				c.up.Database.Customs.Add(st.Sets[i].Name)
+				o.c.up.Database.Customs.Add(st.Sets[i].Name)
 			}
 		}
 		if m.Plan.Tx.Verb == router.TxRollback {
-			c.writes = noWrites // they are undone
+			o.c.writes = noWrites // they are undone
 		}
 	}
-	c.ranNames(m, e.Forgets)
+	o.ranNames(m, e.Forgets)
 }
 
 // ranNames takes in what a statement that succeeded means for the names.
-func (c *Client) ranNames(m *batch.Message, forgets bool) {
-	held := c.lease.b.Held()
+func (o outcomes) ranNames(m *batch.Message, forgets bool) {
+	held := o.c.lease.b.Held()
 	if m.SQL != nil && m.SQL.Ends {
 		held.Drop(m.SQL.Needs.Statement)
-		c.names.Forget(m.SQL.Name)
+		o.c.names.Forget(m.SQL.Name)
 	}
 	if forgets || m.Plan != nil && m.Plan.SQL.Verb == router.PreparedDeallocateAll {
 		held.Clear()
-		c.names.ForgetAll()
+		o.c.names.ForgetAll()
 	}
 	if m.SQL != nil && m.SQL.Makes != nil {
 		if len(held.Hold(m.SQL.Makes.Statement)) > 0 {
-			c.lease.leave(session.Opaque) // one makes room that cannot be closed now; the connection is, later
+			o.c.lease.leave(session.Opaque) // one makes room that cannot be closed now; the connection is, later
 		}
-		c.names.Define(m.SQL.Name, m.SQL.Makes)
+		o.c.names.Define(m.SQL.Name, m.SQL.Makes)
 	}
 }
 
 // seeReady ends a Sync, a simple query or a function call.
-func (c *Client) seeReady(w *work, a *batch.Awaited, frame []byte) (keep bool, err error) {
-	t := &w.try
+func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error) {
+	t := &o.try
 	if !a.Kind.Ends(wire.ReadyForQuery) {
 		return false, fmt.Errorf("%w: unexpected ReadyForQuery", errServerLost)
 	}
-	c.lease.b.Ready(frame[wire.HeaderSize])
+	o.c.lease.b.Ready(frame[wire.HeaderSize])
 	if a.Origin == batch.Setup {
-		c.lease.b.NoteSettings(t.Carries)
+		o.c.lease.b.NoteSettings(t.Carries)
 		t.Head++
 		return false, nil
 	}
@@ -165,40 +168,40 @@ func (c *Client) seeReady(w *work, a *batch.Awaited, frame []byte) (keep bool, e
 		frame[wire.HeaderSize] = wire.TxFailed
 	}
 	t.status, t.hold = frame[wire.HeaderSize], false
-	t.failed = t.failed || c.lease.stands == midBatchFailed
-	c.lease.stands, c.skipping = atRest, false
+	t.failed = t.failed || o.c.lease.stands == midBatchFailed
+	o.c.lease.stands, o.c.skipping = atRest, false
 	t.Head++
 	if a.Kind != batch.Sync && a.Outcome == session.Done {
-		c.ran(w, a, session.Done)
+		o.ran(a, session.Done)
 	}
 	if a.Kind == batch.Query {
-		c.lease.b.Held().Unnamed = 0
-		c.dropUnnamed()
+		o.c.lease.b.Held().Unnamed = 0
+		o.c.dropUnnamed()
 	}
-	if !c.lease.onReplica() {
-		c.recordWrites(w, t.status == wire.TxIdle)
+	if !o.c.lease.onReplica() {
+		recorder{o.work}.recordWrites(t.status == wire.TxIdle)
 	}
 	if t.trace && !a.Internal() {
-		c.traceBatch(w)
+		o.traceBatch()
 	}
-	if c.lease.restore {
+	if o.c.lease.restore {
 		t.late = append([]byte(nil), frame...)
 		return false, nil
 	}
-	if c.told.pending && !(t.failed && t.Takes == batch.TakesWithin) { // that undid what was taken over, too
-		w.answer = c.told.report(w.answer, c.lease.b.Parameters())
+	if o.c.told.pending && !(t.failed && t.Takes == batch.TakesWithin) { // that undid what was taken over, too
+		o.reply = o.c.told.report(o.reply, o.c.lease.b.Parameters())
 	}
 	return !a.Internal(), nil
 }
 
 // seeError takes an ErrorResponse: the batch may be sent again, or everything up
 // to its Sync is over.
-func (c *Client) seeError(w *work, a *batch.Awaited, frame []byte) (keep bool, err error) {
-	t := &w.try
-	c.dropStatements(t)
+func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error) {
+	t := &o.try
+	o.dropStatements(t)
 	keep = a.Refusal == nil
 	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
-	if again := c.worthRetry(w, a, frame); again != nil && t.hold {
+	if again := (repetition{o.work}).worthRetry(a, frame); again != nil && t.hold {
 		return false, again
 	}
 	if fatal || t.syncIgnored {
@@ -210,39 +213,39 @@ func (c *Client) seeError(w *work, a *batch.Awaited, frame []byte) (keep bool, e
 	}
 	t.failed, t.hold = true, false
 	if keep {
-		c.svc.Metrics.ServerError()
+		o.c.svc.Metrics.ServerError()
 	}
 	if m := a.Message; m != nil && m.Prepared != nil && resultChanged(frame) {
 		// A client that prepares it again must get a new one, on every server.
-		c.svc.Registry.Forget(m.Prepared.Statement)
+		o.c.svc.Registry.Forget(m.Prepared.Statement)
 	}
 	if a.Refusal != nil {
-		w.answer = a.Refusal.Append(w.answer)
-		c.svc.Metrics.ProxyError()
-	} else if own := c.reword(w, a, frame); &own[0] != &frame[0] {
-		w.answer = append(w.answer, own...)
+		o.reply = a.Refusal.Append(o.reply)
+		o.c.svc.Metrics.ProxyError()
+	} else if own := o.reword(a, frame); &own[0] != &frame[0] {
+		o.reply = append(o.reply, own...)
 		keep = false
 	}
-	err = c.failed(w, a, frame)
-	c.lease.b.Sent(t.Ready()) // what was skipped is not answered
+	err = o.failed(a, frame)
+	o.c.lease.b.Sent(t.Ready()) // what was skipped is not answered
 	return keep, err
 }
 
 // failed takes in that a message failed: the server skips to the Sync.
-func (c *Client) failed(w *work, a *batch.Awaited, frame []byte) error {
-	t := &w.try
+func (o outcomes) failed(a *batch.Awaited, frame []byte) error {
+	t := &o.try
 	t.unopened = a.Origin == batch.Opening
 	if a.Message != nil && a.Kind.Executes() {
 		out := session.Failed
 		if notUnderstood(a.Message.Plan, frame) {
 			out = session.NotRun
 		}
-		c.ran(w, a, out)
+		o.ran(a, out)
 	} else {
 		a.Outcome = session.NotRun
 	}
 	if a.Message != nil && a.Kind == batch.Parse && a.Tag != 0 {
-		c.names.DropUnnamed() // as PostgreSQL does before it parses
+		o.c.names.DropUnnamed() // as PostgreSQL does before it parses
 	}
 	if a.Kind == batch.Query || a.Kind == batch.FunctionCall {
 		return nil // its ReadyForQuery follows
@@ -253,7 +256,7 @@ func (c *Client) failed(w *work, a *batch.Awaited, frame []byte) error {
 		}
 	}
 	if t.Head == len(t.Queue) {
-		return c.endSkipped(w)
+		return o.endSkipped()
 	}
 	return nil
 }
@@ -282,23 +285,23 @@ func notUnderstood(p *router.Plan, frame []byte) bool {
 
 // endSkipped ends a batch the server skips the rest of, with no Sync to come: a
 // simple query behind what failed waits for one as well.
-func (c *Client) endSkipped(w *work) error {
-	if w.batch.End == batch.EndQuery && len(w.batch.Messages) == 1 && !c.lease.midBatch() {
+func (o outcomes) endSkipped() error {
+	if o.batch.End == batch.EndQuery && len(o.batch.Messages) == 1 && !o.c.lease.midBatch() {
 		// The simple query itself was the client's whole batch; what failed was the
 		// proxy's. The client awaits a ReadyForQuery.
-		if _, err := c.lease.b.Conn.Write(wire.AppendSync(nil)); err != nil {
+		if _, err := o.c.lease.b.Conn.Write(wire.AppendSync(nil)); err != nil {
 			return fmt.Errorf("%w: %w", errServerLost, err)
 		}
-		w.try.Queue = append(w.try.Queue, batch.Awaited{Kind: batch.Sync})
+		o.try.Queue = append(o.try.Queue, batch.Awaited{Kind: batch.Sync})
 		return nil
 	}
-	c.skipping = true
+	o.c.skipping = true
 	return nil
 }
 
 // dropStatements forgets what the rest of the queue was to prepare.
-func (c *Client) dropStatements(t *attempt) {
-	held := c.lease.b.Held()
+func (o outcomes) dropStatements(t *attempt) {
+	held := o.c.lease.b.Held()
 	for i := t.Head; i < len(t.Queue); i++ {
 		switch a := &t.Queue[i]; {
 		case a.Here:
@@ -307,7 +310,7 @@ func (c *Client) dropStatements(t *attempt) {
 		case a.Kind == batch.Parse:
 			held.Unnamed = 0
 		case a.Kind == batch.Close && a.Origin == batch.Internal:
-			c.lease.leave(session.Opaque) // a statement that was to be closed is still there
+			o.c.lease.leave(session.Opaque) // a statement that was to be closed is still there
 		}
 	}
 }

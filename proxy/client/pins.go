@@ -44,3 +44,10 @@ type pinned struct {
 	pins  router.PinSet
 	since time.Time
 }
+
+// Log is a logger that says whose session it is; made when there is something to
+// say, for it would be half of an idle session's memory.
+func (c *Client) Log() *zap.Logger {
+	return c.svc.Log.With(zap.Uint64("conn", c.who.id), zap.String("user", c.up.Key.User),
+		zap.String("database", c.up.Key.Database), zap.String("application", c.who.app))
+}

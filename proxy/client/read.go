@@ -11,17 +11,17 @@ import (
 // read gathers one batch: messages up to Sync, Flush, a simple query or a function
 // call, analysed as they come. It executes nothing. They stay in the client's buffer
 // until the batch is answered, so that it can be sent again.
-func (c *Client) read(w *work) error {
-	c.batches++
+func (w *work) read() error {
+	w.c.batches++
 	b := &w.batch
-	w.names.Reset(&c.names)
+	w.names.Reset(&w.c.names)
 	b.Started = time.Now()
-	if c.skipping {
+	if w.c.skipping {
 		b.Traits |= batch.Skipped
 	}
-	a := analysis.New(c.analysed(), b, &w.names, &w.preview)
+	a := analysis.New(w.c.analysed(), b, &w.names, &w.preview)
 	for {
-		buf, err := c.fill(b, b.Size+wire.HeaderSize)
+		buf, err := w.fill(b, b.Size+wire.HeaderSize)
 		if err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func (c *Client) read(w *work) error {
 		if err := batch.CheckFrame(typ, size, err); err != nil {
 			return err
 		}
-		if buf, err = c.fill(b, b.Size+size); err != nil {
+		if buf, err = w.fill(b, b.Size+size); err != nil {
 			return err
 		}
 		off := b.Size
@@ -62,11 +62,11 @@ func (c *Client) analysed() analysis.Session {
 
 // fill returns the client's bytes once there are n. The batch's clock starts when its
 // last byte has arrived.
-func (c *Client) fill(b *batch.Batch, n int) ([]byte, error) {
-	if buf := c.front.Buffered(); len(buf) >= n {
+func (w *work) fill(b *batch.Batch, n int) ([]byte, error) {
+	if buf := w.c.front.Buffered(); len(buf) >= n {
 		return buf, nil
 	}
-	buf, err := c.front.Need(n)
+	buf, err := w.c.front.Need(n)
 	b.Started = time.Now()
 	return buf, err
 }

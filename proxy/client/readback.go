@@ -19,24 +19,24 @@ import (
 
 // readBack asks the connection what cannot be known without, if there is anything,
 // and takes it over. The client has its answer by then.
-func (c *Client) readBack() error {
-	l, s := &c.lease, &c.state
+func (st settlement) readBack() error {
+	l, s := &st.c.lease, &st.c.state
 	inspect := l.inspect & s.Pins
 	if !l.held() || s.Tx.Phase.InBlock() || l.midBatch() || !s.NeedsReadBack() && inspect == 0 {
 		return nil
 	}
 	l.inspect = 0
-	c.svc.Metrics.ReadBack()
-	asked := c.asked()
+	st.c.svc.Metrics.ReadBack()
+	asked := st.asked()
 	var r reading
-	if err := l.b.Query(c.ctx, readBackQuery(s.NeedsReadBack(), asked, inspect), r.row); err != nil {
-		return c.unreadable(inspect, err)
+	if err := l.b.Query(st.c.ctx, readBackQuery(s.NeedsReadBack(), asked, inspect), r.row); err != nil {
+		return st.unreadable(inspect, err)
 	}
 	if s.NeedsReadBack() {
 		l.b.NoteAsked(asked, setting.Names{}.With(r.found.Defined))
 	}
 	if s.Known >= session.UnknownText {
-		if v, _ := r.found.Values.Value(setting.Authorization); v == c.up.Credentials().User {
+		if v, _ := r.found.Values.Value(setting.Authorization); v == st.c.up.Credentials().User {
 			r.found.Values = r.found.Values.Without(setting.Authorization)
 		}
 		r.found.Stays = r.found.Stays || unreadableText(r.found.Values)
@@ -47,23 +47,23 @@ func (c *Client) readBack() error {
 }
 
 // asked are the custom settings that a connection is asked for.
-func (c *Client) asked() setting.Names {
-	return c.state.Defined.Union(c.state.MayDefine).With(c.svc.Config.Settings.Track)
+func (st settlement) asked() setting.Names {
+	return st.c.state.Defined.Union(st.c.state.MayDefine).With(st.c.svc.Config.Settings.Track)
 }
 
 // unreadable keeps the session on a connection that refused to answer (a statement
 // timeout of the session's own, perhaps), to be asked again.
-func (c *Client) unreadable(inspect router.PinSet, err error) error {
-	if c.ctx.Err() != nil {
-		c.discard()
+func (st settlement) unreadable(inspect router.PinSet, err error) error {
+	if st.c.ctx.Err() != nil {
+		st.c.discard()
 		return errShutdown
 	}
-	if !errors.As(err, new(*backend.ServerError)) || c.lease.onReplica() {
-		c.discard()
+	if !errors.As(err, new(*backend.ServerError)) || st.c.lease.onReplica() {
+		st.c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be read: %v", err)
 	}
-	c.lease.inspect |= inspect
-	c.state.Unreadable()
+	st.c.lease.inspect |= inspect
+	st.c.state.Unreadable()
 	return nil
 }
 

@@ -13,79 +13,69 @@ import (
 	"github.com/pgweir/pgweir/router"
 )
 
+// recovery deals with an exchange that failed.
+type recovery struct{ *work }
+
 // recover deals with a batch whose exchange failed.
-func (c *Client) recover(w *work, err error) error {
+func (r recovery) recover(err error) error {
 	var again *retry
 	var lost *interrupt.ClientGone
 	var fatal *fatalError
 	var adopt *adoptError
 	switch {
-	case c.ctx.Err() != nil:
+	case r.c.ctx.Err() != nil:
 		err = errShutdown
 	case errors.As(err, &again):
-		return c.prepareRetry(w, again)
+		return r.prepareRetry(again)
 	case errors.As(err, &adopt):
-		return c.adoptElsewhere(w, adopt)
+		return acquisition{r.work}.adoptElsewhere(adopt)
 	case errors.As(err, &lost):
-		c.lease.leave(session.Opaque)
+		r.c.lease.leave(session.Opaque)
 	case errors.As(err, &fatal):
-		return c.serverGone(w, err, fatal.frame)
+		return r.serverGone(err, fatal.frame)
 	case errors.Is(err, errServerLost):
-		return c.serverGone(w, err, nil)
+		return r.serverGone(err, nil)
 	}
-	c.abandon(w)
-	c.discard() // nobody knows where the conversation with the server stands
+	recorder{r.work}.abandon()
+	r.c.discard() // nobody knows where the conversation with the server stands
 	return err
 }
 
-// adoptElsewhere closes a connection that refused to carry the session's settings, and has
-// the batch, of which it ran nothing, sent over another one. The error is not the client's.
-func (c *Client) adoptElsewhere(w *work, refused *adoptError) error {
-	c.Log().Warn("a server connection could not take over the session's settings; it is closed",
-		zap.String("server", c.lease.server.Address), zap.Error(refused))
-	pinned := c.state.Pins != 0
-	c.discard()
-	if pinned || !c.untouched(w) && c.state.Tx.Phase != session.Deferred {
-		return wire.Fatalf("08006", "%v", refused)
-	}
-	return &retry{reason: metrics.RetryLost, err: refused}
-}
-
 // prepareRetry brings the server connection back to where it was before the batch.
-func (c *Client) prepareRetry(w *work, again *retry) error {
-	for i := range w.try.Queue {
-		if m := w.try.Queue[i].Message; m != nil && m.Plan != nil && m.Plan.Flags.Has(router.FlagDirty) {
-			c.lease.leave(session.Opaque)
+func (r recovery) prepareRetry(again *retry) error {
+	for i := range r.try.Queue {
+		if m := r.try.Queue[i].Message; m != nil && m.Plan != nil && m.Plan.Flags.Has(router.FlagDirty) {
+			r.c.lease.leave(session.Opaque)
 		}
 	}
-	if err := c.drain(w); err != nil || again.reason == metrics.RetryLost {
-		c.discard()
+	if err := r.drain(); err != nil || again.reason == metrics.RetryLost {
+		r.c.discard()
 		return again
 	}
-	c.lease.stands = atRest
-	inBlock := c.state.Tx.Phase.InBlock()
+	r.c.lease.stands = atRest
+	inBlock := r.c.state.Tx.Phase.InBlock()
 	switch {
 	case inBlock && again.reason == metrics.RetryPlan:
-		c.discard() // its transaction has failed
+		r.c.discard() // its transaction has failed
 	case inBlock:
-		c.leaveReplica()
+		r.c.leaveReplica()
 	default:
-		c.lease.ended(false)
-		c.state.Ready(wire.TxIdle, true, c.lease.b.Parameter)
-		c.release()
+		r.c.lease.ended(false)
+		r.c.state.Ready(wire.TxIdle, true, r.c.lease.b.Parameter)
+		r.c.release()
 	}
 	return again
 }
 
 // drain reads to the ReadyForQuery of a batch that failed.
-func (c *Client) drain(w *work) error {
+func (r recovery) drain() error {
 	var bytes []byte
-	t, conn := &w.try, c.lease.b.Conn
+	t, conn := &r.try, r.c.lease.b.Conn
 	last, at := t.Queue[len(t.Queue)-1].Kind, t.Queue[t.Head].Kind
 	if last != batch.Sync && at != batch.Query && at != batch.FunctionCall {
 		bytes = wire.AppendSync(nil) // the server skips to a Sync that was not sent
 	}
-	c.lease.b.Sent(1)
+	r.c.lease.b.Sent(1)
 	if len(bytes) > 0 {
 		if _, err := conn.Write(bytes); err != nil {
 			return err
@@ -101,7 +91,7 @@ func (c *Client) drain(w *work) error {
 			return err
 		}
 		if typ == wire.ReadyForQuery {
-			c.lease.b.Ready(frame[wire.HeaderSize])
+			r.c.lease.b.Ready(frame[wire.HeaderSize])
 		}
 		conn.Discard(size)
 		if typ == wire.ReadyForQuery {
@@ -112,61 +102,61 @@ func (c *Client) drain(w *work) error {
 
 // serverGone deals with a server connection that ended in the middle. frame is
 // what the server said of it, if it did.
-func (c *Client) serverGone(w *work, err error, frame []byte) error {
-	s, held := c.lease.server, c.state.Pins != 0
-	c.Log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
-	c.svc.Metrics.ServerLost()
-	c.up.Cluster.ReportLost(s)
-	if c.sendableAgain(w, err, frame) {
-		c.discard()
+func (r recovery) serverGone(err error, frame []byte) error {
+	s, held := r.c.lease.server, r.c.state.Pins != 0
+	r.c.Log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
+	r.c.svc.Metrics.ServerLost()
+	r.c.up.Cluster.ReportLost(s)
+	if (repetition{r.work}).sendableAgain(err, frame) {
+		r.c.discard()
 		if frame != nil {
 			return &retry{reason: metrics.RetryShutdown, lessons: trustNothing}
 		}
 		return &retry{reason: metrics.RetryLost, lessons: trustNothing}
 	}
-	c.abandon(w)
-	c.discard()
+	recorder{r.work}.abandon()
+	r.c.discard()
 	e := wire.Errorf("08006", "connection to the server was lost while the statement ran")
 	if frame != nil {
 		e = wire.Errorf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
 		e.Detail, e.Hint = string(wire.ErrorField(frame, 'D')), string(wire.ErrorField(frame, 'H'))
 	}
-	if held || c.torn || frame != nil {
+	if held || r.c.torn || frame != nil {
 		// Session state went with the connection, or the server ended it on purpose: so
 		// does the session, as it would directly.
 		e.Severity = "FATAL"
-		if !c.torn {
-			_ = c.flush(w)
+		if !r.c.torn {
+			_ = r.flush()
 		}
 		return e
 	}
-	w.try.hold = false
-	c.fail(w, e, w.batch.End == batch.EndQuery && !w.batch.Traits.Has(batch.HasSync))
-	if w.batch.Traits.Has(batch.HasSync) && !w.try.syncIgnored {
-		c.skipping = false
-		w.answer = wire.AppendReady(w.answer, c.state.Tx.Phase.Status())
+	r.try.hold = false
+	r.fail(e, r.batch.End == batch.EndQuery && !r.batch.Traits.Has(batch.HasSync))
+	if r.batch.Traits.Has(batch.HasSync) && !r.try.syncIgnored {
+		r.c.skipping = false
+		r.reply = wire.AppendReady(r.reply, r.c.state.Tx.Phase.Status())
 	}
-	return c.flush(w)
+	return r.flush()
 }
 
 // giveUp answers a batch that was not sent with an error, its connection being ready.
-func (c *Client) giveUp(w *work, e *wire.Error) error {
-	l := &c.lease
-	if l.midBatch() || c.state.Tx.Phase == session.Open || c.state.Tx.Phase == session.Aborted || c.state.Pins != 0 {
+func (r recovery) giveUp(e *wire.Error) error {
+	l := &r.c.lease
+	if l.midBatch() || r.c.state.Tx.Phase == session.Open || r.c.state.Tx.Phase == session.Aborted || r.c.state.Pins != 0 {
 		// The server's transaction must fail with it: ask for what cannot be.
-		w.try.RefuseAt, w.try.Refusal = w.batch.Here+1, e
-		return c.exchangeRefused(w)
+		r.try.RefuseAt, r.try.Refusal = r.batch.Here+1, e
+		return r.exchangeRefused()
 	}
-	c.discard() // what was to be prepared there is believed to be
-	return c.refuseBatch(w, e)
+	r.c.discard() // what was to be prepared there is believed to be
+	return r.refuseBatch(e)
 }
 
 // exchangeRefused sends an attempt that the server will refuse.
-func (c *Client) exchangeRefused(w *work) error {
-	c.dropStatements(&w.try)
-	bytes := c.encode(w)
-	if err := c.relay(w, bytes); err != nil {
-		return c.recover(w, err)
+func (r recovery) exchangeRefused() error {
+	outcomes{r.work}.dropStatements(&r.try)
+	bytes := r.encode()
+	if err := (relay{r.work}).relay(bytes); err != nil {
+		return r.recover(err)
 	}
-	return c.settle(w)
+	return settlement{r.work}.settle()
 }

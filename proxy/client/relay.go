@@ -16,17 +16,20 @@ const writeAt = 16 << 10
 // fill the sockets of both sides, each waiting for the other.
 const duplexAt = 64 << 10
 
+// relay carries bytes between a client and its server while a batch is answered.
+type relay struct{ *work }
+
 // relay sends the bytes of an attempt and forwards the answers.
-func (c *Client) relay(w *work, bytes []byte) error {
-	conn := c.lease.b.Conn
-	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !c.lease.midBatch() {
+func (r relay) relay(bytes []byte) error {
+	conn := r.c.lease.b.Conn
+	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !r.c.lease.midBatch() {
 		// With the answer before came the server's last error.
-		if c.untouched(w) {
+		if (repetition{r.work}).untouched() {
 			return fmt.Errorf("%w: %w", errServerLost, wire.ErrNotSent)
 		}
-		return c.relayAnswers(w)
+		return r.relayAnswers()
 	}
-	c.lease.b.Sent(w.try.Ready())
+	r.c.lease.b.Sent(r.try.Ready())
 	if len(bytes) <= duplexAt {
 		var err error
 		if len(conn.Buffered()) == 0 {
@@ -37,11 +40,11 @@ func (c *Client) relay(w *work, bytes []byte) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errServerLost, err)
 		}
-		return c.relayAnswers(w)
+		return r.relayAnswers()
 	}
 	written := make(chan error, 1)
 	go writeAll(conn, bytes, written)
-	err := c.relayAnswers(w)
+	err := r.relayAnswers()
 	if err != nil {
 		_ = conn.Close() // ends the writer
 	}
@@ -57,18 +60,18 @@ func writeAll(conn *wire.Conn, bytes []byte, done chan<- error) {
 }
 
 // relayAnswers forwards what the server sends until every awaited answer is there.
-func (c *Client) relayAnswers(w *work) error {
-	conn := c.lease.b.Conn
+func (r relay) relayAnswers() error {
+	conn := r.c.lease.b.Conn
 	for {
-		need, err := c.scan(w, conn.Buffered())
+		need, err := r.scan(conn.Buffered())
 		if err != nil {
 			return err
 		}
-		if w.try.Awaits() == nil {
-			return c.flush(w)
+		if r.try.Awaits() == nil {
+			return r.flush()
 		}
-		if !w.try.hold {
-			if err := c.flush(w); err != nil {
+		if !r.try.hold {
+			if err := r.flush(); err != nil {
 				return err
 			}
 		}
@@ -91,8 +94,8 @@ type scanner struct {
 
 // scan goes through the messages in buf, forwards and consumes them, and returns
 // how many bytes must be buffered to go on.
-func (c *Client) scan(w *work, buf []byte) (need int, err error) {
-	t, conn := &w.try, c.lease.b.Conn
+func (r relay) scan(buf []byte) (need int, err error) {
+	t, conn := &r.try, r.c.lease.b.Conn
 	s := scanner{buf: buf}
 	if t.pass > 0 {
 		s.pos = min(t.pass, len(buf))
@@ -105,10 +108,10 @@ func (c *Client) scan(w *work, buf []byte) (need int, err error) {
 			break
 		}
 		if a.Here {
-			if err := c.cut(w, &s, s.pos); err != nil {
+			if err := r.cut(&s, s.pos); err != nil {
 				return 0, err
 			}
-			c.emit(w, a.Message)
+			r.emit(a.Message)
 			t.Head++
 			continue
 		}
@@ -120,8 +123,8 @@ func (c *Client) scan(w *work, buf []byte) (need int, err error) {
 			return 0, fmt.Errorf("%w: %w", errServerLost, err)
 		}
 		whole := s.pos+size <= len(buf)
-		if w.batch.Traits.Has(batch.CommitsWithin) && mayReveal(typ) {
-			c.recordBeforeForwarding(w, a)
+		if r.batch.Traits.Has(batch.CommitsWithin) && mayReveal(typ) {
+			recorder{r.work}.recordBeforeForwarding(a)
 		}
 		if opaque[typ] && !a.Internal() {
 			t.hold = t.hold && typ == wire.ParameterDescription
@@ -137,81 +140,81 @@ func (c *Client) scan(w *work, buf []byte) (need int, err error) {
 			need = size
 			break
 		}
-		if end, err := c.look(w, &s, a, typ, size); end || err != nil {
+		if end, err := r.look(&s, a, typ, size); end || err != nil {
 			return need, err
 		}
 	}
-	c.torn = t.pass > 0
-	err = c.forward(w, buf[s.start:s.pos])
+	r.c.torn = t.pass > 0
+	err = r.forward(buf[s.start:s.pos])
 	conn.Discard(s.pos)
 	return need, err
 }
 
 // look looks at one whole message and takes it out of what is forwarded, if the client
 // is not to get it. end is that the buffer was consumed up to it.
-func (c *Client) look(w *work, s *scanner, a *batch.Awaited, typ byte, size int) (end bool, err error) {
-	conn, frame := c.lease.b.Conn, s.buf[s.pos:s.pos+size]
-	if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (w.try.trace || c.told.pending || c.lease.restore) {
+func (r relay) look(s *scanner, a *batch.Awaited, typ byte, size int) (end bool, err error) {
+	conn, frame := r.c.lease.b.Conn, s.buf[s.pos:s.pos+size]
+	if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (r.try.trace || r.c.told.pending || r.c.lease.restore) {
 		// Something of the proxy's own may take its place, behind what came before.
-		if err := c.cut(w, s, s.pos); err != nil {
+		if err := r.cut(s, s.pos); err != nil {
 			return false, err
 		}
 	}
-	keep, err := c.see(w, a, typ, frame)
+	keep, err := outcomes{r.work}.see(a, typ, frame)
 	if err != nil {
 		conn.Discard(s.pos + size)
 		return false, err
 	}
 	s.pos += size
 	if !keep {
-		if err := c.cutOut(w, s, size); err != nil {
+		if err := r.cutOut(s, size); err != nil {
 			return false, err
 		}
 	}
 	if typ != wire.CopyInResponse || !keep {
 		return false, nil
 	}
-	if err := c.cut(w, s, s.pos); err != nil {
+	if err := r.cut(s, s.pos); err != nil {
 		return false, err
 	}
 	conn.Discard(s.pos)
-	if w.copying {
-		return true, errors.Join(c.flush(w), errCopyAgain)
+	if r.copying {
+		return true, errors.Join(r.flush(), errCopyAgain)
 	}
-	return true, c.copyIn(w)
+	return true, r.copyIn()
 }
 
 // cut gathers what is to be forwarded up to a place.
-func (c *Client) cut(w *work, s *scanner, to int) error {
-	err := c.push(w, s.buf[s.start:to])
+func (r relay) cut(s *scanner, to int) error {
+	err := r.push(s.buf[s.start:to])
 	s.start = to
 	return err
 }
 
 // cutOut gathers what is to be forwarded but for the last message.
-func (c *Client) cutOut(w *work, s *scanner, size int) error {
-	err := c.push(w, s.buf[s.start:max(s.pos-size, s.start)])
+func (r relay) cutOut(s *scanner, size int) error {
+	err := r.push(s.buf[s.start:max(s.pos-size, s.start)])
 	s.start = s.pos
 	return err
 }
 
 // push gathers a run of bytes for the client.
-func (c *Client) push(w *work, run []byte) error {
-	w.answer = append(w.answer, run...)
-	if !w.try.hold && len(w.answer) >= writeAt {
-		return c.flush(w)
+func (r relay) push(run []byte) error {
+	r.reply = append(r.reply, run...)
+	if !r.try.hold && len(r.reply) >= writeAt {
+		return r.flush()
 	}
 	return nil
 }
 
 // forward writes a run of bytes straight from the server's buffer, unless
 // something must go before it or it must be held back.
-func (c *Client) forward(w *work, run []byte) error {
-	if w.try.hold || len(w.answer) > 0 && len(run) < writeAt {
-		return c.push(w, run)
+func (r relay) forward(run []byte) error {
+	if r.try.hold || len(r.reply) > 0 && len(run) < writeAt {
+		return r.push(run)
 	}
-	if err := c.flush(w); err != nil || len(run) == 0 {
+	if err := r.flush(); err != nil || len(run) == 0 {
 		return err
 	}
-	return c.write(run)
+	return r.c.write(run)
 }

@@ -1,9 +1,15 @@
 package client
 
 import (
+	"context"
+	"errors"
+	"time"
+
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -25,34 +31,37 @@ func (r *retry) refusal(n int) *wire.Error {
 	return wire.Errorf("08006", "statement failed on %d servers: %v", n, r.reason)
 }
 
+// repetition decides whether a batch may be sent again.
+type repetition struct{ *work }
+
 // worthRetry says whether an error would not occur, or not again, if the batch
 // were sent once more.
-func (c *Client) worthRetry(w *work, a *batch.Awaited, frame []byte) *retry {
-	t := &w.try
+func (r repetition) worthRetry(a *batch.Awaited, frame []byte) *retry {
+	t := &r.try
 	if a.Refusal != nil || a.Origin == batch.Setup || a.Origin == batch.Sentinel {
 		return nil
 	}
 	code := string(wire.ErrorField(frame, 'C'))
 	if resultChanged(frame) {
-		if t.Renew || c.state.Tx.Phase.InBlock() && !t.Opens || c.lease.midBatch() || !w.batch.Describes() {
+		if t.Renew || r.c.state.Tx.Phase.InBlock() && !t.Opens || r.c.lease.midBatch() || !r.batch.Describes() {
 			return nil
 		}
 		return &retry{reason: metrics.RetryPlan, lessons: prepareAnew}
 	}
-	if code == "25006" && !c.lease.onReplica() && t.hold && c.untouched(w) && c.demoted(c.lease.server) {
+	if code == "25006" && !r.c.lease.onReplica() && t.hold && r.untouched() && r.demoted(r.c.lease.server) {
 		return &retry{reason: metrics.RetryShutdown}
 	}
-	if !c.lease.onReplica() || c.state.Tx.Phase.Failed() || c.state.Tx.Phase.InBlock() && c.mustStay() || w.batch.Traits.Has(batch.Resumes) {
+	if !r.c.lease.onReplica() || r.c.state.Tx.Phase.Failed() || r.c.state.Tx.Phase.InBlock() && r.c.mustStay() || r.batch.Traits.Has(batch.Resumes) {
 		return nil
 	}
 	switch code {
 	case "25006", "0A000", "55000":
-		if c.state.Tx.Modes.Access == router.ReadOnly {
+		if r.c.state.Tx.Modes.Access == router.ReadOnly {
 			return nil
 		}
 		// Only the first speaks of the statement; the others may be of how its transaction began.
 		if code == "25006" {
-			c.learn(w)
+			r.learn()
 		}
 		return &retry{reason: metrics.RetryReadOnly, lessons: onPrimary | replicaRefused}
 	case "40001":
@@ -68,14 +77,78 @@ func resultChanged(frame []byte) bool {
 }
 
 // learn remembers the batch's statements as writes, a replica having refused one.
-func (c *Client) learn(w *work) {
-	for i := range w.batch.Messages {
-		m := &w.batch.Messages[i]
+func (r repetition) learn() {
+	for i := range r.batch.Messages {
+		m := &r.batch.Messages[i]
 		if m.Plan == nil || m.Here || !m.Kind.Executes() {
 			continue
 		}
-		if text := c.textOf(w, m); len(text) > 0 {
-			c.up.Database.Plans.Learn(text)
+		if text := r.textOf(m); len(text) > 0 {
+			r.c.up.Database.Plans.Learn(text)
 		}
 	}
 }
+
+// mayRetry reports whether the batch could be sent again after a failure, so that
+// its answer is held back until the first row or command tag. What a primary runs
+// is only if it reads: its notices may be awaited.
+func (r repetition) mayRetry() bool {
+	b := &r.batch
+	switch {
+	case r.c.state.Pins != 0, b.Traits.Has(batch.Resumes): // its portals are on this server only
+		return false
+	case r.c.lease.onReplica():
+		return true
+	case r.c.lease.midBatch(), r.c.state.Tx.Phase.InBlock() && !r.try.Opens:
+		return false
+	}
+	return b.Reads() || b.UsesPrepared() || b.Undoable()
+}
+
+// untouched reports whether sending the batch again, from its beginning, is all that its
+// transaction needs, nothing of it having been done or answered.
+func (r repetition) untouched() bool {
+	phase := r.c.state.Tx.Phase
+	return r.c.state.Pins == 0 && !phase.Failed() && !r.c.lease.midBatch() && !r.batch.Traits.Has(batch.Resumes) &&
+		!r.copying && (!phase.InBlock() || r.try.Opens)
+}
+
+// sendableAgain reports whether a batch whose server connection was lost may be sent
+// again. frame is what the server said of it, if it did.
+func (r repetition) sendableAgain(err error, frame []byte) bool {
+	if errors.Is(err, wire.ErrNotSent) && r.untouched() {
+		return true
+	}
+	phase := r.c.state.Tx.Phase
+	if !r.try.hold || r.c.state.Pins != 0 || phase.Failed() || frame != nil && !upstream.Ending(frame) {
+		return false
+	}
+	read := r.batch.Reads() && (!phase.InBlock() || r.try.Opens || r.c.lease.onReplica() && !r.c.mustStay())
+	if frame == nil {
+		return read
+	}
+	undone := string(wire.ErrorField(frame, 'C')) == "57P01" && r.untouched() && r.batch.Undoable()
+	return (read || undone) && r.departs(r.c.lease.server)
+}
+
+// departs reports whether a server that ended a session is shutting down, or has become
+// something else, rather than having been told to end that session.
+func (r repetition) departs(s *cluster.Server) bool {
+	before := r.c.up.Cluster.Topology().State(s)
+	ctx, cancel := context.WithTimeout(r.c.ctx, recheckTimeout)
+	defer cancel()
+	now := r.c.up.Cluster.Recheck(ctx, s)
+	return !now.Status.Usable() || now.Started != before.Started || now.Role != before.Role
+}
+
+// demoted reports whether a server that refuses to write is the primary no more.
+func (r repetition) demoted(s *cluster.Server) bool {
+	ctx, cancel := context.WithTimeout(r.c.ctx, recheckTimeout)
+	defer cancel()
+	now := r.c.up.Cluster.Recheck(ctx, s)
+	return !now.Status.Usable() || now.Role == cluster.RoleReplica
+}
+
+// recheckTimeout bounds how long the answer of a server is held back to learn what
+// becomes of it.
+const recheckTimeout = 2 * time.Second

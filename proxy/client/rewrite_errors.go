@@ -17,12 +17,12 @@ import (
 
 // reword returns an ErrorResponse as the client is to see it: frame itself if
 // nothing in it needs another word.
-func (c *Client) reword(w *work, a *batch.Awaited, frame []byte) []byte {
+func (o outcomes) reword(a *batch.Awaited, frame []byte) []byte {
 	m := a.Message
 	if m == nil {
 		m = noMessage
 	}
-	shift := c.shift(w, m)
+	shift := o.shift(m)
 	if shift.by == 0 && !bytes.Contains(frame, []byte(prepared.NamePrefix)) {
 		return frame
 	}
@@ -32,7 +32,7 @@ func (c *Client) reword(w *work, a *batch.Awaited, frame []byte) []byte {
 		if !ok {
 			return frame
 		}
-		text := c.clientNames(m, string(value))
+		text := o.clientNames(m, string(value))
 		if b[0] == 'P' {
 			text = shift.apply(text)
 		}
@@ -46,7 +46,7 @@ func (c *Client) reword(w *work, a *batch.Awaited, frame []byte) []byte {
 var noMessage = &batch.Message{}
 
 // clientNames puts the client's names of statements in the place of the servers'.
-func (c *Client) clientNames(m *batch.Message, text string) string {
+func (o outcomes) clientNames(m *batch.Message, text string) string {
 	if !strings.Contains(text, prepared.NamePrefix) {
 		return text
 	}
@@ -58,7 +58,7 @@ func (c *Client) clientNames(m *batch.Message, text string) string {
 	if m.Kind == batch.Parse && m.Prepared != nil {
 		add(m.Prepared.Name, m.Name)
 	}
-	for name, p := range c.names.All() {
+	for name, p := range o.c.names.All() {
 		add(p.Name, name)
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
@@ -68,11 +68,11 @@ func (c *Client) clientNames(m *batch.Message, text string) string {
 type shift struct{ behind, by int }
 
 // shift is that of the text that a message sent in place of the client's.
-func (c *Client) shift(w *work, m *batch.Message) shift {
-	if m.Text == "" || m.Off+m.Size > w.batch.Size || m.Size == 0 {
+func (o outcomes) shift(m *batch.Message) shift {
+	if m.Text == "" || m.Off+m.Size > o.batch.Size || m.Size == 0 {
 		return shift{}
 	}
-	frame := c.front.Buffered()[m.Off : m.Off+m.Size]
+	frame := o.c.front.Buffered()[m.Off : m.Off+m.Size]
 	text, _ := wire.QueryText(frame)
 	if m.Kind == batch.Parse {
 		_, text, _, _ = wire.ParseParts(frame)

@@ -17,8 +17,8 @@ import (
 var rowsSeed = maphash.MakeSeed()
 
 // noteRows notes the answer to a client's Describe of a statement, or of a portal of it.
-func (c *Client) noteRows(p *session.Prepared, frame []byte) {
-	p.Rows = session.Rows{Hash: hashRows(frame), Snapshot: c.up.Database.Plans.Snapshot()}
+func (o outcomes) noteRows(p *session.Prepared, frame []byte) {
+	p.Rows = session.Rows{Hash: hashRows(frame), Snapshot: o.c.up.Database.Plans.Snapshot()}
 }
 
 // hashRows hashes the names, types and type modifiers of a RowDescription; NoData has a
@@ -44,21 +44,24 @@ func hashRows(frame []byte) uint64 {
 	return max(h.Sum64(), 1)
 }
 
+// rowCheck finds out whether the rows of prepared statements are what clients were told.
+type rowCheck struct{ *work }
+
 // checkRows looks, for statements that have to be prepared on this connection and
 // were described under another catalog, whether their rows are still the same. It
 // refuses what is not, as PostgreSQL does.
-func (c *Client) checkRows(w *work) {
-	if c.lease.midBatch() {
+func (r rowCheck) checkRows() {
+	if r.c.lease.midBatch() {
 		return
 	}
-	for i := range w.batch.Messages {
-		m := &w.batch.Messages[i]
-		if m.Here || m.Refusal != nil || m.Kind != batch.Bind || m.Prepared == nil || !c.mayHaveChanged(m.Prepared) || w.batch.Describes() {
+	for i := range r.batch.Messages {
+		m := &r.batch.Messages[i]
+		if m.Here || m.Refusal != nil || m.Kind != batch.Bind || m.Prepared == nil || !r.mayHaveChanged(m.Prepared) || r.batch.Describes() {
 			continue
 		}
-		refusal, ok := c.compareRows(w, m.Prepared)
+		refusal, ok := r.compareRows(m.Prepared)
 		if refusal != nil {
-			w.try.RefuseAt, w.try.Refusal = i+1, refusal
+			r.try.RefuseAt, r.try.Refusal = i+1, refusal
 		}
 		if refusal != nil || !ok {
 			return
@@ -68,28 +71,28 @@ func (c *Client) checkRows(w *work) {
 
 // mayHaveChanged reports whether the rows of a statement, which its client was told of,
 // may be others by now.
-func (c *Client) mayHaveChanged(p *session.Prepared) bool {
-	if p.Rows.Hash == 0 || p.Statement.SQL != "" || p.SQL != nil || c.state.Tx.Phase.Failed() || c.lease.b.Held().Holds(p.Statement) {
+func (r rowCheck) mayHaveChanged(p *session.Prepared) bool {
+	if p.Rows.Hash == 0 || p.Statement.SQL != "" || p.SQL != nil || r.c.state.Tx.Phase.Failed() || r.c.lease.b.Held().Holds(p.Statement) {
 		return false
 	}
-	return p.Rows.Snapshot != c.up.Database.Plans.Snapshot() || c.up.Database.Stale() || c.state.Tx.Did.Has(session.DidDDL)
+	return p.Rows.Snapshot != r.c.up.Database.Plans.Snapshot() || r.c.up.Database.Stale() || r.c.state.Tx.Did.Has(session.DidDDL)
 }
 
 // compareRows asks the server for the rows of a statement, and returns the error it
 // deserves if they have changed; ok is false if the connection is lost.
-func (c *Client) compareRows(w *work, p *session.Prepared) (refusal *wire.Error, ok bool) {
-	hash, err := c.askRows(p)
+func (r rowCheck) compareRows(p *session.Prepared) (refusal *wire.Error, ok bool) {
+	hash, err := r.askRows(p)
 	var refused *backend.ServerError
 	switch {
 	case errors.As(err, &refused):
 		// Outside a transaction it will be refused again; this one has failed with it.
-		if c.state.Tx.Phase.InBlock() && !w.try.Opens {
+		if r.c.state.Tx.Phase.InBlock() && !r.try.Opens {
 			return fromFrame(refused.Frame), true
 		}
 	case err != nil:
 		return nil, false // the batch will find the connection lost
 	case hash != p.Rows.Hash:
-		c.svc.Registry.Forget(p.Statement)
+		r.c.svc.Registry.Forget(p.Statement)
 		e := wire.Errorf("0A000", "cached plan must not change result type")
 		e.Routine = "RevalidateCachedQuery" // by which drivers know to prepare it anew
 		return e, true
@@ -98,12 +101,12 @@ func (c *Client) compareRows(w *work, p *session.Prepared) (refusal *wire.Error,
 }
 
 // askRows prepares a statement for a moment, under another name, to have it described.
-func (c *Client) askRows(p *session.Prepared) (hash uint64, err error) {
+func (r rowCheck) askRows(p *session.Prepared) (hash uint64, err error) {
 	const name = "pgweir: rows"
 	frames := wire.AppendParse(nil, name, p.Text, []byte(p.Types))
 	frames = wire.AppendTarget(frames, wire.Describe, 'S', name)
 	frames = wire.AppendTarget(frames, wire.Close, 'S', name)
-	_, err = c.lease.b.Ask(c.ctx, wire.AppendSync(frames), func(frame []byte) {
+	_, err = r.c.lease.b.Ask(r.c.ctx, wire.AppendSync(frames), func(frame []byte) {
 		if typ := frame[0]; typ == wire.RowDescription || typ == wire.NoData {
 			hash = hashRows(frame)
 		}

@@ -7,21 +7,21 @@ import (
 )
 
 // encode makes what the server is sent, and notes what the client is to be told for it.
-func (c *Client) encode(w *work) []byte {
+func (w *work) encode() []byte {
 	t := &w.try
 	e := batch.Encoder{
-		Attempt: &t.Attempt, Batch: &w.batch, Bytes: c.front.Buffered()[:w.batch.Size],
-		State: &c.state, Unnamed: &c.names.Unnamed, Held: c.lease.b.Held(), Registry: c.svc.Registry,
+		Attempt: &t.Attempt, Batch: &w.batch, Bytes: w.c.front.Buffered()[:w.batch.Size],
+		State: &w.c.state, Unnamed: &w.c.names.Unnamed, Held: w.c.lease.b.Held(), Registry: w.c.svc.Registry,
 	}
-	c.carry(t)
+	w.carry(t)
 	return e.Encode()
 }
 
 // carry notes what the connection will carry once it has run what is sent before the
 // client's messages. If the server refuses any of it, the connection is closed or the
 // transaction undone.
-func (c *Client) carry(t *attempt) {
-	l := &c.lease
+func (w *work) carry(t *attempt) {
+	l := &w.c.lease
 	switch t.Takes {
 	case batch.TakesAhead:
 		l.carried = session.Carrying(t.Carries)
@@ -32,8 +32,8 @@ func (c *Client) carry(t *attempt) {
 	case batch.TakesNothing:
 	}
 	l.asserted = l.asserted || t.Asserts != nil && t.Takes != batch.TakesAhead
-	if (t.Opens || t.Repeats) && len(c.state.Settings.Log()) > 0 {
-		c.told.pending = true
-		l.carried.Replay(&c.state.Settings)
+	if (t.Opens || t.Repeats) && len(w.c.state.Settings.Log()) > 0 {
+		w.c.told.pending = true
+		l.carried.Replay(&w.c.state.Settings)
 	}
 }

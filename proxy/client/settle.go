@@ -12,12 +12,15 @@ import (
 // noWrites are of a transaction that has written nothing.
 var noWrites freshness.Changes
 
+// settlement is what is left to do once a server has answered a batch.
+type settlement struct{ *work }
+
 // settle does what is left to do once a server has answered a batch, and gives its
 // connection back if nothing holds it.
-func (c *Client) settle(w *work) error {
-	t, l := &w.try, &c.lease
+func (st settlement) settle() error {
+	t, l := &st.try, &st.c.lease
 	l.server.Answered()
-	c.count(w)
+	st.count()
 	if t.status == 0 { // Flush: the server waits for the rest
 		if l.stands == atRest {
 			l.stands = midBatch
@@ -26,36 +29,36 @@ func (c *Client) settle(w *work) error {
 			l.stands = midBatchFailed
 		}
 		if !l.onReplica() {
-			c.recordWrites(w, false)
+			recorder{st.work}.recordWrites(false)
 		}
-		c.notePins()
+		st.c.notePins()
 		return nil
 	}
-	c.ready(w)
+	st.ready()
 	if t.unopened {
-		return c.giveUpTransaction()
+		return st.giveUpTransaction()
 	}
-	c.notePins()
-	if err := c.restore(w); err != nil {
+	st.c.notePins()
+	if err := st.restore(); err != nil {
 		return err
 	}
-	if err := c.readBack(); err != nil {
+	if err := st.readBack(); err != nil {
 		return err
 	}
-	if err := c.passNotifications(); err != nil {
+	if err := st.passNotifications(); err != nil {
 		return err
 	}
-	if l.held() && l.onReplica() && c.state.Pins&router.PinSetting != 0 && c.state.Tx.Phase == session.Idle {
-		c.stayOnPrimary()
+	if l.held() && l.onReplica() && st.c.state.Pins&router.PinSetting != 0 && st.c.state.Tx.Phase == session.Idle {
+		st.stayOnPrimary()
 	}
-	c.notePins()
-	c.release()
+	st.c.notePins()
+	st.c.release()
 	return nil
 }
 
 // ready takes in the ReadyForQuery that ended a batch.
-func (c *Client) ready(w *work) {
-	t, l, s := &w.try, &c.lease, &c.state
+func (st settlement) ready() {
+	t, l, s := &st.try, &st.c.lease, &st.c.state
 	if !t.failed {
 		l.b.NoteDefined(s.Defined) // it took over what it had not defined
 	}
@@ -71,29 +74,29 @@ func (c *Client) ready(w *work) {
 	case wire.TxIdle:
 		l.correct(!t.failed)
 		l.ended(!t.failed)
-		c.writes = noWrites
-		c.names.ClosePortals()
+		st.c.writes = noWrites
+		st.c.names.ClosePortals()
 		if s.Pins&router.PinSetting == 0 && unreadableText(s.Settings.Now()) {
 			s.Pins |= router.PinSetting // its texts cannot be understood elsewhere
 		}
 		if ddl {
-			c.up.Database.CatalogChanged()
+			st.c.up.Database.CatalogChanged()
 		}
 	case wire.TxFailed:
-		c.names.DoubtPortals()
+		st.c.names.DoubtPortals()
 	default:
 		if t.failed {
-			c.names.DoubtPortals()
+			st.c.names.DoubtPortals()
 		}
 	}
 }
 
 // stayOnPrimary gives up a replica's connection that the session would have to keep: the
 // primary's will be made to carry the same, and is kept.
-func (c *Client) stayOnPrimary() {
-	pins := c.state.Pins
-	c.discard()
-	c.state.Pins = pins
+func (st settlement) stayOnPrimary() {
+	pins := st.c.state.Pins
+	st.c.discard()
+	st.c.state.Pins = pins
 }
 
 // correct takes over the server's words for the settings it reports.
@@ -111,16 +114,16 @@ func (l *lease) correct(commit bool) {
 // restore sets the session's startup settings again where RESET or RESET ALL returned
 // them to the server's defaults: they are what these return to. It also makes a
 // connection that the session keeps carry what a failed batch undid.
-func (c *Client) restore(w *work) error {
-	l, s := &c.lease, &c.state
+func (st settlement) restore() error {
+	l, s := &st.c.lease, &st.c.state
 	needed := l.restore || s.Pins != 0 && s.Tx.Phase == session.Idle
-	if w.try.status == wire.TxFailed {
-		return c.sendLate(w) // nothing can be set now
+	if st.try.status == wire.TxFailed {
+		return st.sendLate() // nothing can be set now
 	}
 	if l.restore = false; needed && l.carried.Differs(&s.Settings) {
 		changes := l.carried.Until(&s.Settings)
-		if err := l.b.Set(c.ctx, changes); err != nil {
-			c.discard()
+		if err := l.b.Set(st.c.ctx, changes); err != nil {
+			st.c.discard()
 			return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
 		}
 		for _, ch := range changes {
@@ -130,23 +133,23 @@ func (c *Client) restore(w *work) error {
 			l.ended(true)
 		}
 	}
-	return c.sendLate(w)
+	return st.sendLate()
 }
 
 // sendLate sends the ReadyForQuery that waited for settings to be restored.
-func (c *Client) sendLate(w *work) error {
-	if len(w.try.late) == 0 {
+func (st settlement) sendLate() error {
+	if len(st.try.late) == 0 {
 		return nil
 	}
-	w.answer = append(c.told.report(w.answer, c.lease.b.Parameters()), w.try.late...)
-	return c.flush(w)
+	st.reply = append(st.c.told.report(st.reply, st.c.lease.b.Parameters()), st.try.late...)
+	return st.flush()
 }
 
 // count counts and logs what a batch ran.
-func (c *Client) count(w *work) {
-	target := c.lease.target()
-	for i := range w.try.Queue {
-		a := &w.try.Queue[i]
+func (st settlement) count() {
+	target := st.c.lease.target()
+	for i := range st.try.Queue {
+		a := &st.try.Queue[i]
 		if !a.Runs() || a.Outcome == session.NotRun {
 			continue
 		}
@@ -154,40 +157,40 @@ func (c *Client) count(w *work) {
 		if p := a.Message.Plan; p != nil {
 			class = p.Class
 		}
-		c.svc.Metrics.Statement(target, w.try.decision.Reason, class)
+		st.c.svc.Metrics.Statement(target, st.try.decision.Reason, class)
 	}
-	c.svc.Metrics.Answered(time.Since(w.batch.Started))
-	c.logSlow(w)
+	st.c.svc.Metrics.Answered(time.Since(st.batch.Started))
+	st.logSlow()
 }
 
 // passNotifications gives the client what it listens to and the server said while
 // the proxy spoke with it.
-func (c *Client) passNotifications() error {
-	if !c.lease.held() {
+func (st settlement) passNotifications() error {
+	if !st.c.lease.held() {
 		return nil
 	}
-	frames := c.lease.b.Notified()
-	if len(frames) == 0 || c.state.Pins&router.PinListen == 0 {
+	frames := st.c.lease.b.Notified()
+	if len(frames) == 0 || st.c.state.Pins&router.PinListen == 0 {
 		return nil
 	}
-	return c.write(frames)
+	return st.c.write(frames)
 }
 
 // giveUpTransaction ends a batch whose server refused to open the transaction the
 // client was told is open: it has failed, and no server knows of it.
-func (c *Client) giveUpTransaction() error {
-	l := &c.lease
-	if c.state.Pins != 0 || l.residue != session.NoResidue {
-		c.discard()
+func (st settlement) giveUpTransaction() error {
+	l := &st.c.lease
+	if st.c.state.Pins != 0 || l.residue != session.NoResidue {
+		st.c.discard()
 		return wire.Fatalf("08006", "the transaction could not be opened")
 	}
-	c.state.Moved() // aborted, on no server
+	st.c.state.Moved() // aborted, on no server
 	l.ended(false)
 	if l.b.AtRest() != nil { // what failed came behind BEGIN
-		c.discard()
+		st.c.discard()
 		return nil
 	}
-	given := c.detach()
+	given := st.c.detach()
 	given.pool.Release(given.b)
 	return nil
 }

@@ -14,12 +14,13 @@ import (
 // work is the answering of one batch: what the client asked, what is tried for it now,
 // and what earlier tries have taught. It is borrowed while there is one.
 type work struct {
+	c       *Client
 	batch   batch.Batch
 	names   session.Overlay // as the batch sees them
 	preview session.State   // used by analysis
 	try     attempt
 	learned lessons
-	answer  []byte // for the client, not yet written
+	reply   []byte // for the client, not yet written
 	copying bool   // COPY data is on its way from the client
 }
 
@@ -58,15 +59,20 @@ var works = sync.Pool{New: func() any { return new(work) }}
 // keep bounds what a work given back may hold on to.
 const keep = 64 << 10
 
-func takeWork() *work { return works.Get().(*work) }
+func takeWork(c *Client) *work {
+	w := works.Get().(*work)
+	w.c = c
+	return w
+}
 
 func putWork(w *work) {
+	w.c = nil
 	w.batch.Reset()
 	w.names.Reset(nil)
 	w.try.reset()
 	w.learned, w.copying, w.preview = 0, false, session.State{}
-	if w.answer = w.answer[:0]; cap(w.answer) > keep {
-		w.answer = nil
+	if w.reply = w.reply[:0]; cap(w.reply) > keep {
+		w.reply = nil
 	}
 	works.Put(w)
 }
@@ -85,12 +91,12 @@ var (
 )
 
 // flush writes what is pending for the client.
-func (c *Client) flush(w *work) error {
-	if len(w.answer) == 0 {
+func (w *work) flush() error {
+	if len(w.reply) == 0 {
 		return nil
 	}
-	err := c.write(w.answer)
-	w.answer = w.answer[:0]
+	err := w.c.write(w.reply)
+	w.reply = w.reply[:0]
 	return err
 }
 
@@ -104,7 +110,7 @@ func (c *Client) write(p []byte) error {
 }
 
 // textOf is the text that a message runs, as far as it is at hand.
-func (c *Client) textOf(w *work, m *batch.Message) []byte {
+func (w *work) textOf(m *batch.Message) []byte {
 	switch {
 	case m.Text != "":
 		return []byte(m.Text)
@@ -112,13 +118,13 @@ func (c *Client) textOf(w *work, m *batch.Message) []byte {
 		if w.batch.Size == 0 {
 			return nil // a COPY has followed
 		}
-		text, _ := wire.QueryText(c.front.Buffered()[m.Off : m.Off+m.Size])
+		text, _ := wire.QueryText(w.c.front.Buffered()[m.Off : m.Off+m.Size])
 		return text
 	case m.Prepared != nil:
 		return []byte(m.Prepared.Text)
 	case m.Parse > 0 && w.batch.Size == 0:
 		return nil
 	}
-	text, _ := w.batch.Unnamed(c.front.Buffered(), &c.names.Unnamed, m.Parse)
+	text, _ := w.batch.Unnamed(w.c.front.Buffered(), &w.c.names.Unnamed, m.Parse)
 	return text
 }

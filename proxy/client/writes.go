@@ -18,92 +18,95 @@ func (c *Client) recordCommit() {
 	c.up.Database.Commits.Record(c.who.scope, &c.writes, c.up.Database.Knows)
 }
 
+// recorder tells package freshness what a batch may have written or committed.
+type recorder struct{ *work }
+
 // mayWrite takes in what an awaited statement may write, unless it is proved to write
 // nothing.
-func (c *Client) mayWrite(w *work, a *batch.Awaited) {
+func (r recorder) mayWrite(a *batch.Awaited) {
 	if !a.Runs() || a.Outcome == session.NotRun {
 		return
 	}
-	p, refused := a.Message.Plan, w.learned.has(replicaRefused)
+	p, refused := a.Message.Plan, r.learned.has(replicaRefused)
 	switch {
 	case a.Outcome == session.Failed && p != nil && !refused && !p.CommitsWithin():
 		// It was undone, and with it the transaction or the part since a savepoint.
 	case p == nil || refused:
-		c.writes.AddUnknown()
+		r.c.writes.AddUnknown()
 	case !p.WritesNothing():
-		tenant, certain := c.tenantScope()
-		c.writes.Add(p.Writes, p.Version, tenant, certain && !w.batch.Touches())
+		tenant, certain := r.c.tenantScope()
+		r.c.writes.Add(p.Writes, p.Version, tenant, certain && !r.batch.Touches())
 	}
 }
 
 // recordWrites records what a batch on the primary may have written or committed. It is
 // called before the client gets to know: a read it then sends finds the record.
-func (c *Client) recordWrites(w *work, ended bool) {
-	for i := range w.try.Queue {
-		c.mayWrite(w, &w.try.Queue[i])
+func (r recorder) recordWrites(ended bool) {
+	for i := range r.try.Queue {
+		r.mayWrite(&r.try.Queue[i])
 	}
-	did := &c.state.Tx.Did
-	if c.writes.Wrote() && (ended || did.Has(session.DidCommit)) {
-		c.recordCommit()
-		c.writes = noWrites
+	did := &r.c.state.Tx.Did
+	if r.c.writes.Wrote() && (ended || did.Has(session.DidCommit)) {
+		r.c.recordCommit()
+		r.c.writes = noWrites
 		*did &^= session.DidCommit
 	}
 	if did.Has(session.DidDDL) && ended {
 		*did &^= session.DidDDL
-		c.changesCatalog(w)
+		r.changesCatalog()
 	}
 }
 
 // recordBeforeForwarding records, before a message of an answer may reach the client,
 // what that may reveal to be committed: a command tag comes before ReadyForQuery does.
-func (c *Client) recordBeforeForwarding(w *work, a *batch.Awaited) {
-	if c.lease.onReplica() || !a.Runs() {
+func (r recorder) recordBeforeForwarding(a *batch.Awaited) {
+	if r.c.lease.onReplica() || !a.Runs() {
 		return
 	}
 	p := a.Message.Plan
-	inBlock := c.state.Tx.Phase.InBlock() || w.try.Opens
+	inBlock := r.c.state.Tx.Phase.InBlock() || r.try.Opens
 	if inBlock && p != nil && p.Tx.Verb != router.TxCommit && !p.CommitsWithin() {
 		return
 	}
-	if c.mayWrite(w, a); c.writes.Wrote() {
-		c.recordCommit()
+	if r.mayWrite(a); r.c.writes.Wrote() {
+		r.c.recordCommit()
 	}
 	if p != nil && p.Flags.Has(router.FlagDDL) {
-		c.changesCatalog(w)
+		r.changesCatalog()
 	}
 }
 
-func (c *Client) changesCatalog(w *work) {
-	w.try.ddl++
-	c.up.Database.CatalogChanged()
+func (r recorder) changesCatalog() {
+	r.try.ddl++
+	r.c.up.Database.CatalogChanged()
 }
 
 // redefined reports whether what the batch used may have been changed meanwhile by others.
-func (c *Client) redefined(w *work) bool {
-	return c.up.Database.ChangedByOthers(w.try.ddl)
+func (r recorder) redefined() bool {
+	return r.c.up.Database.ChangedByOthers(r.try.ddl)
 }
 
 // abandon deals with the writes of a batch whose connection is about to be closed
 // before its answer was seen.
-func (c *Client) abandon(w *work) {
-	t := &w.try
-	if !c.lease.held() || c.lease.onReplica() || t.Awaits() == nil || c.state.Tx.Phase.InBlock() && !t.MayCommit() {
+func (r recorder) abandon() {
+	t := &r.try
+	if !r.c.lease.held() || r.c.lease.onReplica() || t.Awaits() == nil || r.c.state.Tx.Phase.InBlock() && !t.MayCommit() {
 		return
 	}
 	for i := range t.Queue {
-		c.mayWrite(w, &t.Queue[i])
+		r.mayWrite(&t.Queue[i])
 	}
-	if !c.writes.Wrote() {
+	if !r.c.writes.Wrote() {
 		return
 	}
-	if c.state.Tx.Did.Has(session.DidDDL) || slices.ContainsFunc(t.Queue, changesDefinitions) {
-		c.up.Database.CatalogChanged()
+	if r.c.state.Tx.Did.Has(session.DidDDL) || slices.ContainsFunc(t.Queue, changesDefinitions) {
+		r.c.up.Database.CatalogChanged()
 	}
-	c.recordCommit()
-	d := c.up.Database
-	inDoubt := d.Commits.Doubt(c.who.scope, c.writes)
-	c.writes = noWrites
-	d.ResolveWhenGone(inDoubt, c.lease.server, c.lease.b.PID())
+	r.c.recordCommit()
+	d := r.c.up.Database
+	inDoubt := d.Commits.Doubt(r.c.who.scope, r.c.writes)
+	r.c.writes = noWrites
+	d.ResolveWhenGone(inDoubt, r.c.lease.server, r.c.lease.b.PID())
 }
 
 func changesDefinitions(a batch.Awaited) bool {
