@@ -16,7 +16,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/auth"
-	"github.com/pgweir/pgweir/proxy/client"
+	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
 // Codes in the place of a startup packet's protocol version.
@@ -78,7 +78,7 @@ func (s *Server) refuseClient(h *handshake, err error) {
 	}
 	s.metrics.LoginFailed()
 	var own *wire.Error
-	e := client.Told(err, s.cfg)
+	e := upstream.Told(err, s.cfg)
 	if !errors.As(err, &own) && isNetwork(err) {
 		s.log.Debug("login broken off", zap.String("client", remoteHost(h.nc)), zap.Error(err))
 		return

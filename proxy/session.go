@@ -16,6 +16,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/client"
+	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -34,7 +35,7 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 			return nil, h.replicate(ctx, eff, cred)
 		}
 	}
-	start, err := client.ParseStartup(h.params)
+	start, err := parseStartup(h.params)
 	if err != nil {
 		return nil, err
 	}
@@ -42,8 +43,8 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if err := s.enter(up); err != nil {
 		return nil, err
 	}
-	c := client.New(s.ctx, &s.service, up, h.front, s.lastID.Add(1), start)
-	m, err := h.reply(ctx, c, up, start.Settings)
+	c := client.New(s.ctx, &s.service, up, h.front, s.lastID.Add(1), start.application, session.New(start.settings, start.proxy))
+	m, err := h.reply(ctx, c, up, start.settings)
 	if err != nil {
 		c.Drop()
 		s.leave(up)

@@ -27,9 +27,6 @@ import (
 // before use: a server that was restarted has closed it.
 const staleAfter = 50 * time.Millisecond
 
-// errServerLost is that a server connection failed.
-var errServerLost = errors.New("server connection lost")
-
 // acquisition is how a batch comes by a server connection that carries the session's
 // settings.
 type acquisition struct{ *work }
@@ -52,7 +49,7 @@ func (a acquisition) secure() error {
 	}
 	if err := l.b.CancelDone(a.c.ctx); err != nil {
 		a.c.discard()
-		return fmt.Errorf("%w: %w", errServerLost, err)
+		return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 	}
 	return nil
 }
@@ -157,7 +154,7 @@ func (a acquisition) prepare(want setting.Settings) error {
 	var refused *backend.ServerError
 	if status != wire.TxFailed || !errors.As(err, &refused) {
 		a.c.discard()
-		return fmt.Errorf("%w: the aborted transaction could not be opened: %w", errServerLost, err)
+		return fmt.Errorf("%w: the aborted transaction could not be opened: %w", upstream.ErrServerLost, err)
 	}
 	a.c.lease.carried.Replay(&a.c.state.Settings)
 	a.c.state.Tx.Phase = session.Aborted
@@ -206,7 +203,7 @@ func (a acquisition) adoptNow(want setting.Settings) error {
 	if t.Changes, t.Asserts = nil, nil; err != nil {
 		var refused *backend.ServerError
 		if errors.As(err, &refused) && !upstream.Ending(refused.Frame) {
-			return a.adoptElsewhere(&adoptError{fromFrame(refused.Frame)})
+			return a.adoptElsewhere(&adoptError{wire.ReadError(refused.Frame)})
 		}
 		a.c.discard()
 		return err

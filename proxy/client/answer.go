@@ -41,7 +41,7 @@ func (w *work) answer() error {
 		return w.answerAlone()
 	}
 	w.answerFirst()
-	if w.c.state.Tx.Phase == session.AbortedDeferred && refusedByAll(b) {
+	if w.c.state.Tx.Phase == session.AbortedDeferred && b.RefusedByAll() {
 		return w.refuseBatch(analysis.ErrAborted)
 	}
 	return w.answerByServer()

@@ -61,10 +61,10 @@ type identity struct {
 
 // New makes the session of a client that is logged in, with a number no other session of
 // the service has. It ends with ctx, at the latest.
-func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *wire.Conn, id uint64, start Startup) *Client {
+func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *wire.Conn, id uint64, application string, state session.State) *Client {
 	c := &Client{
-		svc: svc, up: up, front: front, state: session.New(start.Settings, start.proxy),
-		who: identity{id: id, app: start.application, scope: freshness.SessionScope(id)},
+		svc: svc, up: up, front: front, state: state,
+		who: identity{id: id, app: application, scope: freshness.SessionScope(id)},
 	}
 	c.ctx, c.end = context.WithCancel(ctx)
 	c.interrupt = interrupt.New(c.ctx, front)

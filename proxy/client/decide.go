@@ -51,47 +51,10 @@ func (w *work) decide() router.Decision {
 // refused; what comes behind that end in the same batch may be anything.
 func (w *work) decideAborted() router.Decision {
 	d := router.Decision{Target: w.c.lease.target(), Reason: router.ReasonTransaction}
-	if w.c.lease.onReplica() && !w.c.lease.midBatch() && goesOn(&w.batch) {
+	if w.c.lease.onReplica() && !w.c.lease.midBatch() && w.batch.GoesOn() {
 		d.Target = router.TargetPrimary
 	}
 	return d
-}
-
-// goesOn reports whether a batch that meets an aborted transaction may run something
-// behind the end of it.
-func goesOn(b *batch.Batch) bool {
-	ended := false
-	for i := range b.Messages {
-		m := &b.Messages[i]
-		if !m.Kind.Executes() || m.Plan == nil {
-			continue
-		}
-		if ended || m.Plan.Statements > 1 {
-			return true
-		}
-		ended = m.Plan.Tx.Verb == router.TxCommit || m.Plan.Tx.Verb == router.TxRollback
-	}
-	return false
-}
-
-// refusedByAll reports whether every server would refuse a batch in an aborted
-// transaction, before it looks at anything else: it begins with one statement that
-// parses and does not end the transaction.
-// https://www.postgresql.org/docs/current/protocol-flow.html
-func refusedByAll(b *batch.Batch) bool {
-	first := b.ForServer()
-	if len(first) == 0 {
-		return false
-	}
-	p := first[0].Plan
-	switch first[0].Kind {
-	case batch.Parse:
-		p = first[0].Defines
-	case batch.Query:
-	default:
-		return false
-	}
-	return p != nil && p.Statements == 1 && p.Tx.Verb == router.TxNone && p.Class != router.ClassEmpty && p.Reason != router.ReasonUnparsed
 }
 
 // anyPlan is the plan of messages that only make sense where the session is.

@@ -2,11 +2,11 @@ package client
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -37,7 +37,7 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 		t.hold = false
 		return true, nil
 	case wire.CopyBothResponse:
-		return false, fmt.Errorf("%w: unexpected CopyBothResponse", errServerLost)
+		return false, fmt.Errorf("%w: unexpected CopyBothResponse", upstream.ErrServerLost)
 	case wire.CommandComplete:
 		recorder{o.work}.recordBeforeForwarding(a)
 	}
@@ -156,7 +156,7 @@ func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error) {
 	t := &o.try
 	if !a.Kind.Ends(wire.ReadyForQuery) {
-		return false, fmt.Errorf("%w: unexpected ReadyForQuery", errServerLost)
+		return false, fmt.Errorf("%w: unexpected ReadyForQuery", upstream.ErrServerLost)
 	}
 	o.c.lease.b.Ready(frame[wire.HeaderSize])
 	if a.Origin == batch.Setup {
@@ -209,20 +209,20 @@ func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error
 		return false, &fatalError{frame: append([]byte(nil), frame...)}
 	}
 	if a.Origin == batch.Setup || a.Origin == batch.Sentinel {
-		return false, &adoptError{fromFrame(frame)}
+		return false, &adoptError{wire.ReadError(frame)}
 	}
 	t.failed, t.hold = true, false
 	if keep {
 		o.c.svc.Metrics.ServerError()
 	}
-	if m := a.Message; m != nil && m.Prepared != nil && resultChanged(frame) {
+	if m := a.Message; m != nil && m.Prepared != nil && batch.ResultChanged(frame) {
 		// A client that prepares it again must get a new one, on every server.
 		o.c.svc.Registry.Forget(m.Prepared.Statement)
 	}
 	if a.Refusal != nil {
 		o.reply = a.Refusal.Append(o.reply)
 		o.c.svc.Metrics.ProxyError()
-	} else if own := o.reword(a, frame); &own[0] != &frame[0] {
+	} else if own := batch.Reword(a, frame, o.bytes(), &o.c.names); &own[0] != &frame[0] {
 		o.reply = append(o.reply, own...)
 		keep = false
 	}
@@ -237,7 +237,7 @@ func (o outcomes) failed(a *batch.Awaited, frame []byte) error {
 	t.unopened = a.Origin == batch.Opening
 	if a.Message != nil && a.Kind.Executes() {
 		out := session.Failed
-		if notUnderstood(a.Message.Plan, frame) {
+		if batch.NotUnderstood(a.Message.Plan, frame) {
 			out = session.NotRun
 		}
 		o.ran(a, out)
@@ -261,28 +261,6 @@ func (o outcomes) failed(a *batch.Awaited, frame []byte) error {
 	return nil
 }
 
-// notUnderstood reports whether a server refused a statement before running any of
-// it: what is unknown to the proxy need not be feared then. An error of the parser
-// points into the text; one from within a function has a context.
-func notUnderstood(p *router.Plan, frame []byte) bool {
-	code := string(wire.ErrorField(frame, 'C'))
-	if p == nil {
-		return code == "34000" // there is no such portal
-	}
-	if p.Statements == 1 && code == "25P02" {
-		return true // nothing runs in a failed transaction
-	}
-	if p.Statements > 1 || p.Pins&^router.PinOpaque != 0 ||
-		wire.ErrorField(frame, 'P') == nil || wire.ErrorField(frame, 'W') != nil {
-		return false
-	}
-	switch p.Reason {
-	case router.ReasonUnparsed, router.ReasonUnknownRel, router.ReasonUnknownFn, router.ReasonNoCatalog, router.ReasonWrite:
-		return strings.HasPrefix(code, "42")
-	}
-	return false
-}
-
 // endSkipped ends a batch the server skips the rest of, with no Sync to come: a
 // simple query behind what failed waits for one as well.
 func (o outcomes) endSkipped() error {
@@ -290,7 +268,7 @@ func (o outcomes) endSkipped() error {
 		// The simple query itself was the client's whole batch; what failed was the
 		// proxy's. The client awaits a ReadyForQuery.
 		if _, err := o.c.lease.b.Conn.Write(wire.AppendSync(nil)); err != nil {
-			return fmt.Errorf("%w: %w", errServerLost, err)
+			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 		}
 		o.try.Queue = append(o.try.Queue, batch.Awaited{Kind: batch.Sync})
 		return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -33,7 +34,7 @@ func (r recovery) recover(err error) error {
 		r.c.lease.leave(session.Opaque)
 	case errors.As(err, &fatal):
 		return r.serverGone(err, fatal.frame)
-	case errors.Is(err, errServerLost):
+	case errors.Is(err, upstream.ErrServerLost):
 		return r.serverGone(err, nil)
 	}
 	recorder{r.work}.abandon()

@@ -6,6 +6,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/interrupt"
+	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
 // fail adds an error of the proxy's own where no server takes part. ready is whether
@@ -43,7 +44,7 @@ func (w *work) refuseByError(err error) error {
 	if w.c.ctx.Err() != nil {
 		return w.c.ctx.Err()
 	}
-	e := Told(err, w.c.svc.Config)
+	e := upstream.Told(err, w.c.svc.Config)
 	if e.Severity == "FATAL" {
 		return e
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
 // writeAt is how many bytes for the client are gathered before they are written
@@ -25,7 +26,7 @@ func (r relay) relay(bytes []byte) error {
 	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !r.c.lease.midBatch() {
 		// With the answer before came the server's last error.
 		if (repetition{r.work}).untouched() {
-			return fmt.Errorf("%w: %w", errServerLost, wire.ErrNotSent)
+			return fmt.Errorf("%w: %w", upstream.ErrServerLost, wire.ErrNotSent)
 		}
 		return r.relayAnswers()
 	}
@@ -38,7 +39,7 @@ func (r relay) relay(bytes []byte) error {
 			_, err = conn.Write(bytes)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", errServerLost, err)
+			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 		}
 		return r.relayAnswers()
 	}
@@ -54,7 +55,7 @@ func (r relay) relay(bytes []byte) error {
 func writeAll(conn *wire.Conn, bytes []byte, done chan<- error) {
 	_, err := conn.Write(bytes)
 	if err != nil {
-		err = fmt.Errorf("%w: %w", errServerLost, err)
+		err = fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 	}
 	done <- err
 }
@@ -76,7 +77,7 @@ func (r relay) relayAnswers() error {
 			}
 		}
 		if _, err := conn.Need(need); err != nil {
-			return fmt.Errorf("%w: %w", errServerLost, err)
+			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 		}
 	}
 }
@@ -120,7 +121,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 		}
 		typ, size, err := wire.PeekHeader(buf[s.pos:])
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", errServerLost, err)
+			return 0, fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 		}
 		whole := s.pos+size <= len(buf)
 		if r.batch.Traits.Has(batch.CommitsWithin) && mayReveal(typ) {

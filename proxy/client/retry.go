@@ -42,7 +42,7 @@ func (r repetition) worthRetry(a *batch.Awaited, frame []byte) *retry {
 		return nil
 	}
 	code := string(wire.ErrorField(frame, 'C'))
-	if resultChanged(frame) {
+	if batch.ResultChanged(frame) {
 		if t.Renew || r.c.state.Tx.Phase.InBlock() && !t.Opens || r.c.lease.midBatch() || !r.batch.Describes() {
 			return nil
 		}
@@ -68,12 +68,6 @@ func (r repetition) worthRetry(a *batch.Awaited, frame []byte) *retry {
 		return &retry{reason: metrics.RetryConflict, lessons: onPrimary}
 	}
 	return nil
-}
-
-// resultChanged reports whether an error says that the rows of a prepared statement
-// are no longer what they were when it was prepared.
-func resultChanged(frame []byte) bool {
-	return string(wire.ErrorField(frame, 'C')) == "0A000" && string(wire.ErrorField(frame, 'R')) == "RevalidateCachedQuery"
 }
 
 // learn remembers the batch's statements as writes, a replica having refused one.

@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"hash/maphash"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -14,34 +13,9 @@ import (
 // by that. PostgreSQL refuses to run the statement when DDL has changed them; but it
 // is another connection that would have to remember. So the session does.
 
-var rowsSeed = maphash.MakeSeed()
-
 // noteRows notes the answer to a client's Describe of a statement, or of a portal of it.
 func (o outcomes) noteRows(p *session.Prepared, frame []byte) {
-	p.Rows = session.Rows{Hash: hashRows(frame), Snapshot: o.c.up.Database.Plans.Snapshot()}
-}
-
-// hashRows hashes the names, types and type modifiers of a RowDescription; NoData has a
-// hash too.
-func hashRows(frame []byte) uint64 {
-	var h maphash.Hash
-	h.SetSeed(rowsSeed)
-	_ = h.WriteByte(frame[0])
-	const field = 18 // table, column, type, size, modifier, format
-	if frame[0] == wire.RowDescription {
-		for b := frame[wire.HeaderSize+2:]; ; {
-			name, rest, ok := wire.CString(b)
-			if !ok || len(rest) < field {
-				break
-			}
-			_, _ = h.Write(name)
-			_ = h.WriteByte(0)
-			_, _ = h.Write(rest[6:10])
-			_, _ = h.Write(rest[12:16])
-			b = rest[field:]
-		}
-	}
-	return max(h.Sum64(), 1)
+	p.Rows = session.Rows{Hash: batch.HashRows(frame), Snapshot: o.c.up.Database.Plans.Snapshot()}
 }
 
 // rowCheck finds out whether the rows of prepared statements are what clients were told.
@@ -87,7 +61,7 @@ func (r rowCheck) compareRows(p *session.Prepared) (refusal *wire.Error, ok bool
 	case errors.As(err, &refused):
 		// Outside a transaction it will be refused again; this one has failed with it.
 		if r.c.state.Tx.Phase.InBlock() && !r.try.Opens {
-			return fromFrame(refused.Frame), true
+			return wire.ReadError(refused.Frame), true
 		}
 	case err != nil:
 		return nil, false // the batch will find the connection lost
@@ -108,7 +82,7 @@ func (r rowCheck) askRows(p *session.Prepared) (hash uint64, err error) {
 	frames = wire.AppendTarget(frames, wire.Close, 'S', name)
 	_, err = r.c.lease.b.Ask(r.c.ctx, wire.AppendSync(frames), func(frame []byte) {
 		if typ := frame[0]; typ == wire.RowDescription || typ == wire.NoData {
-			hash = hashRows(frame)
+			hash = batch.HashRows(frame)
 		}
 	})
 	return hash, err

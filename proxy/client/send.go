@@ -10,7 +10,7 @@ import (
 func (w *work) encode() []byte {
 	t := &w.try
 	e := batch.Encoder{
-		Attempt: &t.Attempt, Batch: &w.batch, Bytes: w.c.front.Buffered()[:w.batch.Size],
+		Attempt: &t.Attempt, Batch: &w.batch, Bytes: w.bytes(),
 		State: &w.c.state, Unnamed: &w.c.names.Unnamed, Held: w.c.lease.b.Held(), Registry: w.c.svc.Registry,
 	}
 	w.carry(t)

@@ -90,6 +90,9 @@ var (
 	flushFrame    = []byte{wire.Flush, 0, 0, 0, 4}
 )
 
+// bytes are those of the batch, in the client's buffer.
+func (w *work) bytes() []byte { return w.c.front.Buffered()[:w.batch.Size] }
+
 // flush writes what is pending for the client.
 func (w *work) flush() error {
 	if len(w.reply) == 0 {
@@ -111,20 +114,5 @@ func (c *Client) write(p []byte) error {
 
 // textOf is the text that a message runs, as far as it is at hand.
 func (w *work) textOf(m *batch.Message) []byte {
-	switch {
-	case m.Text != "":
-		return []byte(m.Text)
-	case m.Kind == batch.Query:
-		if w.batch.Size == 0 {
-			return nil // a COPY has followed
-		}
-		text, _ := wire.QueryText(w.c.front.Buffered()[m.Off : m.Off+m.Size])
-		return text
-	case m.Prepared != nil:
-		return []byte(m.Prepared.Text)
-	case m.Parse > 0 && w.batch.Size == 0:
-		return nil
-	}
-	text, _ := w.batch.Unnamed(w.c.front.Buffered(), &w.c.names.Unnamed, m.Parse)
-	return text
+	return w.batch.Text(m, w.bytes(), &w.c.names.Unnamed)
 }

@@ -1,4 +1,4 @@
-package client
+package batch
 
 import (
 	"bytes"
@@ -8,45 +8,45 @@ import (
 
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
 )
 
 // Servers know prepared statements by other names than clients do, and a text that
 // bears such a name is another text. What a server says of either is put into the
 // client's words.
 
-// reword returns an ErrorResponse as the client is to see it: frame itself if
-// nothing in it needs another word.
-func (o outcomes) reword(a *batch.Awaited, frame []byte) []byte {
+// Reword returns an ErrorResponse to a as the client is to see it: frame itself if
+// nothing in it needs another word. asked are the batch's bytes.
+func Reword(a *Awaited, frame, asked []byte, names *session.Names) []byte {
 	m := a.Message
 	if m == nil {
 		m = noMessage
 	}
-	shift := o.shift(m)
+	shift := m.shift(asked)
 	if shift.by == 0 && !bytes.Contains(frame, []byte(prepared.NamePrefix)) {
 		return frame
 	}
 	var body []byte
-	for b := frame[wire.HeaderSize:]; len(b) > 1 && b[0] != 0; {
-		value, rest, ok := wire.CString(b[1:])
+	for f := frame[wire.HeaderSize:]; len(f) > 1 && f[0] != 0; {
+		value, rest, ok := wire.CString(f[1:])
 		if !ok {
 			return frame
 		}
-		text := o.clientNames(m, string(value))
-		if b[0] == 'P' {
+		text := m.clientNames(string(value), names)
+		if f[0] == 'P' {
 			text = shift.apply(text)
 		}
-		body = append(append(append(body, b[0]), text...), 0)
-		b = rest
+		body = append(append(append(body, f[0]), text...), 0)
+		f = rest
 	}
 	return wire.AppendFrame(nil, wire.ErrorResponse, body, []byte{0})
 }
 
 // noMessage stands for a message of the proxy's own.
-var noMessage = &batch.Message{}
+var noMessage = &Message{}
 
 // clientNames puts the client's names of statements in the place of the servers'.
-func (o outcomes) clientNames(m *batch.Message, text string) string {
+func (m *Message) clientNames(text string, names *session.Names) string {
 	if !strings.Contains(text, prepared.NamePrefix) {
 		return text
 	}
@@ -55,10 +55,10 @@ func (o outcomes) clientNames(m *batch.Message, text string) string {
 	if m.SQL != nil && m.SQL.Makes != nil {
 		add(m.SQL.Makes.Name, m.SQL.Name)
 	}
-	if m.Kind == batch.Parse && m.Prepared != nil {
+	if m.Kind == Parse && m.Prepared != nil {
 		add(m.Prepared.Name, m.Name)
 	}
-	for name, p := range o.c.names.All() {
+	for name, p := range names.All() {
 		add(p.Name, name)
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
@@ -68,13 +68,13 @@ func (o outcomes) clientNames(m *batch.Message, text string) string {
 type shift struct{ behind, by int }
 
 // shift is that of the text that a message sent in place of the client's.
-func (o outcomes) shift(m *batch.Message) shift {
-	if m.Text == "" || m.Off+m.Size > o.batch.Size || m.Size == 0 {
+func (m *Message) shift(asked []byte) shift {
+	if m.Text == "" || m.Off+m.Size > len(asked) || m.Size == 0 {
 		return shift{}
 	}
-	frame := o.c.front.Buffered()[m.Off : m.Off+m.Size]
+	frame := asked[m.Off : m.Off+m.Size]
 	text, _ := wire.QueryText(frame)
-	if m.Kind == batch.Parse {
+	if m.Kind == Parse {
 		_, text, _, _ = wire.ParseParts(frame)
 	}
 	same := 0

@@ -1,4 +1,4 @@
-package client
+package proxy
 
 import (
 	"strings"
@@ -8,20 +8,20 @@ import (
 	"github.com/pgweir/pgweir/proxy/preferences"
 )
 
-// Startup is what a client's startup packet says of its session.
-type Startup struct {
-	Settings    session.Settings // of the server
+// startup is what a client's startup packet says of its session.
+type startup struct {
+	settings    session.Settings // of the server
 	proxy       session.Settings // of the proxy
 	application string
 }
 
-// ParseStartup reads the parameters of a startup packet. Its errors are for the client.
-func ParseStartup(params map[string]string) (Startup, error) {
+// parseStartup reads the parameters of a startup packet. Its errors are for the client.
+func parseStartup(params map[string]string) (startup, error) {
 	values := map[string]string{}
 	if options := params["options"]; options != "" {
 		fromOptions, rest := session.Options(options)
 		if len(rest) > 0 {
-			return Startup{}, wire.Fatalf("22023", "startup option \"%s\" is not supported", rest[0]).
+			return startup{}, wire.Fatalf("22023", "startup option \"%s\" is not supported", rest[0]).
 				WithHint("Only settings can be given: -c name=value.")
 		}
 		for n, v := range fromOptions {
@@ -43,10 +43,10 @@ func ParseStartup(params map[string]string) (Startup, error) {
 		}
 		if refused := preferences.Check(name, v); refused != nil {
 			refused.Severity = "FATAL"
-			return Startup{}, refused
+			return startup{}, refused
 		}
 		delete(values, n)
 		own[preferences.Prefix+name] = v
 	}
-	return Startup{session.From(values), session.From(own), params["application_name"]}, nil
+	return startup{session.From(values), session.From(own), params["application_name"]}, nil
 }
