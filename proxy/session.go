@@ -43,10 +43,8 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if err := s.enter(up); err != nil {
 		return nil, err
 	}
-	c := client.New(s.ctx, &s.service, up, h.front, s.lastID.Add(1), start.application, session.New(start.settings, start.proxy))
-	m, err := h.reply(ctx, c, up, start.settings)
+	m, err := h.reply(ctx, up, &start)
 	if err != nil {
-		c.Drop()
 		s.leave(up)
 		return nil, err
 	}
@@ -65,19 +63,28 @@ func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
 	return cred
 }
 
-// reply registers a session and tells its client that it has begun.
-func (h *handshake) reply(ctx context.Context, c *client.Client, up *upstream.Pools, settings setting.Settings) (*member, error) {
-	reported, err := up.StartupReply(ctx, settings)
+// reply makes and registers a session, and tells its client that it has begun.
+func (h *handshake) reply(ctx context.Context, up *upstream.Pools, start *startup) (*member, error) {
+	s := h.s
+	var state session.State
+	var reported map[string]string
+	usual, err := up.Defaults(ctx)
+	if err == nil {
+		state = session.New(usual, start.settings, start.proxy)
+		reported, err = up.StartupReply(ctx, state.Settings.Reset())
+	}
 	if err != nil {
-		h.s.upstream.Forget(up)
+		s.upstream.Forget(up)
 		return nil, err
 	}
 	secretSize := 4
 	if h.minor >= 2 {
 		secretSize = 32
 	}
-	m, err := h.s.register(c, up, secretSize)
+	c := client.New(s.ctx, &s.service, up, h.front, s.lastID.Add(1), start.application, state)
+	m, err := s.register(c, up, secretSize)
 	if err != nil {
+		c.Drop()
 		return nil, err
 	}
 	out := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
@@ -89,7 +96,8 @@ func (h *handshake) reply(ctx context.Context, c *client.Client, up *upstream.Po
 		err = h.Send(wire.AppendReady(out, wire.TxIdle))
 	}
 	if err != nil {
-		h.s.unregister(m)
+		s.unregister(m)
+		c.Drop()
 		return nil, err
 	}
 	c.Begin(reported)

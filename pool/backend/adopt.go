@@ -101,7 +101,7 @@ func (b *Backend) Reset(ctx context.Context) error {
 	if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "DISCARD ALL")); err != nil {
 		return err
 	}
-	b.NoteSettings(session.Settings{})
+	b.NoteSettings(b.began)
 	b.held.Clear()
 	return nil
 }

@@ -31,6 +31,8 @@ type Backend struct {
 	lastUser uint64
 	pooled   Pooled
 
+	began session.Settings // see Began
+
 	// What the session left on it.
 	settings  session.Settings
 	unsettled bool          // settings are not known
@@ -122,6 +124,9 @@ func (b *Backend) Changes(want session.Settings, defined session.Names) []sessio
 		if _, ok := want.Value(name); !ok {
 			changes = append(changes, session.Change{Name: name, Reset: true})
 		}
+	}
+	for i := range changes {
+		changes[i] = b.standIn(changes[i])
 	}
 	return changes
 }

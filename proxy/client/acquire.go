@@ -208,7 +208,7 @@ func (a acquisition) adoptNow(want setting.Settings) error {
 		a.c.discard()
 		return err
 	}
-	a.c.lease.carries(session.Carrying(want))
+	a.c.lease.carries(session.Carrying(want, b.Defaults()))
 	return nil
 }
 

@@ -111,7 +111,7 @@ func (l *lease) verdict(s *session.State) verdict {
 func (c *Client) attach(l lease) {
 	l.server.Begin()
 	l.another = l.b.HandOver(c.who.id)
-	l.carried = session.Carrying(l.b.Settings())
+	l.carried = session.Carrying(l.b.Settings(), l.b.Defaults())
 	c.lease = l
 	c.interrupt.Hold(l.b, l.server)
 	if c.up.Cluster.Topology().Abandoned(l.server) {

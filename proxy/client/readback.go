@@ -28,7 +28,7 @@ func (st settlement) readBack() error {
 	l.inspect = 0
 	st.c.svc.Metrics.ReadBack()
 	asked := st.asked()
-	var r reading
+	r := reading{found: session.Found{Values: l.b.Defaults()}}
 	if err := l.b.Query(st.c.ctx, readBackQuery(s.NeedsReadBack(), asked, inspect), r.row); err != nil {
 		return st.unreadable(inspect, err)
 	}
@@ -40,7 +40,7 @@ func (st settlement) readBack() error {
 			r.found.Values = r.found.Values.Without(setting.Authorization)
 		}
 		r.found.Stays = r.found.Stays || unreadableText(r.found.Values)
-		l.carries(session.Carrying(r.found.Values))
+		l.carries(session.Carrying(r.found.Values, l.b.Defaults()))
 	}
 	s.ReadBack(r.found, inspect)
 	return nil
@@ -96,6 +96,9 @@ func (r *reading) row(row [][]byte) error {
 	name, value := strings.ToLower(string(row[1])), string(row[2])
 	switch string(row[0]) {
 	case "built-in":
+		if _, began := f.Values.Value(name); name == setting.Role && value == "none" && !began {
+			return nil
+		}
 		f.Values = f.Values.With(name, value)
 		f.Stays = f.Stays || string(row[3]) == "true"
 	case "custom":
@@ -103,7 +106,7 @@ func (r *reading) row(row [][]byte) error {
 			return nil
 		}
 		f.Defined = append(f.Defined, name)
-		if value != "" {
+		if f.Values = f.Values.Without(name); value != "" {
 			f.Values = f.Values.With(name, value)
 		}
 	case "state":
@@ -146,8 +149,7 @@ func readBackQuery(settings bool, custom setting.Names, inspect router.PinSet) s
  pg_catalog.has_parameter_privilege(session_user, name, 'SET'))::pg_catalog.text
  FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'
  AND name OPERATOR(pg_catalog.<>) ALL ('{transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])`)
-		add(`SELECT 'built-in', 'role', pg_catalog.current_setting('role'), ''
- WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'`)
+		add(`SELECT 'built-in', 'role', pg_catalog.current_setting('role'), ''`)
 		add(`SELECT 'built-in', 'session_authorization', pg_catalog.current_setting('session_authorization'), ''`)
 		for _, name := range custom.List() {
 			literal := "'" + strings.ReplaceAll(name, "'", "''") + "'"

@@ -24,7 +24,7 @@ func (w *work) carry(t *attempt) {
 	l := &w.c.lease
 	switch t.Takes {
 	case batch.TakesAhead:
-		l.carried = session.Carrying(t.Carries)
+		l.carried = session.Carrying(t.Carries, l.b.Defaults())
 	case batch.TakesWithin:
 		for _, ch := range t.Changes {
 			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset})

@@ -45,6 +45,11 @@ func (st settlement) settle() error {
 	if err := st.readBack(); err != nil {
 		return err
 	}
+	if l.held() && st.c.state.Pins != 0 && st.c.state.Tx.Phase == session.Idle && !l.midBatch() {
+		if err := st.align(); err != nil {
+			return err
+		}
+	}
 	if err := st.passNotifications(); err != nil {
 		return err
 	}
@@ -116,24 +121,36 @@ func (l *lease) correct(commit bool) {
 // connection that the session keeps carry what a failed batch undid.
 func (st settlement) restore() error {
 	l, s := &st.c.lease, &st.c.state
-	needed := l.restore || s.Pins != 0 && s.Tx.Phase == session.Idle
+	needed := l.restore || s.Pins != 0 && s.Tx.Phase == session.Idle && !s.NeedsReadBack()
 	if st.try.status == wire.TxFailed {
 		return st.sendLate() // nothing can be set now
 	}
-	if l.restore = false; needed && l.carried.Differs(&s.Settings) {
-		changes := l.carried.Until(&s.Settings)
-		if err := l.b.Set(st.c.ctx, changes); err != nil {
-			st.c.discard()
-			return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
-		}
-		for _, ch := range changes {
-			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset, Local: ch.Local})
-		}
-		if s.Tx.Phase == session.Idle {
-			l.ended(true)
+	if l.restore = false; needed {
+		if err := st.align(); err != nil {
+			return err
 		}
 	}
 	return st.sendLate()
+}
+
+// align makes the connection carry what the session has.
+func (st settlement) align() error {
+	l, s := &st.c.lease, &st.c.state
+	if !l.carried.Differs(&s.Settings) {
+		return nil
+	}
+	changes := l.carried.Until(&s.Settings)
+	if err := l.b.Set(st.c.ctx, changes); err != nil {
+		st.c.discard()
+		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)
+	}
+	for _, ch := range changes {
+		l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset, Local: ch.Local})
+	}
+	if s.Tx.Phase == session.Idle {
+		l.ended(true)
+	}
+	return nil
 }
 
 // sendLate sends the ReadyForQuery that waited for settings to be restored.

@@ -51,8 +51,10 @@ func NewHistory(reset setting.Settings) History {
 }
 
 // Carrying makes the History of a server connection that carries s and whose RESET
-// returns to the server's own defaults.
-func Carrying(s setting.Settings) History { return History{begin: s, kept: s, now: s} }
+// returns to what its own session began with.
+func Carrying(s, began setting.Settings) History {
+	return History{reset: began, begin: s, kept: s, now: s}
+}
 
 // Now returns the settings in force.
 func (h *History) Now() setting.Settings { return h.now }
@@ -82,6 +84,9 @@ func (h *History) Snapshot() History {
 
 // Set carries out one SET, SET LOCAL, RESET or set_config and adds it to the log.
 func (h *History) Set(s router.Set) {
+	if _, own := h.reset.Value(s.Name); s.Name == setting.Role && s.Value == "none" && !own {
+		s.Value, s.Reset = "", true // NONE is a value only where RESET returns to another
+	}
 	value, has := s.Value, !s.Reset
 	if s.Reset {
 		value, has = h.reset.Value(s.Name)

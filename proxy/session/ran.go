@@ -291,7 +291,7 @@ func (s *State) ReadBack(f Found, inspected router.PinSet) {
 	if s.NeedsReadBack() {
 		s.Defined, s.MayDefine = s.Defined.With(f.Defined), setting.Names{}
 		if s.Known >= UnknownText {
-			s.Settings.Adopt(f.Values)
+			s.Settings.Adopt(s.own(f.Values))
 			s.Known = Known
 			pins &^= router.PinSetting
 			if f.Stays {
@@ -300,6 +300,17 @@ func (s *State) ReadBack(f Found, inspected router.PinSet) {
 		}
 	}
 	s.Pins = pins
+}
+
+// own is what the session has, given what its connection does: where that is back at its
+// own default, RESET has returned the session to its.
+func (s *State) own(found setting.Settings) setting.Settings {
+	for name, value := range s.Settings.Reset().All() {
+		if _, ok := found.Value(name); !ok && !setting.IsCustom(name) && name != setting.Role {
+			found = found.With(name, value)
+		}
+	}
+	return found
 }
 
 // Unreadable says that the server refused to tell what its connection carries: the

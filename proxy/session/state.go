@@ -27,14 +27,20 @@ type State struct {
 	// longer NULL. Of MayDefine that is to be asked.
 	// https://www.postgresql.org/docs/current/runtime-config-custom.html
 	Defined, MayDefine setting.Names
+
+	usual setting.Settings // what sessions of the user begin with
 }
 
-// New makes the State of a session that begins with the given settings of the server
-// and of the proxy.
-func New(startup, proxy setting.Settings) State {
+// New makes the State of a session that begins with what sessions of its user do, its own
+// startup settings over that, and the given settings of the proxy.
+func New(usual, startup, proxy setting.Settings) State {
+	begins := usual
+	for name, value := range startup.All() {
+		begins = begins.With(name, value)
+	}
 	return State{
-		Settings: NewHistory(startup), Proxy: NewHistory(proxy),
-		Defined: startup.Custom(),
+		Settings: NewHistory(begins), Proxy: NewHistory(proxy),
+		Defined: begins.Custom(), usual: usual,
 	}
 }
 
@@ -142,11 +148,15 @@ func (s *State) OnlyCustom() bool {
 // of the user.
 func (s *State) UsualNames() bool {
 	now := s.Settings.Now()
-	if now == (setting.Settings{}) {
+	if now == s.usual {
 		return true
 	}
 	for _, name := range [...]string{"search_path", setting.Role, setting.Authorization} {
-		if _, ok := now.Value(name); ok {
+		if v, ok := now.Value(name); ok {
+			if u, usual := s.usual.Value(name); !usual || u != v {
+				return false
+			}
+		} else if _, usual := s.usual.Value(name); usual {
 			return false
 		}
 	}

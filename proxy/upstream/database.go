@@ -41,6 +41,9 @@ type Database struct {
 	protection atomic.Pointer[tenant.Inspection]
 	logins     func() []string // of the sessions that use it, on the servers
 
+	// defaultsChanged says that what sessions of the cluster begin with may have changed.
+	defaultsChanged func()
+
 	// What runs for it.
 	log        *zap.Logger
 	background *sync.WaitGroup
@@ -62,6 +65,7 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background,
 	}
 	d.logins = func() []string { return dir.logins(d) }
+	d.defaultsChanged = func() { dir.defaultsChanged(cl.Cluster) }
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
@@ -98,6 +102,7 @@ func (d *Database) Protection() *tenant.Inspection { return d.protection.Load() 
 func (d *Database) CatalogChanged() {
 	d.catalog.ddl.Add(1)
 	d.catalog.Changed()
+	d.defaultsChanged()
 }
 
 // Stale reports whether DDL was seen that is not in the catalog the plans know.
@@ -164,6 +169,7 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	if s == t.Primary {
 		d.catalog.known.Store(at)
 	}
+	d.defaultsChanged()
 	d.mu.Lock()
 	close(d.read)
 	d.read = make(chan struct{})

@@ -175,6 +175,16 @@ func (dir *Directory) userLimitLocked(user string, eff config.Effective, index i
 	return l
 }
 
+// defaultsChanged says that ALTER ROLE or ALTER DATABASE … SET may have changed what
+// sessions on a cluster begin with.
+func (dir *Directory) defaultsChanged(cl *cluster.Cluster) {
+	for _, p := range dir.Pools() {
+		if p.Cluster == cl {
+			p.defaultsChanged()
+		}
+	}
+}
+
 // logins are the names under which sessions of a database log in to its servers.
 func (dir *Directory) logins(d *Database) (names []string) {
 	for _, p := range dir.Pools() {

@@ -38,8 +38,18 @@ type Pools struct {
 	clients     atomic.Int64
 	primaryWait time.Duration
 
+	changes  atomic.Uint64            // of what sessions begin with, heard of
+	defaults atomic.Pointer[defaults] // what that is, as last asked for
+
 	mu      sync.Mutex // protects replies
 	replies map[session.Settings]map[string]string
+}
+
+// defaults are the settings that sessions begin with, as they were after so many changes
+// had been heard of.
+type defaults struct {
+	session.Settings
+	after uint64
 }
 
 // maxReplies bounds the startup settings whose replies are remembered.
@@ -64,9 +74,7 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 			AcquireTimeout: c.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 			Limits:  []*pool.Limit{p.Database.limits[i], dir.userLimitLocked(key.User, eff, i)},
 			Refused: func(b *backend.Backend, why error) { dir.refused(st.Server, key, b, why) },
-			Dial: func(ctx context.Context) (*backend.Backend, error) {
-				return cl.Account.dial(ctx, st.Server.Address, *p.cred.Load(), eff.Database, "")
-			},
+			Dial:    func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, cl.Account, st.Server) },
 		}))
 	}
 	return p
@@ -143,16 +151,81 @@ func (p *Pools) close() {
 	}
 }
 
-// askStartup adopts the settings on a connection of the primary, or of a replica while
-// there is none, and tells what the server reports then.
-func (p *Pools) askStartup(ctx context.Context, settings session.Settings) (map[string]string, error) {
+// dial opens a connection and learns what its session begins with.
+func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backend.Backend, error) {
+	b, err := a.dial(ctx, s.Address, *p.cred.Load(), p.Config.Database, "")
+	if err != nil {
+		return nil, err
+	}
+	now, err := p.askDefaults(ctx, b)
+	if err != nil {
+		b.Close()
+		return nil, err
+	}
+	b.Began(now)
+	return b, nil
+}
+
+// askDefaults asks what sessions begin with from now on. Connections that began with
+// something else are not used for long.
+func (p *Pools) askDefaults(ctx context.Context, b *backend.Backend) (session.Settings, error) {
+	after := p.changes.Load()
+	now, err := b.AskDefaults(ctx)
+	if err != nil {
+		return now, err
+	}
+	before := p.defaults.Swap(&defaults{now, after})
+	if before != nil && before.Settings != now {
+		for _, pl := range p.pools {
+			pl.Expire()
+		}
+	}
+	return now, nil
+}
+
+// defaultsChanged says that ALTER ROLE or ALTER DATABASE … SET may have changed what
+// sessions begin with: it is asked for when the next one does.
+func (p *Pools) defaultsChanged() { p.changes.Add(1) }
+
+// Defaults are the settings that a session begins with, but for its own startup
+// parameters: those of ALTER ROLE and ALTER DATABASE … SET. A session keeps them, whatever
+// becomes of these later.
+func (p *Pools) Defaults(ctx context.Context) (session.Settings, error) {
+	if known := p.defaults.Load(); known != nil && known.after == p.changes.Load() {
+		return known.Settings, nil
+	}
+	var found session.Settings
+	err := p.onServer(ctx, pool.Want{}, func(b *backend.Backend) (err error) {
+		found, err = p.askDefaults(ctx, b)
+		return err
+	})
+	return found, err
+}
+
+// askStartup adopts the settings on a server connection, and tells what the server
+// reports then.
+func (p *Pools) askStartup(ctx context.Context, settings session.Settings) (reported map[string]string, err error) {
 	want := pool.Want{Settings: settings, Defined: settings.Custom()}
+	err = p.onServer(ctx, want, func(b *backend.Backend) error {
+		err := b.Adopt(ctx, settings, want.Defined)
+		reported = maps.Clone(b.Parameters())
+		return err
+	})
+	if _, ok := reported["in_hot_standby"]; ok {
+		reported["in_hot_standby"] = "off" // one ordinary server is none
+	}
+	return reported, err
+}
+
+// onServer has something done on a connection of the primary, or of a replica while there
+// is none.
+func (p *Pools) onServer(ctx context.Context, want pool.Want, do func(*backend.Backend) error) error {
 	waiting, cancel := context.WithTimeout(ctx, p.primaryWait)
 	defer cancel()
 	for {
 		server, err := AnyServer(waiting, p.Cluster)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		pl := p.pools[server.Index]
 		b, err := pl.Acquire(want, patient{ctx})
@@ -161,26 +234,22 @@ func (p *Pools) askStartup(ctx context.Context, settings session.Settings) (map[
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !b.Alive() {
 			pl.Discard(b)
 			continue
 		}
-		if err := b.Adopt(ctx, settings, want.Defined); err != nil {
+		if err := do(b); err != nil {
 			pl.Discard(b)
 			if CutOff(err) && ctx.Err() == nil {
 				p.Cluster.ReportLost(server)
 				continue
 			}
-			return nil, err
-		}
-		reported := maps.Clone(b.Parameters())
-		if _, ok := reported["in_hot_standby"]; ok {
-			reported["in_hot_standby"] = "off" // one ordinary server is none
+			return err
 		}
 		pl.Release(b)
-		return reported, nil
+		return nil
 	}
 }
 
