@@ -140,7 +140,7 @@ func (a *Analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wi
 			return nil // the server refuses it
 		}
 		m.Text = before + st.Name + after
-		m.SQL = &session.SQLPrepared{Needs: st, Name: p.SQL.Name, Ends: true}
+		m.SQL = &session.SQLPrepared{Needs: st, Ends: st, Name: p.SQL.Name}
 	case router.PreparedNone, router.PreparedDeallocateAll:
 		return nil
 	}

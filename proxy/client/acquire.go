@@ -61,7 +61,6 @@ func (a acquisition) moveToPrimary() error {
 		a.c.discard()
 		return errStuck
 	}
-	a.try.Repeats = a.c.lease.midBatch() && !inBlock && len(a.c.state.Settings.Log()) > 0
 	a.c.leaveReplica()
 	return nil
 }
@@ -72,10 +71,12 @@ func (a acquisition) moveToPrimary() error {
 func (a acquisition) acquire() error {
 	t, s := &a.try, &a.c.state
 	inBlock := s.Tx.Phase.InBlock()
-	// What the proxy itself has set so far in this implicit transaction is a part of it.
-	t.Repeats = t.Repeats || !inBlock && len(s.Settings.Log()) > 0
+	if !inBlock && len(s.Settings.Log()) > 0 {
+		// What was set so far in this implicit transaction is a part of it.
+		t.Replays = batch.ReplaysImplicit
+	}
 	want := pool.Want{Settings: s.Settings.Now(), Defined: s.Defined.With(a.batch.SetsFirst())}
-	if inBlock || t.Repeats {
+	if inBlock || t.Replays == batch.ReplaysImplicit {
 		want.Settings = s.Settings.Begin()
 	}
 	for {
@@ -91,7 +92,10 @@ func (a acquisition) acquire() error {
 		if err != nil {
 			return err
 		}
-		a.c.attach(l)
+		t.Asserts = nil
+		if a.c.attach(l) {
+			t.Asserts = a.c.svc.Assertion
+		}
 		err = a.prepare(want.Settings)
 		if !a.lostUnused(server, err) {
 			return err
@@ -145,7 +149,9 @@ func (a acquisition) prepare(want setting.Settings) error {
 	t := &a.try
 	t.Fresh = true
 	aborted := a.c.state.Tx.Phase == session.AbortedDeferred
-	t.Opens = a.c.state.Tx.Phase == session.Deferred
+	if a.c.state.Tx.Phase == session.Deferred {
+		t.Replays = batch.ReplaysBlock
+	}
 	if err := a.adopt(want, aborted); err != nil || !aborted {
 		return err
 	}
@@ -175,11 +181,8 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 		a.c.told.pending = true
 	}
 	t.Changes, t.Carries = changes, want
-	if a.c.lease.another {
-		t.Asserts = a.c.svc.Assertion
-	}
 	switch {
-	case len(changes) == 0 && (t.Asserts == nil || t.Opens && !now):
+	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now):
 	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):

@@ -53,7 +53,7 @@ func (w *work) answerAlone() error {
 		m := &w.batch.Messages[i]
 		switch {
 		case m.Kind == batch.Sync:
-			w.c.skipping = false
+			w.c.stands = inStep
 			w.c.endLocal()
 			w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 		case m.Refusal != nil:
@@ -157,7 +157,7 @@ func (w *work) attempt() error {
 // asksServer reports whether any awaited answer is a server's.
 func (t *attempt) asksServer() bool {
 	for i := range t.Queue {
-		if !t.Queue[i].Here {
+		if t.Queue[i].Origin != batch.Here {
 			return true
 		}
 	}
@@ -170,7 +170,9 @@ func (w *work) exchange(bytes []byte) error {
 	if w.c.interrupt.Run(w.c.lease.b) {
 		return recovery{w}.giveUp(interrupt.ErrCanceled)
 	}
-	t.hold, t.trace = repetition{w}.mayRetry(), w.c.preferences().Trace
+	if t.trace = w.c.preferences().Trace; (repetition{w}).mayRetry() {
+		t.flow = heldBack
+	}
 	w.c.svc.Metrics.Sent(time.Since(w.batch.Started))
 	err := relay{w}.relay(bytes)
 	w.c.interrupt.Pause()

@@ -39,11 +39,7 @@ type Client struct {
 	batches uint64            // read so far
 	tenant  string            // that it worked for when it last gave a server connection back
 
-	// skipping: after an error everything up to the client's Sync is dropped.
-	skipping bool
-	// torn: what was last written to the client ends within a message. Nothing can be
-	// told it any more.
-	torn bool
+	stands standing
 
 	ctx       context.Context // ends when the session must
 	end       context.CancelFunc
@@ -58,6 +54,15 @@ type identity struct {
 	app   string
 	scope freshness.Scope // of its commits
 }
+
+// standing is where the conversation with the client stands.
+type standing uint8
+
+const (
+	inStep   standing = iota
+	skipping          // after an error everything up to the client's Sync is dropped
+	torn              // what was last written ends within a message: nothing can be told it
+)
 
 // New makes the session of a client that is logged in, with a number no other session of
 // the service has. It ends with ctx, at the latest.
@@ -160,7 +165,7 @@ var errShutdown = wire.Fatalf("57P01", "terminating connection due to administra
 func (c *Client) finalError(err error) {
 	var refused *wire.Error
 	switch {
-	case c.torn:
+	case c.stands == torn:
 		return
 	case errors.As(err, &refused):
 	case errors.Is(err, analysis.ErrTerminate), errors.Is(err, io.EOF), err == nil:

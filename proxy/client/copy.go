@@ -20,10 +20,9 @@ func (r relay) copyIn() error {
 	if err := r.flush(); err != nil {
 		return err
 	}
+	r.try.flow = copying
 	r.dropIgnoredSync()
 	r.consume()
-	r.copying = true
-	defer func() { r.copying = false }()
 	for {
 		if err := r.feedCopy(); !errors.Is(err, errCopyAgain) {
 			return err
@@ -78,7 +77,7 @@ func (r relay) dropIgnoredSync() {
 	t := &r.try
 	if at := t.Head + 1; t.Queue[t.Head].Kind == batch.Execute && at < len(t.Queue) && t.Queue[at].Kind == batch.Sync {
 		t.Queue = append(t.Queue[:at], t.Queue[at+1:]...)
-		t.syncIgnored = true
+		t.flow = copyingPastSync
 		r.c.lease.b.Sent(t.Ready())
 	}
 }

@@ -24,12 +24,12 @@ type lease struct {
 	carried session.History // the settings on the connection
 	residue session.Residue // what the session left there besides
 	inspect router.PinSet   // kinds of state it must be asked for
+	// unpinned is what tied the session until DISCARD ALL, in the batch under way.
+	unpinned router.PinSet
 	// restore: RESET returned settings to the server's defaults where the session has its
-	// own. unpinned: DISCARD ALL untied the session in the batch under way.
-	restore, unpinned bool
-	// another: it was another session's before. asserted: what isolation rests on was
-	// asserted in the transaction under way, and is undone with it.
-	another, asserted bool
+	// own. asserted: what isolation rests on was asserted in the transaction under way, and
+	// is undone with it.
+	restore, asserted bool
 }
 
 // stands is where the server stands in the protocol.
@@ -107,16 +107,18 @@ func (l *lease) verdict(s *session.State) verdict {
 	return clean
 }
 
-// attach takes a server connection for the session.
-func (c *Client) attach(l lease) {
+// attach takes a server connection for the session. another is that it was another
+// session's before.
+func (c *Client) attach(l lease) (another bool) {
 	l.server.Begin()
-	l.another = l.b.HandOver(c.who.id)
+	another = l.b.HandOver(c.who.id)
 	l.carried = session.Carrying(l.b.Settings(), l.b.Defaults())
 	c.lease = l
 	c.interrupt.Hold(l.b, l.server)
 	if c.up.Cluster.Topology().Abandoned(l.server) {
 		_ = l.b.Conn.Close() // the server was given up before this connection could be found
 	}
+	return another
 }
 
 // detach forgets the server connection, which the caller gives back.

@@ -34,7 +34,7 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 	case wire.NoticeResponse:
 		return !a.Internal(), nil
 	case wire.CopyInResponse, wire.CopyOutResponse:
-		t.hold = false
+		t.sure()
 		return true, nil
 	case wire.CopyBothResponse:
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", upstream.ErrServerLost)
@@ -45,13 +45,13 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 		if a.Kind == batch.Describe && a.Message.Described != nil {
 			o.noteRows(a.Message.Described, frame)
 		}
-		if a.Kind.Executes() {
-			t.hold = t.hold && a.Internal()
+		if a.Kind.Executes() && !a.Internal() {
+			t.sure()
 		}
 		t.Head++
 		o.done(a)
 	} else if a.Kind == batch.Query && typ == wire.CommandComplete {
-		t.hold = false
+		t.sure()
 	}
 	return !a.Internal(), nil
 }
@@ -92,9 +92,9 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 		return
 	}
 	o.c.countTenant(m)
-	st := session.Executed{Plan: m.Plan, Uncertain: recorder{o.work}.redefined() && m.Plan != nil && len(m.Plan.Functions)+len(m.Plan.Relations) > 0}
+	st := session.Executed{Plan: m.Plan}
 	if p := m.Plan; p != nil {
-		st.Sets, st.Followed = m.Sets()
+		st.Sets, _ = m.Sets()
 		if p.SetOnly && len(p.Sets) == 0 && o.c.lease.onReplica() {
 			st.Text = string(o.textOf(m)) // it can be run again where the transaction goes
 		}
@@ -102,10 +102,13 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	before := o.c.state.Tx.Modes
 	e := o.c.state.Ran(st, out, o.c.svc.Config.Settings.Track != nil)
 	l := &o.c.lease
+	if p := m.Plan; p != nil && len(p.Functions)+len(p.Relations) > 0 && (recorder{o.work}).redefined() {
+		l.leave(session.Opaque) // what ran may be something else than the plan says
+	}
 	l.leave(e.Residue)
 	l.inspect |= e.Inspect
 	l.restore = l.restore || e.Startup
-	l.unpinned = l.unpinned || e.Unpinned
+	l.unpinned |= e.Unpinned
 	if out != session.Done {
 		return
 	}
@@ -120,7 +123,7 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	case session.NoEnd:
 	}
 	if m.Plan != nil {
-		if p := m.Plan; st.Followed {
+		if p := m.Plan; st.Followed() {
 			l.carried.Follow(p, st.Sets, before)
 			for i := range st.Sets {
 				o.c.up.Database.Customs.Add(st.Sets[i].Name)
@@ -136,8 +139,8 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 // ranNames takes in what a statement that succeeded means for the names.
 func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 	held := o.c.lease.b.Held()
-	if m.SQL != nil && m.SQL.Ends {
-		held.Drop(m.SQL.Needs.Statement)
+	if m.SQL != nil && m.SQL.Ends != nil {
+		held.Drop(m.SQL.Ends.Statement)
 		o.c.names.Forget(m.SQL.Name)
 	}
 	if forgets || m.Plan != nil && m.Plan.SQL.Verb == router.PreparedDeallocateAll {
@@ -164,12 +167,15 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 		t.Head++
 		return false, nil
 	}
-	if t.unopened { // the block the client was told is open has failed, and no server knows of it
+	if t.fate == unopened { // the block the client was told is open has failed, and no server knows of it
 		frame[wire.HeaderSize] = wire.TxFailed
 	}
-	t.status, t.hold = frame[wire.HeaderSize], false
-	t.failed = t.failed || o.c.lease.stands == midBatchFailed
-	o.c.lease.stands, o.c.skipping = atRest, false
+	t.sure()
+	t.status = frame[wire.HeaderSize]
+	if !t.failed() && o.c.lease.stands == midBatchFailed {
+		t.fate = failed
+	}
+	o.c.lease.stands, o.c.stands = atRest, inStep
 	t.Head++
 	if a.Kind != batch.Sync && a.Outcome == session.Done {
 		o.ran(a, session.Done)
@@ -188,7 +194,7 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 		t.late = append([]byte(nil), frame...)
 		return false, nil
 	}
-	if o.c.told.pending && !(t.failed && t.Takes == batch.TakesWithin) { // that undid what was taken over, too
+	if o.c.told.pending && !(t.failed() && t.Takes == batch.TakesWithin) { // that undid what was taken over, too
 		o.reply = o.c.told.report(o.reply, o.c.lease.b.Parameters())
 	}
 	return !a.Internal(), nil
@@ -201,17 +207,18 @@ func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error
 	o.dropStatements(t)
 	keep = a.Refusal == nil
 	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
-	if again := (repetition{o.work}).worthRetry(a, frame); again != nil && t.hold {
+	if again := (repetition{o.work}).worthRetry(a, frame); again != nil && t.flow == heldBack {
 		return false, again
 	}
-	if fatal || t.syncIgnored {
+	if fatal || t.flow == copyingPastSync {
 		// Whether that Sync will be answered, nobody knows.
 		return false, &fatalError{frame: append([]byte(nil), frame...)}
 	}
 	if a.Origin == batch.Setup || a.Origin == batch.Sentinel {
 		return false, &adoptError{wire.ReadError(frame)}
 	}
-	t.failed, t.hold = true, false
+	t.sure()
+	t.fate = failed
 	if keep {
 		o.c.svc.Metrics.ServerError()
 	}
@@ -234,7 +241,9 @@ func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error
 // failed takes in that a message failed: the server skips to the Sync.
 func (o outcomes) failed(a *batch.Awaited, frame []byte) error {
 	t := &o.try
-	t.unopened = a.Origin == batch.Opening
+	if a.Origin == batch.Opening {
+		t.fate = unopened
+	}
 	if a.Message != nil && a.Kind.Executes() {
 		out := session.Failed
 		if batch.NotUnderstood(a.Message.Plan, frame) {
@@ -273,7 +282,7 @@ func (o outcomes) endSkipped() error {
 		o.try.Queue = append(o.try.Queue, batch.Awaited{Kind: batch.Sync})
 		return nil
 	}
-	o.c.skipping = true
+	o.c.stands = skipping
 	return nil
 }
 
@@ -282,7 +291,7 @@ func (o outcomes) dropStatements(t *attempt) {
 	held := o.c.lease.b.Held()
 	for i := t.Head; i < len(t.Queue); i++ {
 		switch a := &t.Queue[i]; {
-		case a.Here:
+		case a.Origin == batch.Here:
 		case a.Shared != nil:
 			held.Drop(a.Shared)
 		case a.Kind == batch.Parse:

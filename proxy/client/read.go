@@ -16,7 +16,7 @@ func (w *work) read() error {
 	b := &w.batch
 	w.names.Reset(&w.c.names)
 	b.Started = time.Now()
-	if w.c.skipping {
+	if w.c.stands == skipping {
 		b.Traits |= batch.Skipped
 	}
 	a := analysis.New(w.c.analysed(), b, &w.names, &w.preview)

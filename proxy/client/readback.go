@@ -39,7 +39,9 @@ func (st settlement) readBack() error {
 		if v, _ := r.found.Values.Value(setting.Authorization); v == st.c.up.Credentials().User {
 			r.found.Values = r.found.Values.Without(setting.Authorization)
 		}
-		r.found.Stays = r.found.Stays || unreadableText(r.found.Values)
+		if unreadableText(r.found.Values) {
+			r.found.Kept |= router.PinSetting
+		}
 		l.carries(session.Carrying(r.found.Values, l.b.Defaults()))
 	}
 	s.ReadBack(r.found, inspect)
@@ -100,7 +102,9 @@ func (r *reading) row(row [][]byte) error {
 			return nil
 		}
 		f.Values = f.Values.With(name, value)
-		f.Stays = f.Stays || string(row[3]) == "true"
+		if string(row[3]) == "true" {
+			f.Kept |= router.PinSetting
+		}
 	case "custom":
 		if row[2] == nil {
 			return nil

@@ -122,19 +122,19 @@ func (r recovery) serverGone(err error, frame []byte) error {
 		e = wire.Errorf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
 		e.Detail, e.Hint = string(wire.ErrorField(frame, 'D')), string(wire.ErrorField(frame, 'H'))
 	}
-	if held || r.c.torn || frame != nil {
+	if held || r.c.stands == torn || frame != nil {
 		// Session state went with the connection, or the server ended it on purpose: so
 		// does the session, as it would directly.
 		e.Severity = "FATAL"
-		if !r.c.torn {
+		if r.c.stands != torn {
 			_ = r.flush()
 		}
 		return e
 	}
-	r.try.hold = false
+	r.try.sure()
 	r.fail(e, r.batch.End == batch.EndQuery && !r.batch.Traits.Has(batch.HasSync))
-	if r.batch.Traits.Has(batch.HasSync) && !r.try.syncIgnored {
-		r.c.skipping = false
+	if r.batch.Traits.Has(batch.HasSync) && r.try.flow != copyingPastSync {
+		r.c.stands = inStep
 		r.reply = wire.AppendReady(r.reply, r.c.state.Tx.Phase.Status())
 	}
 	return r.flush()

@@ -18,7 +18,7 @@ func (w *work) fail(e *wire.Error, ready bool) {
 	if ready {
 		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 	} else {
-		w.c.skipping = true
+		w.c.stands = skipping
 	}
 }
 
@@ -28,7 +28,7 @@ func (w *work) refuseBatch(e *wire.Error) error {
 	b := &w.batch
 	w.fail(e, b.End == batch.EndQuery && !b.Traits.Has(batch.Refused))
 	if b.Traits.Has(batch.HasSync) {
-		w.c.skipping = false
+		w.c.stands = inStep
 		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 	}
 	return w.flush()

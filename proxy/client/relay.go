@@ -71,7 +71,7 @@ func (r relay) relayAnswers() error {
 		if r.try.Awaits() == nil {
 			return r.flush()
 		}
-		if !r.try.hold {
+		if r.try.flow != heldBack {
 			if err := r.flush(); err != nil {
 				return err
 			}
@@ -108,7 +108,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 		if a == nil {
 			break
 		}
-		if a.Here {
+		if a.Origin == batch.Here {
 			if err := r.cut(&s, s.pos); err != nil {
 				return 0, err
 			}
@@ -128,7 +128,9 @@ func (r relay) scan(buf []byte) (need int, err error) {
 			recorder{r.work}.recordBeforeForwarding(a)
 		}
 		if opaque[typ] && !a.Internal() {
-			t.hold = t.hold && typ == wire.ParameterDescription
+			if typ != wire.ParameterDescription {
+				t.sure()
+			}
 			if whole {
 				s.pos += size
 				continue
@@ -145,7 +147,12 @@ func (r relay) scan(buf []byte) (need int, err error) {
 			return need, err
 		}
 	}
-	r.c.torn = t.pass > 0
+	switch {
+	case t.pass > 0:
+		r.c.stands = torn
+	case r.c.stands == torn:
+		r.c.stands = inStep
+	}
 	err = r.forward(buf[s.start:s.pos])
 	conn.Discard(s.pos)
 	return need, err
@@ -179,7 +186,7 @@ func (r relay) look(s *scanner, a *batch.Awaited, typ byte, size int) (end bool,
 		return false, err
 	}
 	conn.Discard(s.pos)
-	if r.copying {
+	if r.try.flow >= copying {
 		return true, errors.Join(r.flush(), errCopyAgain)
 	}
 	return true, r.copyIn()
@@ -202,7 +209,7 @@ func (r relay) cutOut(s *scanner, size int) error {
 // push gathers a run of bytes for the client.
 func (r relay) push(run []byte) error {
 	r.reply = append(r.reply, run...)
-	if !r.try.hold && len(r.reply) >= writeAt {
+	if r.try.flow != heldBack && len(r.reply) >= writeAt {
 		return r.flush()
 	}
 	return nil
@@ -211,7 +218,7 @@ func (r relay) push(run []byte) error {
 // forward writes a run of bytes straight from the server's buffer, unless
 // something must go before it or it must be held back.
 func (r relay) forward(run []byte) error {
-	if r.try.hold || len(r.reply) > 0 && len(run) < writeAt {
+	if r.try.flow == heldBack || len(r.reply) > 0 && len(run) < writeAt {
 		return r.push(run)
 	}
 	if err := r.flush(); err != nil || len(run) == 0 {

@@ -43,12 +43,12 @@ func (r repetition) worthRetry(a *batch.Awaited, frame []byte) *retry {
 	}
 	code := string(wire.ErrorField(frame, 'C'))
 	if batch.ResultChanged(frame) {
-		if t.Renew || r.c.state.Tx.Phase.InBlock() && !t.Opens || r.c.lease.midBatch() || !r.batch.Describes() {
+		if t.Renew || r.c.state.Tx.Phase.InBlock() && !t.Opens() || r.c.lease.midBatch() || !r.batch.Describes() {
 			return nil
 		}
 		return &retry{reason: metrics.RetryPlan, lessons: prepareAnew}
 	}
-	if code == "25006" && !r.c.lease.onReplica() && t.hold && r.untouched() && r.demoted(r.c.lease.server) {
+	if code == "25006" && !r.c.lease.onReplica() && t.flow == heldBack && r.untouched() && r.demoted(r.c.lease.server) {
 		return &retry{reason: metrics.RetryShutdown}
 	}
 	if !r.c.lease.onReplica() || r.c.state.Tx.Phase.Failed() || r.c.state.Tx.Phase.InBlock() && r.c.mustStay() || r.batch.Traits.Has(batch.Resumes) {
@@ -93,7 +93,7 @@ func (r repetition) mayRetry() bool {
 		return false
 	case r.c.lease.onReplica():
 		return true
-	case r.c.lease.midBatch(), r.c.state.Tx.Phase.InBlock() && !r.try.Opens:
+	case r.c.lease.midBatch(), r.c.state.Tx.Phase.InBlock() && !r.try.Opens():
 		return false
 	}
 	return b.Reads() || b.UsesPrepared() || b.Undoable()
@@ -104,7 +104,7 @@ func (r repetition) mayRetry() bool {
 func (r repetition) untouched() bool {
 	phase := r.c.state.Tx.Phase
 	return r.c.state.Pins == 0 && !phase.Failed() && !r.c.lease.midBatch() && !r.batch.Traits.Has(batch.Resumes) &&
-		!r.copying && (!phase.InBlock() || r.try.Opens)
+		r.try.flow < copying && (!phase.InBlock() || r.try.Opens())
 }
 
 // sendableAgain reports whether a batch whose server connection was lost may be sent
@@ -114,10 +114,10 @@ func (r repetition) sendableAgain(err error, frame []byte) bool {
 		return true
 	}
 	phase := r.c.state.Tx.Phase
-	if !r.try.hold || r.c.state.Pins != 0 || phase.Failed() || frame != nil && !upstream.Ending(frame) {
+	if r.try.flow != heldBack || r.c.state.Pins != 0 || phase.Failed() || frame != nil && !upstream.Ending(frame) {
 		return false
 	}
-	read := r.batch.Reads() && (!phase.InBlock() || r.try.Opens || r.c.lease.onReplica() && !r.c.mustStay())
+	read := r.batch.Reads() && (!phase.InBlock() || r.try.Opens() || r.c.lease.onReplica() && !r.c.mustStay())
 	if frame == nil {
 		return read
 	}

@@ -60,7 +60,7 @@ func (r rowCheck) compareRows(p *session.Prepared) (refusal *wire.Error, ok bool
 	switch {
 	case errors.As(err, &refused):
 		// Outside a transaction it will be refused again; this one has failed with it.
-		if r.c.state.Tx.Phase.InBlock() && !r.try.Opens {
+		if r.c.state.Tx.Phase.InBlock() && !r.try.Opens() {
 			return wire.ReadError(refused.Frame), true
 		}
 	case err != nil:

@@ -32,7 +32,7 @@ func (w *work) carry(t *attempt) {
 	case batch.TakesNothing:
 	}
 	l.asserted = l.asserted || t.Asserts != nil && t.Takes != batch.TakesAhead
-	if (t.Opens || t.Repeats) && len(w.c.state.Settings.Log()) > 0 {
+	if t.Replays != batch.ReplaysNothing && len(w.c.state.Settings.Log()) > 0 {
 		w.c.told.pending = true
 		l.carried.Replay(&w.c.state.Settings)
 	}

@@ -25,7 +25,7 @@ func (st settlement) settle() error {
 		if l.stands == atRest {
 			l.stands = midBatch
 		}
-		if t.failed {
+		if t.failed() {
 			l.stands = midBatchFailed
 		}
 		if !l.onReplica() {
@@ -35,7 +35,7 @@ func (st settlement) settle() error {
 		return nil
 	}
 	st.ready()
-	if t.unopened {
+	if t.fate == unopened {
 		return st.giveUpTransaction()
 	}
 	st.c.notePins()
@@ -64,21 +64,21 @@ func (st settlement) settle() error {
 // ready takes in the ReadyForQuery that ended a batch.
 func (st settlement) ready() {
 	t, l, s := &st.try, &st.c.lease, &st.c.state
-	if !t.failed {
+	if !t.failed() {
 		l.b.NoteDefined(s.Defined) // it took over what it had not defined
 	}
-	if l.unpinned && t.failed {
+	if l.unpinned != 0 && t.failed() {
 		// What untied the session was undone: it has what its connection has.
 		s.Pins |= router.PinOpaque
 		l.leave(session.Opaque)
 	}
-	l.unpinned = false
+	l.unpinned = router.PinNone
 	ddl := s.Tx.Did.Has(session.DidDDL)
-	s.Ready(t.status, t.failed, l.b.Parameter)
+	s.Ready(t.status, t.failed(), l.b.Parameter)
 	switch t.status {
 	case wire.TxIdle:
-		l.correct(!t.failed)
-		l.ended(!t.failed)
+		l.correct(!t.failed())
+		l.ended(!t.failed())
 		st.c.writes = noWrites
 		st.c.names.ClosePortals()
 		if s.Pins&router.PinSetting == 0 && unreadableText(s.Settings.Now()) {
@@ -90,7 +90,7 @@ func (st settlement) ready() {
 	case wire.TxFailed:
 		st.c.names.DoubtPortals()
 	default:
-		if t.failed {
+		if t.failed() {
 			st.c.names.DoubtPortals()
 		}
 	}

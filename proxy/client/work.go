@@ -21,7 +21,6 @@ type work struct {
 	try     attempt
 	learned lessons
 	reply   []byte // for the client, not yet written
-	copying bool   // COPY data is on its way from the client
 }
 
 // attempt is one try: the zero value each time, but for its memory.
@@ -31,16 +30,42 @@ type attempt struct {
 	required cluster.Moment // the freshness a replica must have
 	level    router.Consistency
 
-	hold        bool   // nothing was written to the client, and nothing shall be until it is sure
-	trace       bool   // the client is told where it ran
-	failed      bool   // the server refused something
-	unopened    bool   // and that was what opens the transaction there
-	syncIgnored bool   // a Sync was sent that a COPY ignores, unless it fails before it reads
-	pass        int    // bytes of a message begun that pass unseen
-	status      byte   // of the last ReadyForQuery
-	late        []byte // that, if the client is to have it once startup settings are restored
-	ddl         uint64 // how often it was recorded to have changed the catalog
+	flow   flow
+	fate   fate
+	trace  bool   // the client is told where it ran
+	pass   int    // bytes of a message begun that pass unseen
+	status byte   // of the last ReadyForQuery
+	late   []byte // that, if the client is to have it once startup settings are restored
+	ddl    uint64 // how often it was recorded to have changed the catalog
 }
+
+// flow is what becomes of the answer to an attempt as it comes.
+type flow uint8
+
+const (
+	passedOn        flow = iota
+	heldBack             // nothing was written to the client, and nothing shall be until it is sure
+	copying              // so far it asks for COPY data, which is on its way from the client
+	copyingPastSync      // behind a Sync that the COPY ignores, unless it fails before it reads
+)
+
+// sure says that the answer is the one the client shall have.
+func (t *attempt) sure() {
+	if t.flow == heldBack {
+		t.flow = passedOn
+	}
+}
+
+// fate is whether the server refused anything of an attempt.
+type fate uint8
+
+const (
+	succeeded fate = iota
+	failed
+	unopened // what failed was to open the transaction there
+)
+
+func (t *attempt) failed() bool { return t.fate != succeeded }
 
 // lessons are what failed attempts have taught for the next one.
 type lessons uint8
@@ -70,7 +95,7 @@ func putWork(w *work) {
 	w.batch.Reset()
 	w.names.Reset(nil)
 	w.try.reset()
-	w.learned, w.copying, w.preview = 0, false, session.State{}
+	w.learned, w.preview = 0, session.State{}
 	if w.reply = w.reply[:0]; cap(w.reply) > keep {
 		w.reply = nil
 	}
@@ -106,7 +131,7 @@ func (w *work) flush() error {
 // write writes to the client. If it fails the client is gone, having perhaps a part.
 func (c *Client) write(p []byte) error {
 	if _, err := c.front.Write(p); err != nil {
-		c.torn = true
+		c.stands = torn
 		return &interrupt.ClientGone{Err: err}
 	}
 	return nil

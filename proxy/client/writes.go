@@ -64,7 +64,7 @@ func (r recorder) recordBeforeForwarding(a *batch.Awaited) {
 		return
 	}
 	p := a.Message.Plan
-	inBlock := r.c.state.Tx.Phase.InBlock() || r.try.Opens
+	inBlock := r.c.state.Tx.Phase.InBlock() || r.try.Opens()
 	if inBlock && p != nil && p.Tx.Verb != router.TxCommit && !p.CommitsWithin() {
 		return
 	}

@@ -26,11 +26,11 @@ type Prepared struct {
 	SQL      *SQLPrepared
 }
 
-// SQLPrepared is what a PREPARE makes, or an EXECUTE or DEALLOCATE needs on its server first.
+// SQLPrepared is what a PREPARE makes, an EXECUTE or DEALLOCATE needs on its server first,
+// or a DEALLOCATE ends.
 type SQLPrepared struct {
-	Makes, Needs *Prepared
-	Name         string // the client's name of it
-	Ends         bool   // it is DEALLOCATE of Needs
+	Makes, Needs, Ends *Prepared
+	Name               string // the client's name of it
 }
 
 // Rows are what the client was told of the rows of a statement: a hash of their

@@ -101,8 +101,8 @@ type Effects struct {
 	// Startup: RESET returned a setting to the server's default, where the session has
 	// one of its own: it must be set there again.
 	Startup bool
-	// Unpinned: DISCARD untied the session from it.
-	Unpinned bool
+	// Unpinned is what tied the session to it until DISCARD.
+	Unpinned router.PinSet
 	// Forgets: it holds no prepared statements any more.
 	Forgets bool
 	// Ended: a transaction ended with it, for better or worse.
