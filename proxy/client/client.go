@@ -83,7 +83,7 @@ func (c *Client) Begin(reported map[string]string) {
 	if c.up.Config.PoolMode == "session" {
 		c.state.Pins |= router.PinSession
 	}
-	if unreadableText(c.state.Settings.Reset()) {
+	if session.MayMisread(c.state.Settings.Reset()) {
 		c.state.Pins |= router.PinSetting
 	}
 	c.notePins()

@@ -58,6 +58,29 @@ func (l *lease) target() router.Target {
 // leave notes what the session has left on the connection.
 func (l *lease) leave(r session.Residue) { l.residue = max(l.residue, r) }
 
+// ran takes in what a statement meant for the connection, whether it succeeded or not.
+func (l *lease) ran(e *session.Effects) {
+	l.leave(e.Residue)
+	l.inspect |= e.Inspect
+	l.restore = l.restore || e.Startup
+	l.unpinned |= e.Unpinned
+}
+
+// follow takes in what a statement that succeeded did to the settings the connection
+// carries. modes are its transaction's before it.
+func (l *lease) follow(st *session.Executed, end session.End, modes router.Modes) {
+	switch end {
+	case session.Committed:
+		l.carried.Commit()
+	case session.RolledBack:
+		l.carried.Rollback()
+	case session.NoEnd:
+	}
+	if st.Followed() {
+		l.carried.Follow(st.Plan, st.Sets, modes)
+	}
+}
+
 // ended says that the transaction on the connection ended, for its settings.
 func (l *lease) ended(commit bool) {
 	if commit {

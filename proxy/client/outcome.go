@@ -86,9 +86,8 @@ func (o outcomes) done(a *batch.Awaited) {
 // ran gives the session's state the outcome of a statement, and takes in what it means
 // for the names and the server connection.
 func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
-	m := a.Message
-	a.Outcome = out
-	if out == session.NotRun {
+	m, s := a.Message, &o.c.state
+	if a.Outcome = out; out == session.NotRun {
 		return
 	}
 	o.c.countTenant(m)
@@ -99,39 +98,24 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 			st.Text = string(o.textOf(m)) // it can be run again where the transaction goes
 		}
 	}
-	before := o.c.state.Tx.Modes
-	e := o.c.state.Ran(st, out, o.c.svc.Config.Settings.Track != nil)
-	l := &o.c.lease
+	before := s.Tx.Modes
+	e := s.Ran(st, out, o.c.svc.Config.Settings.Track != nil)
+	o.c.lease.ran(&e)
 	if p := m.Plan; p != nil && len(p.Functions)+len(p.Relations) > 0 && (recorder{o.work}).redefined() {
-		l.leave(session.Opaque) // what ran may be something else than the plan says
+		o.c.lease.leave(session.Opaque) // what ran may be something else than the plan says
 	}
-	l.leave(e.Residue)
-	l.inspect |= e.Inspect
-	l.restore = l.restore || e.Startup
-	l.unpinned |= e.Unpinned
 	if out != session.Done {
 		return
 	}
-	if l.onReplica() && o.c.state.Tx.Phase.InBlock() {
-		o.c.state.Tx.Did |= session.DidRead
+	if o.c.lease.onReplica() && s.Tx.Phase.InBlock() {
+		s.Tx.Did |= session.DidRead
 	}
-	switch e.Ended {
-	case session.Committed:
-		l.carried.Commit()
-	case session.RolledBack:
-		l.carried.Rollback()
-	case session.NoEnd:
+	o.c.lease.follow(&st, e.Ended, before)
+	if m.Plan != nil && m.Plan.Tx.Verb == router.TxRollback {
+		o.c.writes = noWrites // they are undone
 	}
-	if m.Plan != nil {
-		if p := m.Plan; st.Followed() {
-			l.carried.Follow(p, st.Sets, before)
-			for i := range st.Sets {
-				o.c.up.Database.Customs.Add(st.Sets[i].Name)
-			}
-		}
-		if m.Plan.Tx.Verb == router.TxRollback {
-			o.c.writes = noWrites // they are undone
-		}
+	for i := range st.Sets {
+		o.c.up.Database.Customs.Add(st.Sets[i].Name)
 	}
 	o.ranNames(m, e.Forgets)
 }

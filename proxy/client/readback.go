@@ -39,7 +39,7 @@ func (st settlement) readBack() error {
 		if v, _ := r.found.Values.Value(setting.Authorization); v == st.c.up.Credentials().User {
 			r.found.Values = r.found.Values.Without(setting.Authorization)
 		}
-		if unreadableText(r.found.Values) {
+		if session.MayMisread(r.found.Values) {
 			r.found.Kept |= router.PinSetting
 		}
 		l.carries(session.Carrying(r.found.Values, l.b.Defaults()))
@@ -67,23 +67,6 @@ func (st settlement) unreadable(inspect router.PinSet, err error) error {
 	st.c.lease.inspect |= inspect
 	st.c.state.Unreadable()
 	return nil
-}
-
-// unreadableText reports whether the router may misunderstand the session's texts: a
-// backslash in a string means something else, or a byte of a character looks like one.
-func unreadableText(s setting.Settings) bool {
-	if v, ok := s.Value("standard_conforming_strings"); ok {
-		if on, _ := setting.ParseBool(v); !on {
-			return true
-		}
-	}
-	v, _ := s.Value("client_encoding")
-	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "", " ", "").Replace(v)) {
-	case "BIG5", "WIN950", "WINDOWS950", "GB18030", "GBK", "WIN936", "WINDOWS936", "JOHAB",
-		"SJIS", "MSKANJI", "SHIFTJIS", "WIN932", "WINDOWS932", "SHIFTJIS2004", "UHC", "WIN949", "WINDOWS949":
-		return true
-	}
-	return false
 }
 
 // reading is what a connection says it carries, row by row.

@@ -93,53 +93,56 @@ type scanner struct {
 	start, pos int
 }
 
+// peek returns the type and size of the next message; a size of 0 is that its header is
+// not there yet.
+func (s *scanner) peek() (typ byte, size int, err error) {
+	if len(s.buf)-s.pos < wire.HeaderSize {
+		return 0, 0, nil
+	}
+	return wire.PeekHeader(s.buf[s.pos:])
+}
+
+// pass passes n bytes unseen and returns how many of them are yet to come.
+func (s *scanner) pass(n int) (rest int) {
+	have := min(n, len(s.buf)-s.pos)
+	s.pos += have
+	return n - have
+}
+
 // scan goes through the messages in buf, forwards and consumes them, and returns
 // how many bytes must be buffered to go on.
 func (r relay) scan(buf []byte) (need int, err error) {
-	t, conn := &r.try, r.c.lease.b.Conn
+	t := &r.try
 	s := scanner{buf: buf}
-	if t.pass > 0 {
-		s.pos = min(t.pass, len(buf))
-		t.pass -= s.pos
-	}
-	need = wire.HeaderSize
+	t.pass, need = s.pass(t.pass), wire.HeaderSize
 	for t.pass == 0 {
 		a := t.Awaits()
 		if a == nil {
 			break
 		}
 		if a.Origin == batch.Here {
-			if err := r.cut(&s, s.pos); err != nil {
+			if err := r.emitHere(&s, a); err != nil {
 				return 0, err
 			}
-			r.emit(a.Message)
-			t.Head++
 			continue
 		}
-		if len(buf)-s.pos < wire.HeaderSize {
-			break
-		}
-		typ, size, err := wire.PeekHeader(buf[s.pos:])
+		typ, size, err := s.peek()
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 		}
-		whole := s.pos+size <= len(buf)
+		if size == 0 {
+			break
+		}
 		if r.batch.Traits.Has(batch.CommitsWithin) && mayReveal(typ) {
 			recorder{r.work}.recordBeforeForwarding(a)
 		}
 		if opaque[typ] && !a.Internal() {
-			if typ != wire.ParameterDescription {
+			if t.pass = s.pass(size); typ != wire.ParameterDescription {
 				t.sure()
 			}
-			if whole {
-				s.pos += size
-				continue
-			}
-			t.pass = s.pos + size - len(buf)
-			s.pos = len(buf)
-			break
+			continue
 		}
-		if !whole {
+		if s.pos+size > len(buf) {
 			need = size
 			break
 		}
@@ -147,15 +150,30 @@ func (r relay) scan(buf []byte) (need int, err error) {
 			return need, err
 		}
 	}
+	return need, r.forwardScanned(&s)
+}
+
+// emitHere gives an answer of the proxy's own, behind what came before it.
+func (r relay) emitHere(s *scanner, a *batch.Awaited) error {
+	if err := r.cut(s, s.pos); err != nil {
+		return err
+	}
+	r.emit(a.Message)
+	r.try.Head++
+	return nil
+}
+
+// forwardScanned forwards and consumes what was looked through.
+func (r relay) forwardScanned(s *scanner) error {
 	switch {
-	case t.pass > 0:
+	case r.try.pass > 0:
 		r.c.stands = torn
 	case r.c.stands == torn:
 		r.c.stands = inStep
 	}
-	err = r.forward(buf[s.start:s.pos])
-	conn.Discard(s.pos)
-	return need, err
+	err := r.forward(s.buf[s.start:s.pos])
+	r.c.lease.b.Conn.Discard(s.pos)
+	return err
 }
 
 // look looks at one whole message and takes it out of what is forwarded, if the client

@@ -81,18 +81,18 @@ func (st settlement) ready() {
 		l.ended(!t.failed())
 		st.c.writes = noWrites
 		st.c.names.ClosePortals()
-		if s.Pins&router.PinSetting == 0 && unreadableText(s.Settings.Now()) {
+		if s.Pins&router.PinSetting == 0 && session.MayMisread(s.Settings.Now()) {
 			s.Pins |= router.PinSetting // its texts cannot be understood elsewhere
 		}
 		if ddl {
 			st.c.up.Database.CatalogChanged()
 		}
-	case wire.TxFailed:
-		st.c.names.DoubtPortals()
-	default:
+	case wire.TxOpen:
 		if t.failed() {
 			st.c.names.DoubtPortals()
 		}
+	case wire.TxFailed:
+		st.c.names.DoubtPortals()
 	}
 }
 

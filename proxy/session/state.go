@@ -144,6 +144,24 @@ func (s *State) OnlyCustom() bool {
 	return true
 }
 
+// MayMisread reports whether the router may misunderstand the texts of a session with
+// such settings: a backslash in a string means something else, or a byte of a character
+// looks like one.
+func MayMisread(s setting.Settings) bool {
+	if v, ok := s.Value("standard_conforming_strings"); ok {
+		if on, _ := setting.ParseBool(v); !on {
+			return true
+		}
+	}
+	v, _ := s.Value("client_encoding")
+	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "", " ", "").Replace(v)) {
+	case "BIG5", "WIN950", "WINDOWS950", "GB18030", "GBK", "WIN936", "WINDOWS936", "JOHAB",
+		"SJIS", "MSKANJI", "SHIFTJIS", "WIN932", "WINDOWS932", "SHIFTJIS2004", "UHC", "WIN949", "WINDOWS949":
+		return true
+	}
+	return false
+}
+
 // UsualNames reports whether names in a text mean what they mean to the other sessions
 // of the user.
 func (s *State) UsualNames() bool {
