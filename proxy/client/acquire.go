@@ -31,10 +31,10 @@ const staleAfter = 50 * time.Millisecond
 // settings.
 type acquisition struct{ *work }
 
-// secure sees to it that the session holds a connection to a server the decision asks
+// acquire sees to it that the session holds a connection to a server the decision asks
 // for, which carries the session's settings, or will by the time the batch runs there. If
 // that fails the batch must not run.
-func (a acquisition) secure() error {
+func (a acquisition) acquire() error {
 	t, l := &a.try, &a.c.lease
 	if l.held() && t.decision.Target == router.TargetPrimary && l.onReplica() {
 		if err := a.moveToPrimary(); err != nil {
@@ -42,7 +42,7 @@ func (a acquisition) secure() error {
 		}
 	}
 	if !l.held() {
-		return a.acquire()
+		return a.takeFromPool()
 	}
 	if !l.b.Canceled() || l.midBatch() { // a Sync of the proxy's own would end the batch
 		return nil
@@ -65,10 +65,10 @@ func (a acquisition) moveToPrimary() error {
 	return nil
 }
 
-// acquire takes a connection from the pool of a server the decision asks for. A
+// takeFromPool takes a connection from the pool of a server the decision asks for. A
 // server that cannot be reached is left to the monitor, and another one tried as
 // long as the configuration lets a statement wait.
-func (a acquisition) acquire() error {
+func (a acquisition) takeFromPool() error {
 	t, s := &a.try, &a.c.state
 	inBlock := s.Tx.Phase.InBlock()
 	if !inBlock && len(s.Settings.Log()) > 0 {

@@ -15,15 +15,20 @@ import (
 
 // The life of a batch:
 //
-//	read      the client's messages, analysed as they come
-//	decide    which kind of server
-//	acquire   a connection to one, to carry the session's settings
-//	encode    what the server is sent: the messages, and what must come before
-//	relay     the answers, to ReadyForQuery; each is an event for the session's state
-//	settle    what is left to do; the connection is kept or given back
+//	read      the client's messages, analysed as they come         read.go, package analysis
+//	decide    which kind of server                                 decide.go
+//	acquire   a connection to one, to carry the session's          acquire.go, freshness.go,
+//	          settings                                             failover.go, lease.go
+//	encode    what the server is sent: the messages, and what      send.go, package batch
+//	          must come before
+//	relay     the answers, to ReadyForQuery; each is an event      relay.go, copy.go, outcome.go,
+//	          for the session's state                              writes.go
+//	settle    what is left to do; the connection is kept or        settle.go, readback.go,
+//	          given back                                           lease.go (verdict)
 //
-// As long as nothing of an answer has reached the client, a batch that a replica
-// failed can go through it again.
+// What needs no server is answered in here.go, what fails is dealt with in recover.go. As
+// long as nothing of an answer has reached the client, a batch that a replica failed can
+// go through it again: retry.go decides that.
 
 // maxAttempts bounds how often a batch is sent.
 const maxAttempts = 4
@@ -142,7 +147,7 @@ func (w *work) attempt() error {
 		t.decision = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
 	}
 	t.Renew = w.learned.has(prepareAnew)
-	if err := (acquisition{w}).secure(); err != nil {
+	if err := (acquisition{w}).acquire(); err != nil {
 		return w.refuseByError(err)
 	}
 	acquisition{w}.defines()
@@ -174,7 +179,7 @@ func (w *work) exchange(bytes []byte) error {
 		t.flow = heldBack
 	}
 	w.c.svc.Metrics.Sent(time.Since(w.batch.Started))
-	err := relay{w}.relay(bytes)
+	err := relay{w}.run(bytes)
 	w.c.interrupt.Pause()
 	if err != nil {
 		return recovery{w}.recover(err)

@@ -21,9 +21,10 @@ import (
 	"github.com/pgweir/pgweir/router"
 )
 
-// client is one client's session: its goroutine owns everything in it but what
-// interrupt protects. What it is stands in state and names, what it holds in lease,
-// what it is told in told; what it asks and what is tried for that is a work.
+// Client is one client's session: its goroutine owns everything in it but what
+// interrupt protects and the atomic values. What it is stands in state and names, what it
+// holds in lease, what it is told in told; what it asks and what is tried for that is a
+// work.
 type Client struct {
 	svc   *upstream.Service
 	up    *upstream.Pools
@@ -86,7 +87,7 @@ func (c *Client) Begin(reported map[string]string) {
 	if session.MayMisread(c.state.Settings.Reset()) {
 		c.state.Pins |= router.PinSetting
 	}
-	c.notePins()
+	c.publishPins()
 }
 
 // Serve answers batches until the client or the server ends the session, and says why.
@@ -205,7 +206,7 @@ func (c *Client) close() {
 	if c.state.Pins != 0 {
 		c.lease.leave(session.Discardable)
 		c.state.Pins = 0
-		c.notePins()
+		c.publishPins()
 	}
 	c.release()
 }

@@ -31,7 +31,7 @@ func (r relay) copyIn() error {
 }
 
 // feedCopy forwards the data of one COPY, and relays the answers up to the end of
-// the unit or the next COPY in the same string (errCopyAgain).
+// the batch or the next COPY in the same string (errCopyAgain).
 func (r relay) feedCopy() error {
 	feed, done := &copyin.Feed{From: r.c.front, To: r.c.lease.b.Conn}, make(chan error, 1)
 	if r.batch.End != batch.EndQuery {

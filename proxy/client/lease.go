@@ -153,7 +153,7 @@ func (c *Client) detach() lease {
 	c.told.pending = false
 	if c.state.Pins != 0 {
 		c.state.Pins = 0
-		c.notePins()
+		c.publishPins()
 	}
 	return l
 }
@@ -178,7 +178,7 @@ func (c *Client) release() {
 		}
 	case clean:
 	}
-	c.noteTenant()
+	c.countTenantLeft()
 	given := c.detach()
 	given.pool.Release(given.b)
 }

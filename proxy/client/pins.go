@@ -17,9 +17,9 @@ func (c *Client) Pinned() (pins router.PinSet, since time.Time) {
 	return router.PinNone, time.Time{}
 }
 
-// notePins counts and logs what ties the session to its server connection, if that has
+// publishPins tells metrics, log and Pinned what ties the session to its server connection, if that has
 // changed.
-func (c *Client) notePins() {
+func (c *Client) publishPins() {
 	was, pins := c.pinned.Load(), c.state.Pins
 	before := router.PinNone
 	if was != nil {

@@ -156,7 +156,7 @@ func (r recovery) giveUp(e *wire.Error) error {
 func (r recovery) exchangeRefused() error {
 	outcomes{r.work}.dropStatements(&r.try)
 	bytes := r.encode()
-	if err := (relay{r.work}).relay(bytes); err != nil {
+	if err := (relay{r.work}).run(bytes); err != nil {
 		return r.recover(err)
 	}
 	return settlement{r.work}.settle()

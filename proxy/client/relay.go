@@ -20,8 +20,8 @@ const duplexAt = 64 << 10
 // relay carries bytes between a client and its server while a batch is answered.
 type relay struct{ *work }
 
-// relay sends the bytes of an attempt and forwards the answers.
-func (r relay) relay(bytes []byte) error {
+// run sends the bytes of an attempt and forwards the answers.
+func (r relay) run(bytes []byte) error {
 	conn := r.c.lease.b.Conn
 	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !r.c.lease.midBatch() {
 		// With the answer before came the server's last error.

@@ -31,14 +31,14 @@ func (st settlement) settle() error {
 		if !l.onReplica() {
 			recorder{st.work}.recordWrites(false)
 		}
-		st.c.notePins()
+		st.c.publishPins()
 		return nil
 	}
 	st.ready()
 	if t.fate == unopened {
 		return st.giveUpTransaction()
 	}
-	st.c.notePins()
+	st.c.publishPins()
 	if err := st.restore(); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (st settlement) settle() error {
 	if l.held() && l.onReplica() && st.c.state.Pins&router.PinSetting != 0 && st.c.state.Tx.Phase == session.Idle {
 		st.stayOnPrimary()
 	}
-	st.c.notePins()
+	st.c.publishPins()
 	st.c.release()
 	return nil
 }

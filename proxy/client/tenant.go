@@ -44,10 +44,10 @@ func (c *Client) countTenant(m *batch.Message) {
 	}
 }
 
-// noteTenant counts a session that gives its server connection back while it still
+// countTenantLeft counts a session that gives its server connection back while it still
 // works for a tenant it did not work for the last time: its application's own pool
 // hands that on.
-func (c *Client) noteTenant() {
+func (c *Client) countTenantLeft() {
 	if len(c.svc.Config.Tenant.Settings) == 0 {
 		return
 	}
