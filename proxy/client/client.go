@@ -16,6 +16,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/interrupt"
+	"github.com/pgweir/pgweir/proxy/preferences"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
@@ -69,7 +70,7 @@ const (
 // the service has. It ends with ctx, at the latest.
 func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *wire.Conn, id uint64, application string, state session.State) *Client {
 	c := &Client{
-		svc: svc, up: up, front: front, state: state,
+		svc: svc, up: up, front: front, state: state, prefer: preferred{Values: preferences.Values{Route: up.Route}},
 		who: identity{id: id, app: application, scope: freshness.SessionScope(id)},
 	}
 	c.ctx, c.end = context.WithCancel(ctx)

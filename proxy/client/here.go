@@ -6,7 +6,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/batch"
-	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/local"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -16,7 +16,7 @@ func (w *work) emit(m *batch.Message) {
 	switch m.Kind {
 	case batch.Parse:
 		w.reply = append(w.reply, parseComplete...)
-		w.c.parsed(m)
+		m.Parsed(&w.c.names, w.bytes())
 	case batch.Bind:
 		w.reply = append(w.reply, bindComplete...)
 		w.c.names.DefinePortal(m.Name, m.Portal)
@@ -24,18 +24,18 @@ func (w *work) emit(m *batch.Message) {
 		w.reply = append(w.reply, m.Canned...)
 	case batch.Close:
 		w.reply = append(w.reply, closeComplete...)
-		w.c.closed(m)
+		m.Closed(&w.c.names)
 	case batch.Query:
-		w.c.dropUnnamed()
+		w.c.names.Queried()
 		if m.Plan.Own.Verb == router.OwnShow {
 			w.reply = append(w.reply, analysis.DescribeHere(m.Plan)...)
 		}
-		w.reply = w.c.execute(w.reply, m)
+		w.reply = w.c.local().Execute(w.reply, m)
 		w.c.endLocal()
 		w.traceLocal()
 		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 	case batch.Execute:
-		w.reply = w.c.execute(w.reply, m)
+		w.reply = w.c.local().Execute(w.reply, m)
 	case batch.Sync, batch.FunctionCall:
 	}
 	if m.Kind.Executes() {
@@ -44,67 +44,15 @@ func (w *work) emit(m *batch.Message) {
 	}
 }
 
-// parsed gives a statement its name: its ParseComplete is sent.
-func (c *Client) parsed(m *batch.Message) {
-	switch {
-	case m.Prepared != nil:
-		c.names.Define(m.Name, m.Prepared)
-	case m.Tag != 0:
-		text, types := m.Statement(c.front.Buffered())
-		c.names.DefineUnnamed(session.Unnamed{Tag: m.Tag, Text: text, Types: types, Plan: m.Defines, SQL: m.SQL})
-	}
-}
-
-// closed takes a name away: its CloseComplete is sent.
-func (c *Client) closed(m *batch.Message) {
-	switch {
-	case m.Target == 'P':
-		c.names.ClosePortal(m.Name)
-	case m.Name != "":
-		c.names.Forget(m.Name)
-	default:
-		c.names.DropUnnamed()
-	}
-}
-
-// dropUnnamed does what a simple query does to the unnamed statement and portal.
-func (c *Client) dropUnnamed() {
-	c.names.DropUnnamed()
-	c.names.ClosePortal("")
-}
-
-// execute carries out a statement that the proxy executes, and adds the answer.
-func (c *Client) execute(to []byte, m *batch.Message) []byte {
-	p := m.Plan
-	switch {
-	case p.Own.Verb != router.OwnNone:
-		return c.executeOwn(to, m)
-	case p.SQL.Verb == router.PreparedDeallocateAll:
-		c.names.ForgetAll()
-		return wire.AppendComplete(to, "DEALLOCATE ALL")
-	case p.SQL.Verb == router.PreparedDeallocate:
-		c.names.Forget(p.SQL.Name)
-		return wire.AppendComplete(to, "DEALLOCATE")
-	case p.Flags.Has(router.FlagForgets):
-		c.names.ForgetAll()
-	}
-	tag := c.state.Execute(p)
-	if p.Tx.Verb == router.TxCommit || p.Tx.Verb == router.TxRollback {
-		c.names.ClosePortals()
-	}
-	if !p.SetOnly {
-		return wire.AppendComplete(to, tag)
-	}
-	for i := range p.Sets {
-		to = wire.AppendComplete(to, p.Sets[i].Tag)
-	}
-	return to
-}
-
 // endLocal ends the implicit transaction of what the proxy answered itself.
 func (c *Client) endLocal() {
 	if !c.state.Tx.Phase.InBlock() {
 		c.names.ClosePortals()
 		c.state.EndLocal()
 	}
+}
+
+// local is what a statement that the proxy executes works on.
+func (c *Client) local() local.Session {
+	return local.Session{State: &c.state, Names: &c.names, Service: c.svc, Up: c.up}
 }

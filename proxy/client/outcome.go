@@ -70,13 +70,13 @@ func (o outcomes) done(a *batch.Awaited) {
 	}
 	switch a.Kind {
 	case batch.Parse:
-		o.c.parsed(m)
+		m.Parsed(&o.c.names, o.bytes())
 	case batch.Bind:
 		if m.Prepared != nil || m.Tag != 0 {
 			o.c.names.DefinePortal(m.Name, m.Portal)
 		}
 	case batch.Close:
-		o.c.closed(m)
+		m.Closed(&o.c.names)
 	case batch.Execute:
 		o.ran(a, session.Done)
 	case batch.Describe, batch.Sync, batch.Query, batch.FunctionCall:
@@ -166,7 +166,7 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 	}
 	if a.Kind == batch.Query {
 		o.c.lease.b.Held().Unnamed = 0
-		o.c.dropUnnamed()
+		o.c.names.Queried()
 	}
 	if !o.c.lease.onReplica() {
 		recorder{o.work}.recordWrites(t.status == wire.TxIdle)

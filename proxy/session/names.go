@@ -112,6 +112,12 @@ func (n *Names) DropUnnamed() {
 	u.Tag, u.Plan, u.SQL = 0, nil, nil
 }
 
+// Queried does what a simple query does to the unnamed statement and portal.
+func (n *Names) Queried() {
+	n.DropUnnamed()
+	n.ClosePortal("")
+}
+
 // Portal returns what a portal holds; the empty name is the unnamed one.
 func (n *Names) Portal(name []byte) Portal {
 	if len(name) == 0 {
