@@ -27,8 +27,9 @@ func NotUnderstood(p *router.Plan, frame []byte) bool {
 	switch p.Reason {
 	case router.ReasonUnparsed, router.ReasonUnknownRel, router.ReasonUnknownFn, router.ReasonNoCatalog, router.ReasonWrite:
 		return strings.HasPrefix(code, "42")
+	default:
+		return false
 	}
-	return false
 }
 
 // ResultChanged reports whether an error says that the rows of a prepared statement

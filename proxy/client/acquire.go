@@ -127,7 +127,7 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 		return true, nil
 	}
 	if l.onReplica() {
-		fresh, err := needs{a.work}.isFresh(l.server, b)
+		fresh, err := needs(a).isFresh(l.server, b)
 		if err != nil || !fresh {
 			l.pool.Release(b)
 		}
@@ -253,7 +253,7 @@ func (a acquisition) pick() (*cluster.Server, cluster.Role, error) {
 	t := a.c.up.Cluster.Topology()
 	d := &a.try.decision
 	if d.Target == router.TargetReplica {
-		s, err := needs{a.work}.reader()
+		s, err := needs(a).reader()
 		if err != nil {
 			return nil, cluster.RoleUnknown, err
 		}
@@ -295,7 +295,7 @@ func (a acquisition) adoptElsewhere(refused *adoptError) error {
 		zap.String("server", a.c.lease.server.Address), zap.Error(refused))
 	pinned := a.c.state.Pins != 0
 	a.c.discard()
-	if pinned || !(repetition{a.work}).untouched() && a.c.state.Tx.Phase != session.Deferred {
+	if pinned || !repetition(a).untouched() && a.c.state.Tx.Phase != session.Deferred {
 		return wire.Fatalf("08006", "%v", refused)
 	}
 	return &retry{reason: metrics.RetryLost, err: refused}

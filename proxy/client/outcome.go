@@ -39,7 +39,7 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 	case wire.CopyBothResponse:
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", upstream.ErrServerLost)
 	case wire.CommandComplete:
-		recorder{o.work}.recordBeforeForwarding(a)
+		recorder(o).recordBeforeForwarding(a)
 	}
 	if a.Kind.Ends(typ) {
 		if a.Kind == batch.Describe && a.Message.Described != nil {
@@ -101,7 +101,7 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	before := s.Tx.Modes
 	e := s.Ran(st, out, o.c.svc.Config.Settings.Track != nil)
 	o.c.lease.ran(&e)
-	if p := m.Plan; p != nil && len(p.Functions)+len(p.Relations) > 0 && (recorder{o.work}).redefined() {
+	if p := m.Plan; p != nil && len(p.Functions)+len(p.Relations) > 0 && recorder(o).redefined() {
 		o.c.lease.leave(session.Opaque) // what ran may be something else than the plan says
 	}
 	if out != session.Done {
@@ -169,7 +169,7 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 		o.c.names.Queried()
 	}
 	if !o.c.lease.onReplica() {
-		recorder{o.work}.recordWrites(t.status == wire.TxIdle)
+		recorder(o).recordWrites(t.status == wire.TxIdle)
 	}
 	if t.trace && !a.Internal() {
 		o.traceBatch()
@@ -191,7 +191,7 @@ func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error
 	o.dropStatements(t)
 	keep = a.Refusal == nil
 	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
-	if again := (repetition{o.work}).worthRetry(a, frame); again != nil && t.flow == heldBack {
+	if again := repetition(o).worthRetry(a, frame); again != nil && t.flow == heldBack {
 		return false, again
 	}
 	if fatal || t.flow == copyingPastSync {

@@ -29,7 +29,7 @@ func (r recovery) recover(err error) error {
 	case errors.As(err, &again):
 		return r.prepareRetry(again)
 	case errors.As(err, &adopt):
-		return acquisition{r.work}.adoptElsewhere(adopt)
+		return acquisition(r).adoptElsewhere(adopt)
 	case errors.As(err, &lost):
 		r.c.lease.leave(session.Opaque)
 	case errors.As(err, &fatal):
@@ -37,7 +37,7 @@ func (r recovery) recover(err error) error {
 	case errors.Is(err, upstream.ErrServerLost):
 		return r.serverGone(err, nil)
 	}
-	recorder{r.work}.abandon()
+	recorder(r).abandon()
 	r.c.discard() // nobody knows where the conversation with the server stands
 	return err
 }
@@ -108,14 +108,14 @@ func (r recovery) serverGone(err error, frame []byte) error {
 	r.c.Log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	r.c.svc.Metrics.ServerLost()
 	r.c.up.Cluster.ReportLost(s)
-	if (repetition{r.work}).sendableAgain(err, frame) {
+	if repetition(r).sendableAgain(err, frame) {
 		r.c.discard()
 		if frame != nil {
 			return &retry{reason: metrics.RetryShutdown, lessons: trustNothing}
 		}
 		return &retry{reason: metrics.RetryLost, lessons: trustNothing}
 	}
-	recorder{r.work}.abandon()
+	recorder(r).abandon()
 	r.c.discard()
 	e := wire.Errorf("08006", "connection to the server was lost while the statement ran")
 	if frame != nil {
@@ -154,10 +154,10 @@ func (r recovery) giveUp(e *wire.Error) error {
 
 // exchangeRefused sends an attempt that the server will refuse.
 func (r recovery) exchangeRefused() error {
-	outcomes{r.work}.dropStatements(&r.try)
+	outcomes(r).dropStatements(&r.try)
 	bytes := r.encode()
-	if err := (relay{r.work}).run(bytes); err != nil {
+	if err := relay(r).run(bytes); err != nil {
 		return r.recover(err)
 	}
-	return settlement{r.work}.settle()
+	return settlement(r).settle()
 }

@@ -25,7 +25,7 @@ func (r relay) run(bytes []byte) error {
 	conn := r.c.lease.b.Conn
 	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !r.c.lease.midBatch() {
 		// With the answer before came the server's last error.
-		if (repetition{r.work}).untouched() {
+		if repetition(r).untouched() {
 			return fmt.Errorf("%w: %w", upstream.ErrServerLost, wire.ErrNotSent)
 		}
 		return r.relayAnswers()
@@ -134,7 +134,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 			break
 		}
 		if r.batch.Traits.Has(batch.CommitsWithin) && mayReveal(typ) {
-			recorder{r.work}.recordBeforeForwarding(a)
+			recorder(r).recordBeforeForwarding(a)
 		}
 		if opaque[typ] && !a.Internal() {
 			if t.pass = s.pass(size); typ != wire.ParameterDescription {
@@ -186,7 +186,7 @@ func (r relay) look(s *scanner, a *batch.Awaited, typ byte, size int) (end bool,
 			return false, err
 		}
 	}
-	keep, err := outcomes{r.work}.see(a, typ, frame)
+	keep, err := outcomes(r).see(a, typ, frame)
 	if err != nil {
 		conn.Discard(s.pos + size)
 		return false, err

@@ -29,7 +29,7 @@ func (st settlement) settle() error {
 			l.stands = midBatchFailed
 		}
 		if !l.onReplica() {
-			recorder{st.work}.recordWrites(false)
+			recorder(st).recordWrites(false)
 		}
 		st.c.publishPins()
 		return nil

@@ -74,13 +74,11 @@ func (f *Feed) step() (ended bool, err error) {
 		take := min(size, len(buf)-n)
 		switch typ {
 		case wire.CopyDone, wire.CopyFail:
-			ended = true
-			if take < size {
-				ended = false
-				if n == 0 {
-					_, err := f.From.Need(size)
-					return false, lost(err)
-				}
+			if ended = take == size; !ended && n == 0 {
+				_, err := f.From.Need(size)
+				return false, lost(err)
+			}
+			if !ended {
 				return false, f.send(n)
 			}
 		case wire.Sync, wire.Flush: // ignored in copy mode

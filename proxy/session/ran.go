@@ -268,6 +268,7 @@ func (s *State) Moved() {
 		s.Tx.Phase = Deferred
 	case Aborted:
 		s.Tx.Phase = AbortedDeferred
+	case Idle, Deferred, AbortedDeferred: // no server knows of it
 	}
 }
 
