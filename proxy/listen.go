@@ -2,80 +2,88 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/proxy/session"
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
 )
 
-// waitForBoth waits for the client while its server connection may speak too: a
-// notification it listens for, or the end of the connection.
-func (c *client) waitForBoth() error {
+// Addrs are the addresses listened on.
+func (s *Server) Addrs() (addrs []net.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
+// listen opens a TCP address, or a socket named as PostgreSQL names its own in a
+// directory. A socket file nobody answers at is left over, and replaced.
+func listen(address string) (net.Listener, error) {
+	network, target, err := config.SplitAddress(address, config.ListenPort)
+	if err != nil {
+		return nil, err
+	}
+	if network == "unix" {
+		if conn, err := net.Dial(network, target); err == nil {
+			_ = conn.Close()
+		} else if info, err := os.Lstat(target); err == nil && info.Mode()&os.ModeSocket != 0 {
+			_ = os.Remove(target)
+		}
+	}
+	l, err := net.Listen(network, target)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	if network == "unix" {
+		if err := os.Chmod(filepath.Clean(target), 0o777); err != nil {
+			_ = l.Close()
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+func (s *Server) accept(l net.Listener) {
 	for {
-		heard := make(chan error, 1)
-		go hear(c.lease.b.Conn, c.front, heard)
-		err := c.front.Fill()
-		c.lease.b.Conn.Wake()
-		heardErr := <-heard
-		_ = c.lease.b.Conn.SetReadDeadline(time.Time{})
-		_ = c.front.SetReadDeadline(time.Time{})
-		if heardErr == nil {
-			heardErr = c.passOn()
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
 		}
-		if heardErr != nil && !errors.Is(heardErr, os.ErrDeadlineExceeded) {
-			c.lease.leave(session.Opaque)
-			c.discard()
-			var fatal *wire.Error
-			if errors.As(heardErr, &fatal) {
-				return fatal
+		if err != nil {
+			// Out of file descriptors, most likely: clients wait in the backlog.
+			s.log.Warn("a client could not be accepted", zap.Error(err))
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-s.ctx.Done():
+				return
 			}
-			return wire.Fatalf("08006", "connection to the server was lost")
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
-		}
-		if c.s.draining.Load() {
-			return errShutdown
-		}
+		s.sessions.Go(func() { s.serveConn(conn) })
 	}
 }
 
-// hear waits until the server says something, and wakes the client's read then.
-func hear(server, client *wire.Conn, heard chan<- error) {
-	err := server.Fill()
-	client.Wake() // before the other side goes on, which clears the deadline
-	heard <- err
+func (s *Server) closeListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
 }
 
-// passOn forwards what a server says of its own accord.
-func (c *client) passOn() error {
-	conn := c.lease.b.Conn
-	for len(conn.Buffered()) > 0 {
-		typ, size, err := conn.Header()
-		if err != nil {
-			return err
-		}
-		frame, err := conn.Frame(size)
-		if err != nil {
-			return err
-		}
-		if typ == wire.ErrorResponse {
-			return wire.Fatalf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
-		}
-		if typ == wire.ParameterStatus {
-			if n, v, ok := wire.ParameterParts(frame); ok {
-				c.lease.b.SetParameter(string(n), string(v))
-			}
-			frame = c.told.report(nil, c.lease.b.Parameters())
-		}
-		if typ == wire.NotificationResponse {
-			c.up.Database.Commits.OnNotification()
-		}
-		if err := c.write(frame); err != nil {
-			return err
-		}
-		conn.Discard(size)
+// remoteHost is the client's address without the port, for limits and logs.
+func remoteHost(conn net.Conn) string {
+	a := conn.RemoteAddr().String()
+	if host, _, err := net.SplitHostPort(a); err == nil {
+		return host
 	}
-	return nil
+	return strings.TrimSpace(a)
 }

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/proxy/metrics"
-	"github.com/pgweir/pgweir/router"
 )
 
 // What the service tells package metrics, besides single events.
@@ -39,22 +38,16 @@ func (s *Server) eachCluster(each func(metrics.Cluster)) {
 	}
 }
 
-// pinned is why and since when a session is tied to its server connection.
-type pinned struct {
-	pins  router.PinSet
-	since time.Time
-}
-
 // oldestPins is how long some session has been pinned, by bit of PinSet.
 func (s *Server) oldestPins() (oldest [metrics.Pins]time.Duration) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range s.clients {
-		p := c.pinned.Load()
-		for i := 0; p != nil && i < len(oldest); i++ {
-			if p.pins&(1<<i) != 0 {
-				oldest[i] = max(oldest[i], now.Sub(p.since))
+	for _, m := range s.members {
+		pins, since := m.client.Pinned()
+		for i := range oldest {
+			if pins&(1<<i) != 0 {
+				oldest[i] = max(oldest[i], now.Sub(since))
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"time"
@@ -18,8 +17,8 @@ import (
 // replicate serves a replication connection: it gets one of its own to the
 // primary, and everything passes unseen until either side closes.
 // https://www.postgresql.org/docs/current/protocol-replication.html
-func (g *greeting) replicate(ctx context.Context, eff config.Effective, cred backend.Credentials) error {
-	s, cl := g.s, g.s.upstream.Clusters()[eff.Cluster]
+func (h *handshake) replicate(ctx context.Context, eff config.Effective, cred backend.Credentials) error {
+	s, cl := h.s, h.s.upstream.Clusters()[eff.Cluster]
 	primary, err := cl.WaitPrimary(ctx)
 	if err != nil {
 		return err
@@ -29,7 +28,7 @@ func (g *greeting) replicate(ctx context.Context, eff config.Effective, cred bac
 		return err
 	}
 	params := map[string]string{}
-	for n, v := range g.params {
+	for n, v := range h.params {
 		if n != "user" && n != "database" {
 			params[n] = v
 		}
@@ -46,34 +45,34 @@ func (g *greeting) replicate(ctx context.Context, eff config.Effective, cred bac
 	if out, err = (&pgproto3.BackendKeyData{ProcessID: l.PID, SecretKey: l.Key}).Encode(out); err != nil {
 		return err
 	}
-	if err := g.Send(wire.AppendReady(out, wire.TxIdle)); err != nil {
+	if err := h.Send(wire.AppendReady(out, wire.TxIdle)); err != nil {
 		return err
 	}
-	s.log.Info("replication connection", zap.String("client", remoteHost(g.nc)), zap.String("server", primary.Address))
-	return g.shovel(l.Conn)
+	s.log.Info("replication connection", zap.String("client", remoteHost(h.nc)), zap.String("server", primary.Address))
+	return h.copyBothWays(l.Conn)
 }
 
-// shovel copies both ways until one side ends or the service does.
-func (g *greeting) shovel(server net.Conn) error {
-	client := g.front.NetConn()
-	_ = g.nc.SetDeadline(time.Time{})
-	stop := context.AfterFunc(g.s.ctx, func() { _ = client.Close(); _ = server.Close() })
+// copyBothWays copies from each side to the other until one side ends or the service does.
+func (h *handshake) copyBothWays(server net.Conn) error {
+	front := h.front.NetConn()
+	_ = h.nc.SetDeadline(time.Time{})
+	stop := context.AfterFunc(h.s.ctx, func() { _ = front.Close(); _ = server.Close() })
 	defer stop()
-	if _, err := server.Write(g.front.Buffered()); err != nil {
+	if _, err := server.Write(h.front.Buffered()); err != nil {
 		return err
 	}
-	g.front.Free()
+	h.front.Free()
 	done := make(chan struct{})
-	go pour(server, client, done)
-	_, _ = io.Copy(client, server)
-	_ = client.Close()
+	go copyTo(server, front, done)
+	_, _ = io.Copy(front, server)
+	_ = front.Close()
 	_ = server.Close()
 	<-done
-	return errors.Join(errCancelRequest) // nothing is left to be said
+	return errServed
 }
 
-// pour copies from one side to the other; an end of the one ends the other.
-func pour(to, from net.Conn, done chan<- struct{}) {
+// copyTo copies from one side to the other; an end of the one ends the other.
+func copyTo(to, from net.Conn, done chan<- struct{}) {
 	defer close(done)
 	_, _ = io.Copy(to, from)
 	_ = to.Close()

@@ -88,6 +88,7 @@ func overridable(p *Plan) bool {
 	switch p.Reason {
 	case ReasonFunction, ReasonUnknownFn, ReasonRelation, ReasonUnknownRel, ReasonNoCatalog, ReasonLearned:
 		return p.Pins == 0
+	default:
+		return false
 	}
-	return false
 }

@@ -30,6 +30,7 @@ func findHint(text string) Route {
 			return RoutePrimary
 		case RouteReplica:
 			found = RouteReplica
+		case RouteAuto: // no hint
 		}
 	}
 	return found
@@ -97,6 +98,7 @@ func (p *Plan) send(to Route, why Reason) bool {
 			p.Pins &^= PinOpaque
 			p.Flags |= FlagDirty
 		}
+	case RouteAuto: // no wish
 	}
 	return true
 }

@@ -43,6 +43,7 @@ func LiteralsOf(text string) Literals {
 			if !ascii(s) {
 				found = LiteralsSome
 			}
+		case grammar.Comment:
 		}
 	}
 }

@@ -117,6 +117,7 @@ func (p *Plan) WritesNothing() bool {
 		return true
 	case ClassTx:
 		return p.Tx.Verb != TxNone && p.Tx.Verb != TxPrepare
+	case ClassUnknown, ClassWrite:
 	}
 	return false
 }

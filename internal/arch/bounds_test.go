@@ -18,14 +18,13 @@ var aim = bounds{methods: 45, fields: 20, cycle: 8, function: 80, lines: 3500}
 // exceptions are the bounds of packages beyond the aim; what is 0 is the aim's. One
 // that is not needed any more is a failure.
 var exceptions = map[string]bounds{
-	"proxy":         {methods: 198, fields: 53, cycle: 33, lines: 8903},
-	"router":        {methods: 70, fields: 30, lines: 5000},
+	"router":        {methods: 72, fields: 30, cycle: 9, lines: 5000},
 	"router/tenant": {methods: 100, cycle: 10, lines: 6000},
 	"bench":         {cycle: 12},
 }
 
-// maxBooleans bounds the Booleans on all session types together; the aim is 10.
-const maxBooleans = 69
+// maxBooleans bounds the Booleans on all session types together.
+const maxBooleans = 10
 
 // TestBounds holds the tree to the bounds.
 func TestBounds(t *testing.T) {

@@ -48,7 +48,7 @@ type Function struct {
 }
 
 // sessionPackages hold a client's session: their structs' Booleans are counted.
-var sessionPackages = []string{"proxy", "proxy/session", "proxy/batch"}
+var sessionPackages = []string{"proxy", "proxy/analysis", "proxy/client", "proxy/interrupt", "proxy/session", "proxy/batch"}
 
 // Measure reads the module at root and measures it.
 func Measure(root string) (Figures, error) {

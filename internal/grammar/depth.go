@@ -71,6 +71,7 @@ func TooDeep(text string) bool {
 			if d.adjacent(t) > maxRun {
 				return true
 			}
+		case Word, Quoted, Literal:
 		}
 		if d.token(t); d.below+d.level.run+d.level.chain > maxDepth {
 			return true

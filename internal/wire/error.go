@@ -69,3 +69,12 @@ func appendFields(dst []byte, typ byte, severity string, e *Error) []byte {
 	field('R', e.Routine)
 	return end(append(dst, 0), at)
 }
+
+// ReadError reads an ErrorResponse of a server, for it to be told at another place.
+func ReadError(frame []byte) *Error {
+	field := func(f byte) string { return string(ErrorField(frame, f)) }
+	return &Error{
+		Code: field('C'), Message: field('M'), Detail: field('D'), Hint: field('H'),
+		Position: field('P'), Routine: field('R'),
+	}
+}

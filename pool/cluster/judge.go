@@ -162,6 +162,7 @@ func (st *State) explain(t *Topology) {
 		st.Err = fmt.Errorf("several servers are primaries on timeline %d, so none takes writes: stop all but the right one", st.Timeline)
 	case StatusDiverged:
 		st.Err = fmt.Errorf("it is a standby on timeline %d and does not follow the primary onto timeline %d: point its primary_conninfo there, or clone it anew", st.Timeline, t.Timeline)
+	case StatusUnknown, StatusSlow, StatusDown, StatusForeign, StatusDuplicate: // it is
 	}
 }
 

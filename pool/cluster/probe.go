@@ -99,6 +99,7 @@ func away(st *State) bool {
 	switch st.Status {
 	case StatusDown, StatusSlow, StatusForeign, StatusDiverged, StatusFenced:
 		return true
+	case StatusUnknown, StatusServing, StatusSplitBrain, StatusDuplicate:
 	}
 	return false
 }

@@ -151,6 +151,7 @@ func (t *Topology) Abandoned(s *Server) bool {
 	case StatusDown:
 		var network net.Error
 		return errors.As(st.Err, &network) && network.Timeout()
+	case StatusUnknown, StatusServing, StatusSlow, StatusDiverged, StatusDuplicate:
 	}
 	return false
 }

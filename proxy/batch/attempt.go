@@ -13,6 +13,7 @@ type Origin uint8
 // The origins.
 const (
 	Client   Origin = iota
+	Here            // the client's, and the proxy gives the answer
 	Internal        // the proxy's own: its answer is dropped
 	Opening         // the proxy's own, to open the transaction on its server
 	Setup           // of the set-up batch, which makes the connection carry the settings
@@ -24,7 +25,6 @@ type Awaited struct {
 	Kind    Kind
 	Origin  Origin
 	Outcome session.Outcome // once it is answered
-	Here    bool            // the proxy gives it
 	Message *Message        // the client's; nil for the proxy's own
 	Shared  *prepared.Statement
 	Tag     session.Tag
@@ -32,10 +32,10 @@ type Awaited struct {
 }
 
 // Internal reports whether the client did not ask for it.
-func (a *Awaited) Internal() bool { return a.Origin != Client }
+func (a *Awaited) Internal() bool { return a.Origin > Here }
 
 // Runs reports whether it is the answer to a statement of the client's that a server runs.
-func (a *Awaited) Runs() bool { return a.Message != nil && !a.Here && a.Kind.Executes() }
+func (a *Awaited) Runs() bool { return a.Message != nil && a.Origin != Here && a.Kind.Executes() }
 
 // Takes says how a connection comes to carry the session's settings for an attempt.
 type Takes uint8
@@ -50,6 +50,18 @@ const (
 	TakesAhead
 )
 
+// Replay says what of the transaction under way is done again on the server.
+type Replay uint8
+
+// What may be done again.
+const (
+	ReplaysNothing Replay = iota
+	// ReplaysBlock: it opens the transaction block, with what the block has done so far.
+	ReplaysBlock
+	// ReplaysImplicit: what the implicit transaction has set is set again.
+	ReplaysImplicit
+)
+
 // Attempt is one try to have a server answer a Batch.
 type Attempt struct {
 	// What the server is sent besides the client's messages.
@@ -57,10 +69,9 @@ type Attempt struct {
 	Changes []setting.Change // what it takes over
 	Asserts *Assertion       // what it makes sure of; nil for nothing
 	Carries setting.Settings // what the connection carries then
-	Opens   bool             // it opens the transaction there
-	Repeats bool             // what the implicit transaction has set is set again there
-	Fresh   bool             // its connection was somebody else's before
-	Renew   bool             // prepared statements are prepared anew
+	Replays Replay
+	Fresh   bool // its connection was somebody else's before
+	Renew   bool // prepared statements are prepared anew
 	// RefuseAt is 1 + the message that is refused although the batch was analysed without
 	// a refusal, with Refusal; 0 is none.
 	RefuseAt int
@@ -70,6 +81,9 @@ type Attempt struct {
 	Head  int // of Queue: what is awaited next
 	Out   []byte
 }
+
+// Opens reports whether the attempt opens the transaction block on its server.
+func (a *Attempt) Opens() bool { return a.Replays == ReplaysBlock }
 
 // Reset makes a the zero value of an attempt; its memory is used again.
 func (a *Attempt) Reset() {
@@ -95,7 +109,7 @@ func (a *Attempt) Awaits() *Awaited {
 // Ready returns how many ReadyForQuery are still to come.
 func (a *Attempt) Ready() (n int) {
 	for i := a.Head; i < len(a.Queue); i++ {
-		if w := &a.Queue[i]; !w.Here && w.Kind.Ends(wire.ReadyForQuery) {
+		if w := &a.Queue[i]; w.Origin != Here && w.Kind.Ends(wire.ReadyForQuery) {
 			n++
 		}
 	}

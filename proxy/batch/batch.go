@@ -39,6 +39,9 @@ const (
 	Rewritten
 	// Refused: a message carries a refusal; what comes behind it, up to Sync, is not looked at.
 	Refused
+	// Skipped: it comes behind a message that was refused, so that it is not looked at up to
+	// Sync.
+	Skipped
 	// Resumes: it needs a portal of an earlier batch.
 	Resumes
 	// CommitsWithin: some statement may commit before it ends.
@@ -138,6 +141,64 @@ func (b *Batch) Unnamed(bytes []byte, of *session.Unnamed, parse int) (text, typ
 		return of.Text, of.Types
 	}
 	return b.Messages[parse-1].Statement(bytes)
+}
+
+// Text returns the text that a message runs, as far as it is at hand: bytes are the
+// batch's, and empty once a COPY has followed.
+func (b *Batch) Text(m *Message, bytes []byte, of *session.Unnamed) []byte {
+	switch {
+	case m.Text != "":
+		return []byte(m.Text)
+	case m.Kind == Query:
+		if len(bytes) == 0 {
+			return nil
+		}
+		text, _ := wire.QueryText(bytes[m.Off : m.Off+m.Size])
+		return text
+	case m.Prepared != nil:
+		return []byte(m.Prepared.Text)
+	case m.Parse > 0 && len(bytes) == 0:
+		return nil
+	}
+	text, _ := b.Unnamed(bytes, of, m.Parse)
+	return text
+}
+
+// GoesOn reports whether a batch that meets an aborted transaction may run something
+// behind the end of it.
+func (b *Batch) GoesOn() bool {
+	ended := false
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if !m.Kind.Executes() || m.Plan == nil {
+			continue
+		}
+		if ended || m.Plan.Statements > 1 {
+			return true
+		}
+		ended = m.Plan.Tx.Verb == router.TxCommit || m.Plan.Tx.Verb == router.TxRollback
+	}
+	return false
+}
+
+// RefusedByAll reports whether every server would refuse the batch in an aborted
+// transaction, before it looks at anything else: it begins with one statement that
+// parses and does not end the transaction.
+// https://www.postgresql.org/docs/current/protocol-flow.html
+func (b *Batch) RefusedByAll() bool {
+	first := b.ForServer()
+	if len(first) == 0 {
+		return false
+	}
+	p := first[0].Plan
+	switch first[0].Kind {
+	case Parse:
+		p = first[0].Defines
+	case Query:
+	default:
+		return false
+	}
+	return p != nil && p.Statements == 1 && p.Tx.Verb == router.TxNone && p.Class != router.ClassEmpty && p.Reason != router.ReasonUnparsed
 }
 
 // Reads reports whether running the batch twice does no harm.

@@ -76,13 +76,13 @@ func (e *Encoder) before() {
 		e.ahead()
 	}
 	switch {
-	case e.Opens:
+	case e.Opens():
 		e.open()
 	case e.Takes == TakesWithin:
 		e.set(e.Changes, Setup)
 		e.assert()
 	}
-	if e.Repeats && !e.Opens {
+	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
 	}
 	if e.Fresh && e.Batch.AsksForSequences() {
@@ -303,7 +303,7 @@ func (e *Encoder) add(m *Message, number int) (refused bool) {
 	}
 	switch {
 	case m.Here:
-		e.Queue = append(e.Queue, Awaited{Kind: m.Kind, Message: m, Here: true})
+		e.Queue = append(e.Queue, Awaited{Kind: m.Kind, Origin: Here, Message: m})
 		return false
 	case refusal != nil:
 		e.Out = wire.AppendBind(e.Out, nil, missingStatement, nil)
@@ -368,7 +368,7 @@ func (e *Encoder) addParse(m *Message) {
 		return
 	}
 	if e.Held.Holds(st) && !e.Renew {
-		e.Queue = append(e.Queue, Awaited{Kind: Parse, Message: m, Here: true})
+		e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Here, Message: m})
 		return
 	}
 	e.unprepare(st)

@@ -141,3 +141,27 @@ func (m *Message) Statement(bytes []byte) (text, types []byte) {
 	}
 	return text, types
 }
+
+// Parsed gives the statement that a Parse defines its name: its ParseComplete is sent.
+// bytes are the batch's.
+func (m *Message) Parsed(n *session.Names, bytes []byte) {
+	switch {
+	case m.Prepared != nil:
+		n.Define(m.Name, m.Prepared)
+	case m.Tag != 0:
+		text, types := m.Statement(bytes)
+		n.DefineUnnamed(session.Unnamed{Tag: m.Tag, Text: text, Types: types, Plan: m.Defines, SQL: m.SQL})
+	}
+}
+
+// Closed takes away the name that a Close gives up: its CloseComplete is sent.
+func (m *Message) Closed(n *session.Names) {
+	switch {
+	case m.Target == 'P':
+		n.ClosePortal(m.Name)
+	case m.Name != "":
+		n.Forget(m.Name)
+	default:
+		n.DropUnnamed()
+	}
+}

@@ -40,6 +40,7 @@ func (s *State) deferrable(p *router.Plan) bool {
 		return phase == Deferred
 	case router.TxSet:
 		return phase == Deferred && !s.Settings.InSavepoint()
+	case router.TxNone, router.TxRelease, router.TxRollbackTo, router.TxPrepare:
 	}
 	return false
 }

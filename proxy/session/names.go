@@ -14,6 +14,7 @@ type Names struct {
 	Unnamed    Unnamed
 	portal     Portal            // the unnamed one
 	portals    map[string]Portal // named ones of the transaction
+	tags       uint32            // given so far
 }
 
 // Prepared is a named prepared statement of the session.
@@ -25,11 +26,11 @@ type Prepared struct {
 	SQL      *SQLPrepared
 }
 
-// SQLPrepared is what a PREPARE makes, or an EXECUTE or DEALLOCATE needs on its server first.
+// SQLPrepared is what a PREPARE makes, an EXECUTE or DEALLOCATE needs on its server first,
+// or a DEALLOCATE ends.
 type SQLPrepared struct {
-	Makes, Needs *Prepared
-	Name         string // the client's name of it
-	Ends         bool   // it is DEALLOCATE of Needs
+	Makes, Needs, Ends *Prepared
+	Name               string // the client's name of it
 }
 
 // Rows are what the client was told of the rows of a statement: a hash of their
@@ -41,6 +42,12 @@ type Rows struct {
 
 // Tag tells unnamed statements apart, over all sessions; 0 is none.
 type Tag uint64
+
+// NextTag returns the tag of the next unnamed statement of a session.
+func (n *Names) NextTag(session uint64) Tag {
+	n.tags++
+	return Tag(session<<32 | uint64(n.tags))
+}
 
 // Unnamed is the unnamed prepared statement. Its text is kept because it may be bound
 // after the server connection that parsed it was given back.
@@ -103,6 +110,12 @@ func (n *Names) DropUnnamed() {
 		u.Text = nil
 	}
 	u.Tag, u.Plan, u.SQL = 0, nil, nil
+}
+
+// Queried does what a simple query does to the unnamed statement and portal.
+func (n *Names) Queried() {
+	n.DropUnnamed()
+	n.ClosePortal("")
 }
 
 // Portal returns what a portal holds; the empty name is the unnamed one.

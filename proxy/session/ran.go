@@ -21,16 +21,17 @@ const (
 // Executed is what a server was sent of one statement.
 type Executed struct {
 	Plan *router.Plan // nil: nobody knows what ran
-	// Sets are the plan's changes of settings with bound parameters in place. Followed is
-	// whether they could be put in place.
-	Sets     []router.Set
-	Followed bool
+	// Sets are the plan's changes of settings with bound parameters in place; none if they
+	// could not be put in place.
+	Sets []router.Set
 	// Text is that of a SET whose value the text does not tell, if it may have to be run
 	// on another server.
 	Text string
-	// Uncertain: objects it uses may have been redefined since the plan was made.
-	Uncertain bool
 }
+
+// Followed reports whether it is known what the statement did to settings: the plan is,
+// and its changes could be put in place.
+func (st *Executed) Followed() bool { return st.Plan != nil && len(st.Sets) == len(st.Plan.Sets) }
 
 // unknownPlan is the plan of what runs without anybody knowing what it is: a portal that
 // may be another one than its name says, a message the server was left to judge.
@@ -92,11 +93,11 @@ func (s *State) settings(p *router.Plan, st *Executed) {
 	switch {
 	case len(p.Sets) == 0 && p.SetOnly && st.Text != "":
 		s.Settings.Text(st.Text)
-	case len(p.Sets) > 0 && !st.Followed:
+	case len(p.Sets) > 0 && !st.Followed():
 		s.unknown(UnknownText)
 	}
 	var sets []router.Set
-	if st.Followed {
+	if st.Followed() {
 		sets = st.Sets
 	}
 	s.Settings.Follow(p, sets, s.Tx.Modes)
@@ -125,14 +126,14 @@ func (s *State) resetsStartup(p *router.Plan, st *Executed) bool {
 }
 
 // unpin unties the session from its server connection, as DISCARD ALL does.
-func (s *State) unpin(p *router.Plan, e *Effects) bool {
+func (s *State) unpin(p *router.Plan, e *Effects) (unpinned router.PinSet) {
 	left := s.Pins &^ p.Unpins
 	if left == s.Pins || s.Tx.Phase.InBlock() {
-		return false
+		return router.PinNone
 	}
 	e.Residue = max(e.Residue, Discardable)
-	s.Pins = left
-	return true
+	unpinned, s.Pins = s.Pins&^left, left
+	return unpinned
 }
 
 // follow takes over transaction control that a server has carried out.
@@ -202,7 +203,7 @@ func (s *State) leaves(p *router.Plan, st *Executed, out Outcome, declared bool,
 	if len(p.Sets) == 0 || out == Failed && p.Statements > 1 {
 		s.MayDefine = s.MayDefine.With(p.Touches)
 	}
-	if p.Flags.Has(router.FlagDirty) || st.Uncertain {
+	if p.Flags.Has(router.FlagDirty) {
 		e.Residue = Opaque
 	}
 	e.Inspect |= (p.Pins | p.Unpins) & Inspectable
@@ -267,6 +268,7 @@ func (s *State) Moved() {
 		s.Tx.Phase = Deferred
 	case Aborted:
 		s.Tx.Phase = AbortedDeferred
+	case Idle, Deferred, AbortedDeferred: // no server knows of it
 	}
 }
 
@@ -280,8 +282,7 @@ func (s *State) Lost() {
 type Found struct {
 	Values  setting.Settings // set by the session, by the server's words
 	Defined []string         // custom settings that do not read NULL
-	Kept    router.PinSet    // of the kinds asked for
-	Stays   bool             // something of it cannot be carried to another connection
+	Kept    router.PinSet    // of the kinds asked for; PinSetting if Values cannot be carried elsewhere
 }
 
 // ReadBack takes over what the server connection was found to carry, once no
@@ -293,10 +294,7 @@ func (s *State) ReadBack(f Found, inspected router.PinSet) {
 		if s.Known >= UnknownText {
 			s.Settings.Adopt(s.own(f.Values))
 			s.Known = Known
-			pins &^= router.PinSetting
-			if f.Stays {
-				pins |= router.PinSetting
-			}
+			pins = pins&^router.PinSetting | f.Kept&router.PinSetting
 		}
 	}
 	s.Pins = pins

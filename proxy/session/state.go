@@ -101,8 +101,8 @@ type Effects struct {
 	// Startup: RESET returned a setting to the server's default, where the session has
 	// one of its own: it must be set there again.
 	Startup bool
-	// Unpinned: DISCARD untied the session from it.
-	Unpinned bool
+	// Unpinned is what tied the session to it until DISCARD.
+	Unpinned router.PinSet
 	// Forgets: it holds no prepared statements any more.
 	Forgets bool
 	// Ended: a transaction ended with it, for better or worse.
@@ -128,6 +128,12 @@ func (s *State) NeedsReadBack() bool {
 // InForceKnown reports whether what is in force for the next statement is known.
 func (s *State) InForceKnown() bool { return s.Known == Known }
 
+// Certain reports whether the values in force are what they seem, with nothing at work
+// that the session does not follow.
+func (s *State) Certain() bool {
+	return s.InForceKnown() && s.Pins&(router.PinSetting|router.PinOpaque) == 0
+}
+
 // OnlyCustom reports whether the session has set none but custom settings.
 func (s *State) OnlyCustom() bool {
 	for _, ch := range s.Settings.Reset().Diff(s.Settings.Now()) {
@@ -136,6 +142,24 @@ func (s *State) OnlyCustom() bool {
 		}
 	}
 	return true
+}
+
+// MayMisread reports whether the router may misunderstand the texts of a session with
+// such settings: a backslash in a string means something else, or a byte of a character
+// looks like one.
+func MayMisread(s setting.Settings) bool {
+	if v, ok := s.Value("standard_conforming_strings"); ok {
+		if on, _ := setting.ParseBool(v); !on {
+			return true
+		}
+	}
+	v, _ := s.Value("client_encoding")
+	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "", " ", "").Replace(v)) {
+	case "BIG5", "WIN950", "WINDOWS950", "GB18030", "GBK", "WIN936", "WINDOWS936", "JOHAB",
+		"SJIS", "MSKANJI", "SHIFTJIS", "WIN932", "WINDOWS932", "SHIFTJIS2004", "UHC", "WIN949", "WINDOWS949":
+		return true
+	}
+	return false
 }
 
 // UsualNames reports whether names in a text mean what they mean to the other sessions

@@ -37,6 +37,7 @@ func (p Phase) Status() byte {
 		return 'I'
 	case Deferred, Open:
 		return 'T'
+	case Aborted, AbortedDeferred:
 	}
 	return 'E'
 }

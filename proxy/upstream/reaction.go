@@ -76,6 +76,7 @@ func (r *reaction) fields(st cluster.State, more ...zap.Field) []zap.Field {
 func (r *reaction) logServer(st cluster.State) {
 	log := r.log
 	switch st.Status {
+	case cluster.StatusUnknown: // nothing has become of it yet
 	case cluster.StatusServing:
 		log.Info("server is up", r.fields(st, zap.Uint32("timeline", st.Timeline), zap.Int("version", st.Version))...)
 	case cluster.StatusSlow:

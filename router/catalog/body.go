@@ -82,6 +82,7 @@ func (s *bodyScan) run(text string) {
 			s.note("o", t.text, &s.operators)
 		case tokenPunct:
 			s.punct(t, last)
+		case tokenNumber:
 		}
 		s.prev = t.text
 		if t.kind == tokenQuoted || t.kind == tokenString || t.kind == tokenEscaped {

@@ -120,6 +120,7 @@ func (v value) condition() truth {
 			return truthOf(b)
 		}
 		return truth{}
+	case valueUnknown, valueSession, valueColumn, valueEmpty:
 	}
 	return anyTruth
 }

@@ -152,6 +152,7 @@ func (e *evaluator) isNull(a value) truth {
 		if a.text == e.column {
 			return truth{yes: true, no: true, bound: true} // rows of no tenant
 		}
+	case valueUnknown:
 	}
 	return truth{yes: true, no: true}
 }

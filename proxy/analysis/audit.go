@@ -1,0 +1,108 @@
+package analysis
+
+import (
+	"slices"
+	"strings"
+
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// What the session tells package audit of a statement that is about to run.
+
+// audit has a statement checked whose plan has a finding, and returns the error that is to
+// answer it, or nil.
+func (a *Analysis) audit(st audit.Statement) (refused *wire.Error) {
+	s := a.state()
+	if st.Plan.Tenant == nil || s.Tx.Phase.Failed() || st.Plan.SQL.Verb == router.PreparedPrepare {
+		return nil // it does not run
+	}
+	by := audit.Session{
+		User: a.Up.Key.User, Application: a.Application, Database: a.Up.Database.Label(), Role: a.actsAs(s),
+		Protection: a.Up.Database.Protection(), Catalog: a.Up.Database.Plans.Snapshot(),
+	}
+	by.Tenants, by.Certain = a.tenants(st.Plan)
+	a.b.Notices, refused = a.Service.Audit.Check(&st, &by, a.b.Notices)
+	return refused
+}
+
+// shown is what is told of a text that may execute what was prepared by SQL.
+func shown(sql *session.SQLPrepared, text []byte) []byte {
+	if sql != nil && sql.Needs != nil {
+		return []byte(sql.Needs.Statement.SQL)
+	}
+	return text
+}
+
+// auditBind is audit of a Bind. Where its statement executes another one, prepared by
+// SQL, the proxy has put a name into its text, so that literals are not where p says.
+func (a *Analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wire.Error {
+	st := audit.Statement{Plan: p, Bind: bind}
+	if m.SQL != nil && m.SQL.Needs != nil {
+		st.Shown = shown(m.SQL, nil)
+		return a.audit(st)
+	}
+	if m.Prepared != nil {
+		st.Text = []byte(m.Prepared.Text)
+	} else {
+		st.Text, _ = a.b.Unnamed(a.Front.Buffered(), &a.Names.Unnamed, m.Parse)
+	}
+	st.Shown = st.Text
+	return a.audit(st)
+}
+
+// tenants are the values of the settings that name the tenant, as they will be when the
+// statement of p runs: what the batch sets before it is not yet in force. They are not
+// certain where something may have set them that the session does not follow.
+func (a *Analysis) tenants(p *router.Plan) (values []string, certain bool) {
+	certain = a.state().Certain()
+	for _, name := range a.Service.Config.Tenant.Settings {
+		name = strings.ToLower(name)
+		v, ok := setBy(p, nil, name)
+		certain = certain && (ok || !slices.Contains(p.Touches, name))
+		for i := len(a.b.Messages) - 1; i >= 0 && !ok; i-- {
+			m := &a.b.Messages[i]
+			if m.Plan == nil || m.Here || !m.Kind.Executes() {
+				continue
+			}
+			v, ok = setBy(m.Plan, m.Params, name)
+			certain = certain && (ok || !slices.Contains(m.Plan.Touches, name))
+		}
+		if !ok {
+			v, _ = a.state().Settings.Now().Value(name)
+		}
+		if v != "" {
+			values = append(values, v)
+		}
+	}
+	return values, certain
+}
+
+// setBy is what a plan sets name to. Of several the first value counts: what stands
+// between it and a reset is what is looked at.
+func setBy(p *router.Plan, params []router.Argument, name string) (value string, ok bool) {
+	sets, _ := batch.BoundSets(p, params)
+	for i := range sets {
+		if set := &sets[i]; set.Name == name {
+			if ok = true; !set.Reset && set.Value != "" {
+				return set.Value, true
+			}
+		}
+	}
+	return "", ok
+}
+
+// actsAs is the role whose rights the session has.
+func (a *Analysis) actsAs(s *session.State) string {
+	now := s.Settings.Now()
+	for _, name := range []string{setting.Role, setting.Authorization} {
+		if v, _ := now.Value(name); v != "" && v != "none" {
+			return v
+		}
+	}
+	return a.Up.Config.ServerUser
+}

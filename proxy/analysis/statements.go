@@ -1,0 +1,149 @@
+package analysis
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/prepared"
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+func (a *Analysis) newPrepared(shared *prepared.Statement, p *router.Plan, sql *session.SQLPrepared) *session.Prepared {
+	return &session.Prepared{Statement: shared, Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
+}
+
+// plan is the plan of a text for this session.
+func (a *Analysis) plan(text []byte) *router.Plan {
+	p := a.Up.Database.Plans.Get(text)
+	if p.Pins&router.PinOpaque != 0 && a.Up.Database.Stale() && a.Lease == NotHeld {
+		// What it uses may just have been created: better wait than tie the session
+		// to its server because of it.
+		a.Up.Database.AwaitCatalog(a.Interrupt.Context())
+		p = a.Up.Database.Plans.Get(text)
+	}
+	return p.For(a.Up.Key.User, a.Application)
+}
+
+// refresh is the plan of a statement, made anew if the catalog has changed.
+func (a *Analysis) refresh(p *session.Prepared) *router.Plan {
+	now := a.Up.Database.Plans.Snapshot()
+	if p.Snapshot == now {
+		return p.Plan
+	}
+	p.Snapshot = now
+	if p.Statement.SQL == "" {
+		p.Plan = a.planOf(p.SQL, a.plan([]byte(p.Text)))
+	} else if outer := a.plan([]byte(p.Statement.SQL)); outer.SQL.Inner != nil {
+		p.Plan = outer.SQL.Inner
+	}
+	return p.Plan
+}
+
+// planOf is p, or the plan of the statement that p's text executes, unless what p
+// itself holds (its arguments) is the stricter.
+func (a *Analysis) planOf(sql *session.SQLPrepared, p *router.Plan) *router.Plan {
+	if sql == nil || sql.Needs == nil || p.SQL.Verb != router.PreparedExecute {
+		return p
+	}
+	return p.Executing(a.refresh(sql.Needs))
+}
+
+// parsedBy are the settings that decide what a literal means when a statement is
+// parsed. A search_path is not among them: servers parse anew when that changes.
+var parsedBy = [...]string{"array_nulls", "backslash_quote", "client_encoding", "datestyle", "intervalstyle",
+	"lc_monetary", "standard_conforming_strings", "timezone", "xmloption"}
+
+// reading tells apart sessions which read the same text differently: statements
+// with literals are shared among those only that read them alike.
+func (a *Analysis) reading(literals router.Literals) string {
+	if literals == router.LiteralsNone {
+		return ""
+	}
+	s := a.state()
+	if a.b.Traits.Has(batch.ChangesSettings) || s.Tx.Did.Has(session.DidSet) || s.Known != session.Known ||
+		s.Pins&(router.PinSetting|router.PinOpaque) != 0 || literals == router.LiteralsTimed {
+		return fmt.Sprintf("%d.%d", a.ID, a.Batch)
+	}
+	now := s.Settings.Now()
+	if now == (setting.Settings{}) {
+		return ""
+	}
+	var b strings.Builder
+	for _, name := range parsedBy {
+		if v, ok := now.Value(name); ok {
+			b.WriteString(name + "=" + v + "\x00")
+		}
+	}
+	return b.String()
+}
+
+// A statement's text that names another one prepared by SQL bears the client's
+// name for it. Servers know it by the name all clients share, so that it can be
+// prepared wherever it is needed and clashes with nobody's.
+
+func errRepeated(name string) *wire.Error {
+	return wire.Errorf("42P05", "prepared statement \"%s\" already exists", name)
+}
+
+func errNoStatement(name string) *wire.Error {
+	return wire.Errorf("26000", "prepared statement \"%s\" does not exist", name)
+}
+
+// misnamed is why what a PREPARE or EXECUTE names is not, or no longer, what it was
+// taken for when it was parsed.
+func (a *Analysis) misnamed(sql *session.SQLPrepared) *wire.Error {
+	if sql == nil {
+		return nil
+	}
+	named := a.names.Statement([]byte(sql.Name))
+	switch {
+	case sql.Makes != nil && named != nil:
+		return errRepeated(sql.Name)
+	case sql.Needs != nil && (named == nil || named.Statement != sql.Needs.Statement):
+		return errNoStatement(sql.Name)
+	}
+	return nil
+}
+
+// rewriteSQL puts the shared name into the text of a PREPARE, EXECUTE or DEALLOCATE, as
+// m.Text, and what it makes or needs into m.SQL. It returns why it cannot.
+func (a *Analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wire.Error {
+	before, after := string(text[:p.SQL.NameStart]), string(text[p.SQL.NameEnd:])
+	st := a.names.Statement([]byte(p.SQL.Name))
+	failed := a.state().Tx.Phase.Failed()
+	switch p.SQL.Verb {
+	case router.PreparedPrepare:
+		if st != nil && m.Kind == batch.Query && !failed { // the extended protocol fails at Execute
+			return errRepeated(p.SQL.Name)
+		}
+		shared := a.Service.Registry.SQLStatement(before, after, a.reading(p.LiteralsOf(text)))
+		m.Text = shared.SQL
+		m.SQL = &session.SQLPrepared{Makes: a.newPrepared(shared, p.SQL.Inner, nil), Name: p.SQL.Name}
+	case router.PreparedExecute:
+		if st == nil && a.state().Pins&router.PinPrepared != 0 {
+			return nil // only its server may know the name
+		}
+		if st == nil && failed {
+			return ErrAborted
+		}
+		if st == nil {
+			return errNoStatement(p.SQL.Name)
+		}
+		m.Text = before + st.Name + after
+		m.SQL = &session.SQLPrepared{Needs: st, Name: p.SQL.Name}
+	case router.PreparedDeallocate:
+		if st == nil || failed {
+			return nil // the server refuses it
+		}
+		m.Text = before + st.Name + after
+		m.SQL = &session.SQLPrepared{Needs: st, Ends: st, Name: p.SQL.Name}
+	case router.PreparedNone, router.PreparedDeallocateAll:
+		return nil
+	}
+	a.b.Traits |= batch.Rewritten
+	return nil
+}

@@ -1,0 +1,201 @@
+package client
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/analysis"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/interrupt"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// The life of a batch:
+//
+//	read      the client's messages, analysed as they come         read.go, package analysis
+//	decide    which kind of server                                 decide.go
+//	acquire   a connection to one, to carry the session's          acquire.go, freshness.go,
+//	          settings                                             failover.go, lease.go
+//	encode    what the server is sent: the messages, and what      send.go, package batch
+//	          must come before
+//	relay     the answers, to ReadyForQuery; each is an event      relay.go, copy.go, outcome.go,
+//	          for the session's state                              writes.go
+//	settle    what is left to do; the connection is kept or        settle.go, readback.go,
+//	          given back                                           lease.go (verdict)
+//
+// What needs no server is answered in here.go, what fails is dealt with in recover.go. As
+// long as nothing of an answer has reached the client, a batch that a replica failed can
+// go through it again: retry.go decides that.
+
+// maxAttempts bounds how often a batch is sent.
+const maxAttempts = 4
+
+// answer reads one batch and answers it. An error ends the session.
+func (w *work) answer() error {
+	if err := w.read(); err != nil {
+		return err
+	}
+	defer func() { w.c.front.Discard(w.batch.Size) }()
+	b := &w.batch
+	w.reply = append(w.reply, b.Notices...)
+	needs := b.Traits.Has(batch.NeedsServer) || w.c.lease.midBatch() || b.Traits.Has(batch.Refused) && w.c.lease.held()
+	if !needs {
+		return w.answerAlone()
+	}
+	w.answerFirst()
+	if w.c.state.Tx.Phase == session.AbortedDeferred && b.RefusedByAll() {
+		return w.refuseBatch(analysis.ErrAborted)
+	}
+	return w.answerByServer()
+}
+
+// answerAlone answers a batch that needs no server.
+func (w *work) answerAlone() error {
+	for i := range w.batch.Messages {
+		m := &w.batch.Messages[i]
+		switch {
+		case m.Kind == batch.Sync:
+			w.c.stands = inStep
+			w.c.endLocal()
+			w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
+		case m.Refusal != nil:
+			w.fail(m.Refusal, false)
+		default:
+			w.emit(m)
+		}
+	}
+	return w.flush()
+}
+
+// answerFirst answers the messages before the first that needs a server.
+func (w *work) answerFirst() {
+	for i := range w.batch.Messages {
+		m := &w.batch.Messages[i]
+		if !m.Here {
+			return
+		}
+		w.emit(m)
+		w.batch.Here++
+	}
+}
+
+// answerByServer sends the batch to a server until one has answered it.
+func (w *work) answerByServer() error {
+	w.c.interrupt.Begin()
+	defer w.c.interrupt.Done()
+	before, answered := w.c.before(), len(w.reply)
+	for n := 1; ; n++ {
+		err := w.attempt()
+		if err == nil {
+			return nil
+		}
+		var again *retry
+		if !errors.As(err, &again) {
+			return err
+		}
+		w.c.returnTo(before) // what the attempt changed, the next one will
+		w.forgetNames()
+		if w.reply = w.reply[:answered]; n == maxAttempts {
+			return w.refuseBatch(again.refusal(n))
+		}
+		w.learned |= again.lessons
+		w.c.svc.Metrics.Retried(again.reason)
+	}
+}
+
+// before is what an attempt that is to be made again must find.
+type before struct {
+	state  session.State
+	writes freshness.Changes
+}
+
+func (c *Client) before() before { return before{c.state.Snapshot(), c.writes} }
+
+// returnTo brings the session back to where it was before an attempt, but for what it
+// lost meanwhile.
+func (c *Client) returnTo(b before) {
+	c.state, c.writes = b.state.Snapshot(), b.writes
+	if !c.lease.held() {
+		c.state.Moved()
+	}
+}
+
+// forgetNames takes back the names that the attempt's answers, held back from the
+// client, gave and took.
+func (w *work) forgetNames() {
+	for i := w.try.Head - 1; i >= 0; i-- {
+		a := &w.try.Queue[i]
+		switch m := a.Message; {
+		case m == nil || m.Name == "":
+		case a.Kind == batch.Parse:
+			w.c.names.Forget(m.Name)
+		case a.Kind == batch.Close && m.Target == 'S' && m.Prepared != nil:
+			w.c.names.Define(m.Name, m.Prepared)
+		}
+	}
+}
+
+// attempt sends the batch once. A *retry says that it may be sent again.
+func (w *work) attempt() error {
+	t := &w.try
+	t.reset()
+	t.decision = w.decide()
+	if w.learned.has(onPrimary) {
+		t.decision = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
+	}
+	t.Renew = w.learned.has(prepareAnew)
+	if err := (acquisition{w}).acquire(); err != nil {
+		return w.refuseByError(err)
+	}
+	acquisition{w}.defines()
+	rowCheck{w}.checkRows()
+	bytes := w.encode()
+	if !t.asksServer() {
+		return w.answerHere()
+	}
+	return w.exchange(bytes)
+}
+
+// asksServer reports whether any awaited answer is a server's.
+func (t *attempt) asksServer() bool {
+	for i := range t.Queue {
+		if t.Queue[i].Origin != batch.Here {
+			return true
+		}
+	}
+	return false
+}
+
+// exchange sends the bytes over the held connection and deals with the answer.
+func (w *work) exchange(bytes []byte) error {
+	t := &w.try
+	if w.c.interrupt.Run(w.c.lease.b) {
+		return recovery{w}.giveUp(interrupt.ErrCanceled)
+	}
+	if t.trace = w.c.preferences().Trace; (repetition{w}).mayRetry() {
+		t.flow = heldBack
+	}
+	w.c.svc.Metrics.Sent(time.Since(w.batch.Started))
+	err := relay{w}.run(bytes)
+	w.c.interrupt.Pause()
+	if err != nil {
+		return recovery{w}.recover(err)
+	}
+	return settlement{w}.settle()
+}
+
+// answerHere gives the answers of a batch all of which turned out to be the proxy's
+// own: statements the server holds already. Its Sync is still to come.
+func (w *work) answerHere() error {
+	t := &w.try
+	for ; t.Head < len(t.Queue); t.Head++ {
+		w.emit(t.Queue[t.Head].Message)
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return settlement{w}.settle()
+}

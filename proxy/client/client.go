@@ -1,0 +1,213 @@
+// Package client is one client's life once it is logged in: its batches are answered one
+// after the other (see answer.go), each by a server the router's decision asks for. The
+// goroutine that calls Serve owns everything in the session; what sessions share is
+// immutable (upstream.Service) or in package upstream.
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/analysis"
+	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/interrupt"
+	"github.com/pgweir/pgweir/proxy/preferences"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
+	"github.com/pgweir/pgweir/router"
+)
+
+// Client is one client's session: its goroutine owns everything in it but what
+// interrupt protects and the atomic values. What it is stands in state and names, what it
+// holds in lease, what it is told in told; what it asks and what is tried for that is a
+// work.
+type Client struct {
+	svc   *upstream.Service
+	up    *upstream.Pools
+	front *wire.Conn
+	who   identity
+
+	state   session.State
+	names   session.Names
+	lease   lease
+	told    told
+	prefer  preferred
+	writes  freshness.Changes // of the open transaction
+	batches uint64            // read so far
+	tenant  string            // that it worked for when it last gave a server connection back
+
+	stands standing
+
+	ctx       context.Context // ends when the session must
+	end       context.CancelFunc
+	idle      atomic.Bool // waiting for the client, outside a transaction
+	interrupt *interrupt.Interrupt
+	pinned    atomic.Pointer[pinned] // nil without pins; read by others
+}
+
+// identity says whose session it is.
+type identity struct {
+	id    uint64
+	app   string
+	scope freshness.Scope // of its commits
+}
+
+// standing is where the conversation with the client stands.
+type standing uint8
+
+const (
+	inStep   standing = iota
+	skipping          // after an error everything up to the client's Sync is dropped
+	torn              // what was last written ends within a message: nothing can be told it
+)
+
+// New makes the session of a client that is logged in, with a number no other session of
+// the service has. It ends with ctx, at the latest.
+func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *wire.Conn, id uint64, application string, state session.State) *Client {
+	c := &Client{
+		svc: svc, up: up, front: front, state: state, prefer: preferred{Values: preferences.Values{Route: up.Route}},
+		who: identity{id: id, app: application, scope: freshness.SessionScope(id)},
+	}
+	c.ctx, c.end = context.WithCancel(ctx)
+	c.interrupt = interrupt.New(c.ctx, front)
+	return c
+}
+
+// Begin says that the client was told its session has begun, with the given settings
+// (ParameterStatus).
+func (c *Client) Begin(reported map[string]string) {
+	c.told.atLogin = reported
+	if c.up.Config.PoolMode == "session" {
+		c.state.Pins |= router.PinSession
+	}
+	if session.MayMisread(c.state.Settings.Reset()) {
+		c.state.Pins |= router.PinSetting
+	}
+	c.publishPins()
+}
+
+// Serve answers batches until the client or the server ends the session, and says why.
+func (c *Client) Serve() error {
+	defer c.end()
+	err := c.loop()
+	c.finalError(err)
+	c.close()
+	return err
+}
+
+func (c *Client) loop() error {
+	for {
+		if err := c.waitForClient(); err != nil {
+			return err
+		}
+		w := takeWork(c)
+		err := w.answer()
+		putWork(w)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// waitForClient blocks while the session is idle. It holds no buffer then. What
+// a server connection says meanwhile is passed on, if the session listens to one.
+func (c *Client) waitForClient() error {
+	if len(c.front.Buffered()) > 0 {
+		return nil
+	}
+	busy := c.state.Tx.Phase.InBlock() || c.lease.midBatch()
+	c.idle.Store(!busy)
+	if !busy && c.svc.Draining.Load() {
+		return errShutdown
+	}
+	var err error
+	if c.lease.held() && c.state.Pins&(router.PinListen|router.PinSession) != 0 && !busy {
+		err = c.waitForBoth()
+	} else {
+		err = c.front.Fill()
+	}
+	woken := !busy && !c.idle.CompareAndSwap(true, false)
+	if woken || errors.Is(err, os.ErrDeadlineExceeded) {
+		return errShutdown
+	}
+	return err
+}
+
+// Interrupt is how other goroutines reach the session.
+func (c *Client) Interrupt() *interrupt.Interrupt { return c.interrupt }
+
+// Drop gives up a session that is not to be served.
+func (c *Client) Drop() { c.end() }
+
+// EndIdle ends the session if it is idle outside a transaction. It may be called from
+// another goroutine.
+func (c *Client) EndIdle() {
+	if c.idle.CompareAndSwap(true, false) {
+		c.front.Wake()
+	}
+}
+
+// Abort ends the session wherever it is. It may be called from another goroutine, and
+// may have to be called again: a session sets deadlines of its own.
+func (c *Client) Abort() {
+	c.end()
+	_ = c.front.SetDeadline(time.Unix(1, 0))
+	c.interrupt.Wake()
+}
+
+var errShutdown = wire.Fatalf("57P01", "terminating connection due to administrator command")
+
+// finalError tells the client why its session ends, if there is something to say and
+// the client would read it as a message.
+func (c *Client) finalError(err error) {
+	var refused *wire.Error
+	switch {
+	case c.stands == torn:
+		return
+	case errors.As(err, &refused):
+	case errors.Is(err, analysis.ErrTerminate), errors.Is(err, io.EOF), err == nil:
+		return
+	case c.ctx.Err() != nil:
+		refused = errShutdown
+	default:
+		return
+	}
+	_ = c.front.SetDeadline(time.Now().Add(time.Second))
+	_, _ = c.front.Write(refused.Append(nil))
+}
+
+// close gives up everything the session holds. A transaction left open is rolled back.
+func (c *Client) close() {
+	_ = c.front.Close()
+	c.front.Free()
+	if !c.lease.held() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	b := c.lease.b
+	if c.lease.stands != atRest || c.lease.residue == session.Opaque || b.CancelDone(ctx) != nil {
+		c.discard()
+		return
+	}
+	if c.state.Tx.Phase.InBlock() {
+		status, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "ROLLBACK"))
+		if err != nil || status != wire.TxIdle {
+			c.discard()
+			return
+		}
+		c.state.Ready(wire.TxIdle, true, b.Parameter)
+		c.lease.ended(false)
+	}
+	if c.state.Pins != 0 {
+		c.lease.leave(session.Discardable)
+		c.state.Pins = 0
+		c.publishPins()
+	}
+	c.release()
+}

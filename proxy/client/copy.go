@@ -1,0 +1,106 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/copyin"
+	"github.com/pgweir/pgweir/proxy/upstream"
+)
+
+// COPY FROM STDIN is where both directions flow at once: the client sends data
+// while the server may send notices, or an error that ends it.
+
+// copyIn forwards copy data until the server has answered. The frames the client
+// sent with its COPY are done with by then: none but the COPY's own Sync stood
+// behind it, and a server in copy mode ignores that.
+func (r relay) copyIn() error {
+	if err := r.flush(); err != nil {
+		return err
+	}
+	r.try.flow = copying
+	r.dropIgnoredSync()
+	r.consume()
+	for {
+		if err := r.feedCopy(); !errors.Is(err, errCopyAgain) {
+			return err
+		}
+	}
+}
+
+// feedCopy forwards the data of one COPY, and relays the answers up to the end of
+// the batch or the next COPY in the same string (errCopyAgain).
+func (r relay) feedCopy() error {
+	feed, done := &copyin.Feed{From: r.c.front, To: r.c.lease.b.Conn}, make(chan error, 1)
+	if r.batch.End != batch.EndQuery {
+		feed.Behind = flushFrame // the server says nothing of the end before it is asked to
+	}
+	go feed.Run(done)
+	err := r.relayCopy()
+	if errors.Is(err, errCopyAgain) {
+		// The server has seen the end of this one's data, so its feed ends by itself.
+		return errors.Join(<-done, err)
+	}
+	if err != nil {
+		_ = r.c.lease.b.Conn.Close() // a feed that writes must not wait for ever
+	}
+	r.c.front.Wake()
+	fed := <-done
+	_ = r.c.front.SetReadDeadline(time.Time{})
+	switch {
+	case err != nil && fed != nil && !errors.Is(fed, copyin.ErrStopped):
+		return errors.Join(fed, err)
+	case err != nil:
+		return err
+	case errors.Is(fed, copyin.ErrStopped):
+		return nil
+	}
+	return fed
+}
+
+// consume takes the client's bytes out of the buffer, so that copy data can be read. What
+// a message still needs of them is what it holds itself.
+func (r relay) consume() {
+	for i := range r.batch.Messages {
+		if m := &r.batch.Messages[i]; m.Kind.Executes() && m.Plan != nil && m.Text == "" {
+			m.Text = string(r.textOf(m))
+		}
+	}
+	r.c.front.Discard(r.batch.Size)
+	r.batch.Size = 0
+}
+
+// dropIgnoredSync takes the Sync behind an Execute that started the COPY out of the queue.
+func (r relay) dropIgnoredSync() {
+	t := &r.try
+	if at := t.Head + 1; t.Queue[t.Head].Kind == batch.Execute && at < len(t.Queue) && t.Queue[at].Kind == batch.Sync {
+		t.Queue = append(t.Queue[:at], t.Queue[at+1:]...)
+		t.flow = copyingPastSync
+		r.c.lease.b.Sent(t.Ready())
+	}
+}
+
+// relayCopy relays the answers to the COPY; the answer to what follows comes later.
+func (r relay) relayCopy() error {
+	conn := r.c.lease.b.Conn
+	for {
+		need, err := r.scan(conn.Buffered())
+		if err != nil {
+			return err
+		}
+		if err := r.flush(); err != nil {
+			return err
+		}
+		if r.try.Awaits() == nil {
+			return nil
+		}
+		if _, err := conn.Need(need); err != nil {
+			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+		}
+	}
+}
+
+// errCopyAgain is that another COPY follows in the same string.
+var errCopyAgain = errors.New("another copy")

@@ -1,0 +1,95 @@
+package client
+
+import (
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// decide joins the batch's strictest plan with the session's state.
+func (w *work) decide() router.Decision {
+	b, s, l := &w.batch, &w.c.state, &w.c.lease
+	p := b.Plan
+	if p == nil {
+		p = anyPlan
+	}
+	if s.Tx.Phase == session.Aborted {
+		return w.decideAborted()
+	}
+	v := router.View{
+		Route:  w.c.preferences().Route,
+		Pins:   s.Pins,
+		InTx:   s.Tx.Phase.InBlock() || l.midBatch(),
+		Cursor: b.Traits.Has(batch.OpensCursor),
+		Read:   s.Tx.Did.Has(session.DidRead),
+	}
+	if l.held() && v.InTx {
+		v.OnReplica = l.onReplica()
+		v.OnPrimary = !v.OnReplica
+	}
+	if v.Modes = w.c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {
+		v.Modes = router.Modes{}
+	}
+	d := router.Decide(p, v)
+	if d.Target != router.TargetReplica {
+		return d
+	}
+	if v.OnReplica && !w.c.mustStay() && !v.Cursor && !(needs{w}).stillFresh() {
+		// Its transaction has only read, and sees what is committed meanwhile.
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
+	}
+	if !v.OnReplica && w.c.up.Database.Stale() {
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
+	}
+	return d
+}
+
+// decideAborted is decide in an aborted transaction. It stays where it failed: wherever
+// else it went, it would begin anew. But a replica only does for what ends it, or is
+// refused; what comes behind that end in the same batch may be anything.
+func (w *work) decideAborted() router.Decision {
+	d := router.Decision{Target: w.c.lease.target(), Reason: router.ReasonTransaction}
+	if w.c.lease.onReplica() && !w.c.lease.midBatch() && w.batch.GoesOn() {
+		d.Target = router.TargetPrimary
+	}
+	return d
+}
+
+// anyPlan is the plan of messages that only make sense where the session is.
+var anyPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetAny, Reason: router.ReasonTransaction}
+
+// modes are the transaction's, those it was not given coming from the session's
+// settings or the database's defaults.
+func (c *Client) modes() router.Modes {
+	m := c.state.Tx.Modes
+	if m.Isolation == router.IsolationDefault {
+		value, ok := c.state.Settings.Now().Value("default_transaction_isolation")
+		if !ok {
+			value = c.up.Database.Plans.Snapshot().DefaultIsolation(c.up.Config.ServerUser)
+		}
+		m.Isolation, _ = router.ParseIsolation(value)
+	}
+	if m.Access == router.AccessDefault && c.defaultReadOnly() {
+		m.Access = router.ReadOnly
+	}
+	return m
+}
+
+func (c *Client) defaultReadOnly() bool {
+	value, ok := c.state.Settings.Now().Value("default_transaction_read_only")
+	if !ok {
+		value = c.up.Database.Plans.Snapshot().DefaultReadOnly(c.up.Config.ServerUser)
+	}
+	on, _ := setting.ParseBool(value)
+	return on
+}
+
+// mustStay reports whether the open transaction cannot leave its replica.
+func (c *Client) mustStay() bool {
+	return c.modes().Isolation == router.RepeatableRead && c.state.Tx.Did.Has(session.DidRead) || c.names.NamedPortals()
+}
+
+// errStuck is the error of a session whose state cannot leave its replica.
+var errStuck = wire.Fatalf("08006", "the session's state is on a replica and cannot be moved")

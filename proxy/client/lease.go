@@ -1,0 +1,221 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// lease is the server connection a session holds, with everything that is true only
+// while it is held. The zero value holds none.
+type lease struct {
+	b      *backend.Backend
+	pool   *pool.Pool
+	server *cluster.Server
+	role   cluster.Role
+
+	stands  stands
+	carried session.History // the settings on the connection
+	residue session.Residue // what the session left there besides
+	inspect router.PinSet   // kinds of state it must be asked for
+	// unpinned is what tied the session until DISCARD ALL, in the batch under way.
+	unpinned router.PinSet
+	// restore: RESET returned settings to the server's defaults where the session has its
+	// own. asserted: what isolation rests on was asserted in the transaction under way, and
+	// is undone with it.
+	restore, asserted bool
+}
+
+// stands is where the server stands in the protocol.
+type stands uint8
+
+const (
+	atRest         stands = iota // its last word was ReadyForQuery
+	midBatch                     // it has messages since the last Sync
+	midBatchFailed               // and refused one of them
+)
+
+func (l *lease) held() bool     { return l.b != nil }
+func (l *lease) midBatch() bool { return l.stands != atRest }
+
+// onReplica reports whether it is a connection to a replica.
+func (l *lease) onReplica() bool { return l.role == cluster.RoleReplica }
+
+// target is the kind of server it is a connection to.
+func (l *lease) target() router.Target {
+	if l.onReplica() {
+		return router.TargetReplica
+	}
+	return router.TargetPrimary
+}
+
+// leave notes what the session has left on the connection.
+func (l *lease) leave(r session.Residue) { l.residue = max(l.residue, r) }
+
+// ran takes in what a statement meant for the connection, whether it succeeded or not.
+func (l *lease) ran(e *session.Effects) {
+	l.leave(e.Residue)
+	l.inspect |= e.Inspect
+	l.restore = l.restore || e.Startup
+	l.unpinned |= e.Unpinned
+}
+
+// follow takes in what a statement that succeeded did to the settings the connection
+// carries. modes are its transaction's before it.
+func (l *lease) follow(st *session.Executed, end session.End, modes router.Modes) {
+	switch end {
+	case session.Committed:
+		l.carried.Commit()
+	case session.RolledBack:
+		l.carried.Rollback()
+	case session.NoEnd:
+	}
+	if st.Followed() {
+		l.carried.Follow(st.Plan, st.Sets, modes)
+	}
+}
+
+// ended says that the transaction on the connection ended, for its settings.
+func (l *lease) ended(commit bool) {
+	if commit {
+		l.carried.Commit()
+	} else {
+		l.carried.Rollback()
+		if l.asserted {
+			l.b.HandOver(nobody)
+		}
+	}
+	l.asserted = false
+	l.b.NoteSettings(l.carried.Now())
+}
+
+// nobody is the session that a connection comes from if what it carries must be asserted
+// again.
+const nobody = 0
+
+// carries says that the connection carries the given settings, whatever was believed.
+func (l *lease) carries(h session.History) {
+	l.carried = h
+	l.b.NoteSettings(h.Now())
+}
+
+// verdict is what it takes for somebody else to have the connection.
+type verdict uint8
+
+const (
+	clean verdict = iota
+	discardAll
+	readBack
+	mustClose
+)
+
+// verdict decides whether the connection may be handed on. Only what is proved counts:
+// the server is at rest outside a transaction, the settings are known, nothing else is
+// left. It is the only place that decides it.
+func (l *lease) verdict(s *session.State) verdict {
+	switch {
+	case l.stands != atRest, s.Tx.Phase == session.Open, s.Tx.Phase == session.Aborted, l.residue == session.Opaque:
+		return mustClose
+	case s.NeedsReadBack():
+		return readBack
+	case l.residue == session.Discardable:
+		return discardAll
+	}
+	return clean
+}
+
+// attach takes a server connection for the session. another is that it was another
+// session's before.
+func (c *Client) attach(l lease) (another bool) {
+	l.server.Begin()
+	another = l.b.HandOver(c.who.id)
+	l.carried = session.Carrying(l.b.Settings(), l.b.Defaults())
+	c.lease = l
+	c.interrupt.Hold(l.b, l.server)
+	if c.up.Cluster.Topology().Abandoned(l.server) {
+		_ = l.b.Conn.Close() // the server was given up before this connection could be found
+	}
+	return another
+}
+
+// detach forgets the server connection, which the caller gives back.
+func (c *Client) detach() lease {
+	c.interrupt.Release()
+	l := c.lease
+	l.server.End()
+	c.lease = lease{}
+	c.told.pending = false
+	if c.state.Pins != 0 {
+		c.state.Pins = 0
+		c.publishPins()
+	}
+	return l
+}
+
+// release gives the server connection back if nothing ties the session to it: clean,
+// made clean, or else closed.
+func (c *Client) release() {
+	l := &c.lease
+	if !l.held() || l.midBatch() || c.state.Tx.Phase.InBlock() || c.state.Pins != 0 {
+		return
+	}
+	switch l.verdict(&c.state) {
+	case mustClose, readBack:
+		c.discard()
+		return
+	case discardAll:
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if l.b.CancelDone(ctx) != nil || l.b.Reset(ctx) != nil {
+			c.discard()
+			return
+		}
+	case clean:
+	}
+	c.countTenantLeft()
+	given := c.detach()
+	given.pool.Release(given.b)
+}
+
+// discard closes the server connection.
+func (c *Client) discard() {
+	if !c.lease.held() {
+		return
+	}
+	given := c.detach()
+	given.pool.Discard(given.b)
+	c.state.Moved()
+}
+
+// leaveReplica ends a transaction that has only read on a replica. Nothing is lost with
+// its connection if that fails.
+func (c *Client) leaveReplica() {
+	l := &c.lease
+	inBlock := c.state.Tx.Phase.InBlock()
+	if inBlock && l.midBatch() {
+		if _, err := l.b.RoundTrip(c.ctx, wire.AppendSync(nil)); err != nil {
+			c.discard()
+			return
+		}
+	}
+	frames := wire.AppendSync(nil)
+	if inBlock {
+		frames = wire.AppendQuery(nil, "ROLLBACK")
+	}
+	status, err := l.b.RoundTrip(c.ctx, frames)
+	if err != nil || status != wire.TxIdle || l.residue != session.NoResidue || !inBlock && c.state.Settings.Changed() {
+		c.discard() // what it carries is not certain
+		return
+	}
+	l.stands = atRest
+	l.ended(!inBlock)
+	given := c.detach()
+	given.pool.Release(given.b)
+	c.state.Moved()
+}

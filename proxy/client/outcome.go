@@ -1,0 +1,311 @@
+package client
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
+	"github.com/pgweir/pgweir/router"
+)
+
+// outcomes takes in what a server says to an attempt, message by message.
+type outcomes struct{ *work }
+
+// see looks at one message of the server: which answer it belongs to, whether it ends
+// it, and whether the client gets it.
+func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err error) {
+	t := &o.try
+	switch typ {
+	case wire.ErrorResponse:
+		return o.seeError(a, frame)
+	case wire.ReadyForQuery:
+		return o.seeReady(a, frame)
+	case wire.ParameterStatus:
+		if n, v, ok := wire.ParameterParts(frame); ok {
+			o.c.lease.b.SetParameter(string(n), string(v))
+			o.c.told.pending = true
+		}
+		return false, nil
+	case wire.NotificationResponse:
+		o.c.up.Database.Commits.OnNotification()
+		return !a.Internal(), nil
+	case wire.NoticeResponse:
+		return !a.Internal(), nil
+	case wire.CopyInResponse, wire.CopyOutResponse:
+		t.sure()
+		return true, nil
+	case wire.CopyBothResponse:
+		return false, fmt.Errorf("%w: unexpected CopyBothResponse", upstream.ErrServerLost)
+	case wire.CommandComplete:
+		recorder(o).recordBeforeForwarding(a)
+	}
+	if a.Kind.Ends(typ) {
+		if a.Kind == batch.Describe && a.Message.Described != nil {
+			o.noteRows(a.Message.Described, frame)
+		}
+		if a.Kind.Executes() && !a.Internal() {
+			t.sure()
+		}
+		t.Head++
+		o.done(a)
+	} else if a.Kind == batch.Query && typ == wire.CommandComplete {
+		t.sure()
+	}
+	return !a.Internal(), nil
+}
+
+// done takes in an answer that says that a message succeeded.
+func (o outcomes) done(a *batch.Awaited) {
+	held, m := o.c.lease.b.Held(), a.Message
+	switch {
+	case a.Kind == batch.Parse && a.Shared == nil:
+		held.Unnamed = uint64(a.Tag)
+	case a.Kind == batch.Parse && !a.Internal() && !o.c.state.Tx.Did.Has(session.DidSet) && o.c.state.UsualNames():
+		o.c.up.Parsed.Add(a.Shared, m.Prepared.Snapshot)
+	}
+	if m == nil {
+		return
+	}
+	switch a.Kind {
+	case batch.Parse:
+		m.Parsed(&o.c.names, o.bytes())
+	case batch.Bind:
+		if m.Prepared != nil || m.Tag != 0 {
+			o.c.names.DefinePortal(m.Name, m.Portal)
+		}
+	case batch.Close:
+		m.Closed(&o.c.names)
+	case batch.Execute:
+		o.ran(a, session.Done)
+	case batch.Describe, batch.Sync, batch.Query, batch.FunctionCall:
+	}
+}
+
+// ran gives the session's state the outcome of a statement, and takes in what it means
+// for the names and the server connection.
+func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
+	m, s := a.Message, &o.c.state
+	if a.Outcome = out; out == session.NotRun {
+		return
+	}
+	o.c.countTenant(m)
+	o.c.lease.b.Ran(m.Plan)
+	st := session.Executed{Plan: m.Plan}
+	if p := m.Plan; p != nil {
+		st.Sets, _ = m.Sets()
+		if p.SetOnly && len(p.Sets) == 0 && o.c.lease.onReplica() {
+			st.Text = string(o.textOf(m)) // it can be run again where the transaction goes
+		}
+	}
+	before := s.Tx.Modes
+	e := s.Ran(st, out, o.c.svc.Config.Settings.Track != nil)
+	o.c.lease.ran(&e)
+	if p := m.Plan; p != nil && p.Uses && recorder(o).redefined() {
+		o.c.lease.leave(session.Opaque) // what ran may be something else than the plan says
+	}
+	if out != session.Done {
+		return
+	}
+	if o.c.lease.onReplica() && s.Tx.Phase.InBlock() {
+		s.Tx.Did |= session.DidRead
+	}
+	o.c.lease.follow(&st, e.Ended, before)
+	if m.Plan != nil && m.Plan.Tx.Verb == router.TxRollback {
+		o.c.writes = noWrites // they are undone
+	}
+	for i := range st.Sets {
+		o.c.up.Database.Customs.Add(st.Sets[i].Name)
+	}
+	o.ranNames(m, e.Forgets)
+}
+
+// ranNames takes in what a statement that succeeded means for the names.
+func (o outcomes) ranNames(m *batch.Message, forgets bool) {
+	held := o.c.lease.b.Held()
+	if m.SQL != nil && m.SQL.Ends != nil {
+		held.Drop(m.SQL.Ends.Statement)
+		o.c.names.Forget(m.SQL.Name)
+	}
+	if forgets || m.Plan != nil && m.Plan.SQL.Verb == router.PreparedDeallocateAll {
+		held.Clear()
+		o.c.names.ForgetAll()
+	}
+	if m.SQL != nil && m.SQL.Makes != nil {
+		if len(held.Hold(m.SQL.Makes.Statement)) > 0 {
+			o.c.lease.leave(session.Opaque) // one makes room that cannot be closed now; the connection is, later
+		}
+		o.c.names.Define(m.SQL.Name, m.SQL.Makes)
+	}
+}
+
+// seeReady ends a Sync, a simple query or a function call.
+func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error) {
+	t := &o.try
+	if !a.Kind.Ends(wire.ReadyForQuery) {
+		return false, fmt.Errorf("%w: unexpected ReadyForQuery", upstream.ErrServerLost)
+	}
+	o.c.lease.b.Ready(frame[wire.HeaderSize])
+	if a.Origin == batch.Setup {
+		o.c.lease.b.NoteSettings(t.Carries)
+		t.Head++
+		return false, nil
+	}
+	if t.fate == unopened { // the block the client was told is open has failed, and no server knows of it
+		frame[wire.HeaderSize] = wire.TxFailed
+	}
+	t.sure()
+	t.status = frame[wire.HeaderSize]
+	if !t.failed() && o.c.lease.stands == midBatchFailed {
+		t.fate = failed
+	}
+	o.c.lease.stands, o.c.stands = atRest, inStep
+	t.Head++
+	if a.Kind != batch.Sync && a.Outcome == session.Done {
+		o.ran(a, session.Done)
+	}
+	if a.Kind == batch.Query {
+		o.c.lease.b.Held().Unnamed = 0
+		o.c.names.Queried()
+	}
+	if !o.c.lease.onReplica() {
+		recorder(o).recordWrites(t.status == wire.TxIdle)
+	}
+	if t.trace && !a.Internal() {
+		o.traceBatch()
+	}
+	if o.c.lease.restore {
+		t.late = append([]byte(nil), frame...)
+		return false, nil
+	}
+	if o.c.told.pending && !(t.failed() && t.Takes == batch.TakesWithin) { // that undid what was taken over, too
+		o.reply = o.c.told.report(o.reply, o.c.lease.b.Parameters())
+	}
+	return !a.Internal(), nil
+}
+
+// seeError takes an ErrorResponse: the batch may be sent again, or everything up
+// to its Sync is over.
+func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error) {
+	t := &o.try
+	o.dropStatements(t)
+	keep = a.Refusal == nil
+	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
+	if again := repetition(o).worthRetry(a, frame); again != nil && t.flow == heldBack {
+		return false, again
+	}
+	if fatal || t.flow == copyingPastSync {
+		// Whether that Sync will be answered, nobody knows.
+		return false, &fatalError{frame: append([]byte(nil), frame...)}
+	}
+	if a.Origin == batch.Setup || a.Origin == batch.Sentinel {
+		return false, &adoptError{wire.ReadError(frame)}
+	}
+	t.sure()
+	t.fate = failed
+	if keep {
+		o.c.svc.Metrics.ServerError()
+	}
+	if m := a.Message; m != nil && m.Prepared != nil && batch.ResultChanged(frame) {
+		// A client that prepares it again must get a new one, on every server.
+		o.c.svc.Registry.Forget(m.Prepared.Statement)
+	}
+	if a.Refusal != nil {
+		o.reply = a.Refusal.Append(o.reply)
+		o.c.svc.Metrics.ProxyError()
+	} else if own := batch.Reword(a, frame, o.bytes(), &o.c.names); &own[0] != &frame[0] {
+		o.reply = append(o.reply, own...)
+		keep = false
+	}
+	err = o.failed(a, frame)
+	o.c.lease.b.Sent(t.Ready()) // what was skipped is not answered
+	return keep, err
+}
+
+// failed takes in that a message failed: the server skips to the Sync.
+func (o outcomes) failed(a *batch.Awaited, frame []byte) error {
+	t := &o.try
+	if a.Origin == batch.Opening {
+		t.fate = unopened
+	}
+	if a.Message != nil && a.Kind.Executes() {
+		out := session.Failed
+		if batch.NotUnderstood(a.Message.Plan, frame) {
+			out = session.NotRun
+		}
+		o.ran(a, out)
+	} else {
+		a.Outcome = session.NotRun
+	}
+	if a.Message != nil && a.Kind == batch.Parse && a.Tag != 0 {
+		o.c.names.DropUnnamed() // as PostgreSQL does before it parses
+	}
+	if a.Kind == batch.Query || a.Kind == batch.FunctionCall {
+		return nil // its ReadyForQuery follows
+	}
+	for t.Head < len(t.Queue) && t.Queue[t.Head].Kind != batch.Sync {
+		if t.Head++; t.Head < len(t.Queue) {
+			t.Queue[t.Head].Outcome = session.NotRun
+		}
+	}
+	if t.Head == len(t.Queue) {
+		return o.endSkipped()
+	}
+	return nil
+}
+
+// endSkipped ends a batch the server skips the rest of, with no Sync to come: a
+// simple query behind what failed waits for one as well.
+func (o outcomes) endSkipped() error {
+	if o.batch.End == batch.EndQuery && len(o.batch.Messages) == 1 && !o.c.lease.midBatch() {
+		// The simple query itself was the client's whole batch; what failed was the
+		// proxy's. The client awaits a ReadyForQuery.
+		if _, err := o.c.lease.b.Conn.Write(wire.AppendSync(nil)); err != nil {
+			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+		}
+		o.try.Queue = append(o.try.Queue, batch.Awaited{Kind: batch.Sync})
+		return nil
+	}
+	o.c.stands = skipping
+	return nil
+}
+
+// dropStatements forgets what the rest of the queue was to prepare.
+func (o outcomes) dropStatements(t *attempt) {
+	held := o.c.lease.b.Held()
+	for i := t.Head; i < len(t.Queue); i++ {
+		switch a := &t.Queue[i]; {
+		case a.Origin == batch.Here:
+		case a.Shared != nil:
+			held.Drop(a.Shared)
+		case a.Kind == batch.Parse:
+			held.Unnamed = 0
+		case a.Kind == batch.Close && a.Origin == batch.Internal:
+			o.c.lease.leave(session.Opaque) // a statement that was to be closed is still there
+		}
+	}
+}
+
+// fatalError is an ErrorResponse after which the server closes the connection.
+type fatalError struct{ frame []byte }
+
+func (e *fatalError) Error() string {
+	return fmt.Sprintf("server: %s (SQLSTATE %s)", wire.ErrorField(e.frame, 'M'), wire.ErrorField(e.frame, 'C'))
+}
+
+// adoptError is that a server refused to let its connection carry the session's
+// settings. It is not the client's error: another connection may do.
+type adoptError struct{ refused *wire.Error }
+
+func (e *adoptError) Error() string {
+	return "the server refused the session's settings: " + e.refused.Message
+}
+func (e *adoptError) Unwrap() error { return e.refused }
+
+// quoted is what stands in quotes in the server's message: what a failed assertion says.
+func (e *adoptError) quoted() string {
+	_, said, _ := strings.Cut(e.refused.Message, `"`)
+	return strings.TrimSuffix(said, `"`)
+}

@@ -1,0 +1,72 @@
+package client
+
+import (
+	"time"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/analysis"
+	"github.com/pgweir/pgweir/proxy/batch"
+)
+
+// read gathers one batch: messages up to Sync, Flush, a simple query or a function
+// call, analysed as they come. It executes nothing. They stay in the client's buffer
+// until the batch is answered, so that it can be sent again.
+func (w *work) read() error {
+	w.c.batches++
+	b := &w.batch
+	w.names.Reset(&w.c.names)
+	b.Started = time.Now()
+	if w.c.stands == skipping {
+		b.Traits |= batch.Skipped
+	}
+	a := analysis.New(w.c.analysed(), b, &w.names, &w.preview)
+	for {
+		buf, err := w.fill(b, b.Size+wire.HeaderSize)
+		if err != nil {
+			return err
+		}
+		typ, size, err := wire.PeekHeader(buf[b.Size:])
+		if err := batch.CheckFrame(typ, size, err); err != nil {
+			return err
+		}
+		if buf, err = w.fill(b, b.Size+size); err != nil {
+			return err
+		}
+		off := b.Size
+		b.Size += size
+		done, err := a.Message(typ, buf[off:off+size], off)
+		if done || err != nil {
+			return err
+		}
+		if b.Size > batch.MaxBytes {
+			b.End = batch.EndPart
+			return nil
+		}
+	}
+}
+
+// analysed is what analysis looks at of the session.
+func (c *Client) analysed() analysis.Session {
+	s := analysis.Session{
+		ID: c.who.id, Batch: c.batches, Application: c.who.app, Service: c.svc, Up: c.up,
+		State: &c.state, Names: &c.names, Front: c.front, Interrupt: c.interrupt,
+	}
+	switch {
+	case c.lease.midBatch():
+		s.Lease = analysis.MidBatch
+	case c.lease.held():
+		s.Lease = analysis.Held
+	}
+	return s
+}
+
+// fill returns the client's bytes once there are n. The batch's clock starts when its
+// last byte has arrived.
+func (w *work) fill(b *batch.Batch, n int) ([]byte, error) {
+	if buf := w.c.front.Buffered(); len(buf) >= n {
+		return buf, nil
+	}
+	buf, err := w.c.front.Need(n)
+	b.Started = time.Now()
+	return buf, err
+}

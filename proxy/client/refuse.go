@@ -1,0 +1,52 @@
+package client
+
+import (
+	"errors"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/interrupt"
+	"github.com/pgweir/pgweir/proxy/upstream"
+)
+
+// fail adds an error of the proxy's own where no server takes part. ready is whether
+// ReadyForQuery follows at once.
+func (w *work) fail(e *wire.Error, ready bool) {
+	w.reply = e.Append(w.reply)
+	w.c.svc.Metrics.ProxyError()
+	w.c.state.Refused()
+	if ready {
+		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
+	} else {
+		w.c.stands = skipping
+	}
+}
+
+// refuseBatch answers all that is left of a batch with an error, no server having a
+// part in it.
+func (w *work) refuseBatch(e *wire.Error) error {
+	b := &w.batch
+	w.fail(e, b.End == batch.EndQuery && !b.Traits.Has(batch.Refused))
+	if b.Traits.Has(batch.HasSync) {
+		w.c.stands = inStep
+		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
+	}
+	return w.flush()
+}
+
+// refuseByError answers the batch with what kept a server from taking it.
+func (w *work) refuseByError(err error) error {
+	var lost *interrupt.ClientGone
+	var again *retry
+	if errors.As(err, &lost) || errors.As(err, &again) {
+		return err
+	}
+	if w.c.ctx.Err() != nil {
+		return w.c.ctx.Err()
+	}
+	e := upstream.Told(err, w.c.svc.Config)
+	if e.Severity == "FATAL" {
+		return e
+	}
+	return w.refuseBatch(e)
+}

@@ -1,0 +1,39 @@
+package client
+
+import (
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// encode makes what the server is sent, and notes what the client is to be told for it.
+func (w *work) encode() []byte {
+	t := &w.try
+	e := batch.Encoder{
+		Attempt: &t.Attempt, Batch: &w.batch, Bytes: w.bytes(),
+		State: &w.c.state, Unnamed: &w.c.names.Unnamed, Held: w.c.lease.b.Held(), Registry: w.c.svc.Registry,
+	}
+	w.carry(t)
+	return e.Encode()
+}
+
+// carry notes what the connection will carry once it has run what is sent before the
+// client's messages. If the server refuses any of it, the connection is closed or the
+// transaction undone.
+func (w *work) carry(t *attempt) {
+	l := &w.c.lease
+	switch t.Takes {
+	case batch.TakesAhead:
+		l.carried = session.Carrying(t.Carries, l.b.Defaults())
+	case batch.TakesWithin:
+		for _, ch := range t.Changes {
+			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset})
+		}
+	case batch.TakesNothing:
+	}
+	l.asserted = l.asserted || t.Asserts != nil && t.Takes != batch.TakesAhead
+	if t.Replays != batch.ReplaysNothing && len(w.c.state.Settings.Log()) > 0 {
+		w.c.told.pending = true
+		l.carried.Replay(&w.c.state.Settings)
+	}
+}

@@ -1,0 +1,43 @@
+package client
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/wire"
+)
+
+// told is what the client was told of the settings that servers report
+// (ParameterStatus). It is told those of its session, which any connection takes over
+// and reports anew: the difference to what it knows goes before ReadyForQuery.
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
+type told struct {
+	atLogin map[string]string // shared
+	since   map[string]string
+	pending bool // there may be something it has yet to be told
+}
+
+// report adds what the client has yet to be told, now being what its server connection
+// reports.
+func (t *told) report(to []byte, now map[string]string) []byte {
+	t.pending = false
+	for _, name := range slices.SortedFunc(maps.Keys(now), func(a, b string) int {
+		return strings.Compare(strings.ToLower(a), strings.ToLower(b))
+	}) {
+		value := now[name]
+		known, ok := t.since[name]
+		if !ok {
+			known, ok = t.atLogin[name]
+		}
+		if ok && known == value || name == "in_hot_standby" {
+			continue // one ordinary server is no standby
+		}
+		if t.since == nil {
+			t.since = map[string]string{}
+		}
+		t.since[name] = value
+		to = wire.AppendParameter(to, name, value)
+	}
+	return to
+}

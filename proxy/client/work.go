@@ -1,0 +1,143 @@
+package client
+
+import (
+	"sync"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/interrupt"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// work is the answering of one batch: what the client asked, what is tried for it now,
+// and what earlier tries have taught. It is borrowed while there is one.
+type work struct {
+	c       *Client
+	batch   batch.Batch
+	names   session.Overlay // as the batch sees them
+	preview session.State   // used by analysis
+	try     attempt
+	learned lessons
+	reply   []byte // for the client, not yet written
+}
+
+// attempt is one try: the zero value each time, but for its memory.
+type attempt struct {
+	batch.Attempt
+	decision router.Decision
+	required cluster.Moment // the freshness a replica must have
+	level    router.Consistency
+
+	flow   flow
+	fate   fate
+	trace  bool   // the client is told where it ran
+	pass   int    // bytes of a message begun that pass unseen
+	status byte   // of the last ReadyForQuery
+	late   []byte // that, if the client is to have it once startup settings are restored
+	ddl    uint64 // how often it was recorded to have changed the catalog
+}
+
+// flow is what becomes of the answer to an attempt as it comes.
+type flow uint8
+
+const (
+	passedOn        flow = iota
+	heldBack             // nothing was written to the client, and nothing shall be until it is sure
+	copying              // so far it asks for COPY data, which is on its way from the client
+	copyingPastSync      // behind a Sync that the COPY ignores, unless it fails before it reads
+)
+
+// sure says that the answer is the one the client shall have.
+func (t *attempt) sure() {
+	if t.flow == heldBack {
+		t.flow = passedOn
+	}
+}
+
+// fate is whether the server refused anything of an attempt.
+type fate uint8
+
+const (
+	succeeded fate = iota
+	failed
+	unopened // what failed was to open the transaction there
+)
+
+func (t *attempt) failed() bool { return t.fate != succeeded }
+
+// lessons are what failed attempts have taught for the next one.
+type lessons uint8
+
+const (
+	onPrimary      lessons = 1 << iota // only the primary will do
+	prepareAnew                        // prepared statements are prepared anew
+	trustNothing                       // servers are going away: no connection is used unseen
+	replicaRefused                     // a replica refused it as a write
+)
+
+func (l lessons) has(want lessons) bool { return l&want == want }
+
+var works = sync.Pool{New: func() any { return new(work) }}
+
+// keep bounds what a work given back may hold on to.
+const keep = 64 << 10
+
+func takeWork(c *Client) *work {
+	w := works.Get().(*work)
+	w.c = c
+	return w
+}
+
+func putWork(w *work) {
+	w.c = nil
+	w.batch.Reset()
+	w.names.Reset(nil)
+	w.try.reset()
+	w.learned, w.preview = 0, session.State{}
+	if w.reply = w.reply[:0]; cap(w.reply) > keep {
+		w.reply = nil
+	}
+	works.Put(w)
+}
+
+func (t *attempt) reset() {
+	t.Attempt.Reset()
+	*t = attempt{Attempt: t.Attempt}
+}
+
+// Canned answers.
+var (
+	parseComplete = []byte{wire.ParseComplete, 0, 0, 0, 4}
+	bindComplete  = []byte{wire.BindComplete, 0, 0, 0, 4}
+	closeComplete = []byte{wire.CloseComplete, 0, 0, 0, 4}
+	flushFrame    = []byte{wire.Flush, 0, 0, 0, 4}
+)
+
+// bytes are those of the batch, in the client's buffer.
+func (w *work) bytes() []byte { return w.c.front.Buffered()[:w.batch.Size] }
+
+// flush writes what is pending for the client.
+func (w *work) flush() error {
+	if len(w.reply) == 0 {
+		return nil
+	}
+	err := w.c.write(w.reply)
+	w.reply = w.reply[:0]
+	return err
+}
+
+// write writes to the client. If it fails the client is gone, having perhaps a part.
+func (c *Client) write(p []byte) error {
+	if _, err := c.front.Write(p); err != nil {
+		c.stands = torn
+		return &interrupt.ClientGone{Err: err}
+	}
+	return nil
+}
+
+// textOf is the text that a message runs, as far as it is at hand.
+func (w *work) textOf(m *batch.Message) []byte {
+	return w.batch.Text(m, w.bytes(), &w.c.names.Unnamed)
+}

@@ -1,0 +1,81 @@
+package interrupt
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/cluster"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pair is an Interrupt whose client is connected by TCP.
+func pair(t *testing.T) (i *Interrupt, client net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	client, err = net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	conn, err := l.Accept()
+	require.NoError(t, err)
+	front := wire.NewConn(conn, wire.SmallBuffer)
+	t.Cleanup(func() { _ = client.Close(); _ = front.Close(); front.Free() })
+	return New(t.Context(), front), client
+}
+
+// A cancel request counts for the batch that is under way, and for no other.
+func TestCancelBeforeSending(t *testing.T) {
+	i := New(t.Context(), nil)
+	require.NoError(t, i.Cancel(t.Context()))
+	i.Begin()
+	require.False(t, i.Run(nil), "a request before the batch is not its")
+	i.Pause()
+	require.NoError(t, i.Cancel(t.Context()))
+	require.True(t, i.Run(nil))
+	i.Done()
+	i.Begin()
+	require.False(t, i.Run(nil))
+	require.Nil(t, i.BeginCancel(), "nothing runs on a server")
+}
+
+func TestCancelEndsAWait(t *testing.T) {
+	i, _ := pair(t)
+	i.Begin()
+	ctx := i.SlowContext()
+	require.NoError(t, ctx.Err())
+	require.NoError(t, i.Cancel(t.Context()))
+	<-ctx.Done()
+	require.Equal(t, error(ErrCanceled), context.Cause(ctx))
+	require.True(t, i.EndWait())
+	again := i.SlowContext() // it is still canceled
+	require.Error(t, again.Err())
+	require.True(t, i.EndWait())
+	i.Done()
+	require.False(t, i.EndWait())
+}
+
+func TestAWaitEndsWithItsClient(t *testing.T) {
+	i, client := pair(t)
+	i.Begin()
+	ctx := i.SlowContext()
+	require.NoError(t, client.Close())
+	<-ctx.Done()
+	var gone *ClientGone
+	require.ErrorAs(t, context.Cause(ctx), &gone)
+	require.False(t, i.EndWait())
+}
+
+func TestHeldOn(t *testing.T) {
+	i, here, there := New(t.Context(), nil), &cluster.Server{}, &cluster.Server{Index: 1}
+	require.Nil(t, i.HeldOn(here))
+	i.Hold(nil, here)
+	require.Nil(t, i.HeldOn(there))
+	i.Release()
+	require.Nil(t, i.HeldOn(here))
+}

@@ -1,0 +1,26 @@
+package upstream
+
+import (
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/prepared"
+	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/metrics"
+)
+
+// Service is what all sessions use. The value does not change once it is made; what
+// it points to is safe for concurrent use.
+type Service struct {
+	Config       config.Config
+	Log          *zap.Logger
+	Metrics      *metrics.Metrics
+	Audit        *audit.Auditor
+	Registry     *prepared.Registry
+	Assertion    *batch.Assertion // what a connection's next session makes sure of; nil for nothing
+	Draining     *atomic.Bool     // the service is ending: idle sessions end
+	PrimaryReads bool             // the primary takes its share of reads
+}
