@@ -237,6 +237,11 @@ type Settings struct {
 	// name, or an empty list, says that such code sets no other custom setting and
 	// loads nothing; without it a session that ran some keeps its server connection.
 	Track []string `yaml:"track"`
+	// Assert names custom settings, besides those of tenant.settings, that isolation rests
+	// on. When a server connection goes to another session, its first batch there sets them
+	// to the session's values, or makes sure that there are none, whatever is believed of the
+	// connection; so it does with role and session authorization.
+	Assert []string `yaml:"assert"`
 }
 
 // Tenant is how an application says which tenant it works for, which tables hold

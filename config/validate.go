@@ -24,6 +24,7 @@ func (c Config) Validate() Faults {
 	c.checkPool(&fs)
 	c.checkRouting(&fs)
 	checkSettingNames(&fs, "settings.track", c.Settings.Track)
+	checkSettingNames(&fs, "settings.assert", c.Settings.Assert)
 	c.Tenant.check(&fs)
 	return fs.sorted()
 }

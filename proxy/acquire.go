@@ -186,7 +186,8 @@ func (c *client) prepare(w *work, want setting.Settings) error {
 }
 
 // adopt makes the connection carry the session's settings: in the same write as the
-// batch where that is as safe, else (or if at once is said) before it.
+// batch where that is as safe, else (or if now is said) before it. A connection that was
+// another session's is made to assert what isolation rests on, in the same way.
 func (c *client) adopt(w *work, want setting.Settings, now bool) error {
 	t, b := &w.try, c.lease.b
 	defined := c.state.Defined
@@ -194,24 +195,44 @@ func (c *client) adopt(w *work, want setting.Settings, now bool) error {
 	if want != (setting.Settings{}) || len(changes) > 0 {
 		c.s.metrics.Adopted(len(changes))
 	}
-	if len(changes) > 0 {
-		if slices.ContainsFunc(changes, func(ch setting.Change) bool { return !setting.IsCustom(ch.Name) }) {
-			c.told.pending = true
-		}
-		switch {
-		case !now && c.mayAdoptWithin(w, changes):
-			t.Takes, t.Changes = batch.TakesWithin, changes
-		case !now && w.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
-			t.Takes, t.Changes, t.want = batch.TakesAhead, changes, want
-		default:
-			if err := b.Adopt(c.ctx, want, defined); err != nil {
-				c.discard()
-				return err
-			}
-			c.lease.carries(session.Carrying(want))
+	if slices.ContainsFunc(changes, func(ch setting.Change) bool { return !setting.IsCustom(ch.Name) }) {
+		c.told.pending = true
+	}
+	t.Changes, t.Carries = changes, want
+	if c.lease.another {
+		t.Asserts = c.s.assertion
+	}
+	switch {
+	case len(changes) == 0 && (t.Asserts == nil || t.Opens && !now):
+	case !now && c.mayAdoptWithin(w, changes):
+		t.Takes = batch.TakesWithin
+	case !now && w.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
+		t.Takes = batch.TakesAhead
+	default:
+		if err := c.adoptNow(w, want); err != nil {
+			return err
 		}
 	}
 	b.NoteMayDefine(defined)
+	return nil
+}
+
+// adoptNow is adopt in round trips of its own.
+func (c *client) adoptNow(w *work, want setting.Settings) error {
+	t, b := &w.try, c.lease.b
+	err := b.Adopt(c.ctx, want, c.state.Defined)
+	if err == nil && t.Asserts != nil {
+		_, err = b.RoundTrip(c.ctx, wire.AppendQuery(nil, t.Asserts.Query(want)))
+	}
+	if t.Changes, t.Asserts = nil, nil; err != nil {
+		var refused *backend.ServerError
+		if errors.As(err, &refused) && !upstream.Ending(refused.Frame) {
+			return c.adoptElsewhere(w, &adoptError{fromFrame(refused.Frame)})
+		}
+		c.discard()
+		return err
+	}
+	c.lease.carries(session.Carrying(want))
 	return nil
 }
 

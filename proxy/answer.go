@@ -215,13 +215,14 @@ func (c *client) carry(t *attempt) {
 	l := &c.lease
 	switch t.Takes {
 	case batch.TakesAhead:
-		l.carried = session.Carrying(t.want)
+		l.carried = session.Carrying(t.Carries)
 	case batch.TakesWithin:
 		for _, ch := range t.Changes {
 			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset})
 		}
 	case batch.TakesNothing:
 	}
+	l.asserted = l.asserted || t.Asserts != nil && t.Takes != batch.TakesAhead
 	if (t.Opens || t.Repeats) && len(c.state.Settings.Log()) > 0 {
 		c.told.pending = true
 		l.carried.Replay(&c.state.Settings)

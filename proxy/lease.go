@@ -26,6 +26,9 @@ type lease struct {
 	// restore: RESET returned settings to the server's defaults where the session has its
 	// own. unpinned: DISCARD ALL untied the session in the batch under way.
 	restore, unpinned bool
+	// another: it was another session's before. asserted: what isolation rests on was
+	// asserted in the transaction under way, and is undone with it.
+	another, asserted bool
 }
 
 // stands is where the server stands in the protocol.
@@ -60,9 +63,17 @@ func (l *lease) ended(commit bool) {
 		l.carried.Commit()
 	} else {
 		l.carried.Rollback()
+		if l.asserted {
+			l.b.HandOver(nobody)
+		}
 	}
+	l.asserted = false
 	l.b.NoteSettings(l.carried.Now())
 }
+
+// nobody is the session that a connection comes from if what it carries must be asserted
+// again.
+const nobody = 0
 
 // carries says that the connection carries the given settings, whatever was believed.
 func (l *lease) carries(h session.History) {
@@ -98,7 +109,7 @@ func (l *lease) verdict(s *session.State) verdict {
 // attach takes a server connection for the session.
 func (c *client) attach(l lease) {
 	l.server.Begin()
-	l.b.HandOver(c.who.id)
+	l.another = l.b.HandOver(c.who.id)
 	l.carried = session.Carrying(l.b.Settings())
 	c.lease = l
 	c.interrupt.expose(l.b, l.server)

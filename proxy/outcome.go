@@ -157,7 +157,7 @@ func (c *client) seeReady(w *work, a *batch.Awaited, frame []byte) (keep bool, e
 	}
 	c.lease.b.Ready(frame[wire.HeaderSize])
 	if a.Origin == batch.Setup {
-		c.lease.b.NoteSettings(t.want)
+		c.lease.b.NoteSettings(t.Carries)
 		t.Head++
 		return false, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ import (
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
@@ -43,6 +45,8 @@ type Server struct {
 	tls      *auth.TLS
 	verifier *auth.Verifier
 	registry *prepared.Registry
+	// assertion is what a connection's next session makes sure of; nil for nothing.
+	assertion *batch.Assertion
 
 	upstream     *upstream.Directory
 	userClients  sync.Map // user → *atomic.Int64, of users with max_clients
@@ -65,6 +69,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	s := &Server{
 		cfg: cfg, log: log,
 		registry:     prepared.NewRegistry(registrySize),
+		assertion:    batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
 		clients:      map[uint32]*client{},
 		primaryReads: cfg.Routing.PrimaryReads == "always",
 	}

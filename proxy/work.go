@@ -3,7 +3,6 @@ package proxy
 import (
 	"sync"
 
-	setting "github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -29,7 +28,6 @@ type attempt struct {
 	decision router.Decision
 	required cluster.Moment // the freshness a replica must have
 	level    router.Consistency
-	want     setting.Settings // what a set-up batch makes the connection carry
 
 	hold        bool   // nothing was written to the client, and nothing shall be until it is sure
 	trace       bool   // the client is told where it ran

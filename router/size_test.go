@@ -118,22 +118,30 @@ func planOnce(p *Plans, text string) time.Duration {
 func TestSizes(t *testing.T) {
 	for name, of := range long {
 		t.Run(name, func(t *testing.T) {
-			var took [3]time.Duration
-			for i, size := range []int{8 << 10, 32 << 10, 128 << 10} {
+			var took [2]time.Duration
+			for i, size := range []int{8 << 10, 64 << 10} {
 				took[i] = time.Hour
 				text := of(size)
-				for range 3 {
+				for range 2 {
 					took[i] = min(took[i], planOnce(tenantPlans(t), text))
 				}
 			}
 			t.Log(took)
-			if limit := 16 * 4 * max(took[0], 2*time.Millisecond); took[2] > limit {
-				t.Errorf("16 times the text takes %.0f times as long: %v", float64(took[2])/float64(took[0]), took)
+			if limit := 8 * 4 * max(took[0], 2*time.Millisecond); took[1] > limit {
+				t.Errorf("8 times the text takes %.0f times as long: %v", float64(took[1])/float64(took[0]), took)
 			}
 		})
 	}
 }
 
+// BenchmarkSizes: 16 KB, 64 KB and 256 KB of one thing, analysed anew each time. Wall time
+// on a shared two-core machine:
+//
+//	rows of VALUES          14, 49, 195 ms
+//	rows of parameters       6, 21,  81 ms
+//	arms of OR               5, 19,  78 ms
+//	arguments of EXECUTE     7, 23,  84 ms
+//	joins                   12, 30 ms; 256 KB of them are too deep
 func BenchmarkSizes(b *testing.B) {
 	for _, name := range []string{"values", "parameters", "or", "in", "joins", "execute", "do"} {
 		for _, times := range []int{1, 4, 16} {

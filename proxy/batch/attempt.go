@@ -55,6 +55,8 @@ type Attempt struct {
 	// What the server is sent besides the client's messages.
 	Takes   Takes
 	Changes []setting.Change // what it takes over
+	Asserts *Assertion       // what it makes sure of; nil for nothing
+	Carries setting.Settings // what the connection carries then
 	Opens   bool             // it opens the transaction there
 	Repeats bool             // what the implicit transaction has set is set again there
 	Fresh   bool             // its connection was somebody else's before

@@ -80,6 +80,7 @@ func (e *Encoder) before() {
 		e.open()
 	case e.Takes == TakesWithin:
 		e.set(e.Changes, Setup)
+		e.assert()
 	}
 	if e.Repeats && !e.Opens {
 		e.replay(Internal)
@@ -95,6 +96,7 @@ func (e *Encoder) before() {
 // it fails there is no sentinel, and by its failure the server discards the batch too.
 func (e *Encoder) ahead() {
 	e.set(e.Changes, Setup)
+	e.assert()
 	e.Out = wire.AppendParse(e.Out, sentinel, "BEGIN", nil)
 	e.own(Parse, Setup)
 	e.Out = wire.AppendSync(e.Out)
@@ -108,6 +110,9 @@ func (e *Encoder) ahead() {
 // open brings a server to where the open transaction is.
 func (e *Encoder) open() {
 	e.run(e.State.Tx.Begin(), Opening)
+	if e.Takes == TakesNothing {
+		e.assert()
+	}
 	e.replay(Opening)
 }
 
