@@ -1,9 +1,13 @@
 package session
 
 import (
+	"fmt"
+	"maps"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func TestSettingsAreValues(t *testing.T) {
@@ -66,5 +70,57 @@ func TestOptions(t *testing.T) {
 		if d := cmp.Diff(tt.rest, rest); d != "" {
 			t.Errorf("%q: %s", tt.in, d)
 		}
+	}
+}
+
+// Settings edited one name at a time are those made of the names and values at once.
+func TestEdits(t *testing.T) {
+	name := rapid.SampledFrom([]string{"", "a", "A", "a.b", "a.bc", "ab", "b", "Role", "work_mem", "ä.ö", "Ä.ö", "\x01"})
+	value := rapid.SampledFrom([]string{"", "a", "b", "a.b", "é", "long " + strings.Repeat("x", 300)})
+	rapid.Check(t, func(t *rapid.T) {
+		var s Settings
+		model := map[string]string{}
+		for range rapid.IntRange(0, 30).Draw(t, "edits") {
+			n := name.Draw(t, "name")
+			folded := strings.ToLower(n)
+			before := s
+			had := maps.Collect(before.All())
+			if rapid.Bool().Draw(t, "without") {
+				delete(model, folded)
+				s = s.Without(n)
+			} else {
+				model[folded] = value.Draw(t, "value")
+				s = s.With(n, model[folded])
+			}
+			if s != From(model) {
+				t.Fatalf("%v instead of %v", maps.Collect(s.All()), model)
+			}
+			want, is := model[folded]
+			if v, ok := s.Value(folded); v != want || ok != is {
+				t.Fatalf("%q is %q, %v", folded, v, ok)
+			}
+			if d := cmp.Diff(had, maps.Collect(before.All())); d != "" {
+				t.Fatal("an edit changed what it was made of:", d)
+			}
+		}
+	})
+}
+
+func BenchmarkWith(b *testing.B) {
+	for _, n := range []int{2, 20} {
+		values := map[string]string{"app.current_org_id": "0"}
+		for i := range n - 1 {
+			values[fmt.Sprintf("setting_%d", i)] = "a value"
+		}
+		s := From(values)
+		kept := [2]Settings{s.With("app.current_org_id", "1"), s.With("app.current_org_id", "2")} // a session has them
+		b.Run(fmt.Sprintf("of %d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if s.With("app.current_org_id", "12"[i&1:i&1+1]) != kept[i&1] {
+					b.Fatal("another value")
+				}
+			}
+		})
 	}
 }
