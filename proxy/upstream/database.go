@@ -40,10 +40,9 @@ type Database struct {
 	// The audit.
 	audit      *audit.Auditor
 	protection atomic.Pointer[tenant.Inspection]
-	logins     func() []string // of the sessions that use it, on the servers
 
-	defaults atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
-	pools    func() []*Pools                  // of all databases
+	defaults  atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
+	directory *Directory                       // that it is in
 
 	// What runs for it.
 	log        *zap.Logger
@@ -63,10 +62,8 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	cl, r := dir.clusters[eff.Cluster], dir.o.Routing
 	d := &Database{
 		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, read: make(chan struct{}),
-		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background,
+		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background, directory: dir,
 	}
-	d.logins = func() []string { return dir.logins(d) }
-	d.pools = dir.Pools
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
@@ -160,7 +157,7 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	if err != nil {
 		return nil, err
 	}
-	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.logins(), b.Query))
+	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.directory.logins(d), b.Query))
 	d.Commits.WhileTablesChange(func() bool {
 		before := d.Plans.Snapshot()
 		d.Plans.SetSnapshot(snapshot)
@@ -186,7 +183,7 @@ func (d *Database) learnDefaults(now *backend.Defaults) {
 	if before == nil {
 		return
 	}
-	for _, p := range d.pools() {
+	for _, p := range d.directory.Pools() {
 		if user := p.Config.ServerUser; p.Database == d && before.Of(user) != now.Of(user) {
 			p.expire()
 		}
