@@ -59,6 +59,31 @@ func (b *Backend) AskDefaults(ctx context.Context) (*Defaults, error) {
 	return d, err
 }
 
+// AskBegan asks b, which has just logged in, for the values its session began with of the
+// settings that defaults give it: the defaults may have changed between login and now, or
+// be another server's. It notes them, see Began.
+func (b *Backend) AskBegan(ctx context.Context, defaults session.Settings) error {
+	var began session.Settings
+	if defaults != began {
+		var parts []string
+		for name := range defaults.All() {
+			literal := "'" + strings.ReplaceAll(name, "'", "''") + "'"
+			parts = append(parts, "SELECT "+literal+", pg_catalog.current_setting("+literal+", true)")
+		}
+		err := b.Query(ctx, strings.Join(parts, " UNION ALL "), func(v [][]byte) error {
+			if v[1] != nil {
+				began = began.With(string(v[0]), string(v[1]))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	b.Began(began)
+	return nil
+}
+
 // Began notes the settings that b's own session began with, which RESET and DISCARD ALL
 // return it to for as long as it lives.
 func (b *Backend) Began(defaults session.Settings) {

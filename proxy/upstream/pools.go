@@ -153,11 +153,13 @@ func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backe
 		return nil, err
 	}
 	defaults, err := b.AskDefaults(ctx)
+	if err == nil {
+		err = b.AskBegan(ctx, defaults.Of(p.Config.ServerUser))
+	}
 	if err != nil {
 		b.Close()
 		return nil, err
 	}
-	b.Began(defaults.Of(p.Config.ServerUser))
 	return b, nil
 }
 
