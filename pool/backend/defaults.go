@@ -21,6 +21,7 @@ SELECT COALESCE(r.rolname, ''), pg_catalog.lower(pg_catalog.split_part(c.config,
   LEFT JOIN LATERAL (SELECT g.context FROM pg_catalog.pg_settings g
     WHERE pg_catalog.lower(g.name) OPERATOR(pg_catalog.=) pg_catalog.lower(pg_catalog.split_part(c.config, '=', 1))) g ON true
  WHERE (s.setrole OPERATOR(pg_catalog.=) 0 OR r.oid IS NOT NULL)
+   AND ($1::pg_catalog.text OPERATOR(pg_catalog.=) '' OR s.setrole OPERATOR(pg_catalog.=) 0 OR r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.text)
    AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0, (SELECT d.oid FROM pg_catalog.pg_database d
     WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())]::pg_catalog.oid[])
    AND COALESCE(g.context, 'user') OPERATOR(pg_catalog.=) 'user'
@@ -42,10 +43,11 @@ func (d *Defaults) Of(role string) session.Settings {
 	return s
 }
 
-// AskDefaults asks for the defaults of new sessions in b's database.
-func (b *Backend) AskDefaults(ctx context.Context) (*Defaults, error) {
+// AskDefaults asks for the defaults of new sessions in b's database: of all roles, or of
+// one, if it is named.
+func (b *Backend) AskDefaults(ctx context.Context, role string) (*Defaults, error) {
 	d := &Defaults{byRole: map[string]session.Settings{}}
-	err := b.Query(ctx, defaultsQuery, func(v [][]byte) error {
+	err := b.QueryParam(ctx, defaultsQuery, role, func(v [][]byte) error {
 		role, name, value := string(v[0]), string(v[1]), string(v[2])
 		switch {
 		case strings.HasSuffix(name, "_preload_libraries"):

@@ -163,7 +163,7 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		d.Plans.SetSnapshot(snapshot)
 		return before.Loaded() && d.Plans.Snapshot() != before
 	})
-	if defaults, err := b.AskDefaults(ctx); err == nil {
+	if defaults, err := b.AskDefaults(ctx, ""); err == nil {
 		d.learnDefaults(defaults)
 	}
 	if s == t.Primary {

@@ -152,7 +152,7 @@ func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backe
 	if err != nil {
 		return nil, err
 	}
-	defaults, err := b.AskDefaults(ctx)
+	defaults, err := b.AskDefaults(ctx, p.Config.ServerUser)
 	if err == nil {
 		err = b.AskBegan(ctx, defaults.Of(p.Config.ServerUser))
 	}
@@ -176,25 +176,53 @@ func (p *Pools) expire() {
 // becomes of these later.
 func (p *Pools) Defaults(ctx context.Context) (session.Settings, error) {
 	d := p.Database
-	if d.defaults.Load() == nil {
+	if d.defaults.Load() == nil || !p.proven() {
 		if err := d.account.refusal(ctx, p.Cluster.Topology(), p.Credentials(), d.name); err != nil {
 			return session.Settings{}, err
 		}
-		err := p.onServer(ctx, pool.Want{}, func(b *backend.Backend) error {
-			found, err := b.AskDefaults(ctx)
-			if err == nil {
-				d.defaults.CompareAndSwap(nil, found)
-			}
-			return err
-		})
-		if err != nil {
+		if err := p.onServer(ctx, pool.Want{}, p.askDefaults(ctx)); err != nil {
 			return session.Settings{}, err
 		}
 	}
 	if d.Stale() {
 		d.AwaitCatalog(ctx)
 	}
+	p.lookAtDefaults(ctx)
 	return d.defaults.Load().Of(p.Config.ServerUser), nil
+}
+
+// askDefaults asks a connection for the defaults of all sessions.
+func (p *Pools) askDefaults(ctx context.Context) func(*backend.Backend) error {
+	return func(b *backend.Backend) error {
+		found, err := b.AskDefaults(ctx, "")
+		if err == nil {
+			p.Database.learnDefaults(found)
+		}
+		return err
+	}
+}
+
+// lookAtDefaults asks whether the defaults are still what is known, over an idle
+// connection of the primary; without one a change is heard of when the catalog is read.
+func (p *Pools) lookAtDefaults(ctx context.Context) {
+	primary := p.Cluster.Topology().Primary
+	if primary == nil {
+		return
+	}
+	pl, user, d := p.Of(primary), p.Config.ServerUser, p.Database
+	b := pl.TakeIdle(time.Now().Add(time.Hour))
+	if b == nil {
+		return
+	}
+	now, err := b.AskDefaults(ctx, user)
+	if err == nil && now.Of(user) != d.defaults.Load().Of(user) {
+		err = p.askDefaults(ctx)(b)
+	}
+	if err != nil {
+		pl.Discard(b)
+		return
+	}
+	pl.Release(b)
 }
 
 // askStartup adopts the settings on a server connection, and tells what the server
