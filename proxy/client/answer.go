@@ -98,6 +98,7 @@ func (w *work) answerByServer() error {
 		}
 		w.c.returnTo(before) // what the attempt changed, the next one will
 		w.forgetNames()
+		w.torn = false
 		if w.reply = w.reply[:answered]; n == maxAttempts {
 			return w.refuseBatch(again.refusal(n))
 		}

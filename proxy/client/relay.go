@@ -115,6 +115,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 	t := &r.try
 	s := scanner{buf: buf}
 	t.pass, need = s.pass(t.pass), wire.HeaderSize
+	r.torn = t.pass > 0
 	for t.pass == 0 {
 		a := t.Awaits()
 		if a == nil {
@@ -128,7 +129,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 		}
 		typ, size, err := s.peek()
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+			return 0, errors.Join(fmt.Errorf("%w: %w", upstream.ErrServerLost, err), r.cut(&s, s.pos))
 		}
 		if size == 0 {
 			break
@@ -165,12 +166,7 @@ func (r relay) emitHere(s *scanner, a *batch.Awaited) error {
 
 // forwardScanned forwards and consumes what was looked through.
 func (r relay) forwardScanned(s *scanner) error {
-	switch {
-	case r.try.pass > 0:
-		r.c.stands = torn
-	case r.c.stands == torn:
-		r.c.stands = inStep
-	}
+	r.torn = r.try.pass > 0
 	err := r.forward(s.buf[s.start:s.pos])
 	r.c.lease.b.Conn.Discard(s.pos)
 	return err
@@ -188,6 +184,7 @@ func (r relay) look(s *scanner, a *batch.Awaited, typ byte, size int) (end bool,
 	}
 	keep, err := outcomes(r).see(a, typ, frame)
 	if err != nil {
+		err = errors.Join(err, r.cut(s, s.pos))
 		conn.Discard(s.pos + size)
 		return false, err
 	}
@@ -239,8 +236,14 @@ func (r relay) forward(run []byte) error {
 	if r.try.flow == heldBack || len(r.reply) > 0 && len(run) < writeAt {
 		return r.push(run)
 	}
+	torn := r.torn
+	r.torn = false // what was gathered ends where the run begins
 	if err := r.flush(); err != nil || len(run) == 0 {
 		return err
 	}
-	return r.c.write(run)
+	err := r.c.write(run)
+	if r.torn = torn; torn {
+		r.c.tear()
+	}
+	return err
 }

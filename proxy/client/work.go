@@ -21,6 +21,7 @@ type work struct {
 	try     attempt
 	learned lessons
 	reply   []byte // for the client, not yet written
+	torn    bool   // what was last gathered for the client ends within a message
 }
 
 // attempt is one try: the zero value each time, but for its memory.
@@ -95,7 +96,7 @@ func putWork(w *work) {
 	w.batch.Reset()
 	w.names.Reset(nil)
 	w.try.reset()
-	w.learned, w.preview = 0, session.State{}
+	w.learned, w.torn, w.preview = 0, false, session.State{}
 	if w.reply = w.reply[:0]; cap(w.reply) > keep {
 		w.reply = nil
 	}
@@ -124,15 +125,24 @@ func (w *work) flush() error {
 		return nil
 	}
 	err := w.c.write(w.reply)
-	w.reply = w.reply[:0]
+	if w.reply = w.reply[:0]; w.torn {
+		w.c.tear()
+	}
 	return err
 }
 
-// write writes to the client. If it fails the client is gone, having perhaps a part.
+// tear says that what was last written to the client ends within a message.
+func (c *Client) tear() { c.stands = torn }
+
+// write writes whole messages to the client, or the rest of one. If it fails the client
+// is gone, having perhaps a part.
 func (c *Client) write(p []byte) error {
 	if _, err := c.front.Write(p); err != nil {
 		c.stands = torn
 		return &interrupt.ClientGone{Err: err}
+	}
+	if c.stands == torn {
+		c.stands = inStep
 	}
 	return nil
 }
