@@ -45,6 +45,9 @@ func (w *work) answer() error {
 	if !needs {
 		return w.answerAlone()
 	}
+	if w.c.state.Tx.Phase == session.Idle {
+		b.SendFirst()
+	}
 	w.answerFirst()
 	if w.c.state.Tx.Phase == session.AbortedDeferred && b.RefusedByAll() {
 		return w.refuseBatch(analysis.ErrAborted)
