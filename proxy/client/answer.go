@@ -35,6 +35,9 @@ const maxAttempts = 4
 
 // answer reads one batch and answers it. An error ends the session.
 func (w *work) answer() error {
+	if w.c.told.misread {
+		w.c.state.Pins |= router.PinSetting // its texts may be anything: they run on the primary
+	}
 	if err := w.read(); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type lease struct {
 	// is undone with it.
 	restore, asserted bool
 	begun             bool // it began with the session's startup settings, and is nobody else's
+	doubts            doubts
 }
 
 // stands is where the server stands in the protocol.

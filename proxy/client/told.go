@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/session"
 )
 
 // told is what the client was told of the settings that servers report
@@ -16,6 +17,26 @@ type told struct {
 	atLogin map[string]string // shared
 	since   map[string]string
 	pending bool // there may be something it has yet to be told
+	// misread: by what it was told last, the router may misunderstand its texts.
+	misread bool
+}
+
+// login notes what the client was told when its session began.
+func (t *told) login(parameters map[string]string) {
+	t.atLogin = parameters
+	t.noteMisread()
+}
+
+// value is what the client was told last of a setting.
+func (t *told) value(name string) string {
+	if v, ok := t.since[name]; ok {
+		return v
+	}
+	return t.atLogin[name]
+}
+
+func (t *told) noteMisread() {
+	t.misread = session.Misreads(t.value("standard_conforming_strings"), t.value("client_encoding"))
 }
 
 // report adds what the client has yet to be told, now being what its server connection
@@ -37,6 +58,7 @@ func (t *told) report(to []byte, now map[string]string) []byte {
 			t.since = map[string]string{}
 		}
 		t.since[name] = value
+		t.noteMisread()
 		to = wire.AppendParameter(to, name, value)
 	}
 	return to
