@@ -85,8 +85,9 @@ func (a acquisition) takeFromPool() error {
 		if err != nil {
 			return err
 		}
-		l := lease{pool: a.c.up.Of(server), server: server, role: role, begun: begun}
+		l := lease{pool: a.c.up.Of(server), server: server, role: role}
 		if begun {
+			l.residue = session.Opaque // it is nobody else's
 			want.Dial = a.c.begunBy(server)
 		}
 		again, err := a.take(&l, want)

@@ -35,7 +35,7 @@ const maxAttempts = 4
 
 // answer reads one batch and answers it. An error ends the session.
 func (w *work) answer() error {
-	if w.c.told.misread {
+	if w.c.told.misread() {
 		w.c.state.Pins |= router.PinSetting // its texts may be anything: they run on the primary
 	}
 	if err := w.read(); err != nil {
@@ -104,7 +104,6 @@ func (w *work) answerByServer() error {
 		}
 		w.c.returnTo(before) // what the attempt changed, the next one will
 		w.forgetNames()
-		w.torn = false
 		if w.reply = w.reply[:answered]; n == maxAttempts {
 			return w.refuseBatch(again.refusal(n))
 		}

@@ -81,11 +81,11 @@ func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *
 // Begin says that the client was told its session has begun, with the given settings
 // (ParameterStatus).
 func (c *Client) Begin(reported map[string]string) {
-	c.told.login(reported)
+	c.told.atLogin = reported
 	if c.up.Config.PoolMode == "session" {
 		c.state.Pins |= router.PinSession
 	}
-	if c.told.misread || session.MayMisread(c.state.Settings.Reset()) {
+	if c.told.misread() || session.MayMisread(c.state.Settings.Reset()) {
 		c.state.Pins |= router.PinSetting
 	}
 	c.publishPins()

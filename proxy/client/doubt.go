@@ -118,17 +118,3 @@ func (o outcomes) mayMeanOther(m *batch.Message) bool {
 	text := o.textOf(m)
 	return len(text) == 0 || bytes.ContainsFunc(text, func(r rune) bool { return r == '\\' || r >= utf8.RuneSelf })
 }
-
-// takesSnapshot reports whether a statement may have taken its transaction's first
-// snapshot: all but SET, SHOW and transaction control do.
-func takesSnapshot(p *router.Plan) bool {
-	switch {
-	case p == nil || p.Statements > 1:
-		return true
-	case p.Class == router.ClassEmpty, p.Class == router.ClassTx && p.Tx.Verb != router.TxNone:
-		return false
-	case p.Class == router.ClassRead && p.Target == router.TargetAny: // SHOW
-		return false
-	}
-	return !p.SetOnly || len(p.Sets) > 0 && p.Sets[0].Tag == ""
-}

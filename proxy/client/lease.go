@@ -30,7 +30,6 @@ type lease struct {
 	// own. asserted: what isolation rests on was asserted in the transaction under way, and
 	// is undone with it.
 	restore, asserted bool
-	begun             bool // it began with the session's startup settings, and is nobody else's
 	doubts            doubts
 }
 
@@ -143,9 +142,6 @@ func (c *Client) attach(l lease) (another bool) {
 	l.server.Begin()
 	another = l.b.HandOver(c.who.id)
 	l.carried = session.Carrying(l.b.Settings(), l.b.Defaults())
-	if l.begun {
-		l.leave(session.Opaque)
-	}
 	c.lease = l
 	c.interrupt.Hold(l.b, l.server)
 	if c.up.Cluster.Topology().Abandoned(l.server) {

@@ -112,7 +112,7 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	if out != session.Done {
 		return
 	}
-	if o.c.lease.onReplica() && s.Tx.Phase.InBlock() && takesSnapshot(m.Plan) {
+	if o.c.lease.onReplica() && s.Tx.Phase.InBlock() && m.Plan.TakesSnapshot() {
 		s.Tx.Did |= session.DidRead
 	}
 	o.c.lease.follow(&st, e.Ended, before)

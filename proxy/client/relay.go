@@ -115,7 +115,6 @@ func (r relay) scan(buf []byte) (need int, err error) {
 	t := &r.try
 	s := scanner{buf: buf}
 	t.pass, need = s.pass(t.pass), wire.HeaderSize
-	r.torn = t.pass > 0
 	for t.pass == 0 {
 		a := t.Awaits()
 		if a == nil {
@@ -166,7 +165,6 @@ func (r relay) emitHere(s *scanner, a *batch.Awaited) error {
 
 // forwardScanned forwards and consumes what was looked through.
 func (r relay) forwardScanned(s *scanner) error {
-	r.torn = r.try.pass > 0
 	err := r.forward(s.buf[s.start:s.pos])
 	r.c.lease.b.Conn.Discard(s.pos)
 	return err
@@ -236,14 +234,12 @@ func (r relay) forward(run []byte) error {
 	if r.try.flow == heldBack || len(r.reply) > 0 && len(run) < writeAt {
 		return r.push(run)
 	}
-	torn := r.torn
-	r.torn = false // what was gathered ends where the run begins
 	if err := r.flush(); err != nil || len(run) == 0 {
 		return err
 	}
 	err := r.c.write(run)
-	if r.torn = torn; torn {
-		r.c.tear()
+	if r.try.pass > 0 {
+		r.c.stands = torn
 	}
 	return err
 }

@@ -17,14 +17,6 @@ type told struct {
 	atLogin map[string]string // shared
 	since   map[string]string
 	pending bool // there may be something it has yet to be told
-	// misread: by what it was told last, the router may misunderstand its texts.
-	misread bool
-}
-
-// login notes what the client was told when its session began.
-func (t *told) login(parameters map[string]string) {
-	t.atLogin = parameters
-	t.noteMisread()
 }
 
 // value is what the client was told last of a setting.
@@ -35,8 +27,9 @@ func (t *told) value(name string) string {
 	return t.atLogin[name]
 }
 
-func (t *told) noteMisread() {
-	t.misread = session.Misreads(t.value("standard_conforming_strings"), t.value("client_encoding"))
+// misread reports whether, by what it was told, the router may misunderstand its texts.
+func (t *told) misread() bool {
+	return session.Misreads(t.value("standard_conforming_strings"), t.value("client_encoding"))
 }
 
 // report adds what the client has yet to be told, now being what its server connection
@@ -58,7 +51,6 @@ func (t *told) report(to []byte, now map[string]string) []byte {
 			t.since = map[string]string{}
 		}
 		t.since[name] = value
-		t.noteMisread()
 		to = wire.AppendParameter(to, name, value)
 	}
 	return to

@@ -21,7 +21,6 @@ type work struct {
 	try     attempt
 	learned lessons
 	reply   []byte // for the client, not yet written
-	torn    bool   // what was last gathered for the client ends within a message
 }
 
 // attempt is one try: the zero value each time, but for its memory.
@@ -96,7 +95,7 @@ func putWork(w *work) {
 	w.batch.Reset()
 	w.names.Reset(nil)
 	w.try.reset()
-	w.learned, w.torn, w.preview = 0, false, session.State{}
+	w.learned, w.preview = 0, session.State{}
 	if w.reply = w.reply[:0]; cap(w.reply) > keep {
 		w.reply = nil
 	}
@@ -119,20 +118,18 @@ var (
 // bytes are those of the batch, in the client's buffer.
 func (w *work) bytes() []byte { return w.c.front.Buffered()[:w.batch.Size] }
 
-// flush writes what is pending for the client.
+// flush writes what is pending for the client. That ends within a message if bytes of one
+// are yet to pass.
 func (w *work) flush() error {
 	if len(w.reply) == 0 {
 		return nil
 	}
 	err := w.c.write(w.reply)
-	if w.reply = w.reply[:0]; w.torn {
-		w.c.tear()
+	if w.reply = w.reply[:0]; w.try.pass > 0 {
+		w.c.stands = torn
 	}
 	return err
 }
-
-// tear says that what was last written to the client ends within a message.
-func (c *Client) tear() { c.stands = torn }
 
 // write writes whole messages to the client, or the rest of one. If it fails the client
 // is gone, having perhaps a part.
