@@ -104,6 +104,7 @@ func (w *work) answerByServer() error {
 		}
 		w.c.returnTo(before) // what the attempt changed, the next one will
 		w.forgetNames()
+		w.try.pass = 0 // nothing of it was written
 		if w.reply = w.reply[:answered]; n == maxAttempts {
 			return w.refuseBatch(again.refusal(n))
 		}
