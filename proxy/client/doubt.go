@@ -62,8 +62,7 @@ func (c *Client) resolve() {
 	db := c.up.Database
 	db.AwaitCatalog(c.ctx)
 	if db.Stale() || db.DDL() != d.ddl {
-		c.ranUnseen() // it may have been redefined and redefined again
-		return
+		l.leave(session.Opaque) // it may have been redefined and redefined again: nobody else shall have it
 	}
 	for _, text := range d.texts {
 		p := db.Plans.Get([]byte(text)).For(c.up.Key.User, c.who.app)
