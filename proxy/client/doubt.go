@@ -32,8 +32,11 @@ func (o outcomes) doubt(m *batch.Message) bool {
 		return true
 	}
 	ddl, size := o.c.up.Database.DDL(), len(text)
-	if len(d.texts) > 0 && d.ddl != ddl || size == 0 {
+	if size == 0 {
 		return false
+	}
+	if len(d.texts) > 0 && d.ddl != ddl {
+		l.leave(session.Opaque) // what ran first may have been redefined twice
 	}
 	for _, t := range d.texts {
 		size += len(t)
@@ -56,7 +59,7 @@ func (c *Client) resolve() {
 	}
 	d := l.doubts
 	l.doubts = doubts{}
-	if l.residue == session.Opaque {
+	if c.state.Pins&router.PinOpaque != 0 {
 		return
 	}
 	db := c.up.Database
