@@ -102,6 +102,9 @@ func (d *Database) CatalogChanged() {
 	d.catalog.Changed()
 }
 
+// DDL counts the DDL seen.
+func (d *Database) DDL() uint64 { return d.catalog.ddl.Load() }
+
 // Stale reports whether DDL was seen that is not in the catalog the plans know.
 func (d *Database) Stale() bool { return d.catalog.ddl.Load() != d.catalog.known.Load() }
 
