@@ -187,7 +187,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	}
 	t.Changes, t.Carries = changes, want
 	switch {
-	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now):
+	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
 	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):

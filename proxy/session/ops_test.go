@@ -180,4 +180,3 @@ func (m *model) do(b batch) (answers []string, status byte) {
 	}
 	return answers, m.sync()
 }
-
