@@ -12,7 +12,6 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
@@ -25,6 +24,7 @@ type Database struct {
 	Commits freshness.Commits // made in it
 	Customs Customs           // known to its servers
 
+	dir     *Directory
 	cluster *cluster.Cluster
 	account *Account
 	name    string // on the servers
@@ -37,19 +37,12 @@ type Database struct {
 		ddl, known atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
 	}
 
-	// The audit.
-	audit      *audit.Auditor
 	protection atomic.Pointer[tenant.Inspection]
-	logins     func() []string // of the sessions that use it, on the servers
-
-	defaults atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
-	pools    func() []*Pools                  // of all databases
+	defaults   atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
 
 	// What runs for it.
-	log        *zap.Logger
-	background *sync.WaitGroup
-	ctx        context.Context
-	end        context.CancelFunc
+	ctx context.Context
+	end context.CancelFunc
 
 	mu   sync.Mutex    // protects read
 	read chan struct{} // closed when the catalog is next read
@@ -62,17 +55,14 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	}
 	cl, r := dir.clusters[eff.Cluster], dir.o.Routing
 	d := &Database{
-		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, read: make(chan struct{}),
-		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background,
+		dir: dir, cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, read: make(chan struct{}),
 	}
-	d.logins = func() []string { return dir.logins(d) }
-	d.pools = dir.Pools
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
 	d.Plans = router.NewPlans(router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: dir.o.Rules(key.Database), Tenant: d.audit.Policy(),
+		Rules: dir.o.Rules(key.Database), Tenant: dir.o.Audit.Policy(),
 	})
 	d.catalog.Refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
@@ -86,7 +76,7 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 		},
 	})
 	d.ctx, d.end = context.WithCancel(dir.ctx)
-	d.background.Go(func() { d.catalog.Run(d.ctx) })
+	dir.background.Go(func() { d.catalog.Run(d.ctx) })
 	dir.databases[label] = d
 	return d
 }
@@ -156,11 +146,12 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		return nil, err
 	}
 	defer b.Close()
-	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.Policy() != nil})
+	audit := d.dir.o.Audit
+	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: audit.Policy() != nil})
 	if err != nil {
 		return nil, err
 	}
-	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.logins(), b.Query))
+	d.protection.Store(audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.dir.logins(d), b.Query))
 	d.Commits.WhileTablesChange(func() bool {
 		before := d.Plans.Snapshot()
 		d.Plans.SetSnapshot(snapshot)
@@ -186,7 +177,7 @@ func (d *Database) learnDefaults(now *backend.Defaults) {
 	if before == nil {
 		return
 	}
-	for _, p := range d.pools() {
+	for _, p := range d.dir.Pools() {
 		if user := p.Config.ServerUser; p.Database == d && before.Of(user) != now.Of(user) {
 			p.expire()
 		}
