@@ -170,7 +170,7 @@ func (b *Backend) Verify(ctx context.Context, custom session.Names) (differences
 	return differences, nil
 }
 
-// compare says how the settings differ from what is believed of b.
+// compare compares the settings found on b with what is believed.
 func (f *Found) compare(b *Backend, say func(format string, args ...any)) {
 	exact := func(name string) bool { return session.IsCustom(name) || name == session.Role }
 	for name, value := range f.Settings.All() {

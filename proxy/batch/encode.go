@@ -114,6 +114,9 @@ func (e *Encoder) open() {
 		e.assert()
 	}
 	e.replay(Opening)
+	if e.State.Tx.Did.Has(session.DidRead) && e.Batch.saysModes() {
+		e.run("SELECT 1", Opening) // it has run a query, of which no server is to know less
+	}
 }
 
 // replay repeats what the transaction has done to settings and savepoints.

@@ -30,6 +30,7 @@ type lease struct {
 	// own. asserted: what isolation rests on was asserted in the transaction under way, and
 	// is undone with it.
 	restore, asserted bool
+	doubts            doubts
 }
 
 // stands is where the server stands in the protocol.
@@ -73,7 +74,7 @@ func (l *lease) follow(st *session.Executed, end session.End, modes router.Modes
 	case session.Committed:
 		l.carried.Commit()
 	case session.RolledBack:
-		l.carried.Rollback()
+		l.rollback()
 	case session.NoEnd:
 	}
 	if st.Followed() {
@@ -86,13 +87,18 @@ func (l *lease) ended(commit bool) {
 	if commit {
 		l.carried.Commit()
 	} else {
-		l.carried.Rollback()
-		if l.asserted {
-			l.b.HandOver(nobody)
-		}
+		l.rollback()
 	}
 	l.asserted = false
 	l.b.NoteSettings(l.carried.Now())
+}
+
+// rollback undoes what the transaction did to settings, and with it what was asserted.
+func (l *lease) rollback() {
+	l.carried.Rollback()
+	if l.asserted {
+		l.b.HandOver(nobody)
+	}
 }
 
 // nobody is the session that a connection comes from if what it carries must be asserted

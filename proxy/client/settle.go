@@ -42,6 +42,7 @@ func (st settlement) settle() error {
 	if err := st.restore(); err != nil {
 		return err
 	}
+	st.c.resolve()
 	if err := st.readBack(); err != nil {
 		return err
 	}

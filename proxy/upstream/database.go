@@ -12,6 +12,7 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
@@ -24,7 +25,6 @@ type Database struct {
 	Commits freshness.Commits // made in it
 	Customs Customs           // known to its servers
 
-	dir     *Directory
 	cluster *cluster.Cluster
 	account *Account
 	name    string // on the servers
@@ -37,12 +37,18 @@ type Database struct {
 		ddl, known atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
 	}
 
+	// The audit.
+	audit      *audit.Auditor
 	protection atomic.Pointer[tenant.Inspection]
-	defaults   atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
+
+	defaults  atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
+	directory *Directory                       // that it is in
 
 	// What runs for it.
-	ctx context.Context
-	end context.CancelFunc
+	log        *zap.Logger
+	background *sync.WaitGroup
+	ctx        context.Context
+	end        context.CancelFunc
 
 	mu   sync.Mutex    // protects read
 	read chan struct{} // closed when the catalog is next read
@@ -55,14 +61,15 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	}
 	cl, r := dir.clusters[eff.Cluster], dir.o.Routing
 	d := &Database{
-		dir: dir, cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, read: make(chan struct{}),
+		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, read: make(chan struct{}),
+		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background, directory: dir,
 	}
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
 	d.Plans = router.NewPlans(router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: dir.o.Rules(key.Database), Tenant: dir.o.Audit.Policy(),
+		Rules: dir.o.Rules(key.Database), Tenant: d.audit.Policy(),
 	})
 	d.catalog.Refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
@@ -76,7 +83,7 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 		},
 	})
 	d.ctx, d.end = context.WithCancel(dir.ctx)
-	dir.background.Go(func() { d.catalog.Run(d.ctx) })
+	d.background.Go(func() { d.catalog.Run(d.ctx) })
 	dir.databases[label] = d
 	return d
 }
@@ -94,6 +101,9 @@ func (d *Database) CatalogChanged() {
 	d.catalog.ddl.Add(1)
 	d.catalog.Changed()
 }
+
+// DDL counts the DDL seen.
+func (d *Database) DDL() uint64 { return d.catalog.ddl.Load() }
 
 // Stale reports whether DDL was seen that is not in the catalog the plans know.
 func (d *Database) Stale() bool { return d.catalog.ddl.Load() != d.catalog.known.Load() }
@@ -146,12 +156,11 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 		return nil, err
 	}
 	defer b.Close()
-	audit := d.dir.o.Audit
-	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: audit.Policy() != nil})
+	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.Policy() != nil})
 	if err != nil {
 		return nil, err
 	}
-	d.protection.Store(audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.dir.logins(d), b.Query))
+	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.directory.logins(d), b.Query))
 	d.Commits.WhileTablesChange(func() bool {
 		before := d.Plans.Snapshot()
 		d.Plans.SetSnapshot(snapshot)
@@ -176,14 +185,14 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 // recommend warns of settings that the database's policies read and that the configuration
 // does not declare: isolation rests on them.
 func (d *Database) recommend(ctx context.Context, q catalog.Query) {
-	o := &d.dir.o
+	o := &d.directory.o
 	read, err := catalog.SettingsOfPolicies(ctx, q)
 	if err != nil {
-		o.Log.Warn("what row-level security rests on is not known", zap.String("database", d.label), zap.Error(err))
+		d.log.Warn("what row-level security rests on is not known", zap.String("database", d.label), zap.Error(err))
 		return
 	}
 	if missing := o.Settings.Undeclared(o.Tenants, read); len(missing) > 0 {
-		o.Log.Warn("policies read settings that are not declared: add them to settings.assert, or to tenant.settings if they name the tenant",
+		d.log.Warn("policies read settings that are not declared: add them to settings.assert, or to tenant.settings if they name the tenant",
 			zap.String("database", d.label), zap.Strings("settings", missing), zap.String("configuration", "settings: {assert: "+o.Settings.AssertAlso(missing)+"}"))
 	}
 }
@@ -195,7 +204,7 @@ func (d *Database) learnDefaults(now *backend.Defaults) {
 	if before == nil {
 		return
 	}
-	for _, p := range d.dir.Pools() {
+	for _, p := range d.directory.Pools() {
 		if user := p.Config.ServerUser; p.Database == d && before.Of(user) != now.Of(user) {
 			p.expire()
 		}

@@ -14,7 +14,7 @@ import (
 // ResolveWhenGone resolves a write in doubt once the server process that ran it is gone,
 // or its server no longer the primary. It does not wait for that.
 func (d *Database) ResolveWhenGone(w *freshness.InDoubt, s *cluster.Server, pid uint32) {
-	d.dir.background.Go(func() { d.awaitOutcome(w, s, pid) })
+	d.background.Go(func() { d.awaitOutcome(w, s, pid) })
 }
 
 func (d *Database) awaitOutcome(w *freshness.InDoubt, s *cluster.Server, pid uint32) {
@@ -42,7 +42,7 @@ func (d *Database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
 	defer cancel()
 	b, err := d.account.Open(ctx, s, "")
 	if err != nil {
-		d.dir.o.Log.Debug("the outcome of a write is not known", zap.Uint32("process", pid), zap.Error(err))
+		d.log.Debug("the outcome of a write is not known", zap.Uint32("process", pid), zap.Error(err))
 		return false
 	}
 	defer b.Close()
