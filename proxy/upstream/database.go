@@ -176,7 +176,25 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	close(d.read)
 	d.read = make(chan struct{})
 	d.mu.Unlock()
+	if previous == nil {
+		d.recommend(ctx, b.Query)
+	}
 	return snapshot, nil
+}
+
+// recommend warns of settings that the database's policies read and that the configuration
+// does not declare: isolation rests on them.
+func (d *Database) recommend(ctx context.Context, q catalog.Query) {
+	o := &d.directory.o
+	read, err := catalog.SettingsOfPolicies(ctx, q)
+	if err != nil {
+		d.log.Warn("what row-level security rests on is not known", zap.String("database", d.label), zap.Error(err))
+		return
+	}
+	if missing := o.Settings.Undeclared(o.Tenants, read); len(missing) > 0 {
+		d.log.Warn("policies read settings that are not declared: add them to settings.assert, or to tenant.settings if they name the tenant",
+			zap.String("database", d.label), zap.Strings("settings", missing), zap.String("configuration", "settings: {assert: "+o.Settings.AssertAlso(missing)+"}"))
+	}
 }
 
 // learnDefaults takes over what new sessions begin with. Connections that began with
