@@ -125,6 +125,8 @@ func (e *Encoder) replay(origin Origin) {
 			e.runUnnamed("SAVEPOINT "+quoteIdentifier(s.Name), nil, origin)
 		case session.StepText:
 			e.runUnnamed(s.Text, nil, origin)
+		case session.StepModes:
+			e.runUnnamed(s.Modes.Set(), nil, origin)
 		case session.StepSet:
 			e.set([]setting.Change{e.change(s.Set)}, origin)
 		}
@@ -148,6 +150,8 @@ func Aborted(s *session.State) string {
 			q.WriteString("; SAVEPOINT " + quoteIdentifier(step.Name))
 		case session.StepText:
 			q.WriteString("; " + step.Text)
+		case session.StepModes:
+			q.WriteString("; " + step.Modes.Set())
 		case session.StepSet:
 			c := (&Encoder{State: s}).change(step.Set)
 			value := "NULL"

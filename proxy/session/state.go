@@ -8,6 +8,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	setting "github.com/pgweir/pgweir/internal/session"
@@ -28,7 +29,8 @@ type State struct {
 	// https://www.postgresql.org/docs/current/runtime-config-custom.html
 	Defined, MayDefine setting.Names
 
-	usual setting.Settings // what sessions of the user begin with
+	usual    setting.Settings // what sessions of the user begin with
+	reported []string         // settings changed since the session was idle whose values servers report
 }
 
 // New makes the State of a session that begins with what sessions of its user do, its own
@@ -123,6 +125,22 @@ const (
 // settings before anybody else uses it.
 func (s *State) NeedsReadBack() bool {
 	return s.Known >= UnknownText || !s.MayDefine.Within(s.Defined)
+}
+
+// Missing returns what must be set on the session's server connection so that it carries
+// what the session has. Where that is not known, what the server has counts: of a part
+// that was committed nothing is known, and a role may be another than both believe.
+func (s *State) Missing(carried *History) []setting.Change {
+	if s.Known >= UnknownPartly && !s.Tx.Phase.InBlock() || !carried.Differs(&s.Settings) {
+		return nil
+	}
+	changes := carried.Until(&s.Settings)
+	if s.Known < UnknownText {
+		return changes
+	}
+	return slices.DeleteFunc(changes, func(c setting.Change) bool {
+		return c.Name == setting.Role || c.Name == setting.Authorization
+	})
 }
 
 // InForceKnown reports whether what is in force for the next statement is known.
