@@ -133,8 +133,9 @@ func (h *History) Follow(p *router.Plan, sets []router.Set, modes router.Modes) 
 }
 
 func (h *History) has(name string) bool {
-	_, ok := h.now.Value(name)
-	return ok
+	_, now := h.now.Value(name)
+	_, kept := h.kept.Value(name)
+	return now || kept
 }
 
 // Resolve returns what a server must set to do as s did for h: RESET returns to other

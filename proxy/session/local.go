@@ -35,7 +35,9 @@ func (s *State) deferrable(p *router.Plan) bool {
 	phase := s.Tx.Phase
 	switch p.Tx.Verb {
 	case router.TxBegin:
-		return phase == Idle && s.Pins == 0
+		// A second one warns, and its modes count: on a server they would be too late, as
+		// taking over settings is a query.
+		return phase == Idle && s.Pins == 0 || phase == Deferred && !s.Settings.InSavepoint()
 	case router.TxCommit, router.TxRollback:
 		return phase == Deferred || phase == AbortedDeferred
 	case router.TxSavepoint:
@@ -88,7 +90,10 @@ func (s *State) executeTx(p *router.Plan) (tag string) {
 	switch p.Tx.Verb {
 	case router.TxBegin:
 		// What the implicit transaction has done so far belongs to the block.
-		*t = Transaction{Phase: Deferred, Modes: p.Tx.Modes, opening: p.Tx.Modes}
+		if t.Phase == Idle {
+			*t = Transaction{Phase: Deferred}
+		}
+		s.setModes(p.Tx.Modes)
 		if p.Tx.Start {
 			return "START TRANSACTION"
 		}

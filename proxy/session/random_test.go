@@ -150,7 +150,9 @@ func (s *sim) acquire() {
 	}
 }
 
-// replay repeats on the server what the transaction has done.
+// replay repeats on the server what the transaction has done. That set_config takes a
+// snapshot there, so that isolation said later comes too late, is left out: the proxy
+// answers BEGIN and SET TRANSACTION itself as long as no server takes part.
 func (s *sim) replay() {
 	for _, step := range s.state.Settings.Log() {
 		switch step.Kind {
