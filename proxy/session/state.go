@@ -207,7 +207,10 @@ func (s *State) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "transaction %s", s.Tx.Phase)
 	if s.Tx.Phase.InBlock() {
-		fmt.Fprintf(&b, " (%s)", s.Tx.Begin())
+		fmt.Fprintf(&b, " (%s)", s.Tx.Modes.Begin())
+		if s.Tx.opening != s.Tx.Modes {
+			fmt.Fprintf(&b, " (opened by %s)", s.Tx.opening.Begin())
+		}
 	}
 	fmt.Fprintf(&b, "; settings %s", s.Known)
 	for n, v := range s.Settings.Now().All() {
@@ -216,8 +219,14 @@ func (s *State) String() string {
 	for _, ch := range s.Settings.Now().Diff(s.Settings.Kept()) {
 		fmt.Fprintf(&b, " (local: %s)", ch.Name)
 	}
+	for n, v := range s.Proxy.Now().All() {
+		fmt.Fprintf(&b, " %s=%q", n, v)
+	}
 	if s.Defined != (setting.Names{}) {
 		fmt.Fprintf(&b, "; defined %s", s.Defined)
+	}
+	if !s.MayDefine.Within(s.Defined) {
+		fmt.Fprintf(&b, "; perhaps %s", s.MayDefine.Without(s.Defined))
 	}
 	if s.Pins != 0 {
 		fmt.Fprintf(&b, "; pinned by %s", s.Pins)
