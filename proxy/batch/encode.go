@@ -128,6 +128,8 @@ func (e *Encoder) replay(origin Origin) {
 			e.runUnnamed("SAVEPOINT "+quoteIdentifier(s.Name), nil, origin)
 		case session.StepText:
 			e.runUnnamed(s.Text, nil, origin)
+		case session.StepModes:
+			e.runUnnamed(s.Modes.Set(), nil, origin)
 		case session.StepSet:
 			c := e.change(s.Set)
 			if e.Opens() && c.Local && setting.IsCustom(c.Name) && !e.Batch.TakesSnapshot() {
@@ -169,6 +171,8 @@ func Aborted(s *session.State) string {
 			q.WriteString("; SAVEPOINT " + quoteIdentifier(step.Name))
 		case session.StepText:
 			q.WriteString("; " + step.Text)
+		case session.StepModes:
+			q.WriteString("; " + step.Modes.Set())
 		case session.StepSet:
 			c := (&Encoder{State: s}).change(step.Set)
 			value := "NULL"
