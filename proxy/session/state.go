@@ -40,6 +40,11 @@ func New(usual, startup, proxy setting.Settings) State {
 	for name, value := range startup.All() {
 		begins = begins.With(name, value)
 	}
+	if _, own := usual.Value(setting.Role); !own {
+		if v, _ := begins.Value(setting.Role); v == "none" {
+			begins = begins.Without(setting.Role) // a value only where RESET returns to another
+		}
+	}
 	return State{
 		Settings: NewHistory(begins), Proxy: NewHistory(proxy),
 		Defined: begins.Custom(), usual: usual,
