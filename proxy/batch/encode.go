@@ -132,7 +132,7 @@ func (e *Encoder) replay(origin Origin) {
 			e.runUnnamed(s.Modes.Set(), nil, origin)
 		case session.StepSet:
 			c := e.change(s.Set)
-			if e.Opens() && c.Local && setting.IsCustom(c.Name) && !e.Batch.TakesSnapshot() {
+			if setting.IsCustom(c.Name) && !e.Batch.TakesSnapshot() {
 				e.runUnnamed(setText(c), nil, origin) // a SELECT would be the transaction's first query
 				continue
 			}
@@ -141,7 +141,7 @@ func (e *Encoder) replay(origin Origin) {
 	}
 }
 
-// setText is SET LOCAL of a custom setting.
+// setText is SET or SET LOCAL of a custom setting.
 func setText(c setting.Change) string {
 	var parts []string
 	for part := range strings.SplitSeq(c.Name, ".") {
@@ -151,7 +151,11 @@ func setText(c setting.Change) string {
 	if !c.Reset {
 		value = quoteLiteral(c.Value)
 	}
-	return "SET LOCAL " + strings.Join(parts, ".") + " TO " + value
+	verb := "SET "
+	if c.Local {
+		verb = "SET LOCAL "
+	}
+	return verb + strings.Join(parts, ".") + " TO " + value
 }
 
 // change is what a server must set to do as the session did.
