@@ -62,6 +62,33 @@ func cpuOf(pid int) probe {
 	}
 }
 
+// chainOf tells the CPU time of processes and all their children, as cpuOf does. What a
+// child had used when it was last seen stays counted after its end.
+func chainOf(pids ...int) probe {
+	used := map[int]float64{}
+	return func(ctx context.Context) (sum float64, err error) {
+		for _, pid := range pids {
+			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+			if err != nil {
+				return 0, err
+			}
+			if used[pid], err = cpuOf(pid)(ctx); err != nil {
+				return 0, err
+			}
+			for _, word := range bytes.Fields(children) {
+				child, _ := strconv.Atoi(string(word))       // the kernel wrote a number
+				if v, err := cpuOf(child)(ctx); err == nil { // else it has just ended
+					used[child] = v
+				}
+			}
+		}
+		for _, v := range used {
+			sum += v
+		}
+		return sum, nil
+	}
+}
+
 // resident is the memory of a process that is in RAM, in bytes.
 func resident(pid int) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
