@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -68,15 +69,10 @@ func chainOf(pids ...int) probe {
 	used := map[int]float64{}
 	return func(ctx context.Context) (sum float64, err error) {
 		for _, pid := range pids {
-			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-			if err != nil {
-				return 0, err
-			}
 			if used[pid], err = cpuOf(pid)(ctx); err != nil {
 				return 0, err
 			}
-			for _, word := range bytes.Fields(children) {
-				child, _ := strconv.Atoi(string(word))       // the kernel wrote a number
+			for _, child := range children(pid) {
 				if v, err := cpuOf(child)(ctx); err == nil { // else it has just ended
 					used[child] = v
 				}
@@ -87,6 +83,19 @@ func chainOf(pids ...int) probe {
 		}
 		return sum, nil
 	}
+}
+
+// children are the processes that any thread of a process has started and that live.
+func children(pid int) (all []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is valid
+	for _, list := range lists {
+		text, _ := os.ReadFile(list) // a thread that has ended has none
+		for _, word := range bytes.Fields(text) {
+			child, _ := strconv.Atoi(string(word)) // the kernel wrote a number
+			all = append(all, child)
+		}
+	}
+	return all
 }
 
 // resident is the memory of a process that is in RAM, in bytes.
