@@ -18,7 +18,9 @@ type stage struct {
 	setup string // run in both databases; %DB% is the database
 	once  string // run once, for what all databases share; %ROLE% is a role of the test's own
 	undo  string
-	user  string // of the sessions; empty is the superuser
+	// undone is run in both databases before undo.
+	undone string
+	user   string // of the sessions; empty is the superuser
 	// startup are further startup parameters of the sessions that do not take part.
 	look   string // what else of a session is looked at
 	change []func(*config.Config)
@@ -87,6 +89,7 @@ func (g stage) tell(t *testing.T, stories ...story) {
 		for _, db := range []string{direct, proxied} {
 			if g.once != "" {
 				run(t, db, "drop owned by "+role+" cascade")
+				run(t, db, fill(g.undone))
 			}
 		}
 		if g.once != "" {
@@ -204,8 +207,9 @@ func (p *playing) play(v *story) {
 			p.others()
 		}
 	}
-	p.line("@a")
-	p.line("Q select " + p.look())
+	if p.line("@a"); len(p.players[0].conns) == 1 || !p.occupied() {
+		p.line("Q select " + p.look())
+	}
 	p.leave("a")
 	p.others()
 	p.leaveAll()
