@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"os/exec"
 	"reflect"
 	"strings"
 	"testing"
@@ -89,6 +90,31 @@ func TestOwnProbes(t *testing.T) {
 	}
 	if rss, err := resident(os.Getpid()); err != nil || rss < 1<<20 {
 		t.Errorf("resident size %v, %v", rss, err)
+	}
+}
+
+// TestChain: the time of children counts, also once they are gone.
+func TestChain(t *testing.T) {
+	chain := chainOf(os.Getpid())
+	child := exec.Command("sh", "-c", "while :; do :; done")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := chain(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := first; err == nil && at < first+20000; {
+		at, err = chain(t.Context())
+	}
+	seen, _ := cpuOf(child.Process.Pid)(t.Context())
+	if err := errors.Join(child.Process.Kill(), err); err != nil {
+		t.Fatal(err)
+	}
+	_ = child.Wait() // it was killed
+	own, _ := cpuOf(os.Getpid())(t.Context())
+	if last, err := chain(t.Context()); err != nil || last < own+seen/2 {
+		t.Errorf("%v, %v; want at least %v with the child's %v", last, err, own, seen)
 	}
 }
 
@@ -178,6 +204,11 @@ func TestReport(t *testing.T) {
 			{90, "", []figures{{tps: 1000, p50: 50, p99: 90}, {tps: 3000, p50: 60, p99: 110}}, []float64{math.NaN(), math.NaN()}},
 			{90, "strong", []figures{{tps: 900, p50: 70, p99: 95}, failedRun}, []float64{80, math.NaN()}},
 		},
+		tenants: []*tenancy{
+			{eachTransaction, guarded{system: &system{name: pgbouncer}}, []figures{{tps: 100, p50: 60, p99: 90, cost: 50}}, []float64{math.NaN()}},
+			{eachTransaction, guarded{system: &system{name: pgweir}}, []figures{{tps: 200, p50: 50, p99: 80, cost: 100}}, []float64{30}},
+			{eachTransaction, guarded{&system{name: pgweir}, true, false}, []figures{{tps: 190, p50: 60, p99: 88, cost: 105}}, []float64{40}},
+		},
 	}
 	text := r.markdown()
 	for _, line := range []string{
@@ -186,6 +217,9 @@ func TestReport(t *testing.T) {
 		"| select | simple | 30 | 45 |", // added latency: median of each round's difference
 		"| 90/10 | direct | 2000 | – | 55 | 100 | – |",
 		"| 90/10 | strong | 900 | 0.90 | 70 | 95 | 80 |",
+		"| transaction | PgBouncer | – | – | 100 | 60 | 1.20 | 90 | 1.12 | 50.0 | 0.50 | – | – |",
+		"| transaction | pgweir | off | off | 200 | 50 | – | 80 | – | 100.0 | – | 2.00 | 30 |",
+		"| transaction | pgweir | on | off | 190 | 60 | 1.20 | 88 | 1.10 | 105.0 | 1.05 | 2.10 | 40 |",
 		"| memory of an idle client, KiB | 10 | 11.0 | **missed** |",
 		"- select simple, 1 client: pgbouncer, round 2: gone",
 	} {

@@ -13,7 +13,9 @@
 //   - allocations per query of pgweir, from its own metrics;
 //   - large results: MB/s and the proxy's CPU per MB;
 //   - memory of idle clients, from the resident size of the process;
-//   - mixes of reads and writes at each consistency level of pgweir, and directly.
+//   - mixes of reads and writes at each consistency level of pgweir, and directly;
+//   - tenants that change with every transaction, or stay with their session, with what
+//     pgweir asserts and verifies switched off and on, and the CPU of the servers too.
 //
 // Run it in the repository: go run ./bench. A full run takes less than a quarter of
 // an hour and writes bench/RESULTS.md; a run narrowed by flags only prints:
@@ -80,6 +82,7 @@ func run(ctx context.Context, o options) (err error) {
 		{"results", measureResults},
 		{"idle", measureIdle},
 		{"levels", measureLevels},
+		{"tenants", measureTenants},
 		{"profile", takeProfiles},
 	}
 	for _, s := range steps {
@@ -95,11 +98,6 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	r.took = time.Since(began)
 	return r.write(os.Stdout)
-}
-
-// progress tells the operator what is going on.
-func progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
 
 // raiseFileLimit lets this process, and those it starts, hold a few thousand connections.

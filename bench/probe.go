@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -60,6 +61,41 @@ func cpuOf(pid int) probe {
 		}
 		return float64(ts.Nano()) / 1e3, nil
 	}
+}
+
+// chainOf tells the CPU time of processes and all their children, as cpuOf does. What a
+// child had used when it was last seen stays counted after its end.
+func chainOf(pids ...int) probe {
+	used := map[int]float64{}
+	return func(ctx context.Context) (sum float64, err error) {
+		for _, pid := range pids {
+			if used[pid], err = cpuOf(pid)(ctx); err != nil {
+				return 0, err
+			}
+			for _, child := range children(pid) {
+				if v, err := cpuOf(child)(ctx); err == nil { // else it has just ended
+					used[child] = v
+				}
+			}
+		}
+		for _, v := range used {
+			sum += v
+		}
+		return sum, nil
+	}
+}
+
+// children are the processes that any thread of a process has started and that live.
+func children(pid int) (all []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is valid
+	for _, list := range lists {
+		text, _ := os.ReadFile(list) // a thread that has ended has none
+		for _, word := range bytes.Fields(text) {
+			child, _ := strconv.Atoi(string(word)) // the kernel wrote a number
+			all = append(all, child)
+		}
+	}
+	return all
 }
 
 // resident is the memory of a process that is in RAM, in bytes.

@@ -26,6 +26,7 @@ type report struct {
 	bulks     []*bulk
 	idle      []idleMemory
 	mixes     []*mixed
+	tenants   []*tenancy
 	faults    []string // of other parts than the matrix
 }
 
@@ -148,7 +149,7 @@ func (t *table) head(left int, cells ...string) {
 // markdown shows the report.
 func (r *report) markdown() string {
 	parts := []string{
-		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
+		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.tenantsTable(), r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
 	}
 	var b strings.Builder
 	for _, p := range parts {

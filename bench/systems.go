@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
 // The systems compared.
@@ -55,6 +57,11 @@ func (l *lab) start(ctx context.Context, name string) (*system, error) {
 		begin = l.startPgbouncer
 	}
 	s, err := begin(ctx, name)
+	return s.up(ctx, name, err)
+}
+
+// up returns a system that was started once it answers.
+func (s *system) up(ctx context.Context, name string, err error) (*system, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
@@ -127,6 +134,11 @@ func poolsPrepared(version string) bool {
 
 // startPgweir starts pgweir with its smallest configuration.
 func (l *lab) startPgweir(ctx context.Context, name string) (*system, error) {
+	return l.startWeir(ctx, name, l.cluster.Servers(), "")
+}
+
+// startWeir starts pgweir with some servers and further lines of configuration.
+func (l *lab) startWeir(ctx context.Context, name string, servers []*pgtest.Server, more string) (*system, error) {
 	s := &system{name: name, prepared: true}
 	path, err := l.weirBinary(ctx, name)
 	if err != nil {
@@ -146,7 +158,7 @@ func (l *lab) startPgweir(ctx context.Context, name string) (*system, error) {
 	}
 	_, port, _ := net.SplitHostPort(s.addr) // it was just made
 	file := filepath.Join(l.dir, "pgweir-"+port+".yaml")
-	if err := os.WriteFile(file, []byte(l.weirConfig(s)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(l.weirConfig(s, servers)+more), 0o644); err != nil {
 		return nil, err
 	}
 	args := []string{path, "serve", "--config", file}
@@ -171,13 +183,13 @@ func (l *lab) weirBinary(ctx context.Context, name string) (string, error) {
 	return l.buildPgweir(ctx)
 }
 
-func (l *lab) weirConfig(s *system) string {
-	var servers []string
-	for _, server := range l.cluster.Servers() {
-		servers = append(servers, server.Addr())
+func (l *lab) weirConfig(s *system, servers []*pgtest.Server) string {
+	var addresses []string
+	for _, server := range servers {
+		addresses = append(addresses, server.Addr())
 	}
 	text := fmt.Sprintf("listen: %s\nhttp: %s\nservers: [%s]\nauth: {method: trust}\n",
-		s.addr, s.http, strings.Join(servers, ", "))
+		s.addr, s.http, strings.Join(addresses, ", "))
 	if l.options.poolSize != 20 { // the default
 		text += fmt.Sprintf("pool: {size: %d}\n", l.options.poolSize)
 	}

@@ -20,7 +20,6 @@ var aim = bounds{methods: 45, fields: 20, cycle: 8, function: 80, lines: 3500}
 var exceptions = map[string]bounds{
 	"router":        {methods: 72, fields: 30, cycle: 9, lines: 5000},
 	"router/tenant": {methods: 100, cycle: 10, lines: 6000},
-	"bench":         {cycle: 12},
 }
 
 // maxBooleans bounds the Booleans on all session types together.
