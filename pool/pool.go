@@ -54,6 +54,9 @@ type Options struct {
 type Want struct {
 	Settings session.Settings // best carried already
 	Defined  session.Names    // custom settings it may find defined
+	// Dial makes a connection that only this session can use; nil: any of the pool's will
+	// do. It must honour its context.
+	Dial func(context.Context) (*backend.Backend, error)
 }
 
 // Pool shares the connections of one server, user and database. Safe for concurrent use.
@@ -167,6 +170,9 @@ func (p *Pool) TryAcquire(want Want) *backend.Backend {
 // used last, of those on which no custom setting may be defined that the session cannot
 // find defined; nil if there is none.
 func (p *Pool) takeLocked(want Want) *backend.Backend {
+	if want.Dial != nil {
+		return nil
+	}
 	pick := -1
 	for i := len(p.idle) - 1; i >= 0; i-- {
 		b := p.idle[i]
@@ -222,7 +228,10 @@ func (p *Pool) Acquire(want Want, caller SlowPath) (*backend.Backend, error) {
 		}
 	}
 	w := p.waiterPool.Get().(*waiter)
-	defer p.waiterPool.Put(w)
+	defer func() {
+		w.want = Want{} // Dial may hold on to a session
+		p.waiterPool.Put(w)
+	}()
 	w.want, w.since, w.granted = want, started, false
 	p.waiters.push(w)
 	retired := p.serveLocked()
@@ -241,7 +250,7 @@ func (p *Pool) await(w *waiter, caller SlowPath) (*backend.Backend, error) {
 			p.acquired.Add(1)
 			return g.b, nil
 		}
-		return p.use(g, caller.SlowContext)
+		return p.use(g, w.want, caller.SlowContext)
 	case <-w.timer.C:
 	}
 	ctx := caller.SlowContext()
@@ -254,7 +263,7 @@ func (p *Pool) await(w *waiter, caller SlowPath) (*backend.Backend, error) {
 	var err error
 	select {
 	case g := <-w.grant:
-		return p.use(g, slow)
+		return p.use(g, w.want, slow)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-expired:
@@ -286,12 +295,12 @@ func (p *Pool) passOn(g grant) {
 }
 
 // use turns a grant into a connection.
-func (p *Pool) use(g grant, slow func() context.Context) (*backend.Backend, error) {
+func (p *Pool) use(g grant, want Want, slow func() context.Context) (*backend.Backend, error) {
 	if g.err != nil {
 		return nil, g.err
 	}
 	if g.b == nil {
-		b, err := p.dial(slow())
+		b, err := p.dial(slow(), want)
 		if err != nil {
 			return nil, err
 		}
@@ -302,11 +311,15 @@ func (p *Pool) use(g grant, slow func() context.Context) (*backend.Backend, erro
 }
 
 // dial makes the connection for a place counted in open and dialing.
-func (p *Pool) dial(ctx context.Context) (*backend.Backend, error) {
+func (p *Pool) dial(ctx context.Context, want Want) (*backend.Backend, error) {
 	p.mu.Lock()
 	generation := p.generation
 	p.mu.Unlock()
-	b, err := p.o.Dial(ctx)
+	dial := p.o.Dial
+	if want.Dial != nil {
+		dial = want.Dial
+	}
+	b, err := dial(ctx)
 	if err != nil {
 		p.dialFailed.Add(1)
 		p.undial()
@@ -611,7 +624,7 @@ func (p *Pool) addIdle(ctx context.Context) error {
 	p.open++
 	p.dialing++
 	p.mu.Unlock()
-	b, err := p.dial(ctx)
+	b, err := p.dial(ctx, Want{})
 	if err != nil {
 		return fmt.Errorf("min_idle: %w", err)
 	}

@@ -496,3 +496,28 @@ func BenchmarkTryAcquire(b *testing.B) {
 	}
 	p.Close()
 }
+
+// TestOwnConnections: who can use only a connection of its own gets a new one, within the
+// bounds of all.
+func TestOwnConnections(t *testing.T) {
+	f, own := &fake{}, &fake{}
+	p := New(Options{Size: 2, Dial: f.connect})
+	p.Release(mustAcquire(t, p, Want{}))
+	if p.TryAcquire(Want{Dial: own.connect}) != nil {
+		t.Error("a connection of the pool's was given to who cannot use it")
+	}
+	a := mustAcquire(t, p, Want{Dial: own.connect})
+	wantStats(t, p, 2, 1, 1, 0)
+	b := mustAcquire(t, p, Want{Dial: own.connect})
+	if wantStats(t, p, 2, 0, 2, 0); own.dialled.Load() != 2 || f.open.Load() != 0 {
+		t.Errorf("%d dialled of its own, %d others open", own.dialled.Load(), f.open.Load())
+	}
+	own.gone.Store(true)
+	p.Discard(a)
+	if _, err := p.Acquire(Want{Dial: own.connect}, always); !errors.Is(err, errRefused) {
+		t.Errorf("refused: %v", err)
+	}
+	p.Discard(b)
+	wantStats(t, p, 0, 0, 0, 0)
+	p.Close()
+}

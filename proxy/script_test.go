@@ -115,7 +115,8 @@ var many = regexp.MustCompile(`\{(.)\*(\d+)\}`)
 type player struct {
 	t              testing.TB
 	addr, database string
-	single         bool // byte by byte
+	params         []string // further startup parameters
+	single         bool     // byte by byte
 
 	conns      map[string]*rawConn
 	now        string
@@ -199,7 +200,7 @@ func (p *player) line(line string) {
 func (p *player) conn() *rawConn {
 	c := p.conns[p.now]
 	if c == nil {
-		c = raw(p.t, p.addr, p.database)
+		c = raw(p.t, p.addr, p.database, p.params...)
 		p.conns[p.now] = c
 	}
 	return c

@@ -4,6 +4,7 @@
 package analysis
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -267,7 +268,8 @@ func (a *Analysis) parse(m batch.Message, frame []byte) {
 
 // parseNamed defines a named statement in the batch; false if the name is taken.
 func (a *Analysis) parseNamed(m *batch.Message, name, text, types []byte, p *router.Plan) bool {
-	if a.names.Statement(name) != nil {
+	refusedAnyway := a.state().Tx.Phase.Failed() && p.Tx.Verb == router.TxNone // and that comes first
+	if a.names.Statement(name) != nil && !refusedAnyway {
 		a.b.Refuse(errRepeated(string(name)))
 		return false
 	}
@@ -323,6 +325,12 @@ func (a *Analysis) bind(m batch.Message, frame []byte) {
 	if p == nil {
 		return
 	}
+	if a.state().Tx.Phase.Failed() {
+		if refused := a.miscounted(&m, name, values); refused != nil {
+			a.b.Refuse(refused)
+			return
+		}
+	}
 	held := session.Portal{Plan: p, SQL: m.SQL, Prepared: m.Prepared, Parse: m.Parse}
 	if len(p.Sets) > 0 {
 		held.Params = batch.BoundParameters(values, a.types(&m))
@@ -350,6 +358,31 @@ func (a *Analysis) bind(m batch.Message, frame []byte) {
 	}
 	a.b.Note(p)
 	a.b.Add(m)
+}
+
+// miscounted is the refusal of a Bind with too few or too many parameters, nil if their
+// number is right. Servers check that themselves; but one that does not hold the statement
+// cannot be made to while the transaction is aborted, which comes second.
+func (a *Analysis) miscounted(m *batch.Message, name, values []byte) *wire.Error {
+	var text string
+	if m.Prepared != nil {
+		text = m.Prepared.Text
+	} else {
+		t, _ := a.b.Unnamed(a.Front.Buffered(), &a.Names.Unnamed, m.Parse)
+		text = string(t)
+	}
+	bound := wire.BindParameters(values)
+	if bound == nil {
+		return nil // malformed
+	}
+	got, want := len(bound), router.Parameters(text)
+	if types := a.types(m); len(types) >= 2 {
+		want = max(want, int(binary.BigEndian.Uint16(types)))
+	}
+	if got == want {
+		return nil
+	}
+	return wire.Errorf("08P01", "bind message supplies %d parameters, but prepared statement \"%s\" requires %d", got, name, want)
 }
 
 // types are the parameter types that the statement of m was declared with.

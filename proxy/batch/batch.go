@@ -173,7 +173,7 @@ func (b *Batch) GoesOn() bool {
 		if !m.Kind.Executes() || m.Plan == nil {
 			continue
 		}
-		if ended || m.Plan.Statements > 1 {
+		if ended || m.Plan.Statements > 1 || m.Plan.Tx.Verb == router.TxPrepare {
 			return true
 		}
 		ended = m.Plan.Tx.Verb == router.TxCommit || m.Plan.Tx.Verb == router.TxRollback
@@ -277,6 +277,18 @@ func (b *Batch) Undoable() bool {
 // notUndone are the flags of what may commit by itself, or must not be seen twice.
 const notUndone = router.FlagDDL | router.FlagStays | router.FlagTxControl | router.FlagCopyIn | router.FlagDirty
 
+// TakesSnapshot reports whether the first statement that a server runs may take its
+// transaction's snapshot. Before one that does not, nothing else may: what comes next may
+// have to be the first query of the transaction.
+func (b *Batch) TakesSnapshot() bool {
+	for i := range b.Messages {
+		if m := &b.Messages[i]; m.Kind.Executes() && !m.Here {
+			return m.Plan.TakesSnapshot()
+		}
+	}
+	return false
+}
+
 // AsksForSequences reports whether the batch reads what a sequence gave to its session.
 func (b *Batch) AsksForSequences() bool {
 	for i := range b.Messages {
@@ -285,6 +297,50 @@ func (b *Batch) AsksForSequences() bool {
 		}
 	}
 	return false
+}
+
+// Several reports whether a server runs more than one statement of the batch.
+func (b *Batch) Several() bool {
+	n := 0
+	for i := range b.Messages {
+		if m := &b.Messages[i]; m.Kind.Executes() && !m.Here {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// saysModes reports whether some message may say transaction modes, which a server takes
+// or refuses by whether a query ran before.
+func (b *Batch) saysModes() bool {
+	for i := range b.Messages {
+		if p := b.Messages[i].Plan; p != nil && !b.Messages[i].Here &&
+			(p.Tx.Verb == router.TxSet || p.Tx.Verb == router.TxBegin || p.Flags.Has(router.FlagTxControl)) {
+			return true
+		}
+	}
+	return false
+}
+
+// SendFirst has the server run what the proxy would have executed itself, if a message
+// behind it sets modes of the implicit transaction: what the proxy would say there in its
+// place would be a query, and too early.
+func (b *Batch) SendFirst() {
+	if !b.Traits.Has(NeedsServer) || !b.saysModes() {
+		return
+	}
+	first := 0
+	for ; first < len(b.Messages) && b.Messages[first].Here; first++ {
+		if m := &b.Messages[first]; m.Kind.Executes() && !m.Plan.SetOnly {
+			return
+		}
+	}
+	for i := range b.Messages[:first] {
+		m := &b.Messages[i]
+		if m.Here, m.Portal.Here = m.Kind == Close, false; m.Kind.Executes() {
+			b.Note(m.Plan)
+		}
+	}
 }
 
 // Plain reports whether the batch only reads, writes, or sets what the session carries:

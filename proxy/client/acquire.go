@@ -79,12 +79,17 @@ func (a acquisition) takeFromPool() error {
 	if inBlock || t.Replays == batch.ReplaysImplicit {
 		want.Settings = s.Settings.Begin()
 	}
+	begun := a.mayReset()
 	for {
 		server, role, err := a.pick()
 		if err != nil {
 			return err
 		}
 		l := lease{pool: a.c.up.Of(server), server: server, role: role}
+		if begun {
+			l.residue = session.Opaque // it is nobody else's
+			want.Dial = a.c.begunBy(server)
+		}
 		again, err := a.take(&l, want)
 		if again {
 			continue
@@ -129,7 +134,7 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 	if l.onReplica() {
 		fresh, err := needs(a).isFresh(l.server, b)
 		if err != nil || !fresh {
-			l.pool.Release(b)
+			giveBack(l.pool, b, want)
 		}
 		if err != nil {
 			return false, err
@@ -182,7 +187,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	}
 	t.Changes, t.Carries = changes, want
 	switch {
-	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now):
+	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
 	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
@@ -276,12 +281,21 @@ func (a acquisition) pick() (*cluster.Server, cluster.Role, error) {
 	return primary, cluster.RolePrimary, err
 }
 
+// giveBack gives a connection back that was not used.
+func giveBack(p *pool.Pool, b *backend.Backend, want pool.Want) {
+	if want.Dial != nil {
+		p.Discard(b)
+		return
+	}
+	p.Release(b)
+}
+
 // await waits for a connection of a pool.
 func (a acquisition) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 	started := time.Now()
 	b, err := p.Acquire(want, a.c.interrupt)
 	if canceled := a.c.interrupt.EndWait(); canceled && b != nil {
-		p.Release(b)
+		giveBack(p, b, want)
 		b, err = nil, interrupt.ErrCanceled
 	}
 	a.c.svc.Metrics.AwaitedConnection(time.Since(started))

@@ -35,6 +35,9 @@ const maxAttempts = 4
 
 // answer reads one batch and answers it. An error ends the session.
 func (w *work) answer() error {
+	if w.c.told.misread() {
+		w.c.state.Pins |= router.PinSetting // its texts may be anything: they run on the primary
+	}
 	if err := w.read(); err != nil {
 		return err
 	}
@@ -44,6 +47,9 @@ func (w *work) answer() error {
 	needs := b.Traits.Has(batch.NeedsServer) || w.c.lease.midBatch() || b.Traits.Has(batch.Refused) && w.c.lease.held()
 	if !needs {
 		return w.answerAlone()
+	}
+	if w.c.state.Tx.Phase == session.Idle {
+		b.SendFirst()
 	}
 	w.answerFirst()
 	if w.c.state.Tx.Phase == session.AbortedDeferred && b.RefusedByAll() {
@@ -98,6 +104,7 @@ func (w *work) answerByServer() error {
 		}
 		w.c.returnTo(before) // what the attempt changed, the next one will
 		w.forgetNames()
+		w.try.pass = 0 // nothing of it was written
 		if w.reply = w.reply[:answered]; n == maxAttempts {
 			return w.refuseBatch(again.refusal(n))
 		}

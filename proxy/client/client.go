@@ -85,7 +85,7 @@ func (c *Client) Begin(reported map[string]string) {
 	if c.up.Config.PoolMode == "session" {
 		c.state.Pins |= router.PinSession
 	}
-	if session.MayMisread(c.state.Settings.Reset()) {
+	if c.told.misread() || session.MayMisread(c.state.Settings.Reset()) {
 		c.state.Pins |= router.PinSetting
 	}
 	c.publishPins()
@@ -121,6 +121,10 @@ func (c *Client) waitForClient() error {
 		return nil
 	}
 	busy := c.state.Tx.Phase.InBlock() || c.lease.midBatch()
+	limit, tooLong := c.idleLimit()
+	if limit > 0 {
+		_ = c.front.SetReadDeadline(time.Now().Add(limit))
+	}
 	c.idle.Store(!busy)
 	if !busy && c.svc.Draining.Load() {
 		return errShutdown
@@ -132,8 +136,17 @@ func (c *Client) waitForClient() error {
 		err = c.front.Fill()
 	}
 	woken := !busy && !c.idle.CompareAndSwap(true, false)
-	if woken || errors.Is(err, os.ErrDeadlineExceeded) {
+	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+	case late && limit > 0 && !woken && c.ctx.Err() == nil:
+		return tooLong
+	case woken || late:
 		return errShutdown
+	}
+	if limit > 0 {
+		_ = c.front.SetReadDeadline(time.Time{})
+		if c.ctx.Err() != nil {
+			return errShutdown // its deadline may just have been taken away
+		}
 	}
 	return err
 }

@@ -30,6 +30,7 @@ type lease struct {
 	// own. asserted: what isolation rests on was asserted in the transaction under way, and
 	// is undone with it.
 	restore, asserted bool
+	doubts            doubts
 }
 
 // stands is where the server stands in the protocol.

@@ -93,23 +93,26 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	}
 	o.c.countTenant(m)
 	o.c.lease.b.Ran(m.Plan)
-	st := session.Executed{Plan: m.Plan}
+	st := session.Executed{Plan: o.c.planOfRun(m)}
 	if p := m.Plan; p != nil {
 		st.Sets, _ = m.Sets()
 		if p.SetOnly && len(p.Sets) == 0 && o.c.lease.onReplica() {
 			st.Text = string(o.textOf(m)) // it can be run again where the transaction goes
 		}
 	}
-	before := s.Tx.Modes
+	before, unseen := s.Tx.Modes, o.mayMeanOther(m)
 	e := s.Ran(st, out, o.c.svc.Config.Settings.Track != nil)
 	o.c.lease.ran(&e)
 	if p := m.Plan; p != nil && p.Uses && recorder(o).redefined() {
-		o.c.lease.leave(session.Opaque) // what ran may be something else than the plan says
+		unseen = unseen || !o.doubt(m)
+	}
+	if unseen {
+		o.c.ranUnseen()
 	}
 	if out != session.Done {
 		return
 	}
-	if o.c.lease.onReplica() && s.Tx.Phase.InBlock() {
+	if o.c.lease.onReplica() && s.Tx.Phase.InBlock() && m.Plan.TakesSnapshot() {
 		s.Tx.Did |= session.DidRead
 	}
 	o.c.lease.follow(&st, e.Ended, before)

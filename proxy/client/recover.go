@@ -122,11 +122,11 @@ func (r recovery) serverGone(err error, frame []byte) error {
 		e = wire.Errorf(string(wire.ErrorField(frame, 'C')), "%s", wire.ErrorField(frame, 'M'))
 		e.Detail, e.Hint = string(wire.ErrorField(frame, 'D')), string(wire.ErrorField(frame, 'H'))
 	}
-	if held || r.c.stands == torn || frame != nil {
+	if held || r.try.pass > 0 || frame != nil {
 		// Session state went with the connection, or the server ended it on purpose: so
 		// does the session, as it would directly.
 		e.Severity = "FATAL"
-		if r.c.stands != torn {
+		if r.try.pass == 0 {
 			_ = r.flush()
 		}
 		return e

@@ -128,7 +128,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 		}
 		typ, size, err := s.peek()
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+			return 0, errors.Join(fmt.Errorf("%w: %w", upstream.ErrServerLost, err), r.cut(&s, s.pos))
 		}
 		if size == 0 {
 			break
@@ -165,12 +165,6 @@ func (r relay) emitHere(s *scanner, a *batch.Awaited) error {
 
 // forwardScanned forwards and consumes what was looked through.
 func (r relay) forwardScanned(s *scanner) error {
-	switch {
-	case r.try.pass > 0:
-		r.c.stands = torn
-	case r.c.stands == torn:
-		r.c.stands = inStep
-	}
 	err := r.forward(s.buf[s.start:s.pos])
 	r.c.lease.b.Conn.Discard(s.pos)
 	return err
@@ -188,6 +182,7 @@ func (r relay) look(s *scanner, a *batch.Awaited, typ byte, size int) (end bool,
 	}
 	keep, err := outcomes(r).see(a, typ, frame)
 	if err != nil {
+		err = errors.Join(err, r.cut(s, s.pos))
 		conn.Discard(s.pos + size)
 		return false, err
 	}
@@ -242,5 +237,9 @@ func (r relay) forward(run []byte) error {
 	if err := r.flush(); err != nil || len(run) == 0 {
 		return err
 	}
-	return r.c.write(run)
+	err := r.c.write(run)
+	if r.try.pass > 0 {
+		r.c.stands = torn
+	}
+	return err
 }

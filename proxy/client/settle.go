@@ -42,6 +42,7 @@ func (st settlement) settle() error {
 	if err := st.restore(); err != nil {
 		return err
 	}
+	st.c.resolve()
 	if err := st.readBack(); err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func (l *lease) correct(commit bool) {
 // connection that the session keeps carry what a failed batch undid.
 func (st settlement) restore() error {
 	l, s := &st.c.lease, &st.c.state
-	needed := l.restore || s.Pins != 0 && s.Tx.Phase == session.Idle && !s.NeedsReadBack()
+	needed := l.restore || s.Tx.Phase.InBlock() && l.b.Defaults() != s.Settings.Reset() || s.Pins != 0 && s.Tx.Phase == session.Idle && !s.NeedsReadBack()
 	if st.try.status == wire.TxFailed {
 		return st.sendLate() // nothing can be set now
 	}
@@ -136,7 +137,7 @@ func (st settlement) restore() error {
 // align makes the connection carry what the session has.
 func (st settlement) align() error {
 	l, s := &st.c.lease, &st.c.state
-	changes := s.Missing(&l.carried)
+	changes := l.b.StandIns(s.Missing(&l.carried))
 	if len(changes) == 0 {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/session"
 )
 
 // told is what the client was told of the settings that servers report
@@ -16,6 +17,19 @@ type told struct {
 	atLogin map[string]string // shared
 	since   map[string]string
 	pending bool // there may be something it has yet to be told
+}
+
+// value is what the client was told last of a setting.
+func (t *told) value(name string) string {
+	if v, ok := t.since[name]; ok {
+		return v
+	}
+	return t.atLogin[name]
+}
+
+// misread reports whether, by what it was told, the router may misunderstand its texts.
+func (t *told) misread() bool {
+	return session.Misreads(t.value("standard_conforming_strings"), t.value("client_encoding"))
 }
 
 // report adds what the client has yet to be told, now being what its server connection

@@ -118,21 +118,28 @@ var (
 // bytes are those of the batch, in the client's buffer.
 func (w *work) bytes() []byte { return w.c.front.Buffered()[:w.batch.Size] }
 
-// flush writes what is pending for the client.
+// flush writes what is pending for the client. That ends within a message if bytes of one
+// are yet to pass.
 func (w *work) flush() error {
 	if len(w.reply) == 0 {
 		return nil
 	}
 	err := w.c.write(w.reply)
-	w.reply = w.reply[:0]
+	if w.reply = w.reply[:0]; w.try.pass > 0 {
+		w.c.stands = torn
+	}
 	return err
 }
 
-// write writes to the client. If it fails the client is gone, having perhaps a part.
+// write writes whole messages to the client, or the rest of one. If it fails the client
+// is gone, having perhaps a part.
 func (c *Client) write(p []byte) error {
 	if _, err := c.front.Write(p); err != nil {
 		c.stands = torn
 		return &interrupt.ClientGone{Err: err}
+	}
+	if c.stands == torn {
+		c.stands = inStep
 	}
 	return nil
 }

@@ -163,16 +163,24 @@ func (s *State) OnlyCustom() bool {
 }
 
 // MayMisread reports whether the router may misunderstand the texts of a session with
-// such settings: a backslash in a string means something else, or a byte of a character
-// looks like one.
+// such settings.
 func MayMisread(s setting.Settings) bool {
-	if v, ok := s.Value("standard_conforming_strings"); ok {
-		if on, _ := setting.ParseBool(v); !on {
-			return true
-		}
+	conforming, _ := s.Value("standard_conforming_strings")
+	encoding, _ := s.Value("client_encoding")
+	return Misreads(conforming, encoding)
+}
+
+// Misreads is MayMisread for values of standard_conforming_strings and client_encoding,
+// empty being none: a backslash in a string means something else, or a byte of a character
+// looks like one.
+func Misreads(conforming, encoding string) bool {
+	if on, _ := setting.ParseBool(conforming); !on && conforming != "" {
+		return true
 	}
-	v, _ := s.Value("client_encoding")
-	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "", " ", "").Replace(v)) {
+	if encoding == "" || encoding == "UTF8" {
+		return false
+	}
+	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "", " ", "").Replace(encoding)) {
 	case "BIG5", "WIN950", "WINDOWS950", "GB18030", "GBK", "WIN936", "WINDOWS936", "JOHAB",
 		"SJIS", "MSKANJI", "SHIFTJIS", "WIN932", "WINDOWS932", "SHIFTJIS2004", "UHC", "WIN949", "WINDOWS949":
 		return true

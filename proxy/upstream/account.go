@@ -71,7 +71,7 @@ func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) 
 	if database == "" {
 		database = own
 	}
-	return a.dial(ctx, s.Address, cred, database, "pgweir")
+	return a.dial(ctx, s.Address, cred, database, internal)
 }
 
 // another is the login of some other user or database that has clients, to be tried
@@ -95,7 +95,7 @@ func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend
 		return nil
 	}
 	for _, st := range t.States {
-		b, err := a.dial(ctx, st.Server.Address, cred, database, "pgweir")
+		b, err := a.dial(ctx, st.Server.Address, cred, database, internal)
 		if err == nil {
 			b.Close()
 			return nil
@@ -114,17 +114,16 @@ type dialer struct {
 	maxStatements int // prepared on one connection
 }
 
-// dial opens one server connection.
-func (d dialer) dial(ctx context.Context, address string, cred backend.Credentials, database, application string) (*backend.Backend, error) {
+// internal are the startup parameters of the proxy's own connections.
+var internal = map[string]string{"application_name": "pgweir"}
+
+// dial opens one server connection; params are further startup parameters.
+func (d dialer) dial(ctx context.Context, address string, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	addr, err := backend.ParseAddress(address)
 	if err != nil {
 		return nil, err
-	}
-	var params map[string]string
-	if application != "" {
-		params = map[string]string{"application_name": application}
 	}
 	l, err := backend.Open(ctx, backend.Options{Address: addr, TLS: d.tls}, cred, database, params)
 	if err != nil {

@@ -86,6 +86,32 @@ func (dir *Directory) refused(server *cluster.Server, key Key, b *backend.Backen
 // Of is the pool of a server of the cluster.
 func (p *Pools) Of(s *cluster.Server) *pool.Pool { return p.pools[s.Index] }
 
+// Begin opens a connection that begins with a session's startup settings, and is for that
+// session only.
+func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with session.Settings) (*backend.Backend, error) {
+	b, err := p.Database.account.dial(ctx, s.Address, p.Credentials(), p.Database.name, maps.Collect(with.All()))
+	if err != nil {
+		return nil, err
+	}
+	all := p.Usual()
+	for name, value := range with.All() {
+		all = all.With(name, value)
+	}
+	if err := b.AskBegan(ctx, all); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Usual are the settings that a session began with when they were last asked for.
+func (p *Pools) Usual() session.Settings {
+	if known := p.Database.defaults.Load(); known != nil {
+		return known.Of(p.Credentials().User)
+	}
+	return session.Settings{}
+}
+
 // Credentials are how connections log in now.
 func (p *Pools) Credentials() backend.Credentials { return *p.cred.Load() }
 
@@ -148,7 +174,7 @@ func (p *Pools) close() {
 
 // dial opens a connection and learns what its session begins with.
 func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backend.Backend, error) {
-	b, err := a.dial(ctx, s.Address, *p.cred.Load(), p.Config.Database, "")
+	b, err := a.dial(ctx, s.Address, *p.cred.Load(), p.Config.Database, nil)
 	if err != nil {
 		return nil, err
 	}

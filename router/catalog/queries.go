@@ -76,7 +76,8 @@ SELECT COALESCE(r.rolname, ''), s.setdatabase <> 0, c.config
 UNION ALL
 SELECT NULL, false, name || '=' || reset_val
   FROM pg_catalog.pg_settings
- WHERE name IN ('default_transaction_isolation', 'default_transaction_read_only', 'search_path', 'standard_conforming_strings')
+ WHERE name IN ('default_transaction_isolation', 'default_transaction_read_only', 'search_path', 'standard_conforming_strings',
+  'idle_session_timeout', 'idle_in_transaction_session_timeout')
    AND source IN ('default', 'environment variable', 'configuration file', 'command line')`
 
 // functionsQuery: oid, schema, name, volatility, kind, language, extension, source

@@ -37,6 +37,10 @@ type roleSetting struct {
 // own startup options come before it, and a session keeps what it began with.
 func (s *Snapshot) Default(user, name string) string { return s.settings.value(user, name) }
 
+// OfServer is the value of a setting that the server's own configuration gives, as far as
+// it is looked for; empty if it cannot be told.
+func (s *Snapshot) OfServer(name string) string { return s.settings.server[name] }
+
 // DefaultIsolation is the default_transaction_isolation a new session of user
 // begins with, as the administrator wrote it; empty if it cannot be told. A
 // session's own startup options come before it.

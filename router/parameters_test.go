@@ -1,0 +1,13 @@
+package router
+
+import "testing"
+
+func TestParameters(t *testing.T) {
+	for text, want := range map[string]int{
+		"select $1": 1, "select $2, $1": 2, "select '$3', $$ $4 $$, $1 -- $5": 1, "rollback": 0, "": 0, "select 'open": 0, "select $12::int": 12,
+	} {
+		if got := Parameters(text); got != want {
+			t.Errorf("%s: %d and not %d", text, got, want)
+		}
+	}
+}
