@@ -46,6 +46,13 @@ type Encoder struct {
 }
 
 // Encode returns the bytes for the server. They are valid until the client's next read.
+// What need not be changed goes as it came:
+//
+//	BenchmarkEncode/query              16 ns/op    0 B/op  0 allocs/op
+//	BenchmarkEncode/unnamed            35 ns/op    0 B/op  0 allocs/op
+//	BenchmarkEncode/named              55 ns/op    0 B/op  0 allocs/op
+//	BenchmarkEncode/settings_within   275 ns/op   56 B/op  2 allocs/op
+//	BenchmarkEncode/opening           465 ns/op   64 B/op  3 allocs/op
 func (e *Encoder) Encode() []byte {
 	e.Queue, e.Head, e.Out = e.Queue[:0], 0, e.Out[:0]
 	e.unnamed = e.Held.Unnamed
