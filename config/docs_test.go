@@ -26,6 +26,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	want := Default()
 	want.Servers = []Server{{"127.0.0.1:5432", 1}}
 	want.Routing.SafeFunctions, want.Routing.UnsafeFunctions = []string{}, []string{}
+	want.Settings.Assert = []string{}
 	want.Tenant.Settings, want.Tenant.Columns = []string{}, []string{}
 	want.Tenant.Exempt = Exempt{Tables: []string{}, Statements: []string{}, Patterns: []string{}, Users: []string{}, Applications: []string{}}
 	if diff := cmp.Diff(want.Complete(), got); diff != "" {

@@ -528,6 +528,33 @@ func TestAuditOff(t *testing.T) {
 	}
 }
 
+// TestUndeclaredSettings: as the catalog is first read the settings that policies read and
+// nobody declared are named, once a database, with the configuration that declares them.
+func TestUndeclaredSettings(t *testing.T) {
+	db := newDatabase(t, `CREATE TABLE rows (tenant_id int);
+CREATE FUNCTION see_all() RETURNS text LANGUAGE sql AS $$SELECT current_setting('app.see_all', true)$$;
+CREATE POLICY p ON rows USING (tenant_id::text = current_setting('app.tenant', true) OR see_all() = '1')`)
+	warnings := func(a *audited) []observer.LoggedEntry {
+		return a.logs.Filter(func(e observer.LoggedEntry) bool { return strings.HasPrefix(e.Message, "policies read settings") }).All()
+	}
+	a := startAudit(t, func(c *config.Config) { c.Settings.Assert = []string{"app.user"} })
+	conn := a.connect(t, db)
+	until(t, "it warns", func() bool { return len(warnings(a)) == 1 })
+	e := warnings(a)[0]
+	require.Equal(t, zap.WarnLevel, e.Level)
+	require.Equal(t, map[string]any{
+		"database": "default/" + db, "settings": []any{"app.see_all"}, "configuration": "settings: {assert: [app.user, app.see_all]}",
+	}, e.ContextMap())
+	exec(t, conn, "CREATE TABLE late (tenant_id int)")
+	until(t, "the catalog is read again", func() bool { return a.logs.FilterMessage("catalog read").Len() == 2 })
+	require.Len(t, warnings(a), 1)
+
+	a = startAudit(t, func(c *config.Config) { c.Settings.Assert = []string{"App.See_All"} })
+	exec(t, a.connect(t, db), "CREATE TABLE later (tenant_id int)")
+	until(t, "the catalog is read again", func() bool { return a.logs.FilterMessage("catalog read").Len() == 2 })
+	require.Empty(t, warnings(a))
+}
+
 // protection are the entries about the database itself: kind and tables.
 func (a *audited) protection(kind string) (list []string) {
 	for _, e := range a.logs.FilterMessage("tenant protection").All() {

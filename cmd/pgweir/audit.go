@@ -202,21 +202,13 @@ func (s *audited) readOne(ctx context.Context, cfg config.Config, cl config.Clus
 	if err != nil {
 		return err
 	}
-	dialing, cancel := context.WithTimeout(ctx, cfg.Pool.ConnectTimeout)
-	defer cancel()
-	conn, err := connect(dialing, cl, server, cred, e.Database)
-	if err != nil {
+	return ask(ctx, cfg, cl, server, cred, e.Database, func(ctx context.Context, q catalog.Query) (err error) {
+		if s.schema, err = catalog.Load(ctx, q, catalog.LoadOptions{Tables: true}); err != nil {
+			return err
+		}
+		s.roles, err = tenant.LoadRoles(ctx, q)
 		return err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	ask := func(ctx context.Context, sql string, row func([][]byte) error) error {
-		return query(ctx, conn, sql, row)
-	}
-	if s.schema, err = catalog.Load(ctx, ask, catalog.LoadOptions{Tables: true}); err != nil {
-		return err
-	}
-	s.roles, err = tenant.LoadRoles(ctx, ask)
-	return err
+	})
 }
 
 // readFile reads a file named on the command line; "-" is standard input.

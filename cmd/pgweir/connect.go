@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,6 +59,9 @@ func checkServers(ctx context.Context, out io.Writer, c config.Config, who accou
 		for _, fault := range judge(cl, states) {
 			faults++
 			_, _ = fmt.Fprintf(out, "  fault: %s\n", fault)
+		}
+		if i := reachable(states); i >= 0 {
+			recommend(ctx, out, c, name, cl.Servers[i], cred)
 		}
 	}
 	if faults > 0 {
@@ -130,6 +134,15 @@ func succession(states []serverState) (newest, old []int) {
 		}
 	}
 	return newest, old
+}
+
+// reachable is the index of the server to ask further: the primary, else any that
+// answered, -1 if none did.
+func reachable(states []serverState) int {
+	if newest, _ := succession(states); len(newest) > 0 {
+		return newest[0]
+	}
+	return slices.IndexFunc(states, func(st serverState) bool { return st.err == nil })
 }
 
 func printCluster(out io.Writer, name string, cl config.Cluster, states []serverState) error {

@@ -57,6 +57,58 @@ func TestCheckConnect(t *testing.T) {
 	}
 }
 
+// TestCheckRecommendsDeclaring: what policies read and nobody declared is named, with the
+// lines that declare it; with these it is not named any more.
+func TestCheckRecommendsDeclaring(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{})
+	for database, sql := range map[string]string{
+		"postgres": `CREATE FUNCTION actor() RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN current_setting('app.actor', true); END$$;
+CREATE TABLE rows (org text, author text); CREATE POLICY p ON rows USING (org = current_setting('App.Org', true) AND author = actor())`,
+		"template1": `CREATE TABLE unseen (org text); CREATE POLICY p ON unseen USING (org = current_setting('app.unseen'))`,
+	} {
+		if err := c.Primary.Exec(t.Context(), database, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := configFor(t, c.Primary.Addr())
+	out, code := pgweir("", "check", "--connect", "--config", path)
+	wantOutput(t, out, "database postgres: policies read settings that are not declared: app.actor, app.org\n",
+		"    settings:\n      assert: [app.actor, app.org]\n", "servers: ok")
+	if code != 0 || strings.Contains(out, "unseen") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	for _, lines := range []string{
+		"settings:\n  assert: [app.actor, app.org]\n",
+		"settings: {assert: [app.actor]}\ntenant: {settings: [app.org]}\n",
+	} {
+		if out := checkWith(t, path, lines); strings.Contains(out, "declared") {
+			t.Errorf("with %s\n%s", lines, out)
+		}
+	}
+	wantOutput(t, checkWith(t, path, "databases: {app: {name: postgres}}\nsettings: {assert: [app.x]}\n"), "assert: [app.x, app.actor, app.org]")
+	if out := checkWith(t, path, "databases: {app: {}}\n"); strings.Contains(out, "declared") {
+		t.Errorf("no client can ask for the database:\n%s", out)
+	}
+}
+
+// checkWith runs check on a configuration with more lines.
+func checkWith(t *testing.T, path, lines string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	longer := filepath.Join(t.TempDir(), "longer.yaml")
+	if err := os.WriteFile(longer, append(text, lines...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, code := pgweir("", "check", "--connect", "--config", longer)
+	if code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	return out
+}
+
 func TestExplainReadsTheCatalog(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{})
 	if err := c.Exec(t.Context(), "CREATE UNLOGGED TABLE scratch (a int); CREATE TABLE orders (a int)"); err != nil {

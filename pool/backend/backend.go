@@ -129,10 +129,7 @@ func (b *Backend) Changes(want session.Settings, defined session.Names) []sessio
 			changes = append(changes, session.Change{Name: name, Reset: true})
 		}
 	}
-	for i := range changes {
-		changes[i] = b.standIn(changes[i])
-	}
-	return changes
+	return b.StandIns(changes)
 }
 
 // Alive reports, without waiting, whether the server has neither closed an idle

@@ -101,6 +101,16 @@ func (b *Backend) Defaults() session.Settings { return b.began }
 // returns to another value than theirs.
 var standIns = map[string]string{"role": "none", "search_path": `"$user", public`}
 
+// StandIns puts what returns a setting to another value than b's session began with in the
+// place of a RESET, where the session that wants it never had a default that b has. It
+// changes the slice.
+func (b *Backend) StandIns(changes []session.Change) []session.Change {
+	for i := range changes {
+		changes[i] = b.standIn(changes[i])
+	}
+	return changes
+}
+
 // standIn is the change to be made in place of a RESET of a setting that b has a default
 // of, which the session that wants it never had.
 func (b *Backend) standIn(c session.Change) session.Change {

@@ -153,7 +153,7 @@ func (b *Backend) Verify(ctx context.Context, custom session.Names) (differences
 			say("%s is defined", n)
 		}
 	}
-	b.compare(&f, say)
+	f.compare(b, say)
 	for _, l := range leftovers {
 		if f.Leftovers&l.kind != 0 {
 			say("%s", l.name)
@@ -170,8 +170,8 @@ func (b *Backend) Verify(ctx context.Context, custom session.Names) (differences
 	return differences, nil
 }
 
-// compare compares settings.
-func (b *Backend) compare(f *Found, say func(format string, args ...any)) {
+// compare compares the settings found on b with what is believed.
+func (f *Found) compare(b *Backend, say func(format string, args ...any)) {
 	exact := func(name string) bool { return session.IsCustom(name) || name == session.Role }
 	for name, value := range f.Settings.All() {
 		have, ok := b.settings.Value(name)

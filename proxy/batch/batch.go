@@ -277,6 +277,18 @@ func (b *Batch) Undoable() bool {
 // notUndone are the flags of what may commit by itself, or must not be seen twice.
 const notUndone = router.FlagDDL | router.FlagStays | router.FlagTxControl | router.FlagCopyIn | router.FlagDirty
 
+// TakesSnapshot reports whether the first statement that a server runs may take its
+// transaction's snapshot. Before one that does not, nothing else may: what comes next may
+// have to be the first query of the transaction.
+func (b *Batch) TakesSnapshot() bool {
+	for i := range b.Messages {
+		if m := &b.Messages[i]; m.Kind.Executes() && !m.Here {
+			return m.Plan.TakesSnapshot()
+		}
+	}
+	return false
+}
+
 // AsksForSequences reports whether the batch reads what a sequence gave to its session.
 func (b *Batch) AsksForSequences() bool {
 	for i := range b.Messages {

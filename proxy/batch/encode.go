@@ -128,10 +128,30 @@ func (e *Encoder) replay(origin Origin) {
 			e.runUnnamed("SAVEPOINT "+quoteIdentifier(s.Name), nil, origin)
 		case session.StepText:
 			e.runUnnamed(s.Text, nil, origin)
+		case session.StepModes:
+			e.runUnnamed(s.Modes.Set(), nil, origin)
 		case session.StepSet:
-			e.set([]setting.Change{e.change(s.Set)}, origin)
+			c := e.change(s.Set)
+			if e.Opens() && c.Local && setting.IsCustom(c.Name) && !e.Batch.TakesSnapshot() {
+				e.runUnnamed(setText(c), nil, origin) // a SELECT would be the transaction's first query
+				continue
+			}
+			e.set([]setting.Change{c}, origin)
 		}
 	}
+}
+
+// setText is SET LOCAL of a custom setting.
+func setText(c setting.Change) string {
+	var parts []string
+	for part := range strings.SplitSeq(c.Name, ".") {
+		parts = append(parts, quoteIdentifier(part))
+	}
+	value := "DEFAULT"
+	if !c.Reset {
+		value = quoteLiteral(c.Value)
+	}
+	return "SET LOCAL " + strings.Join(parts, ".") + " TO " + value
 }
 
 // change is what a server must set to do as the session did.
@@ -151,6 +171,8 @@ func Aborted(s *session.State) string {
 			q.WriteString("; SAVEPOINT " + quoteIdentifier(step.Name))
 		case session.StepText:
 			q.WriteString("; " + step.Text)
+		case session.StepModes:
+			q.WriteString("; " + step.Modes.Set())
 		case session.StepSet:
 			c := (&Encoder{State: s}).change(step.Set)
 			value := "NULL"
@@ -224,8 +246,11 @@ func (e *Encoder) own(k Kind, origin Origin) {
 // await awaits the answer to a message of the client's.
 func (e *Encoder) await(m *Message) {
 	w := Awaited{Kind: m.Kind, Message: m, Tag: m.Tag}
-	if m.Kind == Parse && m.Prepared != nil {
+	switch {
+	case m.Kind == Parse && m.Prepared != nil:
 		w.Shared = m.Prepared.Statement
+	case m.SQL != nil && m.SQL.Makes != nil && (m.Kind == Query || m.Kind == Execute):
+		w.Shared = m.SQL.Makes.Statement
 	}
 	e.Queue = append(e.Queue, w)
 }
@@ -303,6 +328,9 @@ func (e *Encoder) add(m *Message, number int) (refused bool) {
 	refusal := m.Refusal
 	if e.RefuseAt == number {
 		refusal = e.Refusal
+	}
+	if m.SQL != nil && m.SQL.Makes != nil && refusal == nil && !m.Here && (m.Kind == Query || m.Kind == Execute) {
+		e.hold(m.SQL.Makes.Statement) // what comes behind it in the batch may execute it
 	}
 	switch {
 	case m.Here:

@@ -57,7 +57,7 @@ func (a acquisition) acquire() error {
 // moveToPrimary ends what a transaction or batch did on a replica, to go on elsewhere.
 func (a acquisition) moveToPrimary() error {
 	inBlock := a.c.state.Tx.Phase.InBlock()
-	if a.c.state.Pins != 0 && !inBlock {
+	if a.c.state.Pins != 0 && !inBlock || a.c.state.Known >= session.UnknownPartly { // COMMIT AND CHAIN kept what only its server knows
 		a.c.discard()
 		return errStuck
 	}
@@ -187,7 +187,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	}
 	t.Changes, t.Carries = changes, want
 	switch {
-	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now):
+	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
 	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):

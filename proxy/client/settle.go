@@ -122,7 +122,7 @@ func (l *lease) correct(commit bool) {
 // connection that the session keeps carry what a failed batch undid.
 func (st settlement) restore() error {
 	l, s := &st.c.lease, &st.c.state
-	needed := l.restore || s.Pins != 0 && s.Tx.Phase == session.Idle && !s.NeedsReadBack()
+	needed := l.restore || s.Tx.Phase.InBlock() && l.b.Defaults() != s.Settings.Reset() || s.Pins != 0 && s.Tx.Phase == session.Idle && !s.NeedsReadBack()
 	if st.try.status == wire.TxFailed {
 		return st.sendLate() // nothing can be set now
 	}
@@ -137,10 +137,11 @@ func (st settlement) restore() error {
 // align makes the connection carry what the session has.
 func (st settlement) align() error {
 	l, s := &st.c.lease, &st.c.state
-	if !l.carried.Differs(&s.Settings) {
+	changes := s.Missing(&l.carried)
+	if len(changes) == 0 {
 		return nil
 	}
-	changes := l.carried.Until(&s.Settings)
+	changes = l.b.StandIns(changes)
 	if err := l.b.Set(st.c.ctx, changes); err != nil {
 		st.c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)

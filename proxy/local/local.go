@@ -40,6 +40,9 @@ func (s Session) Execute(to []byte, m *batch.Message) []byte {
 	case p.Flags.Has(router.FlagForgets):
 		s.Names.ForgetAll()
 	}
+	if p.Tx.Verb == router.TxBegin && s.State.Tx.Phase.InBlock() {
+		to = wire.AppendNotice(to, "WARNING", "25001", "there is already a transaction in progress")
+	}
 	tag := s.State.Execute(p)
 	if p.Tx.Verb == router.TxCommit || p.Tx.Verb == router.TxRollback {
 		s.Names.ClosePortals()

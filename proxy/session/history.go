@@ -30,9 +30,10 @@ type Step struct {
 	Name string     // StepSavepoint: its name
 	Set  router.Set // StepSet
 	Text string     // StepText: a SET whose value only a server can tell
+	// StepSavepoint: the transaction's modes when it was defined. StepModes: what was said.
+	Modes router.Modes
 
 	kept, now setting.Settings // StepSavepoint: what it found
-	modes     router.Modes
 }
 
 // StepKind says what a Step did.
@@ -43,6 +44,7 @@ const (
 	StepSet StepKind = iota
 	StepText
 	StepSavepoint
+	StepModes // SET TRANSACTION behind a savepoint, with which it ends
 )
 
 // NewHistory makes the History of what has the given settings and returns to them by RESET.
@@ -131,8 +133,9 @@ func (h *History) Follow(p *router.Plan, sets []router.Set, modes router.Modes) 
 }
 
 func (h *History) has(name string) bool {
-	_, ok := h.now.Value(name)
-	return ok
+	_, now := h.now.Value(name)
+	_, kept := h.kept.Value(name)
+	return now || kept
 }
 
 // Resolve returns what a server must set to do as s did for h: RESET returns to other
@@ -154,8 +157,8 @@ func (h *History) Replay(of *History) {
 		case StepSet:
 			h.Set(of.Resolve(s.Set))
 		case StepSavepoint:
-			h.Savepoint(s.Name, s.modes)
-		case StepText:
+			h.Savepoint(s.Name, s.Modes)
+		case StepText, StepModes:
 		}
 	}
 }
@@ -199,21 +202,25 @@ func (h *History) add(s Step) {
 	h.log = append(h.log, s)
 }
 
+// SetModes adds to the log that modes were said behind a savepoint.
+func (h *History) SetModes(m router.Modes) {
+	if m != (router.Modes{}) {
+		h.log = append(h.log, Step{Kind: StepModes, Modes: m})
+	}
+}
+
 // Text adds a SET to the log whose value is not known here.
 func (h *History) Text(text string) { h.log = append(h.log, Step{Kind: StepText, Text: text}) }
 
-// ResetAll carries out RESET ALL, which leaves role and session authorization alone.
+// ResetAll carries out RESET ALL: what is in force by its default, be it by SET LOCAL,
+// counts as not set, and role and session authorization are left alone.
 // https://www.postgresql.org/docs/current/sql-reset.html
 func (h *History) ResetAll() {
-	h.now, h.kept = h.resetAll(h.now), h.resetAll(h.kept)
-}
-
-func (h *History) resetAll(s setting.Settings) setting.Settings {
-	all := h.reset.Without(setting.Role).Without(setting.Authorization)
-	for n, v := range s.Only(setting.Role, setting.Authorization).All() {
-		all = all.With(n, v)
+	for _, c := range h.now.Diff(h.reset) {
+		if c.Name != setting.Role && c.Name != setting.Authorization {
+			h.Set(router.Set{Name: c.Name, Reset: true})
+		}
 	}
-	return all
 }
 
 // Discard carries out DISCARD ALL, which ends in what the session began with.
@@ -238,7 +245,7 @@ func (h *History) Rollback() { h.kept, h.now, h.log = h.begin, h.begin, nil }
 
 // Savepoint defines a savepoint of a transaction that has the given modes.
 func (h *History) Savepoint(name string, modes router.Modes) {
-	h.log = append(h.log, Step{Kind: StepSavepoint, Name: name, kept: h.kept, now: h.now, modes: modes})
+	h.log = append(h.log, Step{Kind: StepSavepoint, Name: name, kept: h.kept, now: h.now, Modes: modes})
 }
 
 // RollbackTo returns to what a savepoint found, and tells the transaction's modes then;
@@ -250,34 +257,41 @@ func (h *History) RollbackTo(name string) (modes router.Modes, ok bool) {
 	}
 	s := &h.log[i]
 	h.kept, h.now, h.log = s.kept, s.now, h.log[:i+1:i+1]
-	return s.modes, true
+	return s.Modes, true
 }
 
-// Release ends a savepoint and those after it; what was set since stays. It reports
-// whether there is one.
-func (h *History) Release(name string) bool {
+// Release ends a savepoint and those after it; what was set since stays, but not the
+// transaction's modes: it tells what they were. ok is whether there is one.
+func (h *History) Release(name string) (modes router.Modes, ok bool) {
 	i := h.find(name)
 	if i < 0 {
-		return false
+		return router.Modes{}, false
 	}
+	modes = h.log[i].Modes
 	log := h.log[:i:i]
 	for _, s := range h.log[i+1:] {
-		if s.Kind != StepSavepoint {
+		if s.Kind != StepSavepoint && s.Kind != StepModes {
 			log = append(log, s)
 		}
 	}
 	h.log = log
-	return true
+	return modes, true
 }
 
 // InSavepoint reports whether a savepoint is defined.
 func (h *History) InSavepoint() bool {
-	for i := range h.log {
-		if h.log[i].Kind == StepSavepoint {
-			return true
+	_, ok := h.innermost()
+	return ok
+}
+
+// innermost returns the modes that the newest savepoint found; ok is whether there is one.
+func (h *History) innermost() (modes router.Modes, ok bool) {
+	for i := len(h.log) - 1; i >= 0; i-- {
+		if s := &h.log[i]; s.Kind == StepSavepoint {
+			return s.Modes, true
 		}
 	}
-	return false
+	return router.Modes{}, false
 }
 
 // find returns the place of the newest savepoint of a name, or -1.

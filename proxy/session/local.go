@@ -1,6 +1,8 @@
 package session
 
 import (
+	"slices"
+
 	setting "github.com/pgweir/pgweir/internal/session"
 	"github.com/pgweir/pgweir/router"
 )
@@ -33,9 +35,11 @@ func (s *State) deferrable(p *router.Plan) bool {
 	phase := s.Tx.Phase
 	switch p.Tx.Verb {
 	case router.TxBegin:
-		return phase == Idle && s.Pins == 0
+		// A second one warns, and its modes count: on a server they would be too late, as
+		// taking over settings is a query.
+		return phase == Idle && s.Pins == 0 || phase == Deferred && !s.Settings.InSavepoint()
 	case router.TxCommit, router.TxRollback:
-		return phase == Deferred || phase == AbortedDeferred && !p.Tx.Chain
+		return phase == Deferred || phase == AbortedDeferred
 	case router.TxSavepoint:
 		return phase == Deferred
 	case router.TxSet:
@@ -86,15 +90,19 @@ func (s *State) executeTx(p *router.Plan) (tag string) {
 	switch p.Tx.Verb {
 	case router.TxBegin:
 		// What the implicit transaction has done so far belongs to the block.
-		*t = Transaction{Phase: Deferred, Modes: p.Tx.Modes, opening: p.Tx.Modes}
+		if t.Phase == Idle {
+			*t = Transaction{Phase: Deferred}
+		}
+		s.setModes(p.Tx.Modes)
 		if p.Tx.Start {
 			return "START TRANSACTION"
 		}
 		return "BEGIN"
 	case router.TxCommit, router.TxRollback:
 		commit := p.Tx.Verb == router.TxCommit && !t.Phase.Failed()
+		modes := s.passedOn()
 		s.end(commit)
-		*t = t.next(p.Tx.Chain)
+		*t = t.next(p.Tx.Chain, modes)
 		if commit {
 			return "COMMIT"
 		}
@@ -103,14 +111,36 @@ func (s *State) executeTx(p *router.Plan) (tag string) {
 		s.savepoint(p.Tx.Name)
 		return "SAVEPOINT"
 	default: // SET TRANSACTION
-		t.set(p.Tx.Modes, false)
+		s.setModes(p.Tx.Modes)
 		return "SET"
 	}
+}
+
+// setModes takes over transaction modes said after BEGIN.
+func (s *State) setModes(m router.Modes) {
+	s.Tx.Modes = s.Tx.Modes.With(m)
+	if s.Settings.InSavepoint() {
+		s.Settings.SetModes(m)
+		return
+	}
+	s.Tx.opening = s.Tx.Modes
 }
 
 func (s *State) savepoint(name string) {
 	s.Settings.Savepoint(name, s.Tx.Modes)
 	s.Proxy.Savepoint(name, s.Tx.Modes)
+}
+
+// passedOn returns the modes that AND CHAIN passes on: if the transaction failed, those
+// that its innermost savepoint found, or that it had before BEGIN said anything.
+func (s *State) passedOn() router.Modes {
+	if !s.Tx.Phase.Failed() {
+		return s.Tx.Modes
+	}
+	if modes, ok := s.Settings.innermost(); ok {
+		return modes
+	}
+	return s.Tx.first
 }
 
 // end ends the transaction for the settings.
@@ -125,7 +155,6 @@ func (s *State) end(commit bool) {
 	}
 	s.Settings.Rollback()
 	s.Proxy.Rollback()
-	s.Tx.reported = nil
 	if s.Known < UnknownPartly {
 		s.Known = Known // all of it is undone
 	}
@@ -149,7 +178,9 @@ func (s *State) note(sets []router.Set) {
 		switch {
 		case set.Local, set.Exact:
 		case Reported[set.Name] != "" && !set.Reset:
-			s.Tx.reported = append(s.Tx.reported[:len(s.Tx.reported):len(s.Tx.reported)], set.Name)
+			if !slices.Contains(s.reported, set.Name) {
+				s.reported = append(s.reported[:len(s.reported):len(s.reported)], set.Name)
+			}
 		default:
 			s.unknown(UnknownText)
 		}

@@ -42,6 +42,9 @@ type model struct {
 }
 
 func newModel(startup, now values) *model {
+	for name, value := range now {
+		now[name] = canonical(name, value)
+	}
 	return &model{startup: startup, committed: now, now: maps.Clone(now), kept: maps.Clone(now), block: 'I', modes: defaultModes, first: defaultModes}
 }
 

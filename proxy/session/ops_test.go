@@ -90,6 +90,9 @@ func genSet(t *rapid.T, inString bool) op {
 	if o.reset = rapid.IntRange(0, 3).Draw(t, "reset") == 0; !o.reset {
 		o.value = rapid.SampledFrom(s.values).Draw(t, "value")
 	}
+	if o.reset && inString {
+		o.local = false // RESET ALL leaves what SET LOCAL returned to its default: not followed in one string
+	}
 	list := o.name == "search_path"
 	if o.name != own && !list && rapid.IntRange(0, 2).Draw(t, "as a function") == 0 {
 		o.asFunction(!inString && rapid.Bool().Draw(t, "bound"))
@@ -170,14 +173,14 @@ func answer(tag, code string) string {
 	return tag
 }
 
-// do runs a batch on the model, and returns what a client sees of it.
-func (m *model) do(b batch) (answers []string, status byte) {
+// do runs a batch on the model, and returns what a client sees of it, before the
+// ReadyForQuery.
+func (m *model) do(b batch) (answers []string) {
 	for _, o := range b.ops {
 		a := answer(m.run(o, !b.pipeline && len(b.ops) > 1))
 		if a != "skipped" {
 			answers = append(answers, a)
 		}
 	}
-	return answers, m.sync()
+	return answers
 }
-

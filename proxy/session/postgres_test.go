@@ -39,7 +39,8 @@ func TestModelOnServer(t *testing.T) {
 				continue
 			}
 			t.Log(b)
-			want, status := m.do(b)
+			want := m.do(b)
+			status := m.sync()
 			if got := s.do(ctx, t, b); !slices.Equal(got, want) || s.conn.TxStatus() != status {
 				t.Fatalf("%s\nanswers %q, %c; the model %q, %c", b, got, s.conn.TxStatus(), want, status)
 			}

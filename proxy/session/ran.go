@@ -75,6 +75,9 @@ func (s *State) succeeded(p *router.Plan, st *Executed) (e Effects) {
 	}
 	e.Startup = s.resetsStartup(p, st)
 	s.settings(p, st)
+	if p.Unpins&router.PinSetting != 0 { // RESET ALL
+		s.Proxy.ResetAll()
+	}
 	if p.Flags.Has(router.FlagForgets) { // DISCARD ALL, DEALLOCATE ALL among others
 		e.Forgets = true
 		if p.Statements > 1 {
@@ -114,6 +117,9 @@ func (s *State) resetsStartup(p *router.Plan, st *Executed) bool {
 	if p.Unpins&router.PinSetting != 0 || p.Flags.Has(router.FlagForgets) && p.Unpins != 0 {
 		return true
 	}
+	if p.Tx.Verb == router.TxRollbackTo || p.Tx.Chain {
+		return true // that it was set again may be undone, in a transaction that goes on
+	}
 	if _, own := reset.Value(p.Resets); own && p.Resets != "" {
 		return true
 	}
@@ -142,19 +148,19 @@ func (s *State) follow(p *router.Plan) End {
 	switch p.Tx.Verb {
 	case router.TxBegin:
 		// A second BEGIN warns, and its modes count all the same.
-		inSavepoint := s.Settings.InSavepoint()
 		if t.Phase == Idle {
 			t.Phase = Open
 		}
-		t.set(p.Tx.Modes, inSavepoint)
+		s.setModes(p.Tx.Modes)
 	case router.TxSet:
-		if t.Phase.InBlock() {
-			t.set(p.Tx.Modes, s.Settings.InSavepoint())
-		}
+		// Outside a block it warns; a BEGIN in the same batch makes it count.
+		s.setModes(p.Tx.Modes)
 	case router.TxSavepoint: // for Settings see Follow
 		s.Proxy.Savepoint(p.Tx.Name, t.Modes)
 	case router.TxRelease:
-		s.Proxy.Release(p.Tx.Name)
+		if m, ok := s.Proxy.Release(p.Tx.Name); ok {
+			t.Modes = m
+		}
 	case router.TxRollbackTo:
 		if m, ok := s.Proxy.RollbackTo(p.Tx.Name); ok {
 			t.Modes = m
@@ -172,6 +178,7 @@ func (s *State) follow(p *router.Plan) End {
 // ended follows a COMMIT, ROLLBACK or PREPARE TRANSACTION.
 func (s *State) ended(p *router.Plan) End {
 	commit := p.Tx.Verb != router.TxRollback && !s.Tx.Phase.Failed()
+	modes := s.passedOn()
 	s.end(commit)
 	did := DidCommit
 	if p.Tx.Verb != router.TxRollback && s.Tx.Did.Has(DidDDL) {
@@ -181,7 +188,7 @@ func (s *State) ended(p *router.Plan) End {
 		// A ROLLBACK of what comes next in the batch does not undo it.
 		s.Known = UnknownPartly
 	}
-	s.Tx = s.Tx.next(p.Tx.Chain)
+	s.Tx = s.Tx.next(p.Tx.Chain, modes)
 	s.Tx.Did = did
 	if commit {
 		return Committed
@@ -192,8 +199,12 @@ func (s *State) ended(p *router.Plan) End {
 // leaves notes the session state a statement may have left behind, whether it
 // succeeded or not: one that failed may have done a part of what it says.
 func (s *State) leaves(p *router.Plan, st *Executed, out Outcome, declared bool, e *Effects) {
-	if len(p.Sets) == 0 && p.Flags&(router.FlagSetsLocal|router.FlagSetsState) != 0 {
+	resetsAll := p.Unpins&router.PinSetting != 0
+	if len(p.Sets) == 0 && (p.Flags.Has(router.FlagSetsLocal) || p.Flags.Has(router.FlagSetsState) && !(resetsAll && p.Statements == 1)) {
 		s.unknown(UnknownLocal)
+	}
+	if resetsAll && s.Known == UnknownLocal {
+		s.unknown(UnknownText) // it leaves alone the role, and what SET LOCAL returned to its default
 	}
 	if p.Flags.Has(router.FlagTxControl) {
 		// What of the settings was committed and what rolled back, only the server knows.
@@ -250,14 +261,15 @@ func (s *State) Ready(status byte, failed bool, parameter func(name string) stri
 	}
 }
 
-// correct takes over the server's words for what the transaction has set.
+// correct takes over the server's words for what was set since the session was idle.
 func (s *State) correct(parameter func(name string) string) {
-	for _, name := range s.Tx.reported {
-		s.Settings.Correct(name, parameter(Reported[name]))
+	for _, name := range s.reported {
+		if _, ok := s.Settings.Kept().Value(name); ok {
+			s.Settings.Correct(name, parameter(Reported[name]))
+			s.Settings.Commit()
+		}
 	}
-	if len(s.Tx.reported) > 0 {
-		s.Settings.Commit()
-	}
+	s.reported = nil
 }
 
 // Moved says that the open transaction was ended on the server it ran on, to go on
@@ -286,7 +298,8 @@ type Found struct {
 }
 
 // ReadBack takes over what the server connection was found to carry, once no
-// transaction is open. inspected are the kinds of state that were asked for.
+// transaction is open. What the session began with is to be set there again if it is
+// not. inspected are the kinds of state that were asked for.
 func (s *State) ReadBack(f Found, inspected router.PinSet) {
 	pins := s.Pins&^inspected | f.Kept&inspected
 	if s.NeedsReadBack() {

@@ -8,6 +8,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	setting "github.com/pgweir/pgweir/internal/session"
@@ -28,7 +29,8 @@ type State struct {
 	// https://www.postgresql.org/docs/current/runtime-config-custom.html
 	Defined, MayDefine setting.Names
 
-	usual setting.Settings // what sessions of the user begin with
+	usual    setting.Settings // what sessions of the user begin with
+	reported []string         // settings changed since the session was idle whose values servers report
 }
 
 // New makes the State of a session that begins with what sessions of its user do, its own
@@ -130,6 +132,22 @@ func (s *State) NeedsReadBack() bool {
 	return s.Known >= UnknownText || !s.MayDefine.Within(s.Defined)
 }
 
+// Missing returns what must be set on the session's server connection so that it carries
+// what the session has. Where that is not known, what the server has counts: of a part
+// that was committed nothing is known, and a role may be another than both believe.
+func (s *State) Missing(carried *History) []setting.Change {
+	if s.Known >= UnknownPartly && !s.Tx.Phase.InBlock() || !carried.Differs(&s.Settings) {
+		return nil
+	}
+	changes := carried.Until(&s.Settings)
+	if s.Known < UnknownText {
+		return changes
+	}
+	return slices.DeleteFunc(changes, func(c setting.Change) bool {
+		return c.Name == setting.Role || c.Name == setting.Authorization
+	})
+}
+
 // InForceKnown reports whether what is in force for the next statement is known.
 func (s *State) InForceKnown() bool { return s.Known == Known }
 
@@ -202,7 +220,10 @@ func (s *State) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "transaction %s", s.Tx.Phase)
 	if s.Tx.Phase.InBlock() {
-		fmt.Fprintf(&b, " (%s)", s.Tx.Begin())
+		fmt.Fprintf(&b, " (%s)", s.Tx.Modes.Begin())
+		if s.Tx.opening != s.Tx.Modes {
+			fmt.Fprintf(&b, " (opened by %s)", s.Tx.opening.Begin())
+		}
 	}
 	fmt.Fprintf(&b, "; settings %s", s.Known)
 	for n, v := range s.Settings.Now().All() {
@@ -211,8 +232,14 @@ func (s *State) String() string {
 	for _, ch := range s.Settings.Now().Diff(s.Settings.Kept()) {
 		fmt.Fprintf(&b, " (local: %s)", ch.Name)
 	}
+	for n, v := range s.Proxy.Now().All() {
+		fmt.Fprintf(&b, " %s=%q", n, v)
+	}
 	if s.Defined != (setting.Names{}) {
 		fmt.Fprintf(&b, "; defined %s", s.Defined)
+	}
+	if !s.MayDefine.Within(s.Defined) {
+		fmt.Fprintf(&b, "; perhaps %s", s.MayDefine.Without(s.Defined))
 	}
 	if s.Pins != 0 {
 		fmt.Fprintf(&b, "; pinned by %s", s.Pins)

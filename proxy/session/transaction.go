@@ -67,27 +67,19 @@ type Transaction struct {
 	Modes router.Modes
 	Did   Deeds
 
-	opening  router.Modes // those a BEGIN elsewhere must have: without what came after a savepoint
-	reported []string     // settings it changed whose values the server reports when it ends
+	opening router.Modes // those a BEGIN elsewhere must have: without what came after a savepoint
+	first   router.Modes // those it had before anything was said: AND CHAIN passed them on
 }
 
 // Begin returns the statement that opens the block on another server.
 func (t *Transaction) Begin() string { return t.opening.Begin() }
 
-// set takes over transaction modes said after BEGIN.
-func (t *Transaction) set(m router.Modes, inSavepoint bool) {
-	t.Modes = t.Modes.With(m)
-	if !inSavepoint {
-		t.opening = t.Modes
-	}
-}
-
-// next returns what follows a COMMIT or ROLLBACK.
-func (t *Transaction) next(chain bool) Transaction {
+// next returns what follows a COMMIT or ROLLBACK that passes modes on by AND CHAIN.
+func (t *Transaction) next(chain bool, modes router.Modes) Transaction {
 	if !chain {
 		return Transaction{}
 	}
-	n := Transaction{Phase: Open, Modes: t.Modes, opening: t.Modes}
+	n := Transaction{Phase: Open, Modes: modes, opening: modes, first: modes}
 	if t.Phase == Deferred || t.Phase == AbortedDeferred {
 		n.Phase = Deferred
 	}

@@ -40,10 +40,9 @@ type Database struct {
 	// The audit.
 	audit      *audit.Auditor
 	protection atomic.Pointer[tenant.Inspection]
-	logins     func() []string // of the sessions that use it, on the servers
 
-	defaults atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
-	pools    func() []*Pools                  // of all databases
+	defaults  atomic.Pointer[backend.Defaults] // of new sessions; nil if not known
+	directory *Directory                       // that it is in
 
 	// What runs for it.
 	log        *zap.Logger
@@ -63,10 +62,8 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	cl, r := dir.clusters[eff.Cluster], dir.o.Routing
 	d := &Database{
 		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, read: make(chan struct{}),
-		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background,
+		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background, directory: dir,
 	}
-	d.logins = func() []string { return dir.logins(d) }
-	d.pools = dir.Pools
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
@@ -163,7 +160,7 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	if err != nil {
 		return nil, err
 	}
-	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.logins(), b.Query))
+	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.directory.logins(d), b.Query))
 	d.Commits.WhileTablesChange(func() bool {
 		before := d.Plans.Snapshot()
 		d.Plans.SetSnapshot(snapshot)
@@ -179,7 +176,25 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	close(d.read)
 	d.read = make(chan struct{})
 	d.mu.Unlock()
+	if previous == nil {
+		d.recommend(ctx, b.Query)
+	}
 	return snapshot, nil
+}
+
+// recommend warns of settings that the database's policies read and that the configuration
+// does not declare: isolation rests on them.
+func (d *Database) recommend(ctx context.Context, q catalog.Query) {
+	o := &d.directory.o
+	read, err := catalog.SettingsOfPolicies(ctx, q)
+	if err != nil {
+		d.log.Warn("what row-level security rests on is not known", zap.String("database", d.label), zap.Error(err))
+		return
+	}
+	if missing := o.Settings.Undeclared(o.Tenants, read); len(missing) > 0 {
+		d.log.Warn("policies read settings that are not declared: add them to settings.assert, or to tenant.settings if they name the tenant",
+			zap.String("database", d.label), zap.Strings("settings", missing), zap.String("configuration", "settings: {assert: "+o.Settings.AssertAlso(missing)+"}"))
+	}
 }
 
 // learnDefaults takes over what new sessions begin with. Connections that began with
@@ -189,7 +204,7 @@ func (d *Database) learnDefaults(now *backend.Defaults) {
 	if before == nil {
 		return
 	}
-	for _, p := range d.pools() {
+	for _, p := range d.directory.Pools() {
 		if user := p.Config.ServerUser; p.Database == d && before.Of(user) != now.Of(user) {
 			p.expire()
 		}

@@ -1,0 +1,51 @@
+package proxy_test
+
+import (
+	"testing"
+
+	"github.com/pgweir/pgweir/config"
+)
+
+// TestBeforeAnyQuery: what must come before a transaction's first query may, whatever the
+// proxy has to set first on the connection it comes to.
+func TestBeforeAnyQuery(t *testing.T) {
+	others := "\n@b\nQ select set_config('app.current_org_id', 'b', false)\nQ select count(*) from items\n@a\n"
+	declared := func(c *config.Config) { c.Tenant.Settings = []string{"app.current_org_id"} }
+	for _, change := range [][]func(*config.Config){nil, {declared}} {
+		stage{setup: items, change: change}.tell(t,
+			story{name: "SET LOCAL, then a level", steps: others + "Q begin\nQ set local app.current_org_id = '4'\nQ set transaction isolation level serializable\nQ select count(*) from items\nQ commit"},
+			story{name: "SET LOCAL of a name nobody knows, then a level", steps: others + "Q begin\nQ set local app.unknown%n% = '4'\nQ set transaction isolation level repeatable read\nQ select 1\nQ commit"},
+			story{name: "a snapshot", steps: others + "Q begin isolation level repeatable read\nQ set transaction snapshot '00000000-00000000-1'\nQ rollback", mode: "once"},
+			story{name: "a snapshot behind SET LOCAL", steps: others + "Q begin isolation level repeatable read\nQ set local app.current_org_id = 'it''s\\4'\nQ set transaction snapshot '00000000-00000000-1'\nQ rollback", mode: "once"},
+			story{name: "a second BEGIN", steps: others + "Q begin\nQ set local app.current_org_id = '4'\nQ begin isolation level serializable\nQ select count(*) from items\nQ commit", mode: "once"},
+		)
+	}
+}
+
+// TestPreparedAndExecutedAtOnce: PREPARE, EXECUTE and DEALLOCATE of one name in one pipeline.
+func TestPreparedAndExecutedAtOnce(t *testing.T) {
+	stage{setup: items}.tell(t,
+		story{name: "prepare, execute", steps: "Q prepare p%n% as select 1 ;; execute p%n%\nQ execute p%n%\nQ deallocate p%n%"},
+		story{name: "deallocate, prepare, execute", mode: "once", steps: "Q prepare p%n% as select 1\n" +
+			"P \"\" deallocate p%n%\nB \"\" \"\"\nE \"\"\nP \"\" prepare p%n% as select 2\nB \"\" \"\"\nE \"\"\nP \"\" execute p%n%\nB \"\" \"\"\nE \"\"\nS\nQ execute p%n%"},
+		story{name: "prepare what fails behind it", steps: "Q prepare p%n% as select 1 ;; select 1/0\nQ execute p%n%"},
+	)
+}
+
+// TestWhatFunctionsSetForThemselves: a function's own SET clause leaves the placeholder
+// defined, and nothing else.
+func TestWhatFunctionsSetForThemselves(t *testing.T) {
+	stage{setup: items + "create function fs() returns int language sql set app.a = '9' as 'select 1'; create function fsp() returns int language plpgsql set app.a = '9' as 'begin return 1; end'"}.tell(t,
+		story{name: "sql", steps: "Q select fs()\nQ select current_setting('app.a', true)\n@b\nQ select current_setting('app.a', true)\n@a\nQ select fs()"},
+		story{name: "plpgsql", steps: "Q select fsp()\nQ select current_setting('app.a', true)\n@b\nQ select current_setting('app.a', true)"},
+		story{name: "with a value of the session's own", steps: "Q set app.a = 'mine'\nQ select fs()\nQ select current_setting('app.a', true)\n@b\nQ select current_setting('app.a', true)"},
+	)
+}
+
+// TestRedefinedInBetween: a function that becomes another one is followed at once.
+func TestRedefinedInBetween(t *testing.T) {
+	stage{setup: items}.tell(t,
+		story{name: "clean, then it sets", mode: "outside", steps: "Q create function r%n%() returns text language sql as $$ select 'x' $$\nQ select r%n%()\nQ select r%n%()\n" +
+			"Q create or replace function r%n%() returns text language sql as $$ select set_config('app.a', '2', false) $$\nQ select r%n%()\nQ select current_setting('app.a', true)\n@b\nQ select current_setting('app.a', true)"},
+	)
+}
