@@ -152,7 +152,7 @@ func (l *lab) tenants(ctx context.Context, t *tenancy) error {
 		return err
 	}
 	kept := math.NaN()
-	if after != nil {
+	if after != nil && t.script == eachSession { // SET LOCAL leaves nothing that a connection could carry
 		kept = share(before, after, "hit")
 	}
 	t.samples, t.kept = append(t.samples, f), append(t.kept, kept)
