@@ -2,6 +2,7 @@ package batch
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,9 +46,11 @@ func (a *Assertion) statement(value func(i int) string) string {
 		q.WriteString("CASE WHEN " + v + "::pg_catalog.text IS NOT NULL THEN pg_catalog.set_config(" + name + "," + v + ", false)" +
 			" WHEN pg_catalog.current_setting(" + name + ", true) OPERATOR(pg_catalog.<>) '' THEN " + failure(n+" is set") + " END, ")
 	}
-	k := len(a.names)
-	q.WriteString("pg_catalog.set_config('session_authorization', " + value(k) + "::pg_catalog.text, false), ")
-	q.WriteString("pg_catalog.set_config('role', " + value(k+1) + "::pg_catalog.text, false), ")
+	for i, name := range [...]string{setting.Authorization, setting.Role} {
+		v := value(len(a.names)+i) + "::pg_catalog.text"
+		q.WriteString("CASE WHEN pg_catalog.current_setting('" + name + "') OPERATOR(pg_catalog.<>) " + v +
+			" THEN pg_catalog.set_config('" + name + "', " + v + ", false) END, ")
+	}
 	q.WriteString("CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0 AND EXISTS (SELECT FROM pg_catalog.pg_class" +
 		" WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN " + failure("temporary objects") + " END")
 	return q.String()
@@ -60,22 +63,49 @@ func failure(what string) string {
 }
 
 // values are what s has of what is asserted, in the order of the parameters; ok is false
-// where it has none.
-func (a *Assertion) values(s setting.Settings, each func(value string, ok bool)) {
+// where it has none. user is who acts where s does not say so.
+func (a *Assertion) values(s setting.Settings, user string, each func(value string, ok bool)) {
 	for _, n := range a.names {
 		v, ok := s.Value(n)
 		each(v, ok && v != "")
 	}
-	for _, n := range [...]string{setting.Authorization, setting.Role} {
-		v, ok := s.Value(n)
-		each(v, ok)
+	if v, ok := s.Value(setting.Authorization); ok {
+		user = v
 	}
+	each(user, true)
+	role, ok := s.Value(setting.Role)
+	if !ok {
+		role = "none"
+	}
+	each(role, true)
+}
+
+// sets reports whether a makes a change as well.
+func (a *Assertion) sets(c *setting.Change) bool {
+	return !c.Reset && c.Value != "" && slices.Contains(a.names, c.Name)
+}
+
+// takeOver makes the connection carry what it lacks and asserts what isolation rests on.
+// What the assertion sets anyway is not set before; but role and session authorization
+// are if other settings are, which may need the rights of the login.
+func (e *Encoder) takeOver() {
+	identity := true // nothing but who the session acts as is left to set
+	for i := range e.Changes {
+		c := &e.Changes[i]
+		identity = identity && (c.Name == setting.Role || c.Name == setting.Authorization || e.Asserts != nil && e.Asserts.sets(c))
+	}
+	for i := range e.Changes {
+		if e.Asserts == nil || !identity && !e.Asserts.sets(&e.Changes[i]) {
+			e.set(e.Changes[i:i+1], Setup)
+		}
+	}
+	e.assert()
 }
 
 // Query is the statement with a session's values in it, for a round trip of its own.
-func (a *Assertion) Query(s setting.Settings) string {
+func (a *Assertion) Query(s setting.Settings, user string) string {
 	var literals []string
-	a.values(s, func(v string, ok bool) {
+	a.values(s, user, func(v string, ok bool) {
 		if !ok {
 			literals = append(literals, "NULL")
 			return
@@ -86,10 +116,10 @@ func (a *Assertion) Query(s setting.Settings) string {
 }
 
 // appendValues adds a session's values as a Bind has them.
-func (a *Assertion) appendValues(p []byte, s setting.Settings) []byte {
+func (a *Assertion) appendValues(p []byte, s setting.Settings, user string) []byte {
 	p = append(p, 0, 0)
 	p = binary.BigEndian.AppendUint16(p, uint16(len(a.names)+2))
-	a.values(s, func(v string, ok bool) {
+	a.values(s, user, func(v string, ok bool) {
 		if !ok {
 			p = append(p, 0xff, 0xff, 0xff, 0xff)
 			return
@@ -108,7 +138,7 @@ func (e *Encoder) assert() {
 	st := e.Registry.Statement([]byte(e.Asserts.text), noTypes, "")
 	e.prepareOwn(st, Setup)
 	var room [256]byte
-	e.Out = wire.AppendBind(e.Out, nil, st.Name, e.Asserts.appendValues(room[:0], e.Carries))
+	e.Out = wire.AppendBind(e.Out, nil, st.Name, e.Asserts.appendValues(room[:0], e.Carries, e.User))
 	e.Out = wire.AppendExecute(e.Out, "")
 	e.own(Bind, Setup)
 	e.own(Execute, Setup)

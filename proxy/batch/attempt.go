@@ -69,6 +69,7 @@ type Attempt struct {
 	Changes []setting.Change // what it takes over
 	Asserts *Assertion       // what it makes sure of; nil for nothing
 	Carries setting.Settings // what the connection carries then
+	User    string           // as whom the connection logged in
 	Replays Replay
 	Fresh   bool // its connection was somebody else's before
 	Renew   bool // prepared statements are prepared anew

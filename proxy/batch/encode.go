@@ -86,8 +86,7 @@ func (e *Encoder) before() {
 	case e.Opens():
 		e.open()
 	case e.Takes == TakesWithin:
-		e.set(e.Changes, Setup)
-		e.assert()
+		e.takeOver()
 	}
 	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
@@ -102,8 +101,7 @@ func (e *Encoder) before() {
 // batch, but in a transaction of their own: they stay whatever becomes of the batch. If
 // it fails there is no sentinel, and by its failure the server discards the batch too.
 func (e *Encoder) ahead() {
-	e.set(e.Changes, Setup)
-	e.assert()
+	e.takeOver()
 	e.Out = wire.AppendParse(e.Out, sentinel, "BEGIN", nil)
 	e.own(Parse, Setup)
 	e.Out = wire.AppendSync(e.Out)

@@ -185,7 +185,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	if slices.ContainsFunc(changes, func(ch setting.Change) bool { return !setting.IsCustom(ch.Name) }) {
 		a.c.told.pending = true
 	}
-	t.Changes, t.Carries = changes, want
+	t.Changes, t.Carries, t.User = changes, want, a.c.up.Credentials().User
 	switch {
 	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
 	case !now && a.mayAdoptWithin(changes):
@@ -206,7 +206,7 @@ func (a acquisition) adoptNow(want setting.Settings) error {
 	t, b := &a.try, a.c.lease.b
 	err := b.Adopt(a.c.ctx, want, a.c.state.Defined)
 	if err == nil && t.Asserts != nil {
-		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, t.Asserts.Query(want)))
+		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, t.Asserts.Query(want, a.c.up.Credentials().User)))
 	}
 	if t.Changes, t.Asserts = nil, nil; err != nil {
 		var refused *backend.ServerError
