@@ -81,13 +81,13 @@ func (b *Batch) Reset() {
 	*b = Batch{Messages: m[:0]}
 }
 
-// primaryBegin is the plan of a BEGIN that replicas refuse.
+// primaryBegin is the plan of a BEGIN or SET TRANSACTION that replicas refuse.
 var primaryBegin = &router.Plan{Class: router.ClassTx, Target: router.TargetPrimary, Reason: router.ReasonTransaction}
 
 // Note takes a plan into account for the choice of a server.
 func (b *Batch) Note(p *router.Plan) {
 	b.Traits |= NeedsServer
-	if p.Tx.Verb == router.TxBegin && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
+	if (p.Tx.Verb == router.TxBegin || p.Tx.Verb == router.TxSet) && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
 		p = primaryBegin
 	}
 	if p.CommitsWithin() {
