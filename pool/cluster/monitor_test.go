@@ -11,12 +11,15 @@ import (
 	"time"
 )
 
+func TestNobodyWasAsked(t *testing.T) {
+	if tp := New(Options{Name: "c", Servers: servers(1, 1)}).Topology(); tp.Known || tp.Primary != nil {
+		t.Errorf("before anybody was asked: %+v", tp)
+	}
+}
+
 func TestMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, primary(1), replica(1), replica(1))
-		if tp := w.Topology(); tp.Known || tp.Primary != nil {
-			t.Errorf("before anybody was asked: %+v", tp)
-		}
 		synctest.Wait()
 		tp := w.Topology()
 		if !tp.Known || tp.Primary != w.servers[0] || len(tp.Replicas) != 2 {
