@@ -17,6 +17,7 @@ func TestBeforeAnyQuery(t *testing.T) {
 			story{name: "SET LOCAL of a name nobody knows, then a level", steps: others + "Q begin\nQ set local app.unknown%n% = '4'\nQ set transaction isolation level repeatable read\nQ select 1\nQ commit"},
 			story{name: "a snapshot", steps: others + "Q begin isolation level repeatable read\nQ set transaction snapshot '00000000-00000000-1'\nQ rollback", mode: "once"},
 			story{name: "a snapshot behind SET LOCAL", steps: others + "Q begin isolation level repeatable read\nQ set local app.current_org_id = 'it''s\\4'\nQ set transaction snapshot '00000000-00000000-1'\nQ rollback", mode: "once"},
+			story{name: "SET outside a transaction, then a level", steps: others + "Q set app.current_org_id = '4' ;; set transaction isolation level serializable\nQ show transaction_isolation"},
 			story{name: "a second BEGIN", steps: others + "Q begin\nQ set local app.current_org_id = '4'\nQ begin isolation level serializable\nQ select count(*) from items\nQ commit", mode: "once"},
 		)
 	}

@@ -21,11 +21,8 @@ type stage struct {
 	// undone is run in both databases before undo.
 	undone string
 	user   string // of the sessions; empty is the superuser
-	// startup are further startup parameters of the sessions that do not take part.
 	look   string // what else of a session is looked at
 	change []func(*config.Config)
-	// skip are stories that wait for something else.
-	skip []string
 }
 
 // story is what sessions do, lines of a script (see readScripts) each answered before
@@ -146,7 +143,6 @@ type playing struct {
 	databases [2]string
 	players   [2]*player
 	diff      string
-	round     int
 }
 
 func (p *playing) params(more ...string) []string {

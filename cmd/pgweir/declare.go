@@ -84,5 +84,7 @@ func ask(ctx context.Context, c config.Config, cl config.Cluster, server config.
 		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	return asks(ctx, func(ctx context.Context, sql string, row func([][]byte) error) error { return query(ctx, conn, sql, row) })
+	return asks(ctx, func(ctx context.Context, sql string, row func([][]byte) error) error {
+		return query(ctx, conn, sql, row)
+	})
 }

@@ -106,15 +106,15 @@ var standIns = map[string]string{"role": "none", "search_path": `"$user", public
 // changes the slice.
 func (b *Backend) StandIns(changes []session.Change) []session.Change {
 	for i := range changes {
-		changes[i] = b.standIn(changes[i])
+		changes[i] = standIn(changes[i], b.began)
 	}
 	return changes
 }
 
-// standIn is the change to be made in place of a RESET of a setting that b has a default
+// standIn is the change to be made in place of a RESET of a setting that began has a value
 // of, which the session that wants it never had.
-func (b *Backend) standIn(c session.Change) session.Change {
-	if _, ok := b.began.Value(c.Name); !c.Reset || !ok {
+func standIn(c session.Change, began session.Settings) session.Change {
+	if _, ok := began.Value(c.Name); !c.Reset || !ok {
 		return c
 	}
 	if value, ok := standIns[c.Name]; ok || session.IsCustom(c.Name) {

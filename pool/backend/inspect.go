@@ -187,6 +187,9 @@ func (f *Found) compare(b *Backend, say func(format string, args ...any)) {
 	}
 	for name, value := range b.settings.All() {
 		have, ok := f.Settings.Value(name)
+		if name == session.Role && value == "none" && !ok {
+			continue // it is where RESET ROLE goes as well
+		}
 		if name != session.Authorization && (!ok && value != "" || exact(name) && ok && have != value) {
 			say("%s has another value", name)
 		}

@@ -46,6 +46,13 @@ type Encoder struct {
 }
 
 // Encode returns the bytes for the server. They are valid until the client's next read.
+// What need not be changed goes as it came:
+//
+//	BenchmarkEncode/query              16 ns/op    0 B/op  0 allocs/op
+//	BenchmarkEncode/unnamed            35 ns/op    0 B/op  0 allocs/op
+//	BenchmarkEncode/named              55 ns/op    0 B/op  0 allocs/op
+//	BenchmarkEncode/settings_within   275 ns/op   56 B/op  2 allocs/op
+//	BenchmarkEncode/opening           465 ns/op   64 B/op  3 allocs/op
 func (e *Encoder) Encode() []byte {
 	e.Queue, e.Head, e.Out = e.Queue[:0], 0, e.Out[:0]
 	e.unnamed = e.Held.Unnamed
@@ -132,7 +139,7 @@ func (e *Encoder) replay(origin Origin) {
 			e.runUnnamed(s.Modes.Set(), nil, origin)
 		case session.StepSet:
 			c := e.change(s.Set)
-			if e.Opens() && c.Local && setting.IsCustom(c.Name) && !e.Batch.TakesSnapshot() {
+			if setting.IsCustom(c.Name) && !e.Batch.TakesSnapshot() {
 				e.runUnnamed(setText(c), nil, origin) // a SELECT would be the transaction's first query
 				continue
 			}
@@ -141,7 +148,7 @@ func (e *Encoder) replay(origin Origin) {
 	}
 }
 
-// setText is SET LOCAL of a custom setting.
+// setText is SET or SET LOCAL of a custom setting.
 func setText(c setting.Change) string {
 	var parts []string
 	for part := range strings.SplitSeq(c.Name, ".") {
@@ -151,7 +158,11 @@ func setText(c setting.Change) string {
 	if !c.Reset {
 		value = quoteLiteral(c.Value)
 	}
-	return "SET LOCAL " + strings.Join(parts, ".") + " TO " + value
+	verb := "SET "
+	if c.Local {
+		verb = "SET LOCAL "
+	}
+	return verb + strings.Join(parts, ".") + " TO " + value
 }
 
 // change is what a server must set to do as the session did.

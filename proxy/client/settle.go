@@ -137,11 +137,10 @@ func (st settlement) restore() error {
 // align makes the connection carry what the session has.
 func (st settlement) align() error {
 	l, s := &st.c.lease, &st.c.state
-	changes := s.Missing(&l.carried)
+	changes := l.b.StandIns(s.Missing(&l.carried))
 	if len(changes) == 0 {
 		return nil
 	}
-	changes = l.b.StandIns(changes)
 	if err := l.b.Set(st.c.ctx, changes); err != nil {
 		st.c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be restored: %v", err)

@@ -19,6 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Suite(m)) }
 
 // The model the other tests trust is PostgreSQL's session: random histories give the same
 // command tags and errors, and after each batch the same settings and modes are in force.
+// For more of them say -rapid.checks=10000.
 func TestModelOnServer(t *testing.T) {
 	cluster := pgtest.New(t, pgtest.Options{})
 	rapid.Check(t, func(t *rapid.T) {

@@ -55,11 +55,7 @@ func (dir *Directory) verify(server *cluster.Server, key Key, b *backend.Backend
 	ctx, cancel := context.WithTimeout(dir.ctx, verifyTimeout)
 	defer cancel()
 	differences, err := b.Verify(ctx, dir.declared)
-	var refused *backend.ServerError
-	if errors.As(err, &refused) && !CutOff(err) {
-		differences, err = []string{"it refuses to tell: " + refused.Error()}, nil
-	}
-	if err != nil {
+	if err != nil { // gone, or under a statement timeout of its session, which says nothing
 		return fmt.Errorf("%w: %w", backend.ErrEnded, err)
 	}
 	dir.verified.Add(1)

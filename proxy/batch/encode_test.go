@@ -1,0 +1,385 @@
+package batch
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgweir/pgweir/internal/prepared"
+	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+var update = flag.Bool("update", false, "rewrite the expectations in testdata")
+
+// asked is a batch under construction, as analysis would leave it, with all that an
+// Encoder needs.
+type asked struct {
+	Encoder
+	names   map[string]*session.Prepared
+	plans   *router.Plans
+	unnamed session.Unnamed
+	tag     session.Tag // of the unnamed statement now
+	parse   int         // 1 + the message that parsed it; 0 is an earlier batch
+}
+
+func newAsked() *asked {
+	state := session.New(setting.Settings{}, setting.Settings{}, setting.Settings{})
+	a := &asked{names: map[string]*session.Prepared{}, plans: router.NewPlans(router.Options{})}
+	a.Encoder = Encoder{
+		Attempt: &Attempt{}, Batch: &Batch{}, State: &state, Unnamed: &a.unnamed,
+		Held: prepared.NewHeld(10), Registry: prepared.NewRegistry(100),
+	}
+	return a
+}
+
+func (a *asked) add(m Message, frame pgproto3.FrontendMessage) *Message {
+	raw, err := frame.Encode(nil)
+	if err != nil {
+		panic(err)
+	}
+	m.Off, m.Size = len(a.Bytes), len(raw)
+	a.Bytes = append(a.Bytes, raw...)
+	return a.Batch.Add(m)
+}
+
+func (a *asked) query(text string) *Message {
+	a.Batch.End = EndQuery
+	return a.add(Message{Kind: Query, Plan: a.plans.Get([]byte(text))}, &pgproto3.Query{String: text})
+}
+
+// prepare makes a named statement that an earlier batch has defined.
+func (a *asked) prepare(name, text string) {
+	a.names[name] = &session.Prepared{Statement: a.Registry.Statement([]byte(text), []byte{0, 0}, ""), Plan: a.plans.Get([]byte(text))}
+}
+
+func (a *asked) parseMessage(name, text string) *Message {
+	m := Message{Kind: Parse, Name: name, Defines: a.plans.Get([]byte(text))}
+	if name != "" {
+		a.prepare(name, text)
+		m.Prepared = a.names[name]
+		a.Batch.Traits |= Rewritten
+	} else {
+		a.tag++
+		m.Tag, a.parse = a.tag, len(a.Batch.Messages)+1
+	}
+	return a.add(m, &pgproto3.Parse{Name: name, Query: text})
+}
+
+func (a *asked) statement(m Message, name string) Message {
+	if name == "" {
+		m.Tag, m.Parse = a.tag, a.parse
+		return m
+	}
+	m.Prepared = a.names[name]
+	a.Batch.Traits |= Rewritten
+	return m
+}
+
+// run binds and executes a statement.
+func (a *asked) run(name string, params ...string) {
+	bind := &pgproto3.Bind{PreparedStatement: name}
+	for _, p := range params {
+		bind.Parameters = append(bind.Parameters, []byte(p))
+	}
+	a.add(a.statement(Message{Kind: Bind}, name), bind)
+	a.add(Message{Kind: Execute, Plan: a.plans.Get([]byte("SELECT 1"))}, &pgproto3.Execute{})
+}
+
+func (a *asked) describe(name string) {
+	a.add(a.statement(Message{Kind: Describe}, name), &pgproto3.Describe{ObjectType: 'S', Name: name})
+}
+
+func (a *asked) sync() {
+	a.Batch.Traits |= HasSync
+	a.add(Message{Kind: Sync}, &pgproto3.Sync{})
+}
+
+// holds has the server connection hold a statement.
+func (a *asked) holds(name string) { a.Held.Hold(a.names[name].Statement) }
+
+// begin has the session in a deferred transaction in which it has run statements.
+func (a *asked) begin(texts ...string) {
+	for _, text := range texts {
+		a.State.Execute(a.plans.Get([]byte(text)))
+	}
+	a.Replays = ReplaysBlock
+}
+
+// encodings are the batches of testdata/encode.txt.
+var encodings = []struct {
+	name string
+	of   func(a *asked)
+}{
+	{"a simple query goes as it came", func(a *asked) { a.query("SELECT 1") }},
+	{"an unnamed statement goes as it came", func(a *asked) {
+		a.parseMessage("", "SELECT $1")
+		a.describe("")
+		a.run("", "1")
+		a.sync()
+	}},
+	{"a named statement gets the name it has on all servers", func(a *asked) {
+		a.parseMessage("mine", "SELECT $1")
+		a.describe("mine")
+		a.run("mine", "1")
+		a.sync()
+	}},
+	{"a Parse of what the server holds is answered here", func(a *asked) {
+		a.prepare("other's", "SELECT $1")
+		a.holds("other's")
+		a.parseMessage("mine", "SELECT $1")
+		a.run("mine", "1")
+		a.sync()
+	}},
+	{"a statement of an earlier batch is prepared where it is not yet", func(a *asked) {
+		a.prepare("mine", "SELECT $1")
+		a.run("mine", "1")
+		a.sync()
+	}},
+	{"a statement is prepared anew", func(a *asked) {
+		a.prepare("mine", "SELECT $1")
+		a.holds("mine")
+		a.Renew = true
+		a.run("mine", "1")
+		a.sync()
+	}},
+	{"one that makes room for another is closed", func(a *asked) {
+		a.Held = prepared.NewHeld(2)
+		for _, n := range []string{"1", "2", "3"} {
+			a.prepare(n, "SELECT "+n)
+		}
+		a.holds("1")
+		a.holds("2")
+		a.run("3")
+		a.sync()
+	}},
+	{"the unnamed statement of an earlier batch is there", func(a *asked) {
+		a.tag, a.Held.Unnamed = 7, 7
+		a.run("", "1")
+		a.sync()
+	}},
+	{"it is parsed again on another connection", func(a *asked) {
+		a.tag, a.unnamed = 7, session.Unnamed{Tag: 7, Text: []byte("SELECT $1"), Types: []byte{0, 1, 0, 0, 0, 23}}
+		a.run("", "1")
+		a.describe("")
+		a.sync()
+	}},
+	{"settings are taken over within the batch", func(a *asked) {
+		a.Takes, a.Changes = TakesWithin, []setting.Change{{Name: "app.tenant", Value: "it's"}, {Name: "work_mem", Reset: true}}
+		a.query("SELECT 1")
+	}},
+	{"and ahead of it", func(a *asked) {
+		a.Takes, a.Changes = TakesAhead, []setting.Change{{Name: "app.tenant", Value: "7"}}
+		a.query("COMMIT")
+	}},
+	{"what isolation rests on is made sure of", func(a *asked) {
+		a.Takes, a.Asserts = TakesWithin, NewAssertion([]string{"App.Tenant"})
+		a.Carries = setting.From(map[string]string{"app.tenant": "7", "role": "reader"})
+		a.query("SELECT 1")
+	}},
+	{"a transaction is opened, with what it did", func(a *asked) {
+		a.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", `SET app.a = 'kept'`, `SAVEPOINT "a "" \ é"`, "SET LOCAL app.a = 'local'", "SET LOCAL app.b TO DEFAULT")
+		a.query("SELECT 1")
+	}},
+	{"with modes said behind a savepoint, and a SET that only a server can read", func(a *asked) {
+		a.begin("BEGIN", "SAVEPOINT a")
+		a.State.Ran(session.Executed{Plan: a.plans.Get([]byte("SET TRANSACTION READ ONLY"))}, session.Done, false)
+		text := "SET LOCAL search_path = a, b"
+		a.State.Ran(session.Executed{Plan: a.plans.Get([]byte(text)), Text: text}, session.Done, false)
+		a.tag, a.unnamed = 7, session.Unnamed{Tag: 7, Text: []byte("SELECT 1"), Types: []byte{0, 0}}
+		a.Held.Unnamed = 7
+		a.run("")
+		a.sync()
+	}},
+	{"what the implicit transaction set here is set there", func(a *asked) {
+		a.begin("SET app.a = '1'")
+		a.Replays = ReplaysImplicit
+		a.query("SELECT 1")
+	}},
+	{"sequences of another session are not to be seen", func(a *asked) {
+		a.Fresh = true
+		a.query("SELECT currval('s')")
+	}},
+	{"a refusal in the middle ends the batch", func(a *asked) {
+		a.parseMessage("", "SELECT 1")
+		a.run("")
+		a.Batch.Refuse(wire.Errorf("26000", "no such statement"))
+		a.sync()
+	}},
+	{"a message is refused after all", func(a *asked) {
+		a.parseMessage("", "SELECT 1")
+		a.run("")
+		a.sync()
+		a.RefuseAt, a.Refusal = 2, wire.Errorf("42501", "not now")
+	}},
+	{"a refusal with no Sync yet", func(a *asked) {
+		a.parseMessage("", "SELECT 1")
+		a.Batch.Refuse(wire.Errorf("26000", "no such statement"))
+		a.Batch.End = EndFlush
+	}},
+	{"a flush", func(a *asked) {
+		a.parseMessage("mine", "SELECT 1")
+		a.Batch.End = EndFlush
+	}},
+	{"a part of a long batch", func(a *asked) {
+		a.parseMessage("", "SELECT 1")
+		a.run("")
+		a.Batch.End = EndPart
+	}},
+	{"what is answered here is not sent", func(a *asked) {
+		a.Batch.AnswerHere(Message{Kind: Execute})
+		a.parseMessage("", "SELECT 1")
+		a.run("")
+		a.Batch.AnswerHere(Message{Kind: Close, Target: 'S'})
+		a.sync()
+		a.Batch.Here = 1
+	}},
+	{"a rewritten text", func(a *asked) {
+		a.query("EXECUTE mine(1)").Text = "EXECUTE _pgweir_1(1)"
+		a.Batch.Traits |= Rewritten
+	}},
+	{"a statement that PREPARE makes, in place of another client's", func(a *asked) {
+		made := &session.Prepared{Statement: a.Registry.SQLStatement("PREPARE ", " AS SELECT 1", "")}
+		a.Held.Hold(made.Statement)
+		a.Batch.Traits |= Rewritten
+		m := a.query("PREPARE mine AS SELECT 1")
+		m.Text, m.SQL = made.Statement.SQL, &session.SQLPrepared{Makes: made, Name: "mine"}
+	}},
+	{"one that EXECUTE needs", func(a *asked) {
+		needs := &session.Prepared{Statement: a.Registry.SQLStatement("PREPARE ", " AS SELECT 1", "")}
+		a.Batch.Traits |= Rewritten
+		m := a.query("EXECUTE mine")
+		m.Text, m.SQL = "EXECUTE "+needs.Name, &session.SQLPrepared{Needs: needs, Name: "mine"}
+	}},
+	{"in a failed transaction a Parse fails unnamed", func(a *asked) {
+		a.State.Execute(a.plans.Get([]byte("BEGIN")))
+		a.State.Refused()
+		a.parseMessage("mine", "SELECT 1")
+		a.sync()
+	}},
+}
+
+// What a server is sent for a batch, and what is awaited, as testdata/encode.txt has it.
+func TestEncode(t *testing.T) {
+	var out strings.Builder
+	for _, e := range encodings {
+		a := newAsked()
+		e.of(a)
+		a.Batch.Size = len(a.Bytes)
+		sent := a.Encode()
+		fmt.Fprintf(&out, "# %s\n", e.name)
+		if len(a.Bytes) > 0 && &sent[0] == &a.Bytes[0] {
+			fmt.Fprintln(&out, "(the client's bytes)")
+		}
+		out.WriteString(readable(t, sent))
+		for i := range a.Queue {
+			fmt.Fprintf(&out, "<- %s\n", awaited(&a.Queue[i]))
+		}
+		fmt.Fprintln(&out)
+	}
+	golden(t, "testdata/encode.txt", out.String())
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Error(d)
+	}
+}
+
+// readable prints messages of a client, a line each, as pgx reads them.
+func readable(t *testing.T, sent []byte) string {
+	var out strings.Builder
+	for b := pgproto3.NewBackend(bytes.NewReader(sent), nil); ; {
+		m, err := b.Receive()
+		if err != nil {
+			if err.Error() != "unexpected EOF" && err.Error() != "EOF" {
+				t.Error(err)
+			}
+			return out.String()
+		}
+		switch m := m.(type) {
+		case *pgproto3.Parse:
+			fmt.Fprintf(&out, "-> Parse %q %q %v\n", m.Name, m.Query, m.ParameterOIDs)
+		case *pgproto3.Bind:
+			fmt.Fprintf(&out, "-> Bind %q %q", m.DestinationPortal, m.PreparedStatement)
+			for _, p := range m.Parameters {
+				if p == nil {
+					out.WriteString(" NULL")
+					continue
+				}
+				fmt.Fprintf(&out, " %q", p)
+			}
+			out.WriteString("\n")
+		case *pgproto3.Describe:
+			fmt.Fprintf(&out, "-> Describe %c %q\n", m.ObjectType, m.Name)
+		case *pgproto3.Close:
+			fmt.Fprintf(&out, "-> Close %c %q\n", m.ObjectType, m.Name)
+		case *pgproto3.Execute:
+			fmt.Fprintf(&out, "-> Execute %q %d\n", m.Portal, m.MaxRows)
+		case *pgproto3.Query:
+			fmt.Fprintf(&out, "-> Query %q\n", m.String)
+		default:
+			fmt.Fprintf(&out, "-> %s\n", strings.TrimPrefix(fmt.Sprintf("%T", m), "*pgproto3."))
+		}
+	}
+}
+
+// awaited prints what an answer is awaited for.
+func awaited(a *Awaited) string {
+	s := [...]string{"Parse", "Bind", "Describe", "Execute", "Close", "Sync", "Query", "FunctionCall"}[a.Kind]
+	s += " of " + [...]string{"the client", "the client, answered here", "the proxy", "the opening", "the set-up", "the sentinel"}[a.Origin]
+	if a.Shared != nil {
+		s += " " + a.Shared.Name
+	}
+	if a.Tag != 0 {
+		s += fmt.Sprintf(", unnamed %d", a.Tag)
+	}
+	if a.Refusal != nil {
+		s += ", refused: " + a.Refusal.Message
+	}
+	return s
+}
+
+// The string that brings a server to where a failed transaction is, as
+// testdata/aborted.txt has it.
+func TestAborted(t *testing.T) {
+	var out strings.Builder
+	for _, texts := range [][]string{
+		{"BEGIN"},
+		{"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE", "SET app.a = '1'", "SET LOCAL app.a TO DEFAULT"},
+		{"BEGIN", `SET app.a = 'it''s \ back'`, `SET LOCAL app.b = '\'`},
+		{"BEGIN", `SAVEPOINT "a "" \ b"`, "SAVEPOINT b", "SET app.a = ''"},
+		{"BEGIN", "SAVEPOINT a", "SET TRANSACTION READ ONLY", "SET LOCAL search_path = 'it''s', b"},
+	} {
+		a := newAsked()
+		for _, text := range texts {
+			p := a.plans.Get([]byte(text))
+			if a.State.Executable(p, false, false, setting.IsCustom) {
+				a.State.Execute(p)
+				continue
+			}
+			a.State.Ran(session.Executed{Plan: p, Text: text}, session.Done, false)
+		}
+		a.State.Refused()
+		fmt.Fprintf(&out, "# %s\n%s\n\n", strings.Join(texts, "; "), Aborted(a.State))
+	}
+	golden(t, "testdata/aborted.txt", out.String())
+}
