@@ -124,7 +124,7 @@ func (l *lab) scriptArgs(w load) []string {
 		return []string{"-s", strconv.Itoa(l.options.scale),
 			"-f", fmt.Sprintf("%s@%d", filepath.Join(l.dir, "read.sql"), w.reads),
 			"-f", fmt.Sprintf("%s@%d", filepath.Join(l.dir, "write.sql"), 100-w.reads)}
-	case eachTransaction, eachSession:
+	case eachTransaction, eachSession, pausing:
 		return []string{"-s", strconv.Itoa(l.options.scale), "-D", "fresh=1", "-f", filepath.Join(l.dir, w.script+".sql")}
 	}
 	return nil

@@ -12,10 +12,12 @@ import (
 )
 
 // The scripts of tenants: one SELECT of a row by its key, for the tenant named in the
-// transaction by SET LOCAL, or in the session by SET, once.
+// transaction by SET LOCAL, or in the session by SET, once; that also with pauses, so that
+// there are connections to choose from.
 const (
 	eachTransaction = "transaction"
 	eachSession     = "session"
+	pausing         = "session, pausing"
 )
 
 // tenantClients share the work of tenantCount tenants.
@@ -29,15 +31,18 @@ SET LOCAL app.current_org_id = :org;
 SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
 COMMIT;
 `, tenantCount),
-	eachSession: fmt.Sprintf(`\set aid random(1, 100000 * :scale)
+	eachSession: sessionScript,
+	pausing:     sessionScript + "\\sleep 6 ms\n",
+}
+
+var sessionScript = fmt.Sprintf(`\set aid random(1, 100000 * :scale)
 \if :fresh
 \set org :client_id %% %d
 SET app.current_org_id = :org;
 \set fresh 0
 \endif
 SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
-`, tenantCount),
-}
+`, tenantCount)
 
 // guarded is a proxy with what it does against foreign state.
 type guarded struct {
@@ -85,7 +90,7 @@ func measureTenants(ctx context.Context, l *lab, r *report) error {
 	if err != nil {
 		return err
 	}
-	for _, script := range []string{eachTransaction, eachSession} {
+	for _, script := range []string{eachTransaction, eachSession, pausing} {
 		var all []*tenancy
 		for _, p := range proxies {
 			if p.name == pgweir || script == eachTransaction { // a SET that stays would go to the next client of PgBouncer
@@ -152,7 +157,7 @@ func (l *lab) tenants(ctx context.Context, t *tenancy) error {
 		return err
 	}
 	kept := math.NaN()
-	if after != nil && t.script == eachSession { // SET LOCAL leaves nothing that a connection could carry
+	if after != nil && t.script != eachTransaction { // SET LOCAL leaves nothing that a connection could carry
 		kept = share(before, after, "hit")
 	}
 	t.samples, t.kept = append(t.samples, f), append(t.kept, kept)
@@ -177,7 +182,8 @@ func (r *report) tenantsTable() string {
 	}
 	var t table
 	fmt.Fprintf(&t, "## Tenants\n\n%d sessions of %d tenants, a pool of %d to the primary, which is alone; simple protocol, reads of one row of pgbench_accounts by its key.\n"+
-		"By transaction: `BEGIN; SET LOCAL app.current_org_id = …; SELECT …; COMMIT`, four messages, another tenant each time; by session: `SET` once, then SELECTs.\n"+
+		"By transaction: `BEGIN; SET LOCAL app.current_org_id = …; SELECT …; COMMIT`, four messages, another tenant each time; by session: `SET` once, then SELECTs,\n"+
+		"and with pauses of 6 ms, which are part of p50 and p99, so that there are connections to choose from.\n"+
 		"Assert on is `tenant.settings: [app.current_org_id]`, verify on the default of 10 s. CPU is of the whole chain, proxy and server, for a transaction.\n"+
 		"The ratios (÷ off) are to pgweir with both off. Kept are connections that carried the session's settings already.\n\n",
 		tenantClients, tenantCount, r.options.poolSize)
