@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 )
@@ -39,11 +39,11 @@ func TestGate(t *testing.T) {
 		{"two where one was awaited", nil, func(b *backend.Backend) { b.Sent(1); b.Ready(wire.TxIdle); b.Ready(wire.TxIdle) }, false, true},
 		{"the connection ended", []byte{}, roundTrip, false, true},
 		{"unknown settings", nil, func(b *backend.Backend) { b.SettingsUnknown() }, false, true},
-		{"settings known again", nil, func(b *backend.Backend) { b.SettingsUnknown(); b.NoteSettings(session.Settings{}) }, true, false},
+		{"settings known again", nil, func(b *backend.Backend) { b.SettingsUnknown(); b.NoteSettings(setting.Settings{}) }, true, false},
 		{"a refused take-over", append(failed, ready(wire.TxIdle)...), func(b *backend.Backend) {
-			want := session.From(map[string]string{"work_mem": "x"})
+			want := setting.From(map[string]string{"work_mem": "x"})
 			var refused *backend.ServerError
-			if err := b.Adopt(context.Background(), want, session.Names{}); !errors.As(err, &refused) {
+			if err := b.Adopt(context.Background(), want, setting.Names{}); !errors.As(err, &refused) {
 				t.Errorf("Adopt: %v", err)
 			}
 		}, false, true},

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool/backend"
 )
 
@@ -73,7 +73,7 @@ func TestOwnIdleThatDoesNotFit(t *testing.T) {
 	f := &fake{}
 	p := New(Options{Size: 5, Limits: []*Limit{NewLimit(1)}, Dial: f.connect})
 	b := mustAcquire(t, p, Want{})
-	b.NoteMayDefine(session.Names{}.With([]string{"app.tenant"}))
+	b.NoteMayDefine(setting.Names{}.With([]string{"app.tenant"}))
 	p.Release(b)
 	c := mustAcquire(t, p, Want{})
 	if c == b || f.most.Load() != 1 {
@@ -154,7 +154,7 @@ type storm struct {
 }
 
 func (s *storm) work(t *testing.T, me int, rnd *rand.Rand, until time.Time) {
-	names := []session.Names{{}, session.Names{}.With([]string{"app.a"}), session.Names{}.With([]string{"app.a", "app.b"})}
+	names := []setting.Names{{}, setting.Names{}.With([]string{"app.a"}), setting.Names{}.With([]string{"app.a", "app.b"})}
 	for time.Now().Before(until) {
 		p := s.pools[rnd.IntN(len(s.pools))]
 		want := Want{Defined: names[rnd.IntN(len(names))]}

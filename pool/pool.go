@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool/backend"
 )
 
@@ -52,8 +52,8 @@ type Options struct {
 
 // Want is what a session needs of a connection.
 type Want struct {
-	Settings session.Settings // best carried already
-	Defined  session.Names    // custom settings it may find defined
+	Settings setting.Settings // best carried already
+	Defined  setting.Names    // custom settings it may find defined
 	// Dial makes a connection that only this session can use; nil: any of the pool's will
 	// do. It must honour its context.
 	Dial func(context.Context) (*backend.Backend, error)

@@ -9,16 +9,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool/backend"
 )
 
-func settings(nameValues ...string) session.Settings {
+func settings(nameValues ...string) setting.Settings {
 	m := map[string]string{}
 	for i := 0; i < len(nameValues); i += 2 {
 		m[nameValues[i]] = nameValues[i+1]
 	}
-	return session.From(m)
+	return setting.From(m)
 }
 
 // result is what became of an Acquire in a goroutine of its own.
@@ -253,7 +253,7 @@ func TestSettings(t *testing.T) {
 	tenant := settings("app.tenant", "7")
 	zone := settings("timezone", "UTC")
 	a, b, c := mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{})
-	for b, s := range map[*backend.Backend]session.Settings{a: tenant, b: zone} {
+	for b, s := range map[*backend.Backend]setting.Settings{a: tenant, b: zone} {
 		if err := b.Adopt(context.Background(), s, s.Custom()); err != nil {
 			t.Fatal(err)
 		}
@@ -290,7 +290,7 @@ func TestReplaceWhatDoesNotFit(t *testing.T) {
 	f := &fake{}
 	p := New(Options{Size: 2, Dial: f.connect})
 	a, b := mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{})
-	defined := session.Names{}.With([]string{"app.tenant"})
+	defined := setting.Names{}.With([]string{"app.tenant"})
 	a.NoteMayDefine(defined)
 	b.NoteMayDefine(defined)
 	p.Release(a)
@@ -317,7 +317,7 @@ func TestFrontLeaves(t *testing.T) {
 			return ctx.Err()
 		}}
 		p := New(Options{Size: 4, Dialing: 1, Dial: f.connect})
-		defined := session.Names{}.With([]string{"app.tenant"})
+		defined := setting.Names{}.With([]string{"app.tenant"})
 		a := mustAcquire(t, p, Want{})
 		a.NoteMayDefine(defined)
 		stuck, unstick := context.WithCancel(context.WithValue(context.Background(), slow{}, true))

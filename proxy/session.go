@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/analysis"

@@ -3,15 +3,15 @@ package proxy
 import (
 	"strings"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/preferences"
 )
 
 // startup is what a client's startup packet says of its session.
 type startup struct {
-	settings    session.Settings // of the server
-	proxy       session.Settings // of the proxy
+	settings    setting.Settings // of the server
+	proxy       setting.Settings // of the proxy
 	application string
 }
 
@@ -19,7 +19,7 @@ type startup struct {
 func parseStartup(params map[string]string) (startup, error) {
 	values := map[string]string{}
 	if options := params["options"]; options != "" {
-		fromOptions, rest := session.Options(options)
+		fromOptions, rest := setting.Options(options)
 		if len(rest) > 0 {
 			return startup{}, wire.Fatalf("22023", "startup option \"%s\" is not supported", rest[0]).
 				WithHint("Only settings can be given: -c name=value.")
@@ -48,5 +48,5 @@ func parseStartup(params map[string]string) (startup, error) {
 		delete(values, n)
 		own[preferences.Prefix+name] = v
 	}
-	return startup{session.From(values), session.From(own), params["application_name"]}, nil
+	return startup{setting.From(values), setting.From(own), params["application_name"]}, nil
 }

@@ -5,7 +5,7 @@ import (
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // Modes are the characteristics of a transaction (manual, SET TRANSACTION), as values:
@@ -118,7 +118,7 @@ func ParseIsolation(s string) (Isolation, bool) {
 
 // ParseAccess reads the value of default_transaction_read_only and its like.
 func ParseAccess(readOnly string) (Access, bool) {
-	on, ok := session.ParseBool(readOnly)
+	on, ok := setting.ParseBool(readOnly)
 	switch {
 	case !ok:
 		return AccessDefault, false
@@ -138,7 +138,7 @@ func (m *Modes) named(name, value string) (ok bool) {
 		m.Access, ok = ParseAccess(value)
 	case "transaction_deferrable":
 		var on bool
-		if on, ok = session.ParseBool(value); ok {
+		if on, ok = setting.ParseBool(value); ok {
 			m.Deferrable = deferral(on)
 		}
 	}

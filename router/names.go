@@ -6,7 +6,7 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
@@ -39,11 +39,11 @@ func (a *analysis) judge(f catalog.Fact) {
 }
 
 // leaves notes what code that is not in the text may leave behind.
-func (a *analysis) leaves(clean bool, touches session.Names, sets bool) {
+func (a *analysis) leaves(clean bool, touches setting.Names, sets bool) {
 	if !clean {
 		a.pin(PinOpaque)
 	}
-	if sets || touches != (session.Names{}) {
+	if sets || touches != (setting.Names{}) {
 		a.unfollowed(!sets)
 		for _, name := range touches.List() {
 			a.cur.touches.add(name)
@@ -82,7 +82,7 @@ func (a *analysis) call(schema, name string, args []*pg.Node) {
 // conversions accounts for implicit casts of users, which arguments of functions and
 // operators may need without any relation in the text. Most databases have none.
 func (a *analysis) conversions() {
-	if f := a.facts.Implicit(); f.Known && !(f.Replica && f.Clean && !f.Sets && f.Touches == (session.Names{})) {
+	if f := a.facts.Implicit(); f.Known && !(f.Replica && f.Clean && !f.Sets && f.Touches == (setting.Names{})) {
 		a.judge(f)
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 
 	"github.com/pgweir/pgweir/internal/grammar"
 )
@@ -90,7 +90,7 @@ func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 		a.pin(PinOpaque)
 	}
 	a.cur.repeats = !ofTransactions(name) && followed(name)
-	if session.IsCustom(name) {
+	if setting.IsCustom(name) {
 		a.cur.touches.add(name)
 	}
 	if name == "search_path" {
@@ -118,7 +118,7 @@ func (a *analysis) carry(s Set) {
 	switch {
 	case s.NameParam != 0:
 		a.cur.flags |= FlagSetsLocal | FlagSetsState
-	case session.IsCustom(s.Name):
+	case setting.IsCustom(s.Name):
 		a.cur.touches.add(s.Name)
 	case s.Local:
 		a.cur.flags |= FlagSetsLocal
@@ -182,7 +182,7 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 
 // exact reports whether a server keeps the value of a setting as it is given.
 func exact(name string) bool {
-	return session.IsCustom(name) && !ofLibrary(name) || plainSettings[name] || name == session.Role
+	return setting.IsCustom(name) && !ofLibrary(name) || plainSettings[name] || name == setting.Role
 }
 
 // libraries are prefixes of custom settings that a library defines once a server process
@@ -265,7 +265,7 @@ func wordSet(text string) map[string]bool {
 // same on every server of a cluster.
 func sameEverywhere(name string) bool {
 	name = strings.ToLower(name)
-	return sameShow[name] || session.IsCustom(name)
+	return sameShow[name] || setting.IsCustom(name)
 }
 
 // show answers from wherever the session is, where servers cannot differ.
@@ -529,7 +529,7 @@ func onlySetConfig(s *pg.SelectStmt, calls int) bool {
 
 func (a *analysis) setConfigName(name string, value *pg.Node) {
 	switch {
-	case session.IsCustom(name):
+	case setting.IsCustom(name):
 		a.cur.touches.add(name)
 	case name == "search_path":
 		if v, ok := a.literal(value); !ok || NamesTempSchema(v) {
@@ -540,6 +540,6 @@ func (a *analysis) setConfigName(name string, value *pg.Node) {
 
 // isTrue reads a literal of type boolean, which may have white space around it.
 func isTrue(s string) bool {
-	on, _ := session.ParseBool(strings.TrimSpace(s))
+	on, _ := setting.ParseBool(strings.TrimSpace(s))
 	return on
 }

@@ -7,14 +7,14 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 )
 
 // Adopt makes b carry want, with the given custom settings defined. If the server
 // refuses it, or it fails otherwise, b is closed: a statement must never run under
 // settings nobody is sure of. Outside a transaction only.
-func (b *Backend) Adopt(ctx context.Context, want session.Settings, defined session.Names) error {
+func (b *Backend) Adopt(ctx context.Context, want setting.Settings, defined setting.Names) error {
 	changes := b.Changes(want, defined)
 	if len(changes) == 0 {
 		return nil
@@ -23,7 +23,7 @@ func (b *Backend) Adopt(ctx context.Context, want session.Settings, defined sess
 	b.NoteMayDefine(defined)
 	b.SettingsUnknown()
 	// client_encoding goes first and alone: it decides how the bytes of the other values are read.
-	first := slices.IndexFunc(changes, session.Change.Recodes)
+	first := slices.IndexFunc(changes, setting.Change.Recodes)
 	if first >= 0 {
 		if err := b.Set(ctx, changes[first:first+1]); err != nil {
 			b.Close()
@@ -43,7 +43,7 @@ func (b *Backend) Adopt(ctx context.Context, want session.Settings, defined sess
 }
 
 // Set changes settings for its user, without a note of it: Settings stays as it was.
-func (b *Backend) Set(ctx context.Context, changes []session.Change) error {
+func (b *Backend) Set(ctx context.Context, changes []setting.Change) error {
 	_, err := b.RoundTrip(ctx, wire.AppendQuery(nil, adoptQuery(changes)))
 	return err
 }
@@ -51,7 +51,7 @@ func (b *Backend) Set(ctx context.Context, changes []session.Change) error {
 // adoptQuery returns one statement, so that it changes all or nothing. set_config with
 // NULL returns a setting to its default.
 // https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET
-func adoptQuery(changes []session.Change) string {
+func adoptQuery(changes []setting.Change) string {
 	var q strings.Builder
 	q.WriteString("SELECT ")
 	for i, c := range changes {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/pgtest"
 	"github.com/pgweir/pgweir/internal/prepared"
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 )
 
@@ -42,15 +42,15 @@ func value(t *testing.T, b *Backend, sql string) string {
 }
 
 // settingsOf are settings from names and values in turn.
-func settingsOf(nameValues ...string) session.Settings {
+func settingsOf(nameValues ...string) setting.Settings {
 	m := map[string]string{}
 	for i := 0; i+1 < len(nameValues); i += 2 {
 		m[nameValues[i]] = nameValues[i+1]
 	}
-	return session.From(m)
+	return setting.From(m)
 }
 
-func adopt(t *testing.T, b *Backend, want session.Settings) {
+func adopt(t *testing.T, b *Backend, want setting.Settings) {
 	t.Helper()
 	if err := b.Adopt(testContext(t), want, want.Custom()); err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestAdoptEncoding(t *testing.T) {
 			t.Errorf("%s: %q, want %q", try.encoding, got, want)
 		}
 	}
-	adopt(t, b, session.Settings{})
+	adopt(t, b, setting.Settings{})
 	if got := value(t, b, "show client_encoding"); got != "UTF8" {
 		t.Errorf("afterwards the encoding is %s", got)
 	}
@@ -122,7 +122,7 @@ func TestAdoptChanges(t *testing.T) {
 	for _, n := range names {
 		defaults[n] = value(t, b, "show "+n)
 	}
-	for _, step := range []session.Settings{
+	for _, step := range []setting.Settings{
 		settingsOf("work_mem", "7MB", "datestyle", "German, DMY"),
 		settingsOf("WORK_MEM", "7MB", "timezone", "Asia/Tokyo"),
 		settingsOf("search_path", `"$user", "od'd", public`, "app.x", "1"),
@@ -151,11 +151,11 @@ func TestAdoptChanges(t *testing.T) {
 // A session that defined a name reads ” of it, not NULL, on a connection that did not.
 func TestAdoptDefined(t *testing.T) {
 	b := connect(t, 10)
-	defined := session.Names{}.With([]string{"app.tenant"})
+	defined := setting.Names{}.With([]string{"app.tenant"})
 	if got := value(t, b, "select current_setting('app.tenant', true)"); got != "NULL" {
 		t.Fatalf("at first %q", got)
 	}
-	if err := b.Adopt(testContext(t), session.Settings{}, defined); err != nil {
+	if err := b.Adopt(testContext(t), setting.Settings{}, defined); err != nil {
 		t.Fatal(err)
 	}
 	if got := value(t, b, "select current_setting('app.tenant', true)"); got != "" || b.MayDefine() != defined {
@@ -165,7 +165,7 @@ func TestAdoptDefined(t *testing.T) {
 
 // What a server refuses is an error, b does not claim to carry it, and is closed.
 func TestAdoptRefused(t *testing.T) {
-	for name, want := range map[string]session.Settings{
+	for name, want := range map[string]setting.Settings{
 		"no such setting": settingsOf("work_mem", "8MB", "zz_no_such", "1"),
 		"a bad value":     settingsOf("application_name", "x", "work_mem", "much"),
 		"a bad encoding":  settingsOf("client_encoding", "KLINGON"),
@@ -195,10 +195,10 @@ func TestAdoptEnds(t *testing.T) {
 	b := connect(t, 10)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := b.Adopt(ctx, settingsOf("work_mem", "8MB"), session.Names{}); !errors.Is(err, context.Canceled) {
+	if err := b.Adopt(ctx, settingsOf("work_mem", "8MB"), setting.Names{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	if b.Settings() != (session.Settings{}) {
+	if b.Settings() != (setting.Settings{}) {
 		t.Error("b claims to carry it")
 	}
 }
@@ -220,7 +220,7 @@ func TestReset(t *testing.T) {
 	if got := value(t, b, left); got != "4MB-000" {
 		t.Errorf("left: %s", got)
 	}
-	if b.Settings() != (session.Settings{}) || b.Held().Holds(st) || b.Held().Unnamed != 0 || b.MayDefine() == (session.Names{}) {
+	if b.Settings() != (setting.Settings{}) || b.Held().Holds(st) || b.Held().Unnamed != 0 || b.MayDefine() == (setting.Names{}) {
 		t.Error("notes are left, or defined names forgotten")
 	}
 }

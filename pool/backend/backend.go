@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgweir/pgweir/internal/prepared"
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 )
 
@@ -32,13 +32,13 @@ type Backend struct {
 	pooled   Pooled
 
 	user  string           // as whom its session began
-	began session.Settings // see Began
+	began setting.Settings // see Began
 
 	// What the session left on it.
-	settings  session.Settings
+	settings  setting.Settings
 	unsettled bool          // settings are not known
-	mayDefine session.Names // custom settings that may be defined: see MayDefine
-	defined   session.Names // of these, those that certainly are
+	mayDefine setting.Names // custom settings that may be defined: see MayDefine
+	defined   setting.Names // of these, those that certainly are
 	held      *prepared.Held
 	trail     trail
 	notified  []byte // NotificationResponse frames that came during round trips
@@ -62,7 +62,7 @@ func New(l *Login, maxStatements int) *Backend {
 		talk:    conversation{status: wire.TxIdle},
 		pooled:  Pooled{Released: now, Verified: now},
 		login:   l,
-		user:    l.Parameters[session.Authorization],
+		user:    l.Parameters[setting.Authorization],
 		held:    prepared.NewHeld(maxStatements),
 	}
 }
@@ -89,11 +89,11 @@ func (b *Backend) SetParameter(name, value string) { b.login.Parameters[name] = 
 func (b *Backend) PID() uint32 { return b.login.PID }
 
 // Settings returns those b carries.
-func (b *Backend) Settings() session.Settings { return b.settings }
+func (b *Backend) Settings() setting.Settings { return b.settings }
 
 // NoteSettings notes the settings b carries now, a statement of its user having changed
 // them. From then on they are known.
-func (b *Backend) NoteSettings(s session.Settings) { b.settings, b.unsettled = s, false }
+func (b *Backend) NoteSettings(s setting.Settings) { b.settings, b.unsettled = s, false }
 
 // SettingsUnknown notes that nobody knows what b carries, until NoteSettings, Adopt or Reset.
 func (b *Backend) SettingsUnknown() { b.unsettled = true }
@@ -101,32 +101,32 @@ func (b *Backend) SettingsUnknown() { b.unsettled = true }
 // MayDefine returns the custom settings that may be defined on b. PostgreSQL keeps a
 // custom setting that was set once as a placeholder for as long as the connection lives:
 // where it is not set it reads as empty then, not as NULL.
-func (b *Backend) MayDefine() session.Names { return b.mayDefine }
+func (b *Backend) MayDefine() setting.Names { return b.mayDefine }
 
 // NoteMayDefine notes custom settings that a statement about to run may define.
-func (b *Backend) NoteMayDefine(names session.Names) { b.mayDefine = b.mayDefine.Union(names) }
+func (b *Backend) NoteMayDefine(names setting.Names) { b.mayDefine = b.mayDefine.Union(names) }
 
 // NoteDefined notes custom settings that certainly are defined.
-func (b *Backend) NoteDefined(names session.Names) {
+func (b *Backend) NoteDefined(names setting.Names) {
 	b.mayDefine, b.defined = b.mayDefine.Union(names), b.defined.Union(names)
 }
 
 // NoteAsked notes which of the names b was asked for turned out to be defined.
-func (b *Backend) NoteAsked(asked, defined session.Names) {
+func (b *Backend) NoteAsked(asked, defined setting.Names) {
 	b.mayDefine = b.mayDefine.Without(asked).Union(defined)
 	b.defined = b.defined.Union(defined)
 }
 
 // Changes returns what Adopt would change: settings that differ, and names to be defined
 // that are not certainly so on b, which must read as empty rather than NULL.
-func (b *Backend) Changes(want session.Settings, defined session.Names) []session.Change {
+func (b *Backend) Changes(want setting.Settings, defined setting.Names) []setting.Change {
 	if b.settings == want && defined.Within(b.defined) {
 		return nil
 	}
 	changes := b.settings.Diff(want)
 	for _, name := range b.defined.Missing(defined) {
 		if _, ok := want.Value(name); !ok {
-			changes = append(changes, session.Change{Name: name, Reset: true})
+			changes = append(changes, setting.Change{Name: name, Reset: true})
 		}
 	}
 	return b.StandIns(changes)

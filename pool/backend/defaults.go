@@ -4,7 +4,7 @@ import (
 	"context"
 	"strings"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // defaultsQuery asks for the settings that ALTER ROLE and ALTER DATABASE … SET give new
@@ -30,12 +30,12 @@ SELECT COALESCE(r.rolname, ''), pg_catalog.lower(pg_catalog.split_part(c.config,
 // Defaults are the settings that new sessions in a database begin with. The zero value
 // gives nobody any.
 type Defaults struct {
-	all    session.Settings
-	byRole map[string]session.Settings // over all
+	all    setting.Settings
+	byRole map[string]setting.Settings // over all
 }
 
 // Of returns those of a role.
-func (d *Defaults) Of(role string) session.Settings {
+func (d *Defaults) Of(role string) setting.Settings {
 	s := d.all
 	for name, value := range d.byRole[role].All() {
 		s = s.With(name, value)
@@ -46,7 +46,7 @@ func (d *Defaults) Of(role string) session.Settings {
 // AskDefaults asks for the defaults of new sessions in b's database: of all roles, or of
 // one, if it is named.
 func (b *Backend) AskDefaults(ctx context.Context, role string) (*Defaults, error) {
-	d := &Defaults{byRole: map[string]session.Settings{}}
+	d := &Defaults{byRole: map[string]setting.Settings{}}
 	err := b.QueryParam(ctx, defaultsQuery, role, func(v [][]byte) error {
 		role, name, value := string(v[0]), string(v[1]), string(v[2])
 		switch {
@@ -64,8 +64,8 @@ func (b *Backend) AskDefaults(ctx context.Context, role string) (*Defaults, erro
 // AskBegan asks b, which has just logged in, for the values its session began with of the
 // settings that defaults give it: the defaults may have changed between login and now, or
 // be another server's. It notes them, see Began.
-func (b *Backend) AskBegan(ctx context.Context, defaults session.Settings) error {
-	var began session.Settings
+func (b *Backend) AskBegan(ctx context.Context, defaults setting.Settings) error {
+	var began setting.Settings
 	if defaults != began {
 		var parts []string
 		for name := range defaults.All() {
@@ -88,14 +88,14 @@ func (b *Backend) AskBegan(ctx context.Context, defaults session.Settings) error
 
 // Began notes the settings that b's own session began with, which RESET and DISCARD ALL
 // return it to for as long as it lives.
-func (b *Backend) Began(defaults session.Settings) {
+func (b *Backend) Began(defaults setting.Settings) {
 	b.began = defaults
 	b.NoteSettings(defaults)
 	b.NoteDefined(defaults.Custom())
 }
 
 // Defaults returns what Began noted.
-func (b *Backend) Defaults() session.Settings { return b.began }
+func (b *Backend) Defaults() setting.Settings { return b.began }
 
 // standIns are values for sessions that began without a default that b has: where RESET
 // returns to another value than theirs.
@@ -104,7 +104,7 @@ var standIns = map[string]string{"role": "none", "search_path": `"$user", public
 // StandIns puts what returns a setting to another value than b's session began with in the
 // place of a RESET, where the session that wants it never had a default that b has. It
 // changes the slice.
-func (b *Backend) StandIns(changes []session.Change) []session.Change {
+func (b *Backend) StandIns(changes []setting.Change) []setting.Change {
 	for i := range changes {
 		changes[i] = standIn(changes[i], b.began)
 	}
@@ -113,11 +113,11 @@ func (b *Backend) StandIns(changes []session.Change) []session.Change {
 
 // standIn is the change to be made in place of a RESET of a setting that began has a value
 // of, which the session that wants it never had.
-func standIn(c session.Change, began session.Settings) session.Change {
+func standIn(c setting.Change, began setting.Settings) setting.Change {
 	if _, ok := began.Value(c.Name); !c.Reset || !ok {
 		return c
 	}
-	if value, ok := standIns[c.Name]; ok || session.IsCustom(c.Name) {
+	if value, ok := standIns[c.Name]; ok || setting.IsCustom(c.Name) {
 		c.Value, c.Reset = value, false
 	}
 	return c

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // Leftover is a set of kinds of state that a session can leave on a server connection
@@ -39,19 +39,19 @@ var leftovers = []struct {
 // Question is what Inspect asks.
 type Question struct {
 	Settings  bool          // for settings, role and session authorization
-	Custom    session.Names // and these custom settings, which cannot be listed
+	Custom    setting.Names // and these custom settings, which cannot be listed
 	Leftovers Leftover      // and for state of these kinds
 	Prepared  bool          // and for the prepared statements
 }
 
 // Found is what a connection was found to carry.
 type Found struct {
-	Settings   session.Settings // those its session has set, over what it began with
+	Settings   setting.Settings // those its session has set, over what it began with
 	Defined    []string         // custom settings that do not read NULL
 	Leftovers  Leftover
 	Privileged bool     // it has a setting that its login may not set
 	Prepared   []string // names of prepared statements
-	session    session.Settings
+	session    setting.Settings
 }
 
 // Inspect asks the server what b carries. Outside a transaction only; b.Settings and the
@@ -128,7 +128,7 @@ func (f *Found) row(row [][]byte) error {
 // builtIn takes in a built-in setting. Role NONE is a value only where RESET ROLE would
 // return to another.
 func (f *Found) builtIn(name, value string) {
-	if _, began := f.Settings.Value(name); name == session.Role && value == "none" && !began {
+	if _, began := f.Settings.Value(name); name == setting.Role && value == "none" && !began {
 		return
 	}
 	f.Settings = f.Settings.With(name, value)
@@ -140,7 +140,7 @@ func (f *Found) builtIn(name, value string) {
 // empty. custom are settings to be asked for besides those that b may have defined.
 // Errors are as those of RoundTrip; with PostgreSQL's own words a built-in setting has
 // other values than it was set to, so of these only the names are compared.
-func (b *Backend) Verify(ctx context.Context, custom session.Names) (differences []string, err error) {
+func (b *Backend) Verify(ctx context.Context, custom setting.Names) (differences []string, err error) {
 	f, err := b.Inspect(ctx, Question{
 		Settings: true, Custom: custom.Union(b.mayDefine), Leftovers: Temporary | Cursors | Locks | Channels, Prepared: true,
 	})
@@ -149,7 +149,7 @@ func (b *Backend) Verify(ctx context.Context, custom session.Names) (differences
 	}
 	say := func(format string, args ...any) { differences = append(differences, fmt.Sprintf(format, args...)) }
 	for _, n := range f.Defined {
-		if !(session.Names{}).With([]string{n}).Within(b.mayDefine) {
+		if !(setting.Names{}).With([]string{n}).Within(b.mayDefine) {
 			say("%s is defined", n)
 		}
 	}
@@ -172,12 +172,12 @@ func (b *Backend) Verify(ctx context.Context, custom session.Names) (differences
 
 // compare compares the settings found on b with what is believed.
 func (f *Found) compare(b *Backend, say func(format string, args ...any)) {
-	exact := func(name string) bool { return session.IsCustom(name) || name == session.Role }
+	exact := func(name string) bool { return setting.IsCustom(name) || name == setting.Role }
 	for name, value := range f.Settings.All() {
 		have, ok := b.settings.Value(name)
 		_, set := f.session.Value(name)
 		switch {
-		case name == session.Authorization:
+		case name == setting.Authorization:
 			if ok && have != value || !ok && value != b.user {
 				say("session_authorization")
 			}
@@ -187,10 +187,10 @@ func (f *Found) compare(b *Backend, say func(format string, args ...any)) {
 	}
 	for name, value := range b.settings.All() {
 		have, ok := f.Settings.Value(name)
-		if name == session.Role && value == "none" && !ok {
+		if name == setting.Role && value == "none" && !ok {
 			continue // it is where RESET ROLE goes as well
 		}
-		if name != session.Authorization && (!ok && value != "" || exact(name) && ok && have != value) {
+		if name != setting.Authorization && (!ok && value != "" || exact(name) && ok && have != value) {
 			say("%s has another value", name)
 		}
 	}

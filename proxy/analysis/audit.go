@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/batch"

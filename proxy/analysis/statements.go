@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/prepared"
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/session"

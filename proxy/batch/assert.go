@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 )
 

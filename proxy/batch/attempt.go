@@ -2,7 +2,7 @@ package batch
 
 import (
 	"github.com/pgweir/pgweir/internal/prepared"
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/session"
 )

@@ -3,7 +3,7 @@ package batch
 import (
 	"testing"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // passThrough are batches that go as they came.

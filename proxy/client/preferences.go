@@ -2,7 +2,7 @@ package client
 
 import (
 	"github.com/pgweir/pgweir/internal/lsn"
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/preferences"
 )

@@ -3,7 +3,7 @@ package client
 import (
 	"errors"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/session"

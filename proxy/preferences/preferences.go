@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/lsn"
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/router"
 )

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/router"
 )
 

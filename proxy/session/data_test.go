@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )

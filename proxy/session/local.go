@@ -3,7 +3,7 @@ package session
 import (
 	"slices"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/router"
 )
 

@@ -1,7 +1,7 @@
 package session
 
 import (
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/router"
 )
 

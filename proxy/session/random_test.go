@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )

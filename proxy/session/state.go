@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	setting "github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/router"
 )
 

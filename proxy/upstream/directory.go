@@ -21,7 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -53,7 +53,7 @@ type Directory struct {
 	ctx        context.Context // of everything in the background
 	background sync.WaitGroup
 	clusters   map[string]*Cluster // all are added before anything is looked for
-	declared   session.Names       // settings that every connection is asked for
+	declared   setting.Names       // settings that every connection is asked for
 
 	verified, differing atomic.Uint64 // connections
 

@@ -13,7 +13,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/prepared"
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -39,7 +39,7 @@ type Pools struct {
 	primaryWait time.Duration
 
 	mu      sync.Mutex // protects replies
-	replies map[session.Settings]map[string]string
+	replies map[setting.Settings]map[string]string
 }
 
 // maxReplies bounds the startup settings whose replies are remembered.
@@ -52,7 +52,7 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	cl := dir.clusters[eff.Cluster]
 	p := &Pools{
 		Key: key, Config: eff, Cluster: cl.Cluster, Database: dir.databaseLocked(key, eff),
-		primaryWait: dir.o.Routing.PrimaryWait, replies: map[session.Settings]map[string]string{},
+		primaryWait: dir.o.Routing.PrimaryWait, replies: map[setting.Settings]map[string]string{},
 	}
 	p.Route, _ = router.ParseRoute(eff.Route)
 	p.Consistency, _ = router.ParseConsistency(eff.Consistency)
@@ -88,7 +88,7 @@ func (p *Pools) Of(s *cluster.Server) *pool.Pool { return p.pools[s.Index] }
 
 // Begin opens a connection that begins with a session's startup settings, and is for that
 // session only.
-func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with session.Settings) (*backend.Backend, error) {
+func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Settings) (*backend.Backend, error) {
 	b, err := p.Database.account.dial(ctx, s.Address, p.Credentials(), p.Database.name, maps.Collect(with.All()))
 	if err != nil {
 		return nil, err
@@ -105,11 +105,11 @@ func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with session.Setti
 }
 
 // Usual are the settings that a session began with when they were last asked for.
-func (p *Pools) Usual() session.Settings {
+func (p *Pools) Usual() setting.Settings {
 	if known := p.Database.defaults.Load(); known != nil {
 		return known.Of(p.Credentials().User)
 	}
-	return session.Settings{}
+	return setting.Settings{}
 }
 
 // Credentials are how connections log in now.
@@ -130,7 +130,7 @@ func (p *Pools) Leave() {
 // StartupReply is the parameters a server reports to a session with these startup
 // settings; the error is a server's refusal of them, or that there is no server. A server
 // is asked once, and its reply remembered. The caller must not change it.
-func (p *Pools) StartupReply(ctx context.Context, want session.Settings) (map[string]string, error) {
+func (p *Pools) StartupReply(ctx context.Context, want setting.Settings) (map[string]string, error) {
 	p.mu.Lock()
 	reply, known := p.replies[want]
 	p.mu.Unlock()
@@ -200,14 +200,14 @@ func (p *Pools) expire() {
 // Defaults are the settings that a session begins with, but for its own startup
 // parameters: those of ALTER ROLE and ALTER DATABASE … SET. A session keeps them, whatever
 // becomes of these later.
-func (p *Pools) Defaults(ctx context.Context) (session.Settings, error) {
+func (p *Pools) Defaults(ctx context.Context) (setting.Settings, error) {
 	d := p.Database
 	if d.defaults.Load() == nil || !p.proven() {
 		if err := d.account.refusal(ctx, p.Cluster.Topology(), p.Credentials(), d.name); err != nil {
-			return session.Settings{}, err
+			return setting.Settings{}, err
 		}
 		if err := p.onServer(ctx, pool.Want{}, p.askDefaults(ctx)); err != nil {
-			return session.Settings{}, err
+			return setting.Settings{}, err
 		}
 	}
 	if d.Stale() {
@@ -253,7 +253,7 @@ func (p *Pools) lookAtDefaults(ctx context.Context) {
 
 // askStartup adopts the settings on a server connection, and tells what the server
 // reports then.
-func (p *Pools) askStartup(ctx context.Context, settings session.Settings) (reported map[string]string, err error) {
+func (p *Pools) askStartup(ctx context.Context, settings setting.Settings) (reported map[string]string, err error) {
 	want := pool.Want{Settings: settings, Defined: settings.Custom()}
 	err = p.onServer(ctx, want, func(b *backend.Backend) error {
 		err := b.Adopt(ctx, settings, want.Defined)

@@ -9,7 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -78,6 +78,6 @@ func (dir *Directory) Verified() (asked, differing uint64) {
 }
 
 // declaredNames are the settings that every connection is asked for.
-func declaredNames(o *Options) session.Names {
-	return session.Names{}.With(o.Tenants).With(o.Settings.Assert).With(o.Settings.Track)
+func declaredNames(o *Options) setting.Names {
+	return setting.Names{}.With(o.Tenants).With(o.Settings.Assert).With(o.Settings.Track)
 }

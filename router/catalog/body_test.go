@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 func TestScanBody(t *testing.T) {
@@ -155,7 +155,7 @@ func TestScanBodySettings(t *testing.T) {
 		{"update t set app = 1", "", false, false},
 	} {
 		b := scanBody(test.text)
-		touches := session.Names{}.With(b.touches).String()
+		touches := setting.Names{}.With(b.touches).String()
 		unclean := b.unclean != "" || slices.Contains(b.calls, "set_config")
 		if touches != test.touches || b.sets != test.changes || unclean != test.unclean {
 			t.Errorf("%s: touches %q changes %v unclean %q calls %q", test.text, touches, b.sets, b.unclean, b.calls)

@@ -18,7 +18,7 @@ package catalog
 import (
 	"context"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // Fact is what is known of everything that bears one name. Overloads and equal
@@ -30,7 +30,7 @@ type Fact struct {
 	Clean   bool // proved to leave no session state behind but settings (temporary tables, session locks, …)
 	// Touches are the custom settings it may set, Sets: it may set settings for the
 	// session. If it is not clean it may set others as well.
-	Touches session.Names
+	Touches setting.Names
 	Sets    bool
 	// Why says what keeps it off a replica, or why it is not clean, for people: "volatile", "nextval in view v".
 	Why string
@@ -45,7 +45,7 @@ type Relation struct {
 	// WriteClean: writing to it runs no trigger, default, check or rule that is not clean.
 	// WriteTouches and WriteSets are what those may set.
 	WriteClean   bool
-	WriteTouches session.Names
+	WriteTouches setting.Names
 	WriteSets    bool
 	// Changes are the tables that writing to it writes: itself and what triggers, rules and
 	// foreign keys change.

@@ -3,7 +3,7 @@ package catalog
 import (
 	"slices"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // The facts of a database are a graph: a view reads tables, a trigger calls a
@@ -45,7 +45,7 @@ type node struct {
 	reason       [2]string // why it is bad in itself, by fault
 	culprit      [2]int32  // the node whose badness it has; itself if in itself
 
-	touches session.Names // custom settings it may set
+	touches setting.Names // custom settings it may set
 	sets    bool          // it may set settings for the session
 }
 
@@ -125,7 +125,7 @@ func (g *graph) spread() {
 	to, first := g.incoming()
 	var queue []int32
 	for id := range g.nodes {
-		if g.nodes[id].sets || g.nodes[id].touches != (session.Names{}) {
+		if g.nodes[id].sets || g.nodes[id].touches != (setting.Names{}) {
 			queue = append(queue, int32(id))
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // LoadOptions say how to load; the zero value loads everything anew.
@@ -192,7 +192,7 @@ func (l *loader) function(r row) {
 		l.sources = append(l.sources, source{function: id, body: scanBody(r.text(7))})
 	}
 	if !r.null(11) { // its own SET clause: what it sets ends with the call, but has been touched
-		l.g.nodes[id].touches = session.Names{}.With(strings.Split(r.text(11), ","))
+		l.g.nodes[id].touches = setting.Names{}.With(strings.Split(r.text(11), ","))
 	}
 	for i := 8; i <= 10; i++ {
 		if !r.null(i) {

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // nasty makes a database of testdata/nasty.sql.
@@ -56,8 +56,8 @@ func sets(s *Snapshot, kind, schema, name string) (text string) {
 	case "o":
 		r = Relation{Fact: s.Operator(schema, name)}
 	}
-	say := func(verb string, changes bool, touches session.Names) {
-		if changes || touches != (session.Names{}) {
+	say := func(verb string, changes bool, touches setting.Names) {
+		if changes || touches != (setting.Names{}) {
 			text += fmt.Sprintf(" [%s %s session=%v]", verb, touches, changes)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"hash/fnv"
 	"strings"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // Snapshot is all that is known of one database at one time. It never changes
@@ -77,14 +77,14 @@ func (s *Snapshot) Body(source string) Fact {
 	sum := Relation{
 		Fact: Fact{
 			Known: true, Clean: b.unclean == "" && s.loaded, Why: b.unclean,
-			Touches: session.Names{}.With(b.touches), Sets: b.sets,
+			Touches: setting.Names{}.With(b.touches), Sets: b.sets,
 		},
 	}
 	add := func(f Relation, written bool) {
 		if f.Known && written {
 			f.Clean, f.Touches, f.Sets = f.Clean && f.WriteClean, f.Touches.Union(f.WriteTouches), f.Sets || f.WriteSets
 		}
-		f.WriteClean, f.WriteTouches, f.WriteSets = false, session.Names{}, false
+		f.WriteClean, f.WriteTouches, f.WriteSets = false, setting.Names{}, false
 		sum = join(sum, f)
 	}
 	for _, w := range b.words {

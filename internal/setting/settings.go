@@ -1,7 +1,7 @@
-// Package session is what a session has set: Settings are values that can be
+// Package setting is what a session has set: Settings are values that can be
 // compared, shared and carried from one server connection to another. The
 // package knows no sockets and no SQL grammar.
-package session
+package setting
 
 import (
 	"iter"

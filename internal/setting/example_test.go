@@ -1,15 +1,15 @@
-package session_test
+package setting_test
 
 import (
 	"fmt"
 
-	"github.com/pgweir/pgweir/internal/session"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // A connection that served one tenant is brought to what another session has set.
 func ExampleSettings_Diff() {
-	carries := session.From(map[string]string{"role": "tenant_a", "app.current_org_id": "1", "work_mem": "64MB"})
-	wanted := session.From(map[string]string{"app.current_org_id": "2"})
+	carries := setting.From(map[string]string{"role": "tenant_a", "app.current_org_id": "1", "work_mem": "64MB"})
+	wanted := setting.From(map[string]string{"app.current_org_id": "2"})
 	for _, c := range carries.Diff(wanted) {
 		if c.Reset {
 			fmt.Println("RESET", c.Name)
@@ -17,7 +17,7 @@ func ExampleSettings_Diff() {
 			fmt.Println("SET", c.Name, "=", c.Value)
 		}
 	}
-	fmt.Println(wanted == session.Settings{}.With("APP.current_org_id", "2"))
+	fmt.Println(wanted == setting.Settings{}.With("APP.current_org_id", "2"))
 	// Output:
 	// RESET role
 	// RESET work_mem
@@ -26,7 +26,7 @@ func ExampleSettings_Diff() {
 }
 
 func ExampleOptions() {
-	settings, rest := session.Options(`-c search_path=a,\ b --work-mem=64MB -E`)
+	settings, rest := setting.Options(`-c search_path=a,\ b --work-mem=64MB -E`)
 	fmt.Println(settings, rest)
 	// Output: map[search_path:a, b work_mem:64MB] [-E]
 }
