@@ -35,7 +35,7 @@ const maxAttempts = 4
 
 // answer reads one batch and answers it. An error ends the session.
 func (w *work) answer() error {
-	if w.c.told.misread() {
+	if w.c.told.texts == textsMisread {
 		w.c.state.Pins |= router.PinSetting // its texts may be anything: they run on the primary
 	}
 	if err := w.read(); err != nil {

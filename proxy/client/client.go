@@ -48,6 +48,12 @@ type Client struct {
 	idle      atomic.Bool // waiting for the client, outside a transaction
 	interrupt *interrupt.Interrupt
 	pinned    atomic.Pointer[pinned] // nil without pins; read by others
+
+	// modesKnown are the modes that were last worked out, and from what.
+	modesKnown struct {
+		of    modesOf
+		modes router.Modes
+	}
 }
 
 // identity says whose session it is.
@@ -85,7 +91,7 @@ func (c *Client) Begin(reported map[string]string) {
 	if c.up.Config.PoolMode == "session" {
 		c.state.Pins |= router.PinSession
 	}
-	if c.told.misread() || session.MayMisread(c.state.Settings.Reset()) {
+	if c.told.judgeTexts(); c.told.texts == textsMisread || session.MayMisread(c.state.Settings.Reset()) {
 		c.state.Pins |= router.PinSetting
 	}
 	c.publishPins()

@@ -6,6 +6,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/router/catalog"
 )
 
 // decide joins the batch's strictest plan with the session's state.
@@ -63,18 +64,30 @@ var anyPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetAny,
 // modes are the transaction's, those it was not given coming from the session's
 // settings or the database's defaults.
 func (c *Client) modes() router.Modes {
-	m := c.state.Tx.Modes
+	now := modesOf{c.up.Database.Plans.Snapshot(), c.state.Settings.Now(), c.state.Tx.Modes}
+	if c.modesKnown.of == now {
+		return c.modesKnown.modes
+	}
+	m := now.said
 	if m.Isolation == router.IsolationDefault {
-		value, ok := c.state.Settings.Now().Value("default_transaction_isolation")
+		value, ok := now.settings.Value("default_transaction_isolation")
 		if !ok {
-			value = c.up.Database.Plans.Snapshot().DefaultIsolation(c.up.Config.ServerUser)
+			value = now.catalog.DefaultIsolation(c.up.Config.ServerUser)
 		}
 		m.Isolation, _ = router.ParseIsolation(value)
 	}
 	if m.Access == router.AccessDefault && c.defaultReadOnly() {
 		m.Access = router.ReadOnly
 	}
+	c.modesKnown.of, c.modesKnown.modes = now, m
 	return m
+}
+
+// modesOf is what the modes of a transaction follow from.
+type modesOf struct {
+	catalog  *catalog.Snapshot
+	settings setting.Settings
+	said     router.Modes
 }
 
 func (c *Client) defaultReadOnly() bool {

@@ -112,6 +112,9 @@ func (c *Client) mayCreateTemporary() bool {
 // its text has bytes that are read by settings the router does not know, or does not read by.
 func (o outcomes) mayMeanOther(m *batch.Message) bool {
 	s, b := &o.c.state, o.c.lease.b
+	if t := &o.c.told; !t.pending && t.texts == textsUnderstood && s.InForceKnown() {
+		return false // the usual case: a server reports what decides it
+	}
 	// The server reports a change when a batch ends; within one it may be unknown.
 	if !session.Misreads(b.Parameter("standard_conforming_strings"), b.Parameter("client_encoding")) &&
 		!session.MayMisread(s.Settings.Now()) && (s.InForceKnown() || !o.batch.Several()) {

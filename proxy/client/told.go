@@ -17,7 +17,16 @@ type told struct {
 	atLogin map[string]string // shared
 	since   map[string]string
 	pending bool // there may be something it has yet to be told
+	texts   texts
 }
+
+// texts is whether the router understands the session's texts, by what its client was told.
+type texts uint8
+
+const (
+	textsUnderstood texts = iota
+	textsMisread
+)
 
 // value is what the client was told last of a setting.
 func (t *told) value(name string) string {
@@ -27,9 +36,12 @@ func (t *told) value(name string) string {
 	return t.atLogin[name]
 }
 
-// misread reports whether, by what it was told, the router may misunderstand its texts.
-func (t *told) misread() bool {
-	return session.Misreads(t.value("standard_conforming_strings"), t.value("client_encoding"))
+// judgeTexts finds out whether, by what it was told, the router may misunderstand its texts.
+func (t *told) judgeTexts() {
+	t.texts = textsUnderstood
+	if session.Misreads(t.value("standard_conforming_strings"), t.value("client_encoding")) {
+		t.texts = textsMisread
+	}
 }
 
 // report adds what the client has yet to be told, now being what its server connection
@@ -53,5 +65,6 @@ func (t *told) report(to []byte, now map[string]string) []byte {
 		t.since[name] = value
 		to = wire.AppendParameter(to, name, value)
 	}
+	t.judgeTexts()
 	return to
 }

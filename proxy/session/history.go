@@ -121,8 +121,10 @@ func (h *History) Follow(p *router.Plan, sets []router.Set, modes router.Modes) 
 		h.RollbackTo(p.Tx.Name)
 	case router.TxNone, router.TxBegin, router.TxCommit, router.TxRollback, router.TxSet, router.TxPrepare:
 	}
-	if _, own := h.reset.Value(p.Resets); p.Resets != "" && (own || h.has(p.Resets)) {
-		h.Set(router.Set{Name: p.Resets, Reset: true, Local: p.Flags.Has(router.FlagSetsLocal)})
+	if p.Resets != "" {
+		if _, own := h.reset.Value(p.Resets); own || h.has(p.Resets) {
+			h.Set(router.Set{Name: p.Resets, Reset: true, Local: p.Flags.Has(router.FlagSetsLocal)})
+		}
 	}
 	for _, s := range sets {
 		h.Set(s)
