@@ -223,7 +223,10 @@ type historian struct {
 var errHistory = errors.New("a session would wait for another one's connection")
 
 // reset empties the tables, so that a history can be played again.
-func (h *historian) reset() { run(h.t, h.database, "truncate w, d, tr, def") }
+func (h *historian) reset() {
+	run(h.t, h.database, "truncate public.w, public.d, public.tr, public.def; "+
+		"create or replace function f_new() returns text language sql as $$ select 'new' $$; alter database "+h.database+" reset all")
+}
 
 // disagree plays a history on both sides and returns how they differ, or nothing.
 func (h *historian) disagree(options []string, steps []histStep) (at int, difference string) {
@@ -360,7 +363,7 @@ func TestSettingsHistories(t *testing.T) {
 	played, steps := 0, 0
 	for until := time.Now().Add(limit); played < most && time.Now().Before(until); played++ {
 		h := sides[played%len(sides)]
-		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(played))), role, h.size, h.track)
+		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(played))), role, database, h.size, h.track)
 		steps += h.play(g, fmt.Sprintf("PGWEIR_FUZZ_SEED=%d, history %d, pools of %d", seed, played, h.size))
 		if t.Failed() {
 			break
@@ -372,7 +375,8 @@ func TestSettingsHistories(t *testing.T) {
 // play makes up a history while the server plays it, and plays it through the proxy then.
 func (h *historian) play(g *histGen, name string) (steps int) {
 	h.reset()
-	w, err := openWorld(h.direct, h.database, g.options)
+	begun := slices.Clone(g.options)
+	w, err := openWorld(h.direct, h.database, begun)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -390,13 +394,13 @@ func (h *historian) play(g *histGen, name string) (steps int) {
 	}
 	w.close()
 	w.sessions = nil
-	if _, difference := h.compare(g.options, history, want); difference != "" {
-		least, again := h.shrink(g.options, history, 20*time.Second)
+	if _, difference := h.compare(begun, history, want); difference != "" {
+		least, again := h.shrink(begun, history, 20*time.Second)
 		var b strings.Builder
 		for _, s := range least {
 			fmt.Fprintf(&b, "%v\n", s)
 		}
-		h.t.Errorf("%s: %s\n\nshrunk to (options %q)\n%s%s", name, difference, g.options, b.String(), again)
+		h.t.Errorf("%s: %s\n\nshrunk to (options %q)\n%s%s", name, difference, begun, b.String(), again)
 	}
 	return len(history)
 }

@@ -11,9 +11,10 @@ import (
 // histGen makes up the steps of a history.
 type histGen struct {
 	*rand.Rand
-	role    string
-	size    int      // of the pools
-	options []string // of each session's startup
+	role     string
+	database string
+	size     int      // of the pools
+	options  []string // of each session's startup
 	// calm: nothing but what the session follows by itself.
 	calm     bool
 	failed   bool              // the session's transaction has failed
@@ -21,8 +22,8 @@ type histGen struct {
 	prepared []map[string]bool // by session, names of prepared statements
 }
 
-func newHistGen(rnd *rand.Rand, role string, size int, track bool) *histGen {
-	g := &histGen{Rand: rnd, role: role, size: size, track: track, calm: rnd.IntN(3) == 0}
+func newHistGen(rnd *rand.Rand, role, database string, size int, track bool) *histGen {
+	g := &histGen{Rand: rnd, role: role, database: database, size: size, track: track, calm: rnd.IntN(3) == 0}
 	for range 2 + rnd.IntN(3) {
 		g.options = append(g.options, g.startup())
 		g.prepared = append(g.prepared, map[string]bool{})
@@ -32,7 +33,8 @@ func newHistGen(rnd *rand.Rand, role string, size int, track bool) *histGen {
 
 // startup is what a session may begin with.
 func (g *histGen) startup() string {
-	return pick(g, "", "-c app.t=of-the-start", `-c app.t=a\ b\'c`, "--app.t=1f-c0-c2")
+	return pick(g, "", "", "-c app.t=of-the-start", `-c app.t=a\ b\'c`, "--app.t=1f-c0-c2", "-c timezone=Asia/Tokyo -c app.b=begun", "-c search_path=pg_catalog,public",
+		"-c default_transaction_isolation=serializable", "-c default_transaction_read_only=on", "-c app.a=first -c app.a=last")
 }
 
 func pick[T any](g *histGen, of ...T) T { return of[g.IntN(len(of))] }
@@ -76,6 +78,7 @@ type piece struct {
 	binary bool
 	vague  bool // see histStep
 	opaque bool // nobody can tell what it sets
+	pins   bool // it leaves what ties the session to its connection
 	alone  bool // a simple query of its own, and not in a transaction
 }
 
@@ -131,8 +134,22 @@ func (g *histGen) set(bound bool) piece {
 // odd changes settings in ways that only reading them back reveals.
 func (g *histGen) odd() piece {
 	n, v := g.name(), g.literal(g.value())
-	sql, opaque := "", false
-	switch g.IntN(32) {
+	sql, opaque, pins := "", false, false
+	switch g.IntN(40) {
+	case 32:
+		// What a function does changes; whoever calls it next meets the new one.
+		return piece{sql: pick(g, "create or replace function f_new() returns text language sql as $$ select set_config('app.a', 'anew', false) $$",
+			"create or replace function f_new() returns text language sql as $$ select current_setting('app.a', true) $$",
+			"create or replace function f_new() returns text language plpgsql as $$ begin set app.b = 'anew'; return 'anew'; end $$"), alone: true}
+	case 33, 34:
+		sql = "select f_new()"
+	case 35:
+		return piece{sql: fmt.Sprintf("alter database %s %s", g.database, pick(g, "set app.b = 'of the database'", "set timezone = 'Asia/Kolkata'", "reset app.b", "reset all")), alone: true}
+	case 36:
+		// A temporary schema, which comes before all others.
+		pins, sql = true, pick(g, "create temp table if not exists w (s int, v text)", "set search_path = pg_temp, public", "drop table if exists pg_temp.w")
+	case 37, 38:
+		pins, sql = true, pick(g, "declare cu cursor for select v from w order by v", "declare ch cursor with hold for select current_setting('app.a', true)", "fetch cu", "fetch ch", "close ch", "close all")
 	case 0:
 		sql = fmt.Sprintf("with c as (select set_config('%s', %s, false) as x) select x from c", n, v)
 	case 1:
@@ -195,7 +212,7 @@ func (g *histGen) odd() piece {
 		sql = pick(g, "set session characteristics as transaction read only", "set default_transaction_isolation = 'serializable'", "reset default_transaction_isolation",
 			"set session characteristics as transaction read write", "set application_name = 'other'", "set statement_timeout = 9000")
 	}
-	return piece{sql: sql, vague: true, opaque: opaque}
+	return piece{sql: sql, vague: true, opaque: opaque, pins: pins}
 }
 
 // look reads the settings a session has.
@@ -212,8 +229,9 @@ func (g *histGen) look() piece {
 	}
 }
 
-// histAll is what SHOW ALL shows of the settings sessions may change.
-const histAll = `select name, setting from pg_settings where context = 'user' and setting is distinct from reset_val and name not like 'transaction%' order by name`
+// histAll is what SHOW ALL shows of the settings sessions may change. What RESET gives (reset_val)
+// is the connection's own: the session's is given by the proxy.
+const histAll = `select name, setting from pg_settings where context = 'user' and setting is distinct from boot_val and name not like 'transaction%' order by name`
 
 const histLook = `select current_setting('app.a', true) a, current_setting('app.b', true) b, current_setting('app.c', true) c, ` +
 	`current_setting('app.s', true) s, current_user, session_user, current_setting('timezone'), current_setting('search_path'), current_setting('datestyle'), ` +
@@ -237,10 +255,12 @@ func (g *histGen) work(session int) piece {
 func (g *histGen) control(open bool) piece {
 	if !open {
 		return piece{sql: pick(g, "begin", "begin", "begin", "start transaction", "begin read only", "begin isolation level repeatable read",
-			"begin isolation level serializable", "begin read write", "commit", "rollback", "savepoint a")}
+			"begin isolation level serializable", "begin read write", "begin isolation level serializable, read only, not deferrable",
+			"start transaction isolation level repeatable read, read write", "commit", "rollback", "savepoint a")}
 	}
 	return piece{sql: pick(g, "commit", "commit", "commit", "rollback", "rollback", "savepoint a", "savepoint a", "savepoint b", "rollback to a", "rollback to a",
-		"rollback to b", "release a", "release b", "commit and chain", "rollback and chain", "begin", "end")}
+		"rollback to b", "release a", "release b", "commit and chain", "rollback and chain", "begin", "end", "set transaction read only",
+		"set transaction isolation level serializable", "set transaction read write, not deferrable")}
 }
 
 // any is one statement of any kind. In a failed transaction it is none the parser
@@ -283,7 +303,8 @@ func (g *histGen) steps(w *histWorld) (steps []histStep) {
 	}
 	if g.IntN(30) == 0 {
 		g.prepared[i] = map[string]bool{}
-		s := histStep{session: i, reconnect: true, options: g.startup()}
+		g.options[i] = g.startup()
+		s := histStep{session: i, reconnect: true, options: g.options[i]}
 		s.text = fmt.Sprintf("reconnect %q", s.options)
 		return []histStep{s}
 	}
@@ -310,15 +331,16 @@ func (g *histGen) step(i int, status byte) histStep {
 		}
 	case n < 11 && status != 'E':
 		var texts []string
-		opaque := false
+		opaque, pins := false, false
 		for range 2 + g.IntN(3) {
 			p := g.any(i, open, false)
-			if p.alone || p.sql == "" || characterizes(p.sql) {
+			if p.alone || p.sql == "" || characterizes(p.sql) || g.resets(i, p) {
 				continue
 			}
+			pins = pins || p.pins
 			texts, opaque = append(texts, p.sql), opaque || p.opaque || strings.HasSuffix(p.sql, "nonsense") || strings.HasSuffix(p.sql, "no_such_table")
 		}
-		return g.query(i, piece{sql: strings.Join(texts, "; "), vague: true, opaque: opaque})
+		return g.query(i, piece{sql: strings.Join(texts, "; "), vague: true, opaque: opaque, pins: pins})
 	case n < 17:
 		return g.pipeline(i, open)
 	default:
@@ -327,7 +349,7 @@ func (g *histGen) step(i int, status byte) histStep {
 }
 
 func (g *histGen) query(i int, p piece) histStep {
-	return histStep{session: i, text: abridge(p.sql), pins: p.opaque && !g.track, vague: p.vague, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
+	return histStep{session: i, text: abridge(p.sql), pins: p.pins || p.opaque && !g.track, vague: p.vague, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
 }
 
 // pipeline is several statements up to one Sync.
@@ -335,10 +357,10 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 	s := histStep{session: i, text: "pipeline"}
 	for k := range 1 + g.IntN(4) {
 		p := g.any(i, open, true)
-		if p.alone || k > 0 && characterizes(p.sql) {
+		if p.alone || k > 0 && characterizes(p.sql) || g.resets(i, p) {
 			continue
 		}
-		s.pins, s.vague = s.pins || p.opaque && !g.track, s.vague || p.vague
+		s.pins, s.vague = s.pins || p.pins || p.opaque && !g.track, s.vague || p.vague
 		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
 		parse := &pgproto3.Parse{Query: p.sql}
 		bind := &pgproto3.Bind{Parameters: p.params}
@@ -367,6 +389,14 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 // which only its first one may.
 func characterizes(sql string) bool {
 	return strings.Contains(sql, "isolation level") || strings.Contains(sql, "read only") || strings.Contains(sql, "read write")
+}
+
+// resets reports whether a statement resets what its session may have begun with. Known gap:
+// among other statements of one batch, those behind it may read the connection's own default.
+func (g *histGen) resets(i int, p piece) bool {
+	sql := strings.ToLower(p.sql)
+	null := len(p.params) > 0 && p.params[0] == nil || strings.Contains(sql, "null, false")
+	return g.options[i] != "" && (null || strings.Contains(sql, "reset") || strings.Contains(sql, "default"))
 }
 
 func joined(params [][]byte) (all []byte) {

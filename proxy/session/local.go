@@ -155,6 +155,7 @@ func (s *State) end(commit bool) {
 	}
 	s.Settings.Rollback()
 	s.Proxy.Rollback()
+	s.reported = nil // what the connection reports now is its own, perhaps
 	if s.Known < UnknownPartly {
 		s.Known = Known // all of it is undone
 	}
