@@ -35,6 +35,9 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 			return nil, h.replicate(ctx, eff, cred)
 		}
 	}
+	if name, ok := h.params["application_name"]; ok {
+		h.params["application_name"] = printable(name, s.upstream.Clusters()[eff.Cluster].Topology().Version())
+	}
 	start, err := parseStartup(h.params)
 	if err != nil {
 		return nil, err

@@ -260,7 +260,7 @@ func (g *histGen) control(open bool) piece {
 	}
 	return piece{sql: pick(g, "commit", "commit", "commit", "rollback", "rollback", "savepoint a", "savepoint a", "savepoint b", "rollback to a", "rollback to a",
 		"rollback to b", "release a", "release b", "commit and chain", "rollback and chain", "begin", "end", "set transaction read only",
-		"set transaction isolation level serializable", "set transaction read write, not deferrable")}
+		"set transaction read write, not deferrable")}
 }
 
 // any is one statement of any kind. In a failed transaction it is none the parser

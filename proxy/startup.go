@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/setting"
@@ -49,4 +50,23 @@ func parseStartup(params map[string]string) (startup, error) {
 		own[preferences.Prefix+name] = v
 	}
 	return startup{setting.From(values), setting.From(own), params["application_name"]}, nil
+}
+
+// printable is what a server of a version makes of an application_name: it looks at bytes,
+// whatever encoding they are in, and shows those beyond printable ASCII in hexadecimal, or, before
+// version 16, as question marks.
+// https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME
+func printable(name string, version int) string {
+	var b strings.Builder
+	for _, c := range []byte(name) {
+		switch {
+		case ' ' <= c && c <= '~':
+			b.WriteByte(c)
+		case version >= 160000:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte('?')
+		}
+	}
+	return b.String()
 }

@@ -142,6 +142,15 @@ func (t *Topology) State(s *Server) State { return t.States[s.Index] }
 // Role returns s's role.
 func (t *Topology) Role(s *Server) Role { return t.States[s.Index].Role }
 
+// Version is the highest server_version_num of its servers, and 0 while none has answered:
+// physical replicas are of the primary's major version.
+func (t *Topology) Version() (version int) {
+	for i := range t.States {
+		version = max(version, t.States[i].Version)
+	}
+	return version
+}
+
 // Abandoned reports whether what runs on s must not go on: nobody can rely on what
 // it does, or it hangs. What a replica still reads may come to its end.
 func (t *Topology) Abandoned(s *Server) bool {
