@@ -164,7 +164,7 @@ func TestSettingsTheServerMayRefuse(t *testing.T) {
 			"select set_config('plpgsql.variable_conflict', 'error', false)", "set auto_explain.log_analyze = on", "set session_preload_libraries = 'x'", "set log_statement = 'all'", "set pg_stat_statements.track = 'all'",
 			"set session authorization postgres", "set role postgres", "set work_mem = 'much'", "set app.a = 'x'", "set \"app.b c\" = 1", "set app.b-c = 1"} {
 			if load != "" && strings.Contains(set, "plpgsql.") {
-				continue // see TestOpenKinds
+				continue // a loaded library is not carried (docs/isolation.md)
 			}
 			all = append(all, story{name: loaded + set, mode: "outside", steps: load + "Q " + set + then})
 		}

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,20 +116,21 @@ func (g stage) tell(t *testing.T, stories ...story) {
 	}
 }
 
-// manners are those a story is played in with a pool of a size.
-func (v *story) manners(size int) []manner {
-	if v.mode == "once" {
-		if size > 1 {
-			return nil
-		}
-		return []manner{{size: size}}
-	}
-	manners := []manner{{size: size}, {size: size, extended: true}}
+// manners are those a story is played in with a pool of a size: each manner once, with one
+// of the sizes. With PGWEIR_FUZZ_TIME, which asks for exploration, every manner with every size.
+func (v *story) manners(size int) (manners []manner) {
+	all := []manner{{size: 1}, {size: 2, extended: true}}
 	if low := strings.ToLower(v.steps); !strings.Contains(low, "q begin") && !strings.Contains(low, "\n\t\tnew") && v.mode != "outside" {
-		manners = append(manners, manner{size: size, within: true}, manner{size: size, extended: true, within: true})
+		all = append(all, manner{size: 1, within: true}, manner{size: 8, extended: true, within: true})
 	}
-	if size == 8 {
-		manners = manners[:1]
+	if v.mode == "once" {
+		all = all[:1]
+	}
+	for _, m := range all {
+		if m.size == size || os.Getenv("PGWEIR_FUZZ_TIME") != "" && v.mode != "once" {
+			m.size = size
+			manners = append(manners, m)
+		}
 	}
 	return manners
 }
