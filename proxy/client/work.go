@@ -115,8 +115,14 @@ var (
 	flushFrame    = []byte{wire.Flush, 0, 0, 0, 4}
 )
 
-// bytes are those of the batch, in the client's buffer.
-func (w *work) bytes() []byte { return w.c.front.Buffered()[:w.batch.Size] }
+// bytes are those of the batch, in the client's buffer: none once they were taken out
+// of it for copy data, which another goroutine reads then.
+func (w *work) bytes() []byte {
+	if w.batch.Size == 0 {
+		return nil
+	}
+	return w.c.front.Buffered()[:w.batch.Size]
+}
 
 // flush writes what is pending for the client. That ends within a message if bytes of one
 // are yet to pass.
