@@ -26,10 +26,11 @@ const tornMark = "/* to be cut */"
 type gate struct {
 	net.Listener
 	server string
-	budget atomic.Int64  // of the next answer; negative is all
-	stall  chan struct{} // the connection stays open, silent, until it is closed; nil: it ends
-	cut    chan struct{} // told when the budget is spent
-	pipes  sync.WaitGroup
+	budget atomic.Int64 // of the next answer; negative is all
+	// stall, if any, has the connection stay open, silent, until it is closed.
+	stall atomic.Pointer[chan struct{}]
+	cut   chan struct{} // told when the budget is spent
+	pipes sync.WaitGroup
 }
 
 func newGate(t testing.TB, s *pgtest.Server) *gate {
@@ -90,13 +91,13 @@ func (p *gate) down(from, to net.Conn, armed <-chan int64) {
 		}
 		if left >= 0 && int64(n) > left {
 			_, _ = to.Write(buf[:left])
-			stall := p.stall
+			stall := p.stall.Load()
 			select {
 			case p.cut <- struct{}{}:
 			default:
 			}
 			if stall != nil {
-				<-stall
+				<-*stall
 			}
 			return
 		}
@@ -233,7 +234,8 @@ func TestNothingFollowsATornMessage(t *testing.T) {
 			want := stream(t, cluster.Primary.Addr(), db, nil, simple(large)...)
 			for _, n := range []int{0, 1, 30, 60, 4100, large1 / 2, large1 - 80, large1, large1 + 20000, 2*large1 + 5, len(want) - 3} {
 				s := begin(t)
-				p.stall = make(chan struct{})
+				stall := make(chan struct{})
+				p.stall.Store(&stall)
 				p.budget.Store(int64(n))
 				var ended sync.WaitGroup
 				got := stream(t, s.addr, db, func() {
@@ -243,9 +245,9 @@ func TestNothingFollowsATornMessage(t *testing.T) {
 				if !cleanlyCut(want, got) {
 					t.Errorf("cut after %d the client got %d bytes that end in %q", n, len(got), got[max(0, len(got)-200):])
 				}
-				close(p.stall)
+				close(stall)
 				ended.Wait()
-				p.stall = nil
+				p.stall.Store(nil)
 			}
 		})
 		t.Run(name+", the client not reading", func(t *testing.T) {
