@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -79,61 +78,6 @@ type Pool struct {
 
 	acquired, dialled, dialFailed, recycled, refused, timeouts atomic.Uint64
 	waited                                                     atomic.Int64 // ns
-}
-
-// waiter is one goroutine waiting for a grant.
-type waiter struct {
-	want    Want
-	since   time.Time
-	grant   chan grant // of capacity 1
-	granted bool       // no longer among the waiters
-	timer   *time.Timer
-
-	before, after *waiter // in the queue
-}
-
-func newWaiter() any {
-	w := &waiter{grant: make(chan grant, 1), timer: time.NewTimer(time.Hour)}
-	w.timer.Stop()
-	return w
-}
-
-// queue is a list of waiters that allocates nothing.
-type queue struct {
-	front, back *waiter
-	n           int
-}
-
-func (q *queue) push(w *waiter) {
-	w.before, w.after = q.back, nil
-	if q.back == nil {
-		q.front = w
-	} else {
-		q.back.after = w
-	}
-	q.back = w
-	q.n++
-}
-
-func (q *queue) remove(w *waiter) {
-	if w.before == nil {
-		q.front = w.after
-	} else {
-		w.before.after = w.after
-	}
-	if w.after == nil {
-		q.back = w.before
-	} else {
-		w.after.before = w.before
-	}
-	w.before, w.after = nil, nil
-	q.n--
-}
-
-// grant is a connection, or the place to dial one (a place already counted in open and dialing).
-type grant struct {
-	b   *backend.Backend
-	err error
 }
 
 // New makes a Pool; it opens nothing until it is asked.
@@ -502,134 +446,6 @@ func (p *Pool) Discard(b *backend.Backend) {
 	p.mu.Unlock()
 	p.limitsGive()
 	p.serve()
-}
-
-// Expire closes all idle connections now and those in use when they are given back.
-func (p *Pool) Expire() {
-	p.mu.Lock()
-	p.generation++
-	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
-	p.mu.Unlock()
-	p.discardAll(idle)
-}
-
-// Evict does what Expire does, for a server that is gone: those who wait for a connection to it
-// are told so with ErrGone.
-func (p *Pool) Evict() {
-	p.mu.Lock()
-	for p.waiters.n > 0 {
-		w := p.waiters.front
-		p.waiters.remove(w)
-		w.granted = true
-		w.grant <- grant{err: ErrGone}
-	}
-	p.mu.Unlock()
-	p.Expire()
-}
-
-// Close refuses further use and closes what is idle; what is in use is closed when
-// given back. It waits for connections whose cancel requests are being dealt with.
-func (p *Pool) Close() {
-	p.mu.Lock()
-	p.closed = true
-	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
-	p.serveLocked()
-	p.mu.Unlock()
-	for _, l := range p.o.Limits {
-		l.leave(p)
-	}
-	p.discardAll(idle)
-	p.pendingCancels.Wait()
-}
-
-func (p *Pool) discardAll(bs []*backend.Backend) {
-	for _, b := range bs {
-		p.Discard(b)
-	}
-}
-
-func (p *Pool) takeIdleLocked(which func(*backend.Backend) bool) (taken []*backend.Backend) {
-	for i := 0; i < len(p.idle); {
-		if which(p.idle[i]) {
-			taken = append(taken, p.dropIdleLocked(i))
-		} else {
-			i++
-		}
-	}
-	return taken
-}
-
-// TakeIdle takes the idle connection that was last taken by TakeIdle longest ago, if that
-// is before a time and nobody waits; nil if there is none. The caller must Release or
-// Discard it.
-func (p *Pool) TakeIdle(before time.Time) *backend.Backend {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	pick := -1
-	for i, b := range p.idle {
-		if at := b.Pooled().Verified; at.Before(before) {
-			pick, before = i, at
-		}
-	}
-	if pick < 0 || p.waiters.n > 0 {
-		return nil
-	}
-	b := p.dropIdleLocked(pick)
-	b.Pooled().Verified = time.Now()
-	return b
-}
-
-// Maintain closes idle connections that are past their time at now, or dead, and opens
-// what MinIdle asks for.
-func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
-	p.mu.Lock()
-	surplus := len(p.idle) - p.o.MinIdle
-	old := p.takeIdleLocked(func(b *backend.Backend) bool {
-		if p.o.MaxLifetime > 0 && now.Sub(b.Created()) > p.o.MaxLifetime || !b.Alive() {
-			return true
-		}
-		if surplus > 0 && p.o.IdleTimeout > 0 && now.Sub(b.Pooled().Released) > p.o.IdleTimeout {
-			surplus--
-			return true
-		}
-		return false
-	})
-	p.mu.Unlock()
-	p.discardAll(old)
-	for missing := p.missing(); missing > 0; missing-- {
-		if err := p.addIdle(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// missing returns how many idle connections a pool that was used ought to open.
-func (p *Pool) missing() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || p.dialled.Load() == 0 {
-		return 0
-	}
-	return min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
-}
-
-// addIdle dials one connection into the idle ones, if there is room.
-func (p *Pool) addIdle(ctx context.Context) error {
-	p.mu.Lock()
-	if p.closed || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake(time.Time{}) {
-		p.mu.Unlock()
-		return nil
-	}
-	p.open++
-	p.dialing++
-	p.mu.Unlock()
-	b, err := p.dial(ctx, Want{})
-	if err != nil {
-		return fmt.Errorf("min_idle: %w", err)
-	}
-	p.release(b)
-	return nil
 }
 
 // Stats is a Pool's state at one moment, and its counts since the start.

@@ -1,0 +1,137 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pgweir/pgweir/pool/backend"
+)
+
+// Expire closes all idle connections now and those in use when they are given back.
+func (p *Pool) Expire() {
+	p.mu.Lock()
+	p.generation++
+	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
+	p.mu.Unlock()
+	p.discardAll(idle)
+}
+
+// Evict does what Expire does, for a server that is gone: those who wait for a connection to it
+// are told so with ErrGone.
+func (p *Pool) Evict() {
+	p.mu.Lock()
+	for p.waiters.n > 0 {
+		w := p.waiters.front
+		p.waiters.remove(w)
+		w.granted = true
+		w.grant <- grant{err: ErrGone}
+	}
+	p.mu.Unlock()
+	p.Expire()
+}
+
+// Close refuses further use and closes what is idle; what is in use is closed when
+// given back. It waits for connections whose cancel requests are being dealt with.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
+	p.serveLocked()
+	p.mu.Unlock()
+	for _, l := range p.o.Limits {
+		l.leave(p)
+	}
+	p.discardAll(idle)
+	p.pendingCancels.Wait()
+}
+
+func (p *Pool) discardAll(bs []*backend.Backend) {
+	for _, b := range bs {
+		p.Discard(b)
+	}
+}
+
+func (p *Pool) takeIdleLocked(which func(*backend.Backend) bool) (taken []*backend.Backend) {
+	for i := 0; i < len(p.idle); {
+		if which(p.idle[i]) {
+			taken = append(taken, p.dropIdleLocked(i))
+		} else {
+			i++
+		}
+	}
+	return taken
+}
+
+// TakeIdle takes the idle connection that was last taken by TakeIdle longest ago, if that
+// is before a time and nobody waits; nil if there is none. The caller must Release or
+// Discard it.
+func (p *Pool) TakeIdle(before time.Time) *backend.Backend {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pick := -1
+	for i, b := range p.idle {
+		if at := b.Pooled().Verified; at.Before(before) {
+			pick, before = i, at
+		}
+	}
+	if pick < 0 || p.waiters.n > 0 {
+		return nil
+	}
+	b := p.dropIdleLocked(pick)
+	b.Pooled().Verified = time.Now()
+	return b
+}
+
+// Maintain closes idle connections that are past their time at now, or dead, and opens
+// what MinIdle asks for.
+func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
+	p.mu.Lock()
+	surplus := len(p.idle) - p.o.MinIdle
+	old := p.takeIdleLocked(func(b *backend.Backend) bool {
+		if p.o.MaxLifetime > 0 && now.Sub(b.Created()) > p.o.MaxLifetime || !b.Alive() {
+			return true
+		}
+		if surplus > 0 && p.o.IdleTimeout > 0 && now.Sub(b.Pooled().Released) > p.o.IdleTimeout {
+			surplus--
+			return true
+		}
+		return false
+	})
+	p.mu.Unlock()
+	p.discardAll(old)
+	for missing := p.missing(); missing > 0; missing-- {
+		if err := p.addIdle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing returns how many idle connections a pool that was used ought to open.
+func (p *Pool) missing() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.dialled.Load() == 0 {
+		return 0
+	}
+	return min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
+}
+
+// addIdle dials one connection into the idle ones, if there is room.
+func (p *Pool) addIdle(ctx context.Context) error {
+	p.mu.Lock()
+	if p.closed || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake(time.Time{}) {
+		p.mu.Unlock()
+		return nil
+	}
+	p.open++
+	p.dialing++
+	p.mu.Unlock()
+	b, err := p.dial(ctx, Want{})
+	if err != nil {
+		return fmt.Errorf("min_idle: %w", err)
+	}
+	p.release(b)
+	return nil
+}
