@@ -5,6 +5,7 @@ package probe
 
 import (
 	"context"
+	"sync"
 
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -14,3 +15,38 @@ import (
 // error is cluster.ErrNoLogin as long as nobody's login is known. It must honour ctx and
 // may be called concurrently.
 type Open func(ctx context.Context, s *cluster.Server) (*backend.Backend, error)
+
+// keeper keeps one connection to each server, for whoever asks next. Safe for concurrent
+// use: a connection is taken out while it is used.
+type keeper[C interface{ Close() }] struct {
+	mu   sync.Mutex
+	kept map[*cluster.Server]C
+}
+
+// take returns the connection kept to a server, if there is one, and keeps it no more.
+func (k *keeper[C]) take(s *cluster.Server) (c C, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c, ok = k.kept[s]
+	delete(k.kept, s)
+	return c, ok
+}
+
+func (k *keeper[C]) keep(s *cluster.Server, c C) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept == nil {
+		k.kept = map[*cluster.Server]C{}
+	}
+	k.kept[s] = c
+}
+
+// Close closes the connections that are not in use.
+func (k *keeper[C]) Close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.kept {
+		c.Close()
+	}
+	clear(k.kept)
+}

@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/lsn"
@@ -18,8 +17,7 @@ type Prober struct {
 	answer time.Duration // what a kept connection may take to answer
 	renew  time.Duration // how long a kept connection stands for its server
 
-	mu   sync.Mutex // protects kept; an entry is taken out while it is used
-	kept map[*cluster.Server]*kept
+	keeper[*kept]
 }
 
 // kept is a connection to probe by. It stands for its server for a while only: it lives
@@ -32,7 +30,7 @@ type kept struct {
 // NewProber makes a Prober. A connection that takes longer than answer to answer is given
 // up for a new one, and so is one older than renew.
 func NewProber(open Open, answer, renew time.Duration) *Prober {
-	return &Prober{open: open, answer: answer, renew: renew, kept: map[*cluster.Server]*kept{}}
+	return &Prober{open: open, answer: answer, renew: renew}
 }
 
 // stateQuery asks for a server's state. After a promotion the checkpoint's timeline is
@@ -50,7 +48,7 @@ FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r, p
 
 // Probe implements cluster.Prober.
 func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluster.Probe, error) {
-	k := p.take(s)
+	k, _ := p.take(s)
 	if k != nil && (anew || !k.Alive()) {
 		k.Close()
 		k = nil
@@ -78,15 +76,6 @@ func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (clust
 	return p.ask(ctx, s, k)
 }
 
-// take returns the connection kept to a server and keeps it no more; nil if there is none.
-func (p *Prober) take(s *cluster.Server) *kept {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	k := p.kept[s]
-	delete(p.kept, s)
-	return k
-}
-
 // ask sends the query over a connection, which is kept if it answers and closed if not.
 func (p *Prober) ask(ctx context.Context, s *cluster.Server, k *kept) (found cluster.Probe, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.answer)
@@ -106,18 +95,6 @@ func (p *Prober) ask(ctx context.Context, s *cluster.Server, k *kept) (found clu
 		k.Close()
 		return found, err
 	}
-	p.mu.Lock()
-	p.kept[s] = k
-	p.mu.Unlock()
+	p.keep(s, k)
 	return found, nil
-}
-
-// Close implements cluster.Prober.
-func (p *Prober) Close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, k := range p.kept {
-		k.Close()
-	}
-	p.kept = nil
 }

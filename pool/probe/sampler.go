@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/lsn"
@@ -16,13 +15,12 @@ import (
 type Sampler struct {
 	open Open
 
-	mu    sync.Mutex // protects conns; an entry is taken out while it is used
-	conns map[*cluster.Server]*logReader
+	keeper[*logReader]
 }
 
 // NewSampler makes a Sampler.
 func NewSampler(open Open) *Sampler {
-	return &Sampler{open: open, conns: map[*cluster.Server]*logReader{}}
+	return &Sampler{open: open}
 }
 
 // logReader is a connection, with what it takes to understand the LSNs it returns.
@@ -73,11 +71,8 @@ func (r *logReader) end(at lsn.LSN) lsn.LSN {
 
 // ask runs a query that returns one row of two LSNs, the second of which may be NULL.
 func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at [2]lsn.LSN, r *logReader, err error) {
-	sm.mu.Lock()
-	r = sm.conns[s]
-	delete(sm.conns, s)
-	sm.mu.Unlock()
-	if r == nil {
+	r, ok := sm.take(s)
+	if !ok {
 		if r, err = sm.connect(ctx, s); err != nil {
 			return at, nil, err
 		}
@@ -95,9 +90,7 @@ func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at
 		r.Close()
 		return at, nil, err
 	}
-	sm.mu.Lock()
-	sm.conns[s] = r
-	sm.mu.Unlock()
+	sm.keep(s, r)
 	return at, r, nil
 }
 
@@ -122,14 +115,4 @@ func (sm *Sampler) connect(ctx context.Context, s *cluster.Server) (*logReader, 
 		return nil, err
 	}
 	return r, nil
-}
-
-// Close implements cluster.Sampler.
-func (sm *Sampler) Close() {
-	sm.mu.Lock()
-	defer sm.mu.Unlock()
-	for _, r := range sm.conns {
-		r.Close()
-	}
-	sm.conns = nil
 }
