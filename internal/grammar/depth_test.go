@@ -73,10 +73,11 @@ func TestDepth(t *testing.T) {
 		return
 	}
 	for _, stack := range []string{"512", "1024", "2048", "8192", "65536", "unlimited"} {
+		if err := exec.Command("sh", "-c", "ulimit -s "+stack).Run(); err != nil && stack != "512" {
+			t.Logf("no process of this user may have a stack of %s KB: %v", stack, err)
+			break // nor a larger one
+		}
 		t.Run(stack, func(t *testing.T) {
-			if err := exec.Command("sh", "-c", "ulimit -s "+stack).Run(); err != nil {
-				t.Skipf("the machine does not allow it: %v", err)
-			}
 			child := exec.Command("sh", "-c", "ulimit -s "+stack+"; exec \"$0\" -test.run='^TestDepth$' -test.v", os.Args[0])
 			child.Env = append(os.Environ(), deepChild+"=1")
 			out, err := child.CombinedOutput()
