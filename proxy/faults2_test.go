@@ -247,3 +247,16 @@ func TestErrorsInAFailedTransaction(t *testing.T) {
 	}
 	stage{setup: items}.tell(t, all...)
 }
+
+// TestNamesAreFoldedAsTheServerDoes: a name with a letter beyond ASCII is not the one that has
+// its lower case (the Kelvin sign is no k, the dotted capital I no i).
+func TestNamesAreFoldedAsTheServerDoes(t *testing.T) {
+	look := "\n\t\tQ select 1\n\t\tQ select current_setting('app.tenant_id', true), current_setting('app.tenant_\u0130d', true), current_setting('app.key', true)" +
+		"\n\t\tQ insert into w values (1)\n\t\tQ select current_setting('app.tenant_id', true), current_setting('APP.KEY', true)\n\t\t@b\n\t\tQ select current_setting('app.tenant_id', true), current_setting('app.key', true)"
+	stage{setup: items}.tell(t,
+		story{name: "SET", steps: "Q set app.tenant_id = '1'\nQ set \"app.tenant_\u0130d\" = '2'\nQ set \"app.\u212Aey\" = '3'" + look},
+		story{name: "set_config", steps: "Q select set_config('app.tenant_id', '1', false)\nQ select set_config('app.tenant_\u0130d', '2', false), set_config('App.\u212Aey', '3', false)" + look},
+		story{name: "RESET", steps: "Q set app.tenant_id = '1'\nQ set app.key = '2'\nQ reset \"app.tenant_\u0130d\"\nQ set local \"app.\u212Aey\" = '3'" + look},
+		story{name: "of the proxy", steps: "Q set \"pgwe\u0130r.route\" = 'nowhere'\nQ show \"pgwe\u0130r.route\"" + look},
+	)
+}

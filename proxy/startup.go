@@ -38,7 +38,7 @@ func parseStartup(params map[string]string) (startup, error) {
 	}
 	own := map[string]string{}
 	for n, v := range values {
-		name, ok := strings.CutPrefix(strings.ToLower(n), preferences.Prefix)
+		name, ok := strings.CutPrefix(setting.Fold(n), preferences.Prefix)
 		if !ok {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pgweir/pgweir/internal/grammar"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // Literals is what the literals of a statement's text mean, once it is prepared.
@@ -92,7 +93,7 @@ func mayBeTime(s string) bool {
 		if i < len(s) && (s[i]|0x20 >= 'a' && s[i]|0x20 <= 'z') {
 			continue
 		}
-		switch grammar.LowerASCII(s[word:i]) {
+		switch setting.Fold(s[word:i]) {
 		case "now", "today", "tomorrow", "yesterday":
 			return true
 		}

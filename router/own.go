@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/grammar"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // maxOwn is the length of the longest text that is looked into for a setting of the proxy.
@@ -48,7 +49,7 @@ func ownWords(text string) ([]string, bool) {
 		case ended:
 			return nil, false
 		case t.Kind == grammar.Word, l.Is(t, '.'), l.Is(t, '='):
-			words = append(words, grammar.LowerASCII(text[t.Start:t.End]))
+			words = append(words, setting.Fold(text[t.Start:t.End]))
 		default:
 			return nil, false
 		}

@@ -8,8 +8,6 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 
 	"github.com/pgweir/pgweir/internal/setting"
-
-	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // ownPrefix begins the names of the proxy's own settings.
@@ -66,7 +64,7 @@ func (a *analysis) kept(offset int) bool {
 
 // set is SET, RESET and SET TRANSACTION.
 func (a *analysis) set(s *pg.VariableSetStmt) {
-	name := grammar.LowerASCII(s.GetName())
+	name := setting.Fold(s.GetName())
 	switch {
 	case s.GetKind() == pg.VariableSetKind_VAR_RESET_ALL:
 		a.is(ReasonSetting)
@@ -264,7 +262,7 @@ func wordSet(text string) map[string]bool {
 // sameEverywhere reports whether a setting's value is the session's own, or the
 // same on every server of a cluster.
 func sameEverywhere(name string) bool {
-	name = strings.ToLower(name)
+	name = setting.Fold(name)
 	return sameShow[name] || setting.IsCustom(name)
 }
 
@@ -273,7 +271,7 @@ func sameEverywhere(name string) bool {
 // them libpq and JDBC tell primaries), server files may differ in the rest: one
 // ordinary server means the primary's.
 func (a *analysis) show(name string) {
-	if own, ok := strings.CutPrefix(strings.ToLower(name), ownPrefix); ok {
+	if own, ok := strings.CutPrefix(setting.Fold(name), ownPrefix); ok {
 		a.cur.own = Own{Verb: OwnShow, Name: own}
 		a.cur.fix(ClassRead, TargetAny, ReasonLocal)
 		return
@@ -310,7 +308,7 @@ func (a *analysis) setConfig(args []*pg.Node) {
 	local, known := a.literal(args[2])
 	isLocal := known && isTrue(local)
 	name, named := a.literal(args[0])
-	name = grammar.LowerASCII(name)
+	name = setting.Fold(name)
 	if !known {
 		a.unfollowed(true)
 	}
@@ -417,7 +415,7 @@ func (s Set) Bound(params []Argument) (Set, bool) {
 
 // named completes a set_config whose name is known.
 func (s Set) named(name string) (_ Set, ok bool) {
-	s.Name = grammar.LowerASCII(name)
+	s.Name = setting.Fold(name)
 	s.Exact = exact(s.Name)
 	return s, s.Name != "seed" && !strings.HasPrefix(s.Name, ownPrefix) && !ofTransactions(s.Name) && followed(s.Name) && !s.Temporary()
 }
@@ -431,7 +429,7 @@ func (s Set) Temporary() bool {
 // the temporary schema, so that what is created without a schema may be temporary (then
 // its Plan has FlagCreates). Where a value is not at hand, ask the server.
 func NamesTempSchema(path string) bool {
-	return strings.Contains(grammar.LowerASCII(path), "pg_temp")
+	return strings.Contains(setting.Fold(path), "pg_temp")
 }
 
 func isText(t *pg.TypeName) bool {

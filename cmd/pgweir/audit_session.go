@@ -2,8 +2,8 @@ package main
 
 import (
 	"slices"
-	"strings"
 
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/statements"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/tenant"
@@ -19,12 +19,12 @@ type sessions struct {
 
 // logSession is what is known of one session.
 type logSession struct {
-	open   bool               // a transaction block is
-	values map[string]setting // by name
+	open   bool                // a transaction block is
+	values map[string]setValue // by name
 }
 
-// setting is what a session has set.
-type setting struct {
+// setValue is what a session has set.
+type setValue struct {
 	value string
 	local bool // until its transaction ends
 	open  bool // set in a transaction block that may be rolled back
@@ -33,7 +33,7 @@ type setting struct {
 func newSessions(settings []string) *sessions {
 	s := &sessions{plans: router.NewPlans(router.Options{}), byID: map[string]*logSession{}}
 	for _, name := range settings {
-		s.settings = append(s.settings, strings.ToLower(name))
+		s.settings = append(s.settings, setting.Fold(name))
 	}
 	return s
 }
@@ -46,7 +46,7 @@ func (l *sessions) run(s *statements.Statement) (tenants []string) {
 	id := s.File + "\x00" + s.Session
 	of := l.byID[id]
 	if of == nil {
-		of = &logSession{values: map[string]setting{}}
+		of = &logSession{values: map[string]setValue{}}
 		l.byID[id] = of
 	}
 	for _, name := range l.settings {
@@ -68,7 +68,7 @@ func (l *sessions) run(s *statements.Statement) (tenants []string) {
 	for i := range p.Sets {
 		set := &p.Sets[i]
 		if v, ok := valueOf(set, s.Parameters); ok && slices.Contains(l.settings, set.Name) {
-			of.values[set.Name] = setting{value: v, local: set.Local, open: of.open}
+			of.values[set.Name] = setValue{value: v, local: set.Local, open: of.open}
 		}
 	}
 	return tenants
@@ -80,7 +80,7 @@ func (of *logSession) end(verb router.TxVerb) {
 		if v.open && verb != router.TxCommit || v.local {
 			delete(of.values, name)
 		} else {
-			of.values[name] = setting{value: v.value}
+			of.values[name] = setValue{value: v.value}
 		}
 	}
 	of.open = verb == router.TxRollbackTo

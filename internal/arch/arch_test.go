@@ -66,17 +66,18 @@ var importers = map[string][]string{
 // sideways are the imports allowed within a floor. Package proxy stands on the rooms
 // beside it, which do not know it.
 var sideways = map[string][]string{
-	"router":         {"router/catalog", "router/tenant"},
-	"router/tenant":  {"router/catalog"},
-	"pool/probe":     {"pool/cluster"},
-	"proxy":          {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/analysis": {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/client":   {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/local":    {"proxy/batch", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/copyin":   {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
-	"proxy/batch":    {"proxy/session"},
-	"proxy/upstream": {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics"},
-	"internal/serve": {"proxy", "proxy/admin"},
+	"internal/grammar": {"internal/setting"},
+	"router":           {"router/catalog", "router/tenant"},
+	"router/tenant":    {"router/catalog"},
+	"pool/probe":       {"pool/cluster"},
+	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"proxy/local":      {"proxy/batch", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
+	"proxy/batch":      {"proxy/session"},
+	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics"},
+	"internal/serve":   {"proxy", "proxy/admin"},
 }
 
 // forbidden lists, for a package and all below it, what it may not depend on even

@@ -1,5 +1,7 @@
 package grammar
 
+import "github.com/pgweir/pgweir/internal/setting"
+
 // Lexer splits a text into PostgreSQL's tokens (manual, section 4.1), as far as
 // hints, names and depth need: where comments, literals and words are. It takes
 // time in proportion to the text, which the parser's own scanner does not.
@@ -45,7 +47,7 @@ func (l *Lexer) Word(t Token) string {
 	if t.Kind != Word {
 		return ""
 	}
-	return LowerASCII(l.Text[t.Start:t.End])
+	return setting.Fold(l.Text[t.Start:t.End])
 }
 
 // Is reports whether t is the one character c.
@@ -59,17 +61,6 @@ func isIdent(c byte) bool {
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
-
-// LowerASCII folds a word as PostgreSQL folds identifiers.
-func LowerASCII(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			b[i] = c | 0x20
-		}
-	}
-	return string(b)
-}
 
 func (l *Lexer) scan(c byte) Kind {
 	switch {

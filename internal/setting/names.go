@@ -20,7 +20,7 @@ func (s Names) With(names []string) Names {
 	all := s.List()
 	grown := false
 	for _, n := range names {
-		n = strings.ToLower(n)
+		n = Fold(n)
 		if !strings.Contains(n, ".") {
 			continue
 		}

@@ -26,7 +26,7 @@ func From(values map[string]string) Settings {
 	names := make([]string, 0, len(values))
 	folded := make(map[string]string, len(values))
 	for n, v := range values {
-		n = strings.ToLower(n)
+		n = Fold(n)
 		names = append(names, n)
 		folded[n] = v
 	}
@@ -77,7 +77,7 @@ func (s Settings) Value(name string) (string, bool) {
 //	BenchmarkWith/of_2     100 ns/op   48 B/op  1 allocs/op
 //	BenchmarkWith/of_20    200 ns/op  384 B/op  1 allocs/op
 func (s Settings) With(name, value string) Settings {
-	name = strings.ToLower(name)
+	name = Fold(name)
 	all, from, to := s.find(name)
 	if from < to && all[from+len(name)+1:to-1] == value {
 		return s
@@ -87,7 +87,7 @@ func (s Settings) With(name, value string) Settings {
 
 // Without is s without one name.
 func (s Settings) Without(name string) Settings {
-	all, from, to := s.find(strings.ToLower(name))
+	all, from, to := s.find(Fold(name))
 	switch {
 	case from == to:
 		return s

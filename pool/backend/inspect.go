@@ -100,7 +100,7 @@ func (f *Found) row(row [][]byte) error {
 	if len(row) != 4 {
 		return errRow
 	}
-	name, value := strings.ToLower(string(row[1])), string(row[2])
+	name, value := setting.Fold(string(row[1])), string(row[2])
 	switch string(row[0]) {
 	case "built-in":
 		f.builtIn(name, value)

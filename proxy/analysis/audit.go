@@ -2,7 +2,6 @@ package analysis
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
@@ -61,7 +60,7 @@ func (a *Analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wir
 func (a *Analysis) tenants(p *router.Plan) (values []string, certain bool) {
 	certain = a.state().Certain()
 	for _, name := range a.Service.Config.Tenant.Settings {
-		name = strings.ToLower(name)
+		name = setting.Fold(name)
 		v, ok := setBy(p, nil, name)
 		certain = certain && (ok || !slices.Contains(p.Touches, name))
 		for i := len(a.b.Messages) - 1; i >= 0 && !ok; i-- {

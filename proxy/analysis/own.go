@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/audit"
@@ -26,7 +27,7 @@ func (a *Analysis) refusal(m *batch.Message) *wire.Error {
 	if o.Verb == router.OwnNone {
 		return nil
 	}
-	name := strings.ToLower(o.Name)
+	name := setting.Fold(o.Name)
 	switch {
 	case name == "lsn" && o.Verb == router.OwnShow:
 		return a.showLSN(m)
@@ -73,7 +74,7 @@ func DescribeHere(p *router.Plan) []byte {
 		return wire.AppendTextDescription(nil, audit.Columns()...)
 	}
 	if p.Own.Verb == router.OwnShow {
-		return wire.AppendTextDescription(nil, "pgweir."+strings.ToLower(p.Own.Name))
+		return wire.AppendTextDescription(nil, "pgweir."+setting.Fold(p.Own.Name))
 	}
 	return noData
 }

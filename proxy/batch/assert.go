@@ -30,7 +30,7 @@ func NewAssertion(names []string) *Assertion {
 	}
 	a := &Assertion{}
 	for _, n := range names {
-		a.names = append(a.names, strings.ToLower(n))
+		a.names = append(a.names, setting.Fold(n))
 	}
 	a.text = a.statement(func(i int) string { return "$" + strconv.Itoa(i+1) })
 	return a

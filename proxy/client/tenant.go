@@ -1,8 +1,7 @@
 package client
 
 import (
-	"strings"
-
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/freshness"
 )
@@ -13,7 +12,7 @@ import (
 func (c *Client) tenantNow() (value string, ok bool) {
 	now := c.state.Settings.Now()
 	for i, name := range c.svc.Config.Tenant.Settings {
-		v, _ := now.Value(strings.ToLower(name))
+		v, _ := now.Value(setting.Fold(name))
 		ok = ok || v != ""
 		if i > 0 {
 			value += "\x00"

@@ -7,8 +7,8 @@ package local
 
 import (
 	"cmp"
-	"strings"
 
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/preferences"
@@ -59,7 +59,7 @@ func (s Session) Execute(to []byte, m *batch.Message) []byte {
 // executeOwn carries out SET, SHOW or RESET of pgweir.* and adds the answer.
 func (s Session) executeOwn(to []byte, m *batch.Message) []byte {
 	o := &m.Plan.Own
-	name := strings.ToLower(o.Name)
+	name := setting.Fold(o.Name)
 	switch o.Verb {
 	case router.OwnShow:
 		if name == "unfiltered" {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // body is what the source text of a LANGUAGE sql or plpgsql function shows. The
@@ -174,13 +176,13 @@ func (l *lexer) settingName(t token) (name string, after token, ok bool) {
 	if !t.name() {
 		return "", t, false
 	}
-	name = fold(t.text)
+	name = setting.Fold(t.text)
 	for after = l.next(); after.punct("."); after = l.next() {
 		part := l.next()
 		if !part.name() || len(name) > maxSetting {
 			return "", part, false
 		}
-		name += "." + fold(part.text)
+		name += "." + setting.Fold(part.text)
 	}
 	return name, after, true
 }
@@ -216,7 +218,7 @@ func (s *bodyScan) setConfig() bool {
 			depth--
 		case t.punct(",") && depth == 1:
 			local, end := l.next(), l.next()
-			return s.setting(fold(name.text), (local.is("true") || local.kind == tokenString && local.text == "true") && end.punct(")"))
+			return s.setting(setting.Fold(name.text), (local.is("true") || local.kind == tokenString && local.text == "true") && end.punct(")"))
 		}
 	}
 	return false

@@ -1,6 +1,10 @@
 package catalog
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/setting"
+)
 
 type tokenKind uint8
 
@@ -142,7 +146,7 @@ func (l *lexer) word() token {
 	for l.pos < len(l.text) && isWord(l.text[l.pos]) {
 		l.pos++
 	}
-	t := token{tokenWord, fold(l.text[start:l.pos])}
+	t := token{tokenWord, setting.Fold(l.text[start:l.pos])}
 	switch next := l.at(l.pos); {
 	case next == '\'' && t.text == "e":
 		return l.str(true)
@@ -166,17 +170,6 @@ func cut(t token) token {
 		return token{kind: tokenBroken}
 	}
 	return t
-}
-
-// fold is s in lower case, as identifiers without quotes and names of settings are folded.
-func fold(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			b[i] = c | 0x20
-		}
-	}
-	return string(b)
 }
 
 // identifier reads one in quotes.

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // policyExpressionsQuery: what the row-level security policies ask of rows that are read
@@ -58,7 +60,7 @@ func (r *readings) scan(text string) {
 			name, next := after.next(), after.next()
 			whole := next.punct(",") || next.punct(")") || next.punct(":") // or a cast follows
 			if last.text == "current_setting" && name.kind == tokenString && strings.Contains(name.text, ".") && whole {
-				r.settings[strings.ToLower(name.text)] = true
+				r.settings[setting.Fold(name.text)] = true
 			}
 		}
 		last = t

@@ -3,6 +3,8 @@ package catalog
 import (
 	"slices"
 	"strings"
+
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 const (
@@ -72,7 +74,7 @@ func (s *settings) value(user, name string) string {
 // add reads one entry of pg_db_role_setting.setconfig: name=value.
 func (s *settings) add(role string, database bool, config string) {
 	name, value, _ := strings.Cut(config, "=")
-	name = strings.ToLower(name)
+	name = setting.Fold(name)
 	if defaults[name] {
 		s.roles = append(s.roles, roleSetting{role, database, name, value})
 	}

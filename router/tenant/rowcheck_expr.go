@@ -7,6 +7,7 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 
 	"github.com/pgweir/pgweir/internal/grammar"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // compare evaluates an operator.
@@ -333,8 +334,8 @@ func (e *evaluator) setting(args []*pg.Node) value {
 }
 
 // names reports whether a custom setting names the tenant.
-func (e *evaluator) names(setting string) bool {
-	return len(e.settings) == 0 || slices.ContainsFunc(e.settings, func(s string) bool { return strings.EqualFold(s, setting) })
+func (e *evaluator) names(name string) bool {
+	return len(e.settings) == 0 || slices.ContainsFunc(e.settings, func(s string) bool { return setting.Fold(s) == setting.Fold(name) })
 }
 
 // subquery is (SELECT expression), which keeps PostgreSQL from evaluating it for every row.

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // isValue reports whether an expression has one value that is not NULL by itself
@@ -57,7 +59,7 @@ func settingName(f *pg.FuncCall) string {
 	if cast := arg.GetTypeCast(); cast != nil { // as pg_get_viewdef writes it
 		arg = cast.GetArg()
 	}
-	return strings.ToLower(arg.GetAConst().GetSval().GetSval())
+	return setting.Fold(arg.GetAConst().GetSval().GetSval())
 }
 
 // isArray reports whether an expression is an array that depends on no row, and
