@@ -36,7 +36,9 @@ func (d *Database) awaitOutcome(w *freshness.InDoubt, s *cluster.Server, pid uin
 	}
 }
 
-// gone asks the primary whether a server process that is at least that old has ended.
+// gone asks the primary whether a server process that is at least that old has ended. Of
+// other users' processes only those with pg_read_all_stats see when they began: for the rest
+// one with the number is taken for it.
 func (d *Database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
 	ctx, cancel := context.WithTimeout(d.ctx, d.account.timeout)
 	defer cancel()
@@ -48,7 +50,7 @@ func (d *Database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
 	defer b.Close()
 	alive := true
 	err = b.Query(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid = `+strconv.FormatUint(uint64(pid), 10)+`
-  AND backend_start < pg_catalog.clock_timestamp() - `+strconv.FormatInt(age.Microseconds(), 10)+` * interval '1 microsecond')`,
+  AND coalesce(backend_start < pg_catalog.clock_timestamp() - `+strconv.FormatInt(age.Microseconds(), 10)+` * interval '1 microsecond', true))`,
 		func(v [][]byte) error { alive = string(v[0]) == "t"; return nil })
 	return err == nil && !alive
 }
