@@ -44,9 +44,9 @@ func (s *Server) Close() {
 	s.stop()
 	s.abortAll()
 	cancel()
+	s.background.Wait() // from here on nobody begins anything
 	s.awaitSessions(context.Background(), s.abortAll)
 	s.upstream.Close()
-	s.background.Wait()
 	s.audit.Flush(time.Now(), true)
 }
 
