@@ -66,7 +66,10 @@ func (s *Server) enter(up *upstream.Pools) error {
 	eff := up.Config
 	n := s.metrics.ClientEntered()
 	d := up.Enter()
-	u := s.clientsOf(up.Key.User).Add(1)
+	u := int64(0)
+	if eff.UserClients > 0 {
+		u = s.clientsOf(up.Key.User).Add(1)
+	}
 	over := ""
 	switch {
 	case s.cfg.MaxClients > 0 && n > int64(s.cfg.MaxClients):
@@ -86,7 +89,9 @@ func (s *Server) enter(up *upstream.Pools) error {
 func (s *Server) leave(up *upstream.Pools) {
 	s.metrics.ClientLeft()
 	up.Leave()
-	s.clientsOf(up.Key.User).Add(-1)
+	if up.Config.UserClients > 0 {
+		s.clientsOf(up.Key.User).Add(-1)
+	}
 }
 
 func (s *Server) clientsOf(user string) *atomic.Int64 {

@@ -152,7 +152,8 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// tend lets all pools close what is old and open what they should keep.
+// tend lets all pools close what is old and open what they should keep, has idle connections
+// verified, and the audit log what is due.
 func (s *Server) tend() {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()

@@ -119,11 +119,13 @@ func (fs *findings) record(f *finding, now occurrence) {
 		fs.rejected++
 	}
 	due, n := fs.takeDueLocked(f, now.at)
+	if !due {
+		fs.mu.Unlock()
+		return
+	}
 	entry := *f
 	fs.mu.Unlock()
-	if due {
-		fs.log(entry, n)
-	}
+	fs.log(entry, n)
 }
 
 // takeDueLocked is takeDue, as long as not too much was logged in the interval: new

@@ -10,7 +10,11 @@ import (
 type sink chan<- prometheus.Metric
 
 func (to sink) count(d *prometheus.Desc, v uint64, labels ...string) {
-	to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	to.total(d, float64(v), labels...)
+}
+
+func (to sink) total(d *prometheus.Desc, v float64, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 }
 
 func (to sink) gauge(d *prometheus.Desc, v float64, labels ...string) {

@@ -55,7 +55,7 @@ func (m *Metrics) collectPool(to sink, p Pool) {
 	to.count(n.poolEvents, p.Recycled, with("recycled")...)
 	to.count(n.poolEvents, p.TimeoutsSeen, with("timeout")...)
 	to.count(n.poolRefused, p.Refused, labels...)
-	to.gauge(n.poolWait, p.Waited.Seconds(), labels...)
+	to.total(n.poolWait, p.Waited.Seconds(), labels...)
 }
 
 func (m *Metrics) collectDatabase(to sink, d Database) {

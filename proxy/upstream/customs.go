@@ -25,11 +25,12 @@ func (cs *Customs) Known(name string) bool {
 // Add remembers a name that a server has taken, unless an extension may have rules for it.
 func (cs *Customs) Add(name string) {
 	prefix, _, custom := strings.Cut(name, ".")
-	if !custom || ownedPrefixes[prefix] || cs.Known(name) || cs.n.Load() >= maxCustoms {
+	if !custom || ownedPrefixes[prefix] || cs.n.Load() >= maxCustoms {
 		return
 	}
-	cs.names.Store(name, struct{}{})
-	cs.n.Add(1)
+	if _, known := cs.names.LoadOrStore(name, struct{}{}); !known {
+		cs.n.Add(1)
+	}
 }
 
 // ownedPrefixes are of settings that an extension may define, and check.
