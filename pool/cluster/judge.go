@@ -3,7 +3,6 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -218,7 +217,7 @@ func (t *Topology) reasons() string {
 	}
 	switch {
 	case len(texts) > 0:
-		return strings.Join(slices.Compact(texts), "; ")
+		return strings.Join(texts, "; ")
 	case !t.Known:
 		return "the servers have not been asked yet"
 	}
