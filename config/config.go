@@ -242,8 +242,8 @@ type Settings struct {
 	// to the session's values, or makes sure that there are none, whatever is believed of the
 	// connection; so it does with role and session authorization.
 	Assert []string `yaml:"assert"`
-	// Verify is how often one idle connection of each pool is asked what it really carries.
-	// A difference to what is believed closes it and is logged as an error. 0 is never.
+	// Verify is how often each idle connection is asked what it really carries, at most one of
+	// a pool each second. A difference to what is believed closes it and is logged as an error. 0 is never.
 	Verify time.Duration `yaml:"verify"`
 	// VerifyReleases asks every connection that is given back, too, which costs a round trip
 	// each time: for tests, and to hunt for a fault.

@@ -63,15 +63,15 @@ func (p *Pool) takeIdleLocked(which func(*backend.Backend) bool) (taken []*backe
 	return taken
 }
 
-// TakeIdle takes the idle connection that was last taken by TakeIdle longest ago, if that
-// is before a time and nobody waits; nil if there is none. The caller must Release or
-// Discard it.
+// TakeIdle takes the idle connection that was verified longest ago, if that is before a time
+// and nobody waits; nil if there is none. Giving it back is not counted as a use of it. The
+// caller must Release or Discard it.
 func (p *Pool) TakeIdle(before time.Time) *backend.Backend {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pick := -1
 	for i, b := range p.idle {
-		if at := b.Pooled().Verified; at.Before(before) {
+		if at := b.Verified(); at.Before(before) {
 			pick, before = i, at
 		}
 	}
@@ -79,7 +79,7 @@ func (p *Pool) TakeIdle(before time.Time) *backend.Backend {
 		return nil
 	}
 	b := p.dropIdleLocked(pick)
-	b.Pooled().Verified = time.Now()
+	b.Pooled().Aside = true
 	return b
 }
 

@@ -416,19 +416,22 @@ func (p *Pool) releaseCanceled(b *backend.Backend) {
 }
 
 func (p *Pool) release(b *backend.Backend) {
-	now := time.Now()
-	b.Pooled().Released = now
+	now, notes := time.Now(), b.Pooled()
+	if !notes.Aside {
+		notes.Released = now
+	}
+	notes.Aside = false
 	if p.o.MaxLifetime > 0 && now.Sub(b.Created()) > p.o.MaxLifetime {
 		p.Discard(b)
 		return
 	}
 	p.mu.Lock()
-	if p.closed || b.Pooled().Generation != p.generation || p.yieldsLocked() {
+	if p.closed || notes.Generation != p.generation || p.yieldsLocked() {
 		p.mu.Unlock()
 		p.Discard(b)
 		return
 	}
-	p.idle = append(p.idle, b)
+	p.idle = slices.Insert(p.idle, p.placeLocked(notes.Released), b)
 	if p.waiters.n == 0 {
 		p.mu.Unlock()
 		return
@@ -446,6 +449,16 @@ func (p *Pool) Discard(b *backend.Backend) {
 	p.mu.Unlock()
 	p.limitsGive()
 	p.serve()
+}
+
+// placeLocked is where among the idle ones a connection used at a time stands: those used
+// last are last.
+func (p *Pool) placeLocked(used time.Time) int {
+	at := len(p.idle)
+	for at > 0 && p.idle[at-1].Pooled().Released.After(used) {
+		at--
+	}
+	return at
 }
 
 // Stats is a Pool's state at one moment, and its counts since the start.

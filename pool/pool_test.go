@@ -348,6 +348,37 @@ func TestFrontLeaves(t *testing.T) {
 // slow marks the context of a dial that takes for ever.
 type slow struct{}
 
+// TestAskingIsNoUse: a connection that is asked now and then is idle all the same: it is
+// closed in time, and not handed out before those that sessions used last.
+func TestAskingIsNoUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		p := New(Options{Size: 2, IdleTimeout: time.Minute, Dial: f.connect})
+		old, last := mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{})
+		p.Release(old)
+		time.Sleep(30 * time.Second)
+		p.Release(last)
+		for range 3 {
+			time.Sleep(5 * time.Second)
+			b := p.TakeIdle(time.Now())
+			if b != old && b != last {
+				t.Fatal("none was idle")
+			}
+			p.Release(b)
+		}
+		if b := p.TryAcquire(Want{}); b != last {
+			t.Error("the one used last is not handed out first")
+		}
+		time.Sleep(16 * time.Second)
+		if err := p.Maintain(t.Context(), time.Now()); err != nil {
+			t.Error(err)
+		}
+		wantStats(t, p, 1, 0, 1, 0)
+		p.Release(last)
+		p.Close()
+	})
+}
+
 func TestMaintain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}

@@ -95,6 +95,13 @@ func quoteLiteral(q *strings.Builder, s string) {
 	q.WriteByte('\'')
 }
 
+// literal is what quoteLiteral writes.
+func literal(s string) string {
+	var q strings.Builder
+	quoteLiteral(&q, s)
+	return q.String()
+}
+
 // Reset returns b to what a fresh connection is: DISCARD ALL. Custom settings that are
 // defined stay defined.
 func (b *Backend) Reset(ctx context.Context) error {
@@ -103,5 +110,6 @@ func (b *Backend) Reset(ctx context.Context) error {
 	}
 	b.NoteSettings(b.began)
 	b.held.Clear()
+	b.notified = nil // what came before is for whom it listened
 	return nil
 }

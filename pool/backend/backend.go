@@ -30,6 +30,7 @@ type Backend struct {
 	talk     conversation
 	lastUser uint64
 	pooled   Pooled
+	verified time.Time // see Verified
 
 	user  string           // as whom its session began
 	began setting.Settings // see Began
@@ -49,8 +50,8 @@ type Backend struct {
 // Pooled holds the notes of the pool that owns a Backend.
 type Pooled struct {
 	Generation uint64    // the pool's when the connection was made
-	Released   time.Time // when it was last given back, or made
-	Verified   time.Time // when it was last taken to be verified, or made
+	Released   time.Time // when a session last gave it back, or when it was made
+	Aside      bool      // it was idle and is taken to be asked something, which is no use of it
 }
 
 // New makes a Backend of a fresh login that keeps at most maxStatements prepared statements.
@@ -60,7 +61,8 @@ func New(l *Login, maxStatements int) *Backend {
 		Conn:    wire.NewConn(l.Conn, wire.LargeBuffer),
 		created: now,
 		talk:    conversation{status: wire.TxIdle},
-		pooled:  Pooled{Released: now, Verified: now},
+		pooled:  Pooled{Released: now},
+		verified: now,
 		login:   l,
 		user:    l.Parameters[setting.Authorization],
 		held:    prepared.NewHeld(maxStatements),
@@ -69,6 +71,9 @@ func New(l *Login, maxStatements int) *Backend {
 
 // Created returns when b logged in.
 func (b *Backend) Created() time.Time { return b.created }
+
+// Verified returns when Verify last had an answer, or when b was made.
+func (b *Backend) Verified() time.Time { return b.verified }
 
 // Pooled returns the pool's notes, which only the pool writes.
 func (b *Backend) Pooled() *Pooled { return &b.pooled }
@@ -167,12 +172,7 @@ func (b *Backend) Notified() []byte {
 // returned as a *ServerError, after which b is usable; where the server closed the
 // connection because of it, the error holds both, and b must be closed.
 func (b *Backend) RoundTrip(ctx context.Context, frames []byte) (status byte, err error) {
-	return b.roundTrip(ctx, frames, nil)
-}
-
-// Ask does what RoundTrip does, and shows every frame of the answer, valid only during the call.
-func (b *Backend) Ask(ctx context.Context, frames []byte, see func(frame []byte)) (status byte, err error) {
-	return b.roundTrip(ctx, frames, see)
+	return b.Ask(ctx, frames, nil)
 }
 
 // Query runs one simple query and hands every row over, values in text format
@@ -194,7 +194,7 @@ func (b *Backend) QueryParam(ctx context.Context, sql, param string, row func(va
 func (b *Backend) rows(ctx context.Context, frames []byte, row func(values [][]byte) error) error {
 	var values [][]byte
 	var failed error
-	_, err := b.roundTrip(ctx, frames, func(frame []byte) {
+	_, err := b.Ask(ctx, frames, func(frame []byte) {
 		if failed != nil || frame[0] != wire.DataRow {
 			return
 		}
@@ -222,12 +222,13 @@ func (b *Backend) noteAsync(typ byte, frame []byte) {
 // readySize is a ReadyForQuery with its header.
 const readySize = wire.HeaderSize + 1
 
-func (b *Backend) roundTrip(ctx context.Context, frames []byte, see func(frame []byte)) (status byte, err error) {
-	// The connection is useless once ctx has ended: its reads and writes fail.
+// Ask does what RoundTrip does, and shows every frame of the answer, valid only during the call.
+func (b *Backend) Ask(ctx context.Context, frames []byte, see func(frame []byte)) (status byte, err error) {
 	if len(frames) > 0 && frames[0] != wire.Sync {
 		b.held.Unnamed = 0 // a simple query ends it, a Parse replaces it
 	}
 	b.Sent(1)
+	// The connection is useless once ctx has ended: its reads and writes fail.
 	stop := context.AfterFunc(ctx, func() { _ = b.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
 		if !stop() {

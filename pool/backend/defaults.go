@@ -69,8 +69,8 @@ func (b *Backend) AskBegan(ctx context.Context, defaults setting.Settings) error
 	if defaults != began {
 		var parts []string
 		for name := range defaults.All() {
-			literal := "'" + strings.ReplaceAll(name, "'", "''") + "'"
-			parts = append(parts, "SELECT "+literal+", pg_catalog.current_setting("+literal+", true)")
+			name = literal(name)
+			parts = append(parts, "SELECT "+name+", pg_catalog.current_setting("+name+", true)")
 		}
 		err := b.Query(ctx, strings.Join(parts, " UNION ALL "), func(v [][]byte) error {
 			if v[1] != nil {

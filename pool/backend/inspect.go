@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgweir/pgweir/internal/setting"
 )
@@ -75,11 +76,8 @@ func (q *Question) text() string {
 			`SELECT 'built-in', 'role', pg_catalog.current_setting('role'), ''`,
 			`SELECT 'built-in', 'session_authorization', pg_catalog.current_setting('session_authorization'), ''`)
 		for _, name := range q.Custom.List() {
-			literal := "'" + strings.ReplaceAll(name, "'", "''") + "'"
-			if strings.Contains(name, `\`) {
-				literal = " E" + strings.ReplaceAll(literal, `\`, `\\`)
-			}
-			parts = append(parts, "SELECT 'custom', "+literal+", pg_catalog.current_setting("+literal+", true), ''")
+			name = literal(name)
+			parts = append(parts, "SELECT 'custom', "+name+", pg_catalog.current_setting("+name+", true), ''")
 		}
 	}
 	for _, l := range leftovers {
@@ -147,6 +145,7 @@ func (b *Backend) Verify(ctx context.Context, custom setting.Names) (differences
 	if err != nil {
 		return nil, err
 	}
+	b.verified = time.Now()
 	say := func(format string, args ...any) { differences = append(differences, fmt.Sprintf(format, args...)) }
 	for _, n := range f.Defined {
 		if !(setting.Names{}).With([]string{n}).Within(b.mayDefine) {

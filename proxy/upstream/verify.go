@@ -22,8 +22,8 @@ import (
 // verifyTimeout bounds one verification.
 const verifyTimeout = 5 * time.Second
 
-// verifyIdle has one idle connection of each pool asked, if none was for as long as the
-// configuration says.
+// verifyIdle has one idle connection of a pool asked, if there is one that was not for as
+// long as the configuration says.
 func (dir *Directory) verifyIdle(p *Pools, server int, now time.Time) {
 	if dir.o.Settings.Verify <= 0 {
 		return
