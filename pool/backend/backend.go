@@ -58,14 +58,14 @@ type Pooled struct {
 func New(l *Login, maxStatements int) *Backend {
 	now := time.Now()
 	return &Backend{
-		Conn:    wire.NewConn(l.Conn, wire.LargeBuffer),
-		created: now,
-		talk:    conversation{status: wire.TxIdle},
-		pooled:  Pooled{Released: now},
+		Conn:     wire.NewConn(l.Conn, wire.LargeBuffer),
+		created:  now,
+		talk:     conversation{status: wire.TxIdle},
+		pooled:   Pooled{Released: now},
 		verified: now,
-		login:   l,
-		user:    l.Parameters[setting.Authorization],
-		held:    prepared.NewHeld(maxStatements),
+		login:    l,
+		user:     l.Parameters[setting.Authorization],
+		held:     prepared.NewHeld(maxStatements),
 	}
 }
 
