@@ -150,6 +150,9 @@ func TestIsolationIsSetBeforeAnyQuery(t *testing.T) {
 		story{name: "in a savepoint", steps: "Q begin\nQ savepoint s\nQ " + level + "\nQ insert into w values (1)\nQ commit"},
 		story{name: "behind SHOW", steps: "Q begin\nQ show timezone\nQ " + level + "\nQ insert into w values (1)\nQ show transaction_isolation\nQ commit"},
 		story{name: "behind an empty query", steps: "Q begin\nQ \nQ " + level + "\nQ insert into w values (1)\nQ commit"},
+		story{name: "behind a query that a BEGIN makes a part of its block", steps: "Q select count(*) from items ;; begin\nQ set transaction isolation level serializable\nQ commit"},
+		story{name: "behind a query that was committed", steps: "Q select count(*) from items ;; commit ;; begin\nQ set transaction isolation level serializable\nQ select 1\nQ commit"},
+		story{name: "behind a query and a BEGIN, by default", mode: "outside", steps: "Q set default_transaction_isolation = 'repeatable read'\nQ select count(*) from items ;; begin\nQ " + level + "\nQ insert into w values (1)\nQ commit"},
 		story{name: "snapshot", steps: "Q begin isolation level repeatable read\nQ select count(*) from items\nQ set transaction snapshot '00000003-0000001B-1'\nQ commit"},
 	)
 }

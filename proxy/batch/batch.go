@@ -48,6 +48,8 @@ const (
 	CommitsWithin
 	// HasSync: its last message is a Sync, or counts as one.
 	HasSync
+	// Begins: it has a BEGIN for a server, whose block takes in what stands before it.
+	Begins
 )
 
 // Has reports whether all of want are there.
@@ -89,6 +91,9 @@ func (b *Batch) Note(p *router.Plan) {
 	b.Traits |= NeedsServer
 	if (p.Tx.Verb == router.TxBegin || p.Tx.Verb == router.TxSet) && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
 		p = primaryBegin
+	}
+	if p.Tx.Verb == router.TxBegin {
+		b.Traits |= Begins
 	}
 	if p.CommitsWithin() {
 		b.Traits |= CommitsWithin

@@ -19,14 +19,15 @@ func (w *work) decide() router.Decision {
 	if s.Tx.Phase == session.Aborted {
 		return w.decideAborted()
 	}
+	running := s.Tx.Phase.InBlock() || l.midBatch()
 	v := router.View{
 		Route:  w.c.preferences().Route,
 		Pins:   s.Pins,
-		InTx:   s.Tx.Phase.InBlock() || l.midBatch(),
+		InTx:   running || b.Traits.Has(batch.Begins),
 		Cursor: b.Traits.Has(batch.OpensCursor),
-		Read:   s.Tx.Did.Has(session.DidRead),
+		Read:   s.Tx.Phase.InBlock() && s.Tx.Did.Has(session.DidRead),
 	}
-	if l.held() && v.InTx {
+	if l.held() && running {
 		v.OnReplica = l.onReplica()
 		v.OnPrimary = !v.OnReplica
 	}
@@ -101,7 +102,8 @@ func (c *Client) defaultReadOnly() bool {
 
 // mustStay reports whether the open transaction cannot leave its replica.
 func (c *Client) mustStay() bool {
-	return c.modes().Isolation == router.RepeatableRead && c.state.Tx.Did.Has(session.DidRead) || c.names.NamedPortals()
+	tx := &c.state.Tx
+	return tx.Phase.InBlock() && tx.Did.Has(session.DidRead) && c.modes().Isolation == router.RepeatableRead || c.names.NamedPortals()
 }
 
 // errStuck is the error of a session whose state cannot leave its replica.

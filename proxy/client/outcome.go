@@ -112,8 +112,8 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	if out != session.Done {
 		return
 	}
-	if o.c.lease.onReplica() && s.Tx.Phase.InBlock() && m.Plan.TakesSnapshot() {
-		s.Tx.Did |= session.DidRead
+	if o.c.lease.onReplica() && m.Plan.TakesSnapshot() {
+		s.Tx.Did |= session.DidRead // in an implicit transaction too, which a BEGIN behind it may make a block
 	}
 	o.c.lease.follow(&st, e.Ended, before)
 	if m.Plan != nil && m.Plan.Tx.Verb == router.TxRollback {

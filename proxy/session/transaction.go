@@ -47,7 +47,7 @@ type Deeds uint8
 
 // The deeds.
 const (
-	// DidRead: a server ran something in it, so that it may have a snapshot.
+	// DidRead: a replica ran something in it, so that it may have a snapshot there.
 	DidRead Deeds = 1 << iota
 	// DidSet: it changed settings, if only for itself.
 	DidSet
