@@ -269,7 +269,11 @@ func TestChangedResultType(t *testing.T) {
 // was bound before a Flush and executed behind it.
 func TestSettingsBehindFlush(t *testing.T) {
 	s := start(t, poolSize(1))
-	database := newDatabase(t, "")
+	database := newDatabase(t, "create table w (a int)")
+	play(t, &script{lines: []string{ // committed on the replica that it began on, when the batch goes to the primary
+		`P "" set search_path = pg_catalog, public`, `B "" ""`, `E ""`, "H", "wait C",
+		`P "" insert into w values (1)`, `B "" ""`, `E ""`, "S", "wait",
+	}}, s.addr, database, false)
 	play(t, &script{lines: []string{
 		`P "" set TimeZone = 'Asia/Tokyo'`, "H", "wait 1", `B "" ""`, "H", "wait 2", `E ""`, "H", "wait C", "S", "wait",
 	}}, s.addr, database, false)
@@ -277,6 +281,9 @@ func TestSettingsBehindFlush(t *testing.T) {
 	for _, route := range []string{"primary", "replica"} {
 		c.query("set pgweir.route = " + route)
 		if got := c.query("show TimeZone"); !slices.Contains(got, `D "UTC"`) {
+			t.Errorf("another session finds %q", got)
+		}
+		if got := c.query("show search_path"); !slices.Contains(got, `D "\"$user\", public"`) {
 			t.Errorf("another session finds %q", got)
 		}
 	}

@@ -123,7 +123,8 @@ const (
 
 // verdict decides whether the connection may be handed on. Only what is proved counts:
 // the server is at rest outside a transaction, the settings are known, nothing else is
-// left. It is the only place that decides it.
+// left. It decides at the end of a batch; one that goes elsewhere in the midst of it leaves
+// its connection by leaveReplica, which wants more.
 func (l *lease) verdict(s *session.State) verdict {
 	switch {
 	case l.stands != atRest, s.Tx.Phase == session.Open, s.Tx.Phase == session.Aborted, l.residue == session.Opaque:
@@ -157,8 +158,8 @@ func (c *Client) detach() lease {
 	l.server.End()
 	c.lease = lease{}
 	c.told.pending = false
-	if c.state.Pins != 0 {
-		c.state.Pins = 0
+	if kept := c.state.Pins & router.PinSession; c.state.Pins != kept { // pool_mode is no state of the connection's
+		c.state.Pins = kept
 		c.publishPins()
 	}
 	return l
@@ -215,11 +216,11 @@ func (c *Client) leaveReplica() {
 		frames = wire.AppendQuery(nil, "ROLLBACK")
 	}
 	status, err := l.b.RoundTrip(c.ctx, frames)
-	if err != nil || status != wire.TxIdle || l.residue != session.NoResidue || !inBlock && c.state.Settings.Changed() {
+	committed := !inBlock && (c.state.Settings.Changed() || c.state.NeedsReadBack())
+	if err != nil || status != wire.TxIdle || l.residue != session.NoResidue || committed {
 		c.discard() // what it carries is not certain
 		return
 	}
-	l.stands = atRest
 	l.ended(!inBlock)
 	given := c.detach()
 	given.pool.Release(given.b)
