@@ -7,10 +7,13 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/analysis"
@@ -97,12 +100,22 @@ func (c *Client) Begin(reported map[string]string) {
 	c.publishPins()
 }
 
-// Serve answers batches until the client or the server ends the session, and says why.
-func (c *Client) Serve() error {
+// Serve answers batches until the client or the server ends the session, and says why. A
+// panic ends the session and nothing else.
+func (c *Client) Serve() (err error) {
 	defer c.end()
-	err := c.loop()
+	defer func() {
+		if p := recover(); p != nil {
+			c.Log().Error("fault of the proxy: the session is ended", zap.Any("panic", p), zap.Stack("stack"))
+			err = fmt.Errorf("panic: %v", p)
+			c.lease.leave(session.Opaque)
+		}
+		c.close()
+		c.state.Pins = 0
+		c.publishPins()
+	}()
+	err = c.loop()
 	c.finalError(err)
-	c.close()
 	return err
 }
 

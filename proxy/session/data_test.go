@@ -97,7 +97,8 @@ func (h *history) event(line string) string {
 	case "moved":
 		h.state.Moved()
 	case "lost":
-		h.state.Lost()
+		h.state.Moved()
+		h.state.Pins = 0 // what was on the connection
 	case "refused":
 		h.state.Refused()
 	default:

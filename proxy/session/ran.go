@@ -287,12 +287,6 @@ func (s *State) Moved() {
 	}
 }
 
-// Lost says that the server connection is gone, with all state that was on it.
-func (s *State) Lost() {
-	s.Moved()
-	s.Pins = 0
-}
-
 // Found is what a server connection was found to carry.
 type Found struct {
 	Values  setting.Settings // set by the session, by the server's words
