@@ -93,7 +93,7 @@ func (a *Attempt) Reset() {
 	if cap(queue) > 1024 {
 		queue = nil
 	}
-	if cap(out) > keep {
+	if cap(out) > Keep {
 		out = nil
 	}
 	*a = Attempt{Queue: queue[:0], Out: out[:0]}

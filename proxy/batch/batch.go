@@ -70,8 +70,8 @@ type Batch struct {
 	Here int
 }
 
-// keep is the most memory that a Batch or Attempt which is used again may hold on to.
-const keep = 64 << 10
+// Keep is the most memory that a Batch or Attempt which is used again may hold on to.
+const Keep = 64 << 10
 
 // Reset makes b empty; its memory is used again.
 func (b *Batch) Reset() {

@@ -17,6 +17,9 @@ import (
 // sent with its COPY are done with by then: none but the COPY's own Sync stood
 // behind it, and a server in copy mode ignores that.
 func (r relay) copyIn() error {
+	if err := r.wrote(); err != nil {
+		return err
+	}
 	if err := r.flush(); err != nil {
 		return err
 	}
@@ -41,7 +44,10 @@ func (r relay) feedCopy() error {
 	err := r.relayCopy()
 	if errors.Is(err, errCopyAgain) {
 		// The server has seen the end of this one's data, so its feed ends by itself.
-		return errors.Join(<-done, err)
+		if fed := <-done; fed != nil {
+			return fed
+		}
+		return err
 	}
 	if err != nil {
 		_ = r.c.lease.b.Conn.Close() // a feed that writes must not wait for ever
@@ -50,14 +56,12 @@ func (r relay) feedCopy() error {
 	fed := <-done
 	_ = r.c.front.SetReadDeadline(time.Time{})
 	switch {
-	case err != nil && fed != nil && !errors.Is(fed, copyin.ErrStopped):
+	case err != nil && errors.Is(fed, upstream.ErrServerLost):
 		return errors.Join(fed, err)
-	case err != nil:
-		return err
-	case errors.Is(fed, copyin.ErrStopped):
-		return nil
+	case fed != nil && !errors.Is(fed, copyin.ErrStopped):
+		return fed // if the connection was lost, by the feed
 	}
-	return fed
+	return err
 }
 
 // consume takes the client's bytes out of the buffer, so that copy data can be read. What

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 )
 
 // waitForBoth waits for the client while its server connection may speak too: a
@@ -24,8 +24,10 @@ func (c *Client) waitForBoth() error {
 			heardErr = c.passOn()
 		}
 		if heardErr != nil && !errors.Is(heardErr, os.ErrDeadlineExceeded) {
-			c.lease.leave(session.Opaque)
 			c.discard()
+			if errors.As(heardErr, new(*interrupt.ClientGone)) {
+				return heardErr
+			}
 			var fatal *wire.Error
 			if errors.As(heardErr, &fatal) {
 				return fatal

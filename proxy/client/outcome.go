@@ -147,7 +147,7 @@ func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 // seeReady ends a Sync, a simple query or a function call.
 func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error) {
 	t := &o.try
-	if !a.Kind.Ends(wire.ReadyForQuery) {
+	if len(frame) != wire.HeaderSize+1 || !a.Kind.Ends(wire.ReadyForQuery) {
 		return false, fmt.Errorf("%w: unexpected ReadyForQuery", upstream.ErrServerLost)
 	}
 	o.c.lease.b.Ready(frame[wire.HeaderSize])
@@ -193,7 +193,7 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 // to its Sync is over.
 func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error) {
 	t := &o.try
-	o.dropStatements(t)
+	o.dropStatements()
 	keep = a.Refusal == nil
 	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
 	if again := repetition(o).worthRetry(a, frame); again != nil && t.flow == heldBack {
@@ -265,6 +265,9 @@ func (o outcomes) endSkipped() error {
 	if o.batch.End == batch.EndQuery && len(o.batch.Messages) == 1 && !o.c.lease.midBatch() {
 		// The simple query itself was the client's whole batch; what failed was the
 		// proxy's. The client awaits a ReadyForQuery.
+		if err := o.wrote(); err != nil {
+			return err
+		}
 		if _, err := o.c.lease.b.Conn.Write(wire.AppendSync(nil)); err != nil {
 			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 		}
@@ -276,8 +279,8 @@ func (o outcomes) endSkipped() error {
 }
 
 // dropStatements forgets what the rest of the queue was to prepare.
-func (o outcomes) dropStatements(t *attempt) {
-	held := o.c.lease.b.Held()
+func (o outcomes) dropStatements() {
+	t, held := &o.try, o.c.lease.b.Held()
 	for i := t.Head; i < len(t.Queue); i++ {
 		switch a := &t.Queue[i]; {
 		case a.Origin == batch.Here:

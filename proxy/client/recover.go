@@ -91,6 +91,9 @@ func (r recovery) drain() error {
 		if err != nil {
 			return err
 		}
+		if typ == wire.ReadyForQuery && size != wire.HeaderSize+1 {
+			return wire.ErrFrameLength
+		}
 		if typ == wire.ReadyForQuery {
 			r.c.lease.b.Ready(frame[wire.HeaderSize])
 		}
@@ -154,7 +157,7 @@ func (r recovery) giveUp(e *wire.Error) error {
 
 // exchangeRefused sends an attempt that the server will refuse.
 func (r recovery) exchangeRefused() error {
-	outcomes(r).dropStatements(&r.try)
+	outcomes(r).dropStatements()
 	bytes := r.encode()
 	if err := relay(r).run(bytes); err != nil {
 		return r.recover(err)

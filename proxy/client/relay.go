@@ -43,13 +43,22 @@ func (r relay) run(bytes []byte) error {
 		}
 		return r.relayAnswers()
 	}
-	written := make(chan error, 1)
-	go writeAll(conn, bytes, written)
+	r.try.written = make(chan error, 1)
+	go writeAll(conn, bytes, r.try.written)
 	err := r.relayAnswers()
 	if err != nil {
 		_ = conn.Close() // ends the writer
 	}
-	return errors.Join(err, <-written)
+	return errors.Join(err, r.wrote())
+}
+
+// wrote waits until nobody else writes to the server, which reads all of a long batch by then.
+func (w *work) wrote() (err error) {
+	if w.try.written != nil {
+		err = <-w.try.written
+		w.try.written = nil
+	}
+	return err
 }
 
 func writeAll(conn *wire.Conn, bytes []byte, done chan<- error) {

@@ -37,6 +37,8 @@ type attempt struct {
 	status byte   // of the last ReadyForQuery
 	late   []byte // that, if the client is to have it once startup settings are restored
 	ddl    uint64 // how often it was recorded to have changed the catalog
+	// written is told how the writer of a long batch ended; nil if there is none.
+	written chan error
 }
 
 // flow is what becomes of the answer to an attempt as it comes.
@@ -81,9 +83,6 @@ func (l lessons) has(want lessons) bool { return l&want == want }
 
 var works = sync.Pool{New: func() any { return new(work) }}
 
-// keep bounds what a work given back may hold on to.
-const keep = 64 << 10
-
 func takeWork(c *Client) *work {
 	w := works.Get().(*work)
 	w.c = c
@@ -96,7 +95,7 @@ func putWork(w *work) {
 	w.names.Reset(nil)
 	w.try.reset()
 	w.learned, w.preview = 0, session.State{}
-	if w.reply = w.reply[:0]; cap(w.reply) > keep {
+	if w.reply = w.reply[:0]; cap(w.reply) > batch.Keep {
 		w.reply = nil
 	}
 	works.Put(w)

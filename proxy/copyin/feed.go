@@ -17,6 +17,10 @@ import (
 // ErrStopped is that the server answered before the client had sent all.
 var ErrStopped = errors.New("copy stopped")
 
+// frameWait is how long the rest of a frame may let wait for itself once the server has
+// answered, or the session is to end.
+const frameWait = 10 * time.Second
+
 // Feed forwards copy data from a client to a server.
 type Feed struct {
 	From, To *wire.Conn
@@ -31,8 +35,10 @@ func (f *Feed) Run(done chan<- error) { done <- f.forward() }
 // connection is woken. If the client is gone the server connection is closed: there
 // is no other way to end a COPY without an answer of the client's.
 func (f *Feed) forward() error {
+	waited := false // for the rest of a frame, in vain so far
 	for {
 		ended, err := f.step()
+		late := errors.Is(err, os.ErrDeadlineExceeded)
 		switch {
 		case ended && len(f.Behind) > 0:
 			if _, err := f.To.Write(f.Behind); err != nil {
@@ -42,11 +48,16 @@ func (f *Feed) forward() error {
 		case ended:
 			return nil
 		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && f.rest == 0:
+			waited = false
+		case late && f.rest == 0:
 			return ErrStopped
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case late && !waited:
 			// In the middle of a frame: the rest of it must go first.
-			_ = f.From.SetReadDeadline(time.Now().Add(10 * time.Second))
+			waited = true
+			_ = f.From.SetReadDeadline(time.Now().Add(frameWait))
+		case late:
+			_ = f.To.Close()
+			return &interrupt.ClientGone{Err: err}
 		default:
 			_ = f.To.Close()
 			return err
