@@ -15,7 +15,7 @@ func HashRows(frame []byte) uint64 {
 	h.SetSeed(rowsSeed)
 	_ = h.WriteByte(frame[0])
 	const field = 18 // table, column, type, size, modifier, format
-	if frame[0] == wire.RowDescription {
+	if frame[0] == wire.RowDescription && len(frame) >= wire.HeaderSize+2 {
 		for b := frame[wire.HeaderSize+2:]; ; {
 			name, rest, ok := wire.CString(b)
 			if !ok || len(rest) < field {
