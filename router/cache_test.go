@@ -133,6 +133,8 @@ func TestDeepTexts(t *testing.T) {
 		"comments": "SELECT " + strings.Repeat("/*", n) + strings.Repeat("*/", n) + "1",
 		"signs":    "SELECT " + strings.Repeat("+-", n) + "1",
 		"mixed":    "SELECT " + strings.Repeat("*/", n) + "1",
+		"empty":    "SELECT " + strings.Repeat("/**/", n) + "1",
+		"between":  "SELECT 1 " + strings.Repeat("+/**/", n) + "1",
 	} {
 		if !grammar.TooDeep(text) {
 			t.Errorf("%s is let through", name)

@@ -3,18 +3,19 @@ package router
 import (
 	"strconv"
 
-	pg "github.com/pganalyze/pg_query_go/v5"
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
-// Parameters returns how many parameters a statement has: the highest $n in its text.
+// Parameters returns how many parameters a statement has: the highest $n in its text, or 0
+// of a text with a literal or comment that does not end.
 func Parameters(text string) (n int) {
-	scan, err := pg.Scan(text)
-	if err != nil {
-		return 0
-	}
-	for _, t := range scan.GetTokens() {
-		if t.GetToken() == pg.Token_PARAM {
-			i, _ := strconv.Atoi(text[t.GetStart()+1 : t.GetEnd()])
+	l := grammar.Lexer{Text: text}
+	for t := l.Next(); t.Kind != grammar.End; t = l.Next() {
+		if t.Kind == grammar.Bad {
+			return 0
+		}
+		if word := text[t.Start:t.End]; t.Kind == grammar.Literal && isParameter(word) {
+			i, _ := strconv.Atoi(word[1:])
 			n = max(n, i)
 		}
 	}

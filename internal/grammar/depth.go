@@ -63,12 +63,12 @@ func TooDeep(text string) bool {
 		case Bad:
 			return true // not valid SQL either
 		case Comment:
-			if l := longestRun(text[t.Start:t.End]); l > maxRun && text[t.Start] == '/' {
+			if d.longRun(t) {
 				return true
 			}
 			continue
 		case Other:
-			if d.adjacent(t) > maxRun {
+			if d.longRun(t) {
 				return true
 			}
 		case Word, Quoted, Literal:
@@ -86,33 +86,33 @@ type depth struct {
 	outer []depthLevel
 	below int // levels of outer
 
-	runStart, runEnd int // the latest run of operator characters
+	run    int // the operator characters that stand side by side up to runEnd
+	runEnd int
 }
 
 // operatorBytes are the characters operators are made of.
 const operatorBytes = "~!@#^&|`?+-*/%<>="
 
-// adjacent is the length of the run of operator characters that t ends.
-func (d *depth) adjacent(t Token) int {
-	if strings.IndexByte(operatorBytes, d.Text[t.Start]) < 0 {
-		return 0
+// longRun reports whether a run of operator characters that ends in t, or stands in it, is
+// too long. The parser's scanner reads such a run for each operator and each comment of the
+// form /* */ that begins in it, in those comments too; not behind --.
+func (d *depth) longRun(t Token) bool {
+	if t.Kind == Comment && d.Text[t.Start] == '-' {
+		return false
 	}
 	if t.Start != d.runEnd {
-		d.runStart = t.Start
+		d.run = 0
 	}
 	d.runEnd = t.End
-	return d.runEnd - d.runStart
-}
-
-func longestRun(s string) (longest int) {
-	run := 0
-	for i := range len(s) {
-		if run++; strings.IndexByte(operatorBytes, s[i]) < 0 {
-			run = 0
+	for i := t.Start; i < t.End; i++ {
+		if d.run++; strings.IndexByte(operatorBytes, d.Text[i]) < 0 {
+			d.run = 0
 		}
-		longest = max(longest, run)
+		if d.run > maxRun {
+			return true
+		}
 	}
-	return longest
+	return false
 }
 
 // depthLevel is one pair of parentheses.

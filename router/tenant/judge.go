@@ -100,15 +100,12 @@ func exemption(text string) (reason string, ok bool) {
 	if !strings.Contains(text, exemptWord) {
 		return "", false
 	}
-	scan, err := pg.Scan(text)
-	if err != nil {
-		return "", false
-	}
-	for _, t := range scan.GetTokens() {
-		if t.GetToken() != pg.Token_SQL_COMMENT && t.GetToken() != pg.Token_C_COMMENT {
+	l := grammar.Lexer{Text: text}
+	for t := l.Next(); t.Kind != grammar.End && t.Kind != grammar.Bad; t = l.Next() {
+		if t.Kind != grammar.Comment {
 			continue
 		}
-		_, rest, found := strings.Cut(text[t.GetStart():t.GetEnd()], exemptWord)
+		_, rest, found := strings.Cut(text[t.Start:t.End], exemptWord)
 		if !found || rest != "" && rest[0] != ' ' && rest[0] != '*' && rest[0] != '\n' && rest[0] != '\t' {
 			continue
 		}
