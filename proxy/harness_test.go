@@ -130,8 +130,13 @@ func startConfig(t testing.TB, cfg config.Config) *service {
 // launch runs a proxy for the length of a test, whatever it knows.
 func launch(t testing.TB, cfg config.Config) *service {
 	t.Helper()
+	return launchLogging(t, cfg, testLog(t))
+}
+
+func launchLogging(t testing.TB, cfg config.Config, log *zap.Logger) *service {
+	t.Helper()
 	reg := prometheus.NewRegistry()
-	server, err := proxy.New(cfg.Complete(), testLog(t), reg)
+	server, err := proxy.New(cfg.Complete(), log, reg)
 	if err != nil {
 		t.Fatal(err)
 	}

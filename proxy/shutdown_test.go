@@ -2,12 +2,19 @@ package proxy_test
 
 import (
 	"context"
+	"io"
 	"slices"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pgweir/pgweir/internal/wire"
 )
 
 // client states a service may be ended in.
@@ -52,6 +59,71 @@ func TestClose(t *testing.T) {
 				t.Errorf("the client was told %q", tail(got))
 			}
 		})
+	}
+}
+
+// A client that began a CopyData and sends no more of it holds up nobody's end.
+func TestCloseWithinCopyData(t *testing.T) {
+	database := newDatabase(t, "create table y (a int)")
+	s := start(t)
+	r := raw(t, s.addr, database)
+	r.send(&pgproto3.Query{String: "copy y from stdin"})
+	r.wait("G")
+	if _, err := r.conn.Write([]byte{wire.CopyData, 0, 0, 0, 100, '1', '\n'}); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { s.Close(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatal("the service does not end")
+	}
+	if got, err := shared(t).Primary.Value(bounded(t, patience), database, "select count(*) from y"); err != nil || got != "0" {
+		t.Errorf("%s rows of a COPY that did not end, %v", got, err)
+	}
+}
+
+// TestPanicEndsItsSession: a fault of the proxy's own ends the session it is in, is logged
+// with where it was, and leaves no trace in others.
+func TestPanicEndsItsSession(t *testing.T) {
+	database := newDatabase(t, "create table kept (a int)")
+	cfg := baseConfig(t)
+	poolSize(1)(&cfg)
+	cfg.Log.SlowStatement = time.Nanosecond
+	var armed atomic.Bool
+	var fault zapcore.Entry
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.WarnLevel), zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message == "slow statement" && armed.CompareAndSwap(true, false) {
+			panic("planted")
+		}
+		if e.Level == zap.ErrorLevel {
+			fault = e
+		}
+		return nil
+	}))
+	s := launchLogging(t, cfg, log)
+	until(t, "all servers are up", func() bool { return s.metric(t, "pgweir_server_up") == float64(len(cfg.Servers)) })
+	other, r := raw(t, s.addr, database), raw(t, s.addr, database)
+	r.query("begin")
+	r.query("insert into kept values (1)")
+	r.query("set search_path = pg_catalog")
+	armed.Store(true)
+	r.send(&pgproto3.Query{String: "insert into kept values (2)"})
+	if got := r.wait("end"); !slices.ContainsFunc(got, func(line string) bool { return strings.HasPrefix(line, "E FATAL FATAL XX000") }) {
+		t.Errorf("the client was told %q", got)
+	}
+	if got := other.query("insert into kept values (3)"); !slices.Contains(got, "C INSERT 0 1") {
+		t.Errorf("another session: %q", got)
+	}
+	if got := other.query("show search_path"); !slices.Contains(got, `D "\"$user\", public"`) {
+		t.Errorf("another session finds %q", got)
+	}
+	if got, err := shared(t).Primary.Value(bounded(t, patience), database, "select string_agg(a::text, ',') from kept"); err != nil || got != "3" {
+		t.Errorf("kept are %s, %v", got, err)
+	}
+	if !strings.Contains(fault.Message, "fault of the proxy") {
+		t.Errorf("logged was %+v", fault)
 	}
 }
 

@@ -7,7 +7,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
@@ -107,17 +106,18 @@ func (c *Client) Serve() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.Log().Error("fault of the proxy: the session is ended", zap.Any("panic", p), zap.Stack("stack"))
-			err = fmt.Errorf("panic: %v", p)
+			err = errFault
 			c.lease.leave(session.Opaque)
 		}
+		c.finalError(err)
 		c.close()
 		c.state.Pins = 0
 		c.publishPins()
 	}()
-	err = c.loop()
-	c.finalError(err)
-	return err
+	return c.loop()
 }
+
+var errFault = wire.Fatalf("XX000", "internal error of the proxy; its log says more")
 
 func (c *Client) loop() error {
 	for {
