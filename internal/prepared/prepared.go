@@ -7,9 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // NamePrefix begins the names statements bear on servers; clients' names never reach one.
@@ -31,14 +30,14 @@ type Statement struct {
 // whoever prepared them. Safe for concurrent use. It forgets the least recently
 // asked for; a client that still has a forgotten one keeps it alive.
 type Registry struct {
-	mu    sync.Mutex // protects known
-	known *lru.Cache[string, *Statement]
-	last  atomic.Uint64
+	mu    sync.Mutex // protects the fields below
+	known *simplelru.LRU[string, *Statement]
+	last  uint64 // the number in the latest name
 }
 
 // NewRegistry makes a Registry that remembers up to size statements.
 func NewRegistry(size int) *Registry {
-	known, err := lru.New[string, *Statement](max(size, 1))
+	known, err := simplelru.NewLRU[string, *Statement](max(size, 1), nil)
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
@@ -76,7 +75,8 @@ func (r *Registry) find(key string, build func(name string) *Statement) *Stateme
 	if s, ok := r.known.Get(key); ok {
 		return s
 	}
-	s := build(NamePrefix + strconv.FormatUint(r.last.Add(1), 10))
+	r.last++
+	s := build(NamePrefix + strconv.FormatUint(r.last, 10))
 	s.key = key
 	r.known.Add(key, s)
 	return s
