@@ -58,27 +58,57 @@ func (a *Analysis) auditBind(m *batch.Message, p *router.Plan, bind []byte) *wir
 // statement of p runs: what the batch sets before it is not yet in force. They are not
 // certain where something may have set them that the session does not follow.
 func (a *Analysis) tenants(p *router.Plan) (values []string, certain bool) {
+	a.hearTenants()
 	certain = a.state().Certain()
-	for _, name := range a.Service.Config.Tenant.Settings {
-		name = setting.Fold(name)
-		v, ok := setBy(p, nil, name)
-		certain = certain && (ok || !slices.Contains(p.Touches, name))
-		for i := len(a.b.Messages) - 1; i >= 0 && !ok; i-- {
-			m := &a.b.Messages[i]
-			if m.Plan == nil || m.Here || !m.Kind.Executes() {
-				continue
-			}
-			v, ok = setBy(m.Plan, m.Params, name)
-			certain = certain && (ok || !slices.Contains(m.Plan.Touches, name))
-		}
-		if !ok {
-			v, _ = a.state().Settings.Now().Value(name)
+	for i := range a.said {
+		said := a.said[i]
+		said.hear(p, nil)
+		certain = certain && !said.touched
+		v := said.value
+		if !said.set {
+			v, _ = a.state().Settings.Now().Value(said.name)
 		}
 		if v != "" {
 			values = append(values, v)
 		}
 	}
 	return values, certain
+}
+
+// tenantSaid is what a batch has said of a setting that names the tenant.
+type tenantSaid struct {
+	name    string
+	value   string
+	set     bool // to value
+	touched bool // since: it may have another
+}
+
+// hear follows what a message says.
+func (s *tenantSaid) hear(p *router.Plan, params []router.Argument) {
+	switch v, ok := setBy(p, params, s.name); {
+	case ok:
+		s.value, s.set, s.touched = v, true, false
+	case slices.Contains(p.Touches, s.name):
+		s.touched = true
+	}
+}
+
+// hearTenants follows the messages that came since it was called last.
+func (a *Analysis) hearTenants() {
+	if a.said == nil {
+		for _, name := range a.Service.Config.Tenant.Settings {
+			a.said = append(a.said, tenantSaid{name: setting.Fold(name)})
+		}
+	}
+	for ; a.heard < len(a.b.Messages); a.heard++ {
+		m := &a.b.Messages[a.heard]
+		if m.Plan == nil || m.Here || !m.Kind.Executes() {
+			continue
+		}
+		for i := range a.said {
+			a.said[i].hear(m.Plan, m.Params)
+		}
+	}
 }
 
 // setBy is what a plan sets name to. Of several the first value counts: what stands

@@ -50,6 +50,9 @@ type Analysis struct {
 	// preview is the session's state once the messages so far are answered; nil as long as
 	// that is what it is now.
 	preview *session.State
+
+	said  []tenantSaid // by the first heard messages of the batch; see hearTenants
+	heard int
 }
 
 // New begins the analysis of a batch, which is empty. room is memory to be used until it
