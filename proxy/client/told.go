@@ -1,7 +1,6 @@
 package client
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -48,22 +47,23 @@ func (t *told) judgeTexts() {
 // reports.
 func (t *told) report(to []byte, now map[string]string) []byte {
 	t.pending = false
-	for _, name := range slices.SortedFunc(maps.Keys(now), func(a, b string) int {
-		return strings.Compare(strings.ToLower(a), strings.ToLower(b))
-	}) {
-		value := now[name]
+	var news []string
+	for name, value := range now {
 		known, ok := t.since[name]
 		if !ok {
 			known, ok = t.atLogin[name]
 		}
-		if ok && known == value || name == "in_hot_standby" {
-			continue // one ordinary server is no standby
+		if (!ok || known != value) && name != "in_hot_standby" { // one ordinary server is no standby
+			news = append(news, name)
 		}
+	}
+	slices.SortFunc(news, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+	for _, name := range news {
 		if t.since == nil {
 			t.since = map[string]string{}
 		}
-		t.since[name] = value
-		to = wire.AppendParameter(to, name, value)
+		t.since[name] = now[name]
+		to = wire.AppendParameter(to, name, now[name])
 	}
 	t.judgeTexts()
 	return to
