@@ -185,6 +185,24 @@ func TestServersReadTextsDifferently(t *testing.T) {
 		Q set client_encoding = 'BIG5'
 		Q "select '\xa5\\', set_config($$app.current_org_id$$,$$2$$,false) --'"
 		Q select count(*) from t`},
+			story{name: "encoding, carried to another server", startup: []string{"client_encoding", "SJIS"}, steps: `
+		Q begin
+		P "" select set_config('app.b', $1, false)
+		B "" "" "\x83\\'x"
+		E ""
+		S
+		Q select count(*) from t
+		Q create table moved (a int)
+		Q select encode(convert_to(current_setting($$app.b$$), 'UTF8'), 'hex')
+		Q rollback`},
+			story{name: "encoding, carried to where it fails", startup: []string{"client_encoding", "SJIS"}, steps: `
+		Q begin
+		P "" select set_config('app.b', $1, false)
+		B "" "" "\x83\\'x"
+		E ""
+		S
+		Q selec
+		Q commit`},
 		)
 	})
 	t.Run("encoding of the role", func(t *testing.T) {

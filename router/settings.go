@@ -409,6 +409,9 @@ func (s Set) Bound(params []Argument) (Set, bool) {
 			return s, false
 		}
 	}
+	if strings.ContainsRune(s.Name+s.Value, 0) {
+		return s, false // no text may have it: the server refuses it
+	}
 	s.NameParam, s.Param, s.LocalParam = 0, 0, 0
 	return s.named(s.Name)
 }

@@ -2,10 +2,8 @@ package backend
 
 import (
 	"context"
-	"encoding/hex"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
@@ -58,13 +56,11 @@ func adoptQuery(changes []setting.Change) string {
 		if i > 0 {
 			q.WriteString(", ")
 		}
-		q.WriteString("pg_catalog.set_config(")
-		quoteLiteral(&q, c.Name)
-		q.WriteString(", ")
+		q.WriteString("pg_catalog.set_config(" + setting.Literal(c.Name) + ", ")
 		if c.Reset {
 			q.WriteString("NULL")
 		} else {
-			quoteLiteral(&q, c.Value)
+			q.WriteString(setting.Literal(c.Value))
 		}
 		if c.Local {
 			q.WriteString(", true)")
@@ -72,33 +68,6 @@ func adoptQuery(changes []setting.Change) string {
 			q.WriteString(", false)")
 		}
 	}
-	return q.String()
-}
-
-// quoteLiteral writes s as an expression that means the same whatever
-// standard_conforming_strings is, and whatever client_encoding: in some, a byte that
-// looks like a quote or a backslash is half of a character.
-func quoteLiteral(q *strings.Builder, s string) {
-	if strings.ContainsAny(s, `'\`) && strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) {
-		q.WriteString("pg_catalog.convert_from(pg_catalog.decode('")
-		q.WriteString(hex.EncodeToString([]byte(s)))
-		q.WriteString("', 'hex'), pg_catalog.pg_client_encoding())")
-		return
-	}
-	if strings.Contains(s, `\`) {
-		q.WriteString(" E'")
-		s = strings.ReplaceAll(s, `\`, `\\`)
-	} else {
-		q.WriteByte('\'')
-	}
-	q.WriteString(strings.ReplaceAll(s, "'", "''"))
-	q.WriteByte('\'')
-}
-
-// literal is what quoteLiteral writes.
-func literal(s string) string {
-	var q strings.Builder
-	quoteLiteral(&q, s)
 	return q.String()
 }
 

@@ -69,7 +69,7 @@ func (b *Backend) AskBegan(ctx context.Context, defaults setting.Settings) error
 	if defaults != began {
 		var parts []string
 		for name := range defaults.All() {
-			name = literal(name)
+			name = setting.Literal(name)
 			parts = append(parts, "SELECT "+name+", pg_catalog.current_setting("+name+", true)")
 		}
 		err := b.Query(ctx, strings.Join(parts, " UNION ALL "), func(v [][]byte) error {

@@ -76,7 +76,7 @@ func (q *Question) text() string {
 			`SELECT 'built-in', 'role', pg_catalog.current_setting('role'), ''`,
 			`SELECT 'built-in', 'session_authorization', pg_catalog.current_setting('session_authorization'), ''`)
 		for _, name := range q.Custom.List() {
-			name = literal(name)
+			name = setting.Literal(name)
 			parts = append(parts, "SELECT 'custom', "+name+", pg_catalog.current_setting("+name+", true), ''")
 		}
 	}

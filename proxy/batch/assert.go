@@ -42,7 +42,7 @@ func (a *Assertion) statement(value func(i int) string) string {
 	var q strings.Builder
 	q.WriteString("SELECT ")
 	for i, n := range a.names {
-		name, v := quoteLiteral(n), value(i)
+		name, v := setting.Literal(n), value(i)
 		q.WriteString("CASE WHEN " + v + "::pg_catalog.text IS NOT NULL THEN pg_catalog.set_config(" + name + "," + v + ", false)" +
 			" WHEN pg_catalog.current_setting(" + name + ", true) OPERATOR(pg_catalog.<>) '' THEN " + failure(n+" is set") + " END, ")
 	}
@@ -59,7 +59,7 @@ func (a *Assertion) statement(value func(i int) string) string {
 // failure is an expression that fails when it is evaluated, and says what. It must not be
 // a constant, which would be evaluated in any case.
 func failure(what string) string {
-	return "pg_catalog.concat(" + quoteLiteral(AssertionPrefix+what) + ")::pg_catalog.int4::pg_catalog.text"
+	return "pg_catalog.concat(" + setting.Literal(AssertionPrefix+what) + ")::pg_catalog.int4::pg_catalog.text"
 }
 
 // values are what s has of what is asserted, in the order of the parameters; ok is false
@@ -110,7 +110,7 @@ func (a *Assertion) Query(s setting.Settings, user string) string {
 			literals = append(literals, "NULL")
 			return
 		}
-		literals = append(literals, quoteLiteral(v))
+		literals = append(literals, setting.Literal(v))
 	})
 	return a.statement(func(i int) string { return literals[i] })
 }

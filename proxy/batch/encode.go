@@ -137,7 +137,7 @@ func (e *Encoder) replay(origin Origin) {
 			e.runUnnamed(s.Modes.Set(), nil, origin)
 		case session.StepSet:
 			c := e.change(s.Set)
-			if setting.IsCustom(c.Name) && !e.Batch.TakesSnapshot() {
+			if setting.IsCustom(c.Name) && setting.IsPlain(c.Value) && !e.Batch.TakesSnapshot() {
 				e.runUnnamed(setText(c), nil, origin) // a SELECT would be the transaction's first query
 				continue
 			}
@@ -146,7 +146,7 @@ func (e *Encoder) replay(origin Origin) {
 	}
 }
 
-// setText is SET or SET LOCAL of a custom setting.
+// setText is SET or SET LOCAL of a custom setting to a value that is plain.
 func setText(c setting.Change) string {
 	var parts []string
 	for part := range strings.SplitSeq(c.Name, ".") {
@@ -154,7 +154,7 @@ func setText(c setting.Change) string {
 	}
 	value := "DEFAULT"
 	if !c.Reset {
-		value = quoteLiteral(c.Value)
+		value = setting.Literal(c.Value)
 	}
 	verb := "SET "
 	if c.Local {
@@ -186,19 +186,13 @@ func Aborted(s *session.State) string {
 			c := (&Encoder{State: s}).change(step.Set)
 			value := "NULL"
 			if !c.Reset {
-				value = quoteLiteral(c.Value)
+				value = setting.Literal(c.Value)
 			}
-			fmt.Fprintf(&q, "; SELECT pg_catalog.set_config(%s, %s, %t)", quoteLiteral(c.Name), value, c.Local)
+			fmt.Fprintf(&q, "; SELECT pg_catalog.set_config(%s, %s, %t)", setting.Literal(c.Name), value, c.Local)
 		}
 	}
 	q.WriteString("; EXECUTE " + quoteIdentifier(missingStatement))
 	return q.String()
-}
-
-// quoteLiteral writes a string so that it means the same whatever
-// standard_conforming_strings is.
-func quoteLiteral(s string) string {
-	return " E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
 }
 
 // quoteIdentifier writes a name so that it means what it is.
