@@ -121,7 +121,7 @@ func (c *histConn) end() {
 
 // rests reports whether no session holds a server connection.
 func (w *histWorld) rests() bool {
-	return !slices.ContainsFunc(w.sessions, func(c *histConn) bool { return c.status != 'I' || c.pinned })
+	return w.held() == 0
 }
 
 // kill terminates the proxy's server connections, and gives it the time after which it
@@ -197,16 +197,20 @@ func (c *histConn) reported() string {
 // mayStep reports whether a session may take a step without having to wait for
 // another one's server connection, with pools of the given size.
 func (w *histWorld) mayStep(i, size int) bool {
-	held := 0
-	for k, c := range w.sessions {
-		if c.status != 'I' || c.pinned {
-			if k == i {
-				return true
-			}
-			held++
+	return w.holds(i) || w.held() < size
+}
+
+// holds reports whether a session may hold a server connection.
+func (w *histWorld) holds(i int) bool { return w.sessions[i].status != 'I' || w.sessions[i].pinned }
+
+// held is how many sessions do.
+func (w *histWorld) held() (n int) {
+	for i := range w.sessions {
+		if w.holds(i) {
+			n++
 		}
 	}
-	return held < size
+	return n
 }
 
 // historian plays histories on a server and through proxies.
@@ -215,6 +219,7 @@ type historian struct {
 	database string
 	size     int // of the pools
 	track    bool
+	probes   bool // see probe
 	direct   string
 	proxied  string
 }
@@ -266,6 +271,11 @@ func (h *historian) compare(options []string, steps []histStep, want [][]string)
 		return 0, "connect: " + err.Error()
 	}
 	defer w.close()
+	p, err := h.openProbe()
+	if err != nil {
+		return 0, "probes connect: " + err.Error()
+	}
+	defer p.close()
 	partly := false
 	for i, s := range steps {
 		if s.kill {
@@ -280,8 +290,73 @@ func (h *historian) compare(options []string, steps []histStep, want [][]string)
 			return i, fmt.Sprintf("step %d, %v\nthe server:\n\t%s\nthe proxy:\n\t%s", i, s,
 				strings.Join(want[i], "\n\t"), strings.Join(got, "\n\t"))
 		}
+		if found := p.look(h.size - w.held()); found != "" {
+			return i, fmt.Sprintf("step %d, %v\n%s", i, s, found)
+		}
 	}
 	return len(steps), ""
+}
+
+// probe is other sessions of the proxy, which set nothing and must find nothing.
+type probe struct {
+	*histWorld
+	want []string // what a session finds that is alone on a server
+}
+
+// openProbe begins as many sessions as a pool has connections, or none.
+func (h *historian) openProbe() (*probe, error) {
+	p := &probe{histWorld: &histWorld{}}
+	if !h.probes {
+		return p, nil
+	}
+	alone, err := openWorld(h.direct, h.database, []string{""})
+	if err != nil {
+		return nil, err
+	}
+	defer alone.close()
+	for _, sql := range probeQueries {
+		lines, err := alone.sessions[0].talk([]pgproto3.FrontendMessage{&pgproto3.Query{String: sql}})
+		if err != nil {
+			return nil, err
+		}
+		p.want = append(p.want, lines...)
+	}
+	p.histWorld, err = openWorld(h.proxied, h.database, make([]string, h.size))
+	return p, err
+}
+
+// probeQueries are what a probe asks. Its connection is held meanwhile.
+var probeQueries = []string{"begin isolation level read committed", histLook, histAll,
+	"select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'", "select count(*) from pg_cursors where name in ('cu', 'ch')",
+	"select count(*) from pg_class where relnamespace = pg_my_temp_schema()"}
+
+// look has so many of the sessions hold a connection each at the same time, of a replica
+// and then of the primary, and returns what they find that they should not.
+func (p *probe) look(free int) string {
+	for _, begin := range []string{probeQueries[0], probeQueries[0] + " read write"} {
+		got := make([][]string, len(p.sessions))
+		for k, sql := range probeQueries {
+			if k == 0 {
+				sql = begin
+			}
+			for i, c := range p.sessions[:min(free, len(p.sessions))] {
+				lines, err := c.talk([]pgproto3.FrontendMessage{&pgproto3.Query{String: sql}})
+				if err != nil {
+					return fmt.Sprintf("probe %d, %s: %v", i, sql, err)
+				}
+				got[i] = append(got[i], lines...)
+			}
+		}
+		for i, c := range p.sessions[:min(free, len(p.sessions))] {
+			if _, err := c.talk([]pgproto3.FrontendMessage{&pgproto3.Query{String: "commit"}}); err != nil {
+				return fmt.Sprintf("probe %d, commit: %v", i, err)
+			}
+			if !slices.EqualFunc(got[i], p.want, func(a, b string) bool { return a == b || sameButNull(a, b) }) {
+				return fmt.Sprintf("probe %d (%s)\nalone on a server:\n\t%s\nfound:\n\t%s", i, begin, strings.Join(p.want, "\n\t"), strings.Join(got[i], "\n\t"))
+			}
+		}
+	}
+	return ""
 }
 
 func isError(line string) bool { return strings.HasPrefix(line, "E ") }
@@ -347,7 +422,10 @@ func TestSettingsHistories(t *testing.T) {
 	t.Cleanup(func() { run(t, database, "drop owned by "+role+"; drop role "+role) })
 	direct := shared(t).Primary.Addr()
 	var sides []*historian
-	for _, size := range []int{1, 2} {
+	for _, size := range []int{1, 2, 8} {
+		if size == 8 && os.Getenv("PGWEIR_FUZZ_TIME") == "" {
+			break // its histories are like those of 2, with more room
+		}
 		for _, track := range []bool{false, true} {
 			change := []func(*config.Config){poolSize(size)}
 			if track == (size == 1) {
@@ -375,6 +453,7 @@ func TestSettingsHistories(t *testing.T) {
 // play makes up a history while the server plays it, and plays it through the proxy then.
 func (h *historian) play(g *histGen, name string) (steps int) {
 	h.reset()
+	h.probes = g.probes
 	begun := slices.Clone(g.options)
 	w, err := openWorld(h.direct, h.database, begun)
 	if err != nil {

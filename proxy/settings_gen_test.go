@@ -20,10 +20,12 @@ type histGen struct {
 	failed   bool              // the session's transaction has failed
 	track    bool              // opaque code sets declared settings only
 	prepared []map[string]bool // by session, names of prepared statements
+	probes   bool              // others look at every free connection after each step
+	held     func(i int) bool  // reports whether a session holds a connection
 }
 
 func newHistGen(rnd *rand.Rand, role, database string, size int, track bool) *histGen {
-	g := &histGen{Rand: rnd, role: role, database: database, size: size, track: track, calm: rnd.IntN(3) == 0}
+	g := &histGen{Rand: rnd, role: role, database: database, size: size, track: track, calm: rnd.IntN(3) == 0, probes: rnd.IntN(4) == 0}
 	for range 2 + rnd.IntN(3) {
 		g.options = append(g.options, g.startup())
 		g.prepared = append(g.prepared, map[string]bool{})
@@ -261,7 +263,7 @@ func (g *histGen) control(open bool) piece {
 	}
 	return piece{sql: pick(g, "commit", "commit", "commit", "rollback", "rollback", "savepoint a", "savepoint a", "savepoint b", "rollback to a", "rollback to a",
 		"rollback to b", "release a", "release b", "commit and chain", "rollback and chain", "begin", "end", "set transaction read only",
-		"set transaction read write, not deferrable")}
+		"set transaction read write, not deferrable", "set transaction isolation level serializable", "set transaction isolation level repeatable read")}
 }
 
 // any is one statement of any kind. In a failed transaction it is none the parser
@@ -295,6 +297,7 @@ func (g *histGen) statement(session int, open, bound bool) piece {
 
 // steps are the next steps: one, and often a look at what it did.
 func (g *histGen) steps(w *histWorld) (steps []histStep) {
+	g.held = w.holds
 	i := g.IntN(len(w.sessions))
 	for !w.mayStep(i, g.size) {
 		i = g.IntN(len(w.sessions))
@@ -392,12 +395,13 @@ func characterizes(sql string) bool {
 	return strings.Contains(sql, "isolation level") || strings.Contains(sql, "read only") || strings.Contains(sql, "read write")
 }
 
-// resets reports whether a statement resets what its session may have begun with. Known gap:
-// among other statements of one batch, those behind it may read the connection's own default.
+// resets reports whether a statement resets what its session may have begun with, on a
+// connection that it holds. Known gap: among other statements of one batch, those behind it
+// may read the connection's own default (docs/settings.md).
 func (g *histGen) resets(i int, p piece) bool {
 	sql := strings.ToLower(p.sql)
 	null := len(p.params) > 0 && p.params[0] == nil || strings.Contains(sql, "null, false")
-	return g.options[i] != "" && (null || strings.Contains(sql, "reset") || strings.Contains(sql, "default"))
+	return g.options[i] != "" && g.held(i) && (null || strings.Contains(sql, "reset") || strings.Contains(sql, "default"))
 }
 
 func joined(params [][]byte) (all []byte) {
