@@ -30,6 +30,8 @@ type rawConn struct {
 	mu      sync.Mutex // protects the fields below
 	changed *sync.Cond
 	lines   []string
+	pid     uint32   // of BackendKeyData
+	pids    []uint32 // of notifications
 	ended   error
 	seen    int // lines that were waited for
 }
@@ -67,6 +69,12 @@ func (r *rawConn) read() {
 			r.ended = err
 		} else {
 			r.lines = append(r.lines, describe(m))
+		}
+		switch m := m.(type) {
+		case *pgproto3.BackendKeyData:
+			r.pid = m.ProcessID
+		case *pgproto3.NotificationResponse:
+			r.pids = append(r.pids, m.PID)
 		}
 		r.changed.Broadcast()
 		r.mu.Unlock()

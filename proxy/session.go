@@ -103,7 +103,7 @@ func (h *handshake) reply(ctx context.Context, up *upstream.Pools, start *startu
 		c.Drop()
 		return nil, err
 	}
-	c.Begin(reported)
+	c.Begin(reported, m.pid)
 	return m, nil
 }
 

@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"proxy/freshness":   3,
 	"proxy/interrupt":   3,
 	"proxy/local":       3,
+	"proxy/notify":      3,
 	"proxy/preferences": 3,
 	"proxy/batch":       3,
 	"proxy/metrics":     3,
@@ -72,11 +73,11 @@ var sideways = map[string][]string{
 	"pool/probe":       {"pool/cluster"},
 	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/local":      {"proxy/batch", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
-	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics"},
+	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify"},
 	"internal/serve":   {"proxy", "proxy/admin"},
 }
 

@@ -63,9 +63,9 @@ func (a *Analysis) tenants(p *router.Plan) (values []string, certain bool) {
 	for i := range a.said {
 		said := a.said[i]
 		said.hear(p, nil)
-		certain = certain && !said.touched
+		certain = certain && said.how != touched
 		v := said.value
-		if !said.set {
+		if said.how == unsaid {
 			v, _ = a.state().Settings.Now().Value(said.name)
 		}
 		if v != "" {
@@ -77,19 +77,27 @@ func (a *Analysis) tenants(p *router.Plan) (values []string, certain bool) {
 
 // tenantSaid is what a batch has said of a setting that names the tenant.
 type tenantSaid struct {
-	name    string
-	value   string
-	set     bool // to value
-	touched bool // since: it may have another
+	name  string
+	value string // as it was last set
+	how   howSaid
 }
+
+// howSaid is how a batch has said what value a setting has.
+type howSaid uint8
+
+const (
+	unsaid  howSaid = iota
+	said            // it set it
+	touched         // it may have set it to anything
+)
 
 // hear follows what a message says.
 func (s *tenantSaid) hear(p *router.Plan, params []router.Argument) {
 	switch v, ok := setBy(p, params, s.name); {
 	case ok:
-		s.value, s.set, s.touched = v, true, false
+		s.value, s.how = v, said
 	case slices.Contains(p.Touches, s.name):
-		s.touched = true
+		s.how = touched
 	}
 }
 

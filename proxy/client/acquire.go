@@ -153,6 +153,9 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 func (a acquisition) prepare(want setting.Settings) error {
 	t := &a.try
 	t.Fresh = true
+	if err := a.takeChannels(); err != nil {
+		return err
+	}
 	aborted := a.c.state.Tx.Phase == session.AbortedDeferred
 	if a.c.state.Tx.Phase == session.Deferred {
 		t.Replays = batch.ReplaysBlock

@@ -18,6 +18,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/interrupt"
+	"github.com/pgweir/pgweir/proxy/notify"
 	"github.com/pgweir/pgweir/proxy/preferences"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -38,6 +39,7 @@ type Client struct {
 	names   session.Names
 	lease   lease
 	told    told
+	ear     notify.Ear
 	prefer  preferred
 	writes  freshness.Changes // of the open transaction
 	batches uint64            // read so far
@@ -61,6 +63,7 @@ type Client struct {
 // identity says whose session it is.
 type identity struct {
 	id    uint64
+	pid   uint32 // as the client knows it (BackendKeyData)
 	app   string
 	scope freshness.Scope // of its commits
 }
@@ -87,9 +90,9 @@ func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *
 }
 
 // Begin says that the client was told its session has begun, with the given settings
-// (ParameterStatus).
-func (c *Client) Begin(reported map[string]string) {
-	c.told.atLogin = reported
+// (ParameterStatus) and process ID (BackendKeyData).
+func (c *Client) Begin(reported map[string]string, pid uint32) {
+	c.told.atLogin, c.who.pid = reported, pid
 	if c.up.Config.PoolMode == "session" {
 		c.state.Pins |= router.PinSession
 	}
@@ -133,26 +136,28 @@ func (c *Client) loop() error {
 	}
 }
 
-// waitForClient blocks while the session is idle. It holds no buffer then. What
-// a server connection says meanwhile is passed on, if the session listens to one.
+// waitForClient blocks while the session is idle. It holds no buffer then. What the
+// session listens to is passed on meanwhile.
 func (c *Client) waitForClient() error {
 	if len(c.front.Buffered()) > 0 {
 		return nil
 	}
 	busy := c.state.Tx.Phase.InBlock() || c.lease.midBatch()
 	limit, tooLong := c.idleLimit()
+	var until time.Time
 	if limit > 0 {
-		_ = c.front.SetReadDeadline(time.Now().Add(limit))
+		until = time.Now().Add(limit)
+		_ = c.front.SetReadDeadline(until)
 	}
 	c.idle.Store(!busy)
 	if !busy && c.svc.Draining.Load() {
 		return errShutdown
 	}
-	var err error
-	if c.lease.held() && c.state.Pins&(router.PinListen|router.PinSession) != 0 && !busy {
-		err = c.waitForBoth()
-	} else {
-		err = c.front.Fill()
+	err := c.fill(busy)
+	for c.ear.Listens() && errors.Is(err, os.ErrDeadlineExceeded) && c.ctx.Err() == nil && (busy || c.idle.Load()) && !expired(until) {
+		// Woken to hear something.
+		_ = c.front.SetReadDeadline(until)
+		err = c.fill(busy)
 	}
 	woken := !busy && !c.idle.CompareAndSwap(true, false)
 	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
@@ -161,13 +166,28 @@ func (c *Client) waitForClient() error {
 	case woken || late:
 		return errShutdown
 	}
-	if limit > 0 {
+	if limit > 0 || c.ear.Listens() {
 		_ = c.front.SetReadDeadline(time.Time{})
 		if c.ctx.Err() != nil {
 			return errShutdown // its deadline may just have been taken away
 		}
 	}
 	return err
+}
+
+func expired(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
+
+// fill waits for bytes of the client.
+func (c *Client) fill(busy bool) error {
+	if c.lease.held() && c.state.Pins&(router.PinListen|router.PinSession) != 0 && !busy {
+		return c.waitForBoth()
+	}
+	if !busy {
+		if err := c.passHeard(c.ear.Take()); err != nil {
+			return err
+		}
+	}
+	return c.front.Fill()
 }
 
 // Interrupt is how other goroutines reach the session.
@@ -217,6 +237,7 @@ func (c *Client) finalError(err error) {
 func (c *Client) close() {
 	_ = c.front.Close()
 	c.front.Free()
+	c.ear.Leave()
 	if !c.lease.held() {
 		return
 	}

@@ -39,6 +39,9 @@ func (w *work) emit(m *batch.Message) {
 	case batch.Sync, batch.FunctionCall:
 	}
 	if m.Kind.Executes() {
+		if m.Plan.Unpins&router.PinListen != 0 { // DISCARD ALL
+			w.c.ear.Leave()
+		}
 		w.c.svc.Metrics.Statement(router.TargetAny, router.ReasonLocal, m.Plan.Class)
 		w.c.svc.Metrics.Answered(time.Since(w.batch.Started))
 	}

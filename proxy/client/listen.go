@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/interrupt"
+	"github.com/pgweir/pgweir/proxy/notify"
 )
 
 // waitForBoth waits for the client while its server connection may speak too: a
@@ -72,6 +73,7 @@ func (c *Client) passOn() error {
 			frame = c.told.report(nil, c.lease.b.Parameters())
 		}
 		if typ == wire.NotificationResponse {
+			notify.Rename(frame, c.lease.b.PID(), c.who.pid)
 			c.up.Database.Commits.OnNotification()
 		}
 		if err := c.write(frame); err != nil {

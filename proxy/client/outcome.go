@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/notify"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
@@ -30,6 +31,7 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 		}
 		return false, nil
 	case wire.NotificationResponse:
+		notify.Rename(frame, o.c.lease.b.PID(), o.c.who.pid)
 		o.c.up.Database.Commits.OnNotification()
 		return !a.Internal(), nil
 	case wire.NoticeResponse:
@@ -179,7 +181,7 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 	if t.trace && !a.Internal() {
 		o.traceBatch()
 	}
-	if o.c.lease.restore {
+	if o.c.lease.restore || o.c.ear.NotifiesItself() && t.status == wire.TxIdle {
 		t.late = append([]byte(nil), frame...)
 		return false, nil
 	}

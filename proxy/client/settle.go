@@ -39,6 +39,9 @@ func (st settlement) settle() error {
 		return st.giveUpTransaction()
 	}
 	st.c.publishPins()
+	if err := st.hearOwn(); err != nil {
+		return err
+	}
 	if err := st.restore(); err != nil {
 		return err
 	}
@@ -53,6 +56,14 @@ func (st settlement) settle() error {
 	}
 	if err := st.passNotifications(); err != nil {
 		return err
+	}
+	if st.c.state.Tx.Phase == session.Idle && !l.midBatch() {
+		if err := st.shareChannels(); err != nil {
+			return err
+		}
+		if err := st.c.passHeard(st.c.ear.Take()); err != nil {
+			return err
+		}
 	}
 	if l.held() && l.onReplica() && st.c.state.Pins&router.PinSetting != 0 && st.c.state.Tx.Phase == session.Idle {
 		st.stayOnPrimary()
@@ -154,7 +165,7 @@ func (st settlement) align() error {
 	return nil
 }
 
-// sendLate sends the ReadyForQuery that waited for settings to be restored.
+// sendLate sends the ReadyForQuery that waited.
 func (st settlement) sendLate() error {
 	if len(st.try.late) == 0 {
 		return nil
@@ -191,7 +202,7 @@ func (st settlement) passNotifications() error {
 	if len(frames) == 0 || st.c.state.Pins&router.PinListen == 0 {
 		return nil
 	}
-	return st.c.write(frames)
+	return st.c.passOwn(frames)
 }
 
 // giveUpTransaction ends a batch whose server refused to open the transaction the

@@ -35,7 +35,7 @@ type attempt struct {
 	trace  bool   // the client is told where it ran
 	pass   int    // bytes of a message begun that pass unseen
 	status byte   // of the last ReadyForQuery
-	late   []byte // that, if the client is to have it once startup settings are restored
+	late   []byte // that, if the client is to have it once more is done: startup settings, its own notifications
 	ddl    uint64 // how often it was recorded to have changed the catalog
 	// written is told how the writer of a long batch ended; nil if there is none.
 	written chan error

@@ -57,6 +57,8 @@ type Directory struct {
 
 	verified, differing atomic.Uint64 // connections
 
+	hubs hubs // by which sessions listen
+
 	mu        sync.Mutex // protects the fields below
 	pools     map[Key]*Pools
 	databases map[string]*Database   // by cluster and name
@@ -137,6 +139,7 @@ func (dir *Directory) dropUnusedLocked(d *Database) {
 		}
 	}
 	d.end()
+	dir.hubs.close(d)
 	for id, known := range dir.databases {
 		if known == d {
 			delete(dir.databases, id)
@@ -147,6 +150,7 @@ func (dir *Directory) dropUnusedLocked(d *Database) {
 // Maintain lets all pools close what is old and open what they should keep. It is to be
 // called every second or so.
 func (dir *Directory) Maintain(now time.Time) {
+	dir.hubs.maintain(now)
 	for _, p := range dir.Pools() {
 		for i, st := range p.Cluster.Topology().States {
 			if !st.Status.Usable() {
@@ -166,6 +170,7 @@ func (dir *Directory) Close() {
 	for _, p := range dir.Pools() {
 		p.close()
 	}
+	dir.hubs.close(nil)
 	dir.background.Wait()
 }
 

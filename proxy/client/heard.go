@@ -1,0 +1,119 @@
+package client
+
+import (
+	"errors"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/notify"
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// A session that listens and holds nothing else of its server's would keep a connection for
+// that. So it gives its channels to its database's Hub, and takes them back where a
+// statement may need them: in a transaction block, and for LISTEN, UNLISTEN, DISCARD and
+// functions.
+
+// errDeaf ends a session that may have missed a notification, as the loss of its own
+// connection would.
+var errDeaf = wire.Fatalf("57P01", "terminating connection: the connection that listens for it was lost")
+
+// passHeard gives the client what was notified. Outside a transaction only.
+func (c *Client) passHeard(frames []byte, err error) error {
+	if len(frames) > 0 {
+		c.up.Database.Commits.OnNotification()
+		if err := c.write(frames); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return errDeaf
+	}
+	return nil
+}
+
+// passOwn gives the client what its own connection has heard.
+func (c *Client) passOwn(frames []byte) error {
+	notify.Rename(frames, c.lease.b.PID(), c.who.pid)
+	return c.passHeard(frames, nil)
+}
+
+// shareChannels gives what the session listens to on its connection to the Hub, if nothing
+// else ties it to that. If that cannot be done it keeps its connection.
+func (st settlement) shareChannels() error {
+	c, l, s := st.c, &st.c.lease, &st.c.state
+	if !l.held() || s.Pins != router.PinListen || l.onReplica() || l.residue != session.NoResidue || s.NeedsReadBack() {
+		return nil
+	}
+	hub, err := c.up.Hub(c.ctx, l.server)
+	if err != nil {
+		c.Log().Warn("a session keeps its connection to listen", zap.Error(err))
+		return nil
+	}
+	frames, err := c.ear.Share(c.ctx, l.b, hub, func() {
+		if c.idle.Load() { // outside a transaction, waiting for the client
+			c.front.Wake()
+		}
+	})
+	if passed := c.passOwn(frames); passed != nil {
+		return passed
+	}
+	switch {
+	case errors.Is(err, notify.ErrNotShared):
+		return nil
+	case c.ear.Listens() && err != nil: // but its connection is of no use
+		c.discard()
+	case err != nil:
+		return errDeaf
+	}
+	s.Pins &^= router.PinListen
+	return nil
+}
+
+// takeChannels has the connection just taken, of the primary, listen as the session does,
+// if the batch may need that, or else has what it notifies itself told from the rest.
+func (a acquisition) takeChannels() error {
+	c := a.c
+	if !c.ear.Listens() || c.lease.onReplica() {
+		return nil
+	}
+	if !a.needsChannels() {
+		if a.batch.Reads() {
+			return nil
+		}
+		return c.passHeard(c.ear.Expect(c.ctx, c.lease.b))
+	}
+	frames, err := c.ear.TakeBack(c.ctx, c.lease.b)
+	if err != nil {
+		c.discard()
+	} else {
+		c.state.Pins |= router.PinListen
+	}
+	return c.passHeard(frames, err)
+}
+
+// needsChannels reports whether a batch may ask what the session listens to, or change
+// that.
+func (a acquisition) needsChannels() bool {
+	p := a.batch.Plan
+	return a.c.state.Tx.Phase.InBlock() || p == nil || p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite || a.try.decision.Reason == router.ReasonFunction
+}
+
+// hearOwn gives the client, before its ReadyForQuery, what its batch has notified. Then
+// somebody else may use the connection.
+func (st settlement) hearOwn() error {
+	if !st.c.ear.NotifiesItself() || st.c.state.Tx.Phase != session.Idle {
+		return nil
+	}
+	frames, err := st.c.ear.Own(st.c.ctx, st.c.who.pid)
+	if err != nil {
+		return errDeaf
+	}
+	if len(frames) > 0 {
+		st.c.up.Database.Commits.OnNotification()
+		st.reply = append(st.reply, frames...)
+	}
+	return nil
+}
