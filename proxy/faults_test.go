@@ -185,6 +185,16 @@ func TestServersReadTextsDifferently(t *testing.T) {
 		Q set client_encoding = 'BIG5'
 		Q "select '\xa5\\', set_config($$app.current_org_id$$,$$2$$,false) --'"
 		Q select count(*) from t`},
+			story{name: "encoding reset before another text", mode: "outside", steps: `
+		P "" reset client_encoding
+		B "" ""
+		E ""
+		P "" select 'é'
+		B "" ""
+		E ""
+		S
+		Q create table written (a int)
+		Q drop table written`},
 			story{name: "encoding, carried to another server", startup: []string{"client_encoding", "SJIS"}, steps: `
 		Q begin
 		P "" select set_config('app.b', $1, false)

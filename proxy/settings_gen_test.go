@@ -342,7 +342,7 @@ func (g *histGen) step(i int, status byte) histStep {
 				continue
 			}
 			pins = pins || p.pins
-			texts, opaque = append(texts, p.sql), opaque || p.opaque || strings.HasSuffix(p.sql, "nonsense") || strings.HasSuffix(p.sql, "no_such_table")
+			texts, opaque = append(texts, p.sql), opaque || p.opaque || rereads(p.sql) || strings.HasSuffix(p.sql, "nonsense") || strings.HasSuffix(p.sql, "no_such_table")
 		}
 		return g.query(i, piece{sql: strings.Join(texts, "; "), vague: true, opaque: opaque, pins: pins})
 	case n < 17:
@@ -364,7 +364,7 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 		if p.alone || k > 0 && characterizes(p.sql) || g.resets(i, p) {
 			continue
 		}
-		s.pins, s.vague = s.pins || p.pins || p.opaque && !g.track, s.vague || p.vague
+		s.pins, s.vague = s.pins || p.pins || (p.opaque || rereads(p.sql)) && !g.track, s.vague || p.vague
 		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
 		parse := &pgproto3.Parse{Query: p.sql}
 		bind := &pgproto3.Bind{Parameters: p.params}
@@ -387,6 +387,12 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 	}
 	s.msgs = append(s.msgs, &pgproto3.Sync{})
 	return s
+}
+
+// rereads reports whether a statement decides how texts behind it are read, so that the
+// proxy may take them for anything.
+func rereads(sql string) bool {
+	return strings.Contains(sql, "client_encoding") || strings.Contains(sql, "set names")
 }
 
 // characterizes reports whether a statement gives a transaction its characteristics,

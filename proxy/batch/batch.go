@@ -48,6 +48,8 @@ const (
 	CommitsWithin
 	// HasSync: its last message is a Sync, or counts as one.
 	HasSync
+	// Rereads: some statement may change how texts behind it are read.
+	Rereads
 	// Begins: it has a BEGIN for a server, whose block takes in what stands before it.
 	Begins
 )
@@ -101,12 +103,29 @@ func (b *Batch) Note(p *router.Plan) {
 	if p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 {
 		b.Traits |= ChangesSettings
 	}
+	if rereads(p) {
+		b.Traits |= Rereads
+	}
 	if p.Flags.Has(router.FlagCursor) {
 		b.Traits |= OpensCursor
 	}
 	if b.Plan == nil || p.Target > b.Plan.Target || p.Target == b.Plan.Target && p.Class == router.ClassWrite {
 		b.Plan = p
 	}
+}
+
+// rereads reports whether a statement sets what decides how texts are read, or the session
+// does not follow what it sets.
+func rereads(p *router.Plan) bool {
+	if len(p.Sets) == 0 {
+		return p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
+	}
+	for i := range p.Sets {
+		if name := p.Sets[i].Name; name == "client_encoding" || name == "standard_conforming_strings" {
+			return true
+		}
+	}
+	return false
 }
 
 // Add appends a message, and returns it.

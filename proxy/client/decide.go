@@ -42,6 +42,10 @@ func (w *work) decide() router.Decision {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}
+	if !v.OnReplica && b.Traits.Has(batch.Rereads) && b.Several() {
+		// What another text means then may tie the session to its server.
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
+	}
 	if !v.OnReplica && w.c.up.Database.Stale() {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
 	}
