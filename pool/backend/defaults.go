@@ -32,7 +32,27 @@ SELECT COALESCE(r.rolname, ''), pg_catalog.lower(pg_catalog.split_part(c.config,
 type Defaults struct {
 	all    setting.Settings
 	byRole map[string]setting.Settings // over all
+	before setting.Names               // that earlier ones had a value for
 }
+
+// Names are those of all custom settings that d gives anybody a value, or that what it follows did.
+func (d *Defaults) Names() setting.Names {
+	names := d.before.With(namesOf(d.all))
+	for _, s := range d.byRole {
+		names = names.With(namesOf(s))
+	}
+	return names
+}
+
+func namesOf(s setting.Settings) (names []string) {
+	for name := range s.All() {
+		names = append(names, name)
+	}
+	return names
+}
+
+// Follow says that d comes after before.
+func (d *Defaults) Follow(before *Defaults) { d.before = before.Names() }
 
 // Of returns those of a role.
 func (d *Defaults) Of(role string) setting.Settings {
@@ -61,26 +81,32 @@ func (b *Backend) AskDefaults(ctx context.Context, role string) (*Defaults, erro
 	return d, err
 }
 
-// AskBegan asks b, which has just logged in, for the values its session began with of the
-// settings that defaults give it: the defaults may have changed between login and now, or
-// be another server's. It notes them, see Began.
-func (b *Backend) AskBegan(ctx context.Context, defaults setting.Settings) error {
+// beganQuery asks for the built-in settings that a session began with because of ALTER ROLE
+// or ALTER DATABASE … SET, as far as it may set them itself.
+const beganQuery = `SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings
+ WHERE source OPERATOR(pg_catalog.=) ANY ('{user,database,"database user"}'::pg_catalog.text[])
+   AND context OPERATOR(pg_catalog.=) 'user' AND name OPERATOR(pg_catalog.!~~) '%\_preload\_libraries'`
+
+// AskBegan asks b, which has just logged in, what its session began with: the defaults may
+// have changed between login and now, or be another server's. Custom settings, role and
+// what the session asked for itself cannot be listed and must be named. It notes them, see
+// Began.
+func (b *Backend) AskBegan(ctx context.Context, named []string) error {
 	var began setting.Settings
-	if defaults != began {
-		var parts []string
-		for name := range defaults.All() {
-			name = setting.Literal(name)
-			parts = append(parts, "SELECT "+name+", pg_catalog.current_setting("+name+", true)")
+	parts := []string{beganQuery}
+	for _, name := range append(named, setting.Role) {
+		name = setting.Literal(name)
+		parts = append(parts, "SELECT "+name+", pg_catalog.current_setting("+name+", true)")
+	}
+	err := b.Query(ctx, strings.Join(parts, " UNION ALL "), func(v [][]byte) error {
+		name, value := setting.Fold(string(v[0])), string(v[1])
+		if v[1] != nil && (name != setting.Role || value != "none") {
+			began = began.With(name, value)
 		}
-		err := b.Query(ctx, strings.Join(parts, " UNION ALL "), func(v [][]byte) error {
-			if v[1] != nil {
-				began = began.With(string(v[0]), string(v[1]))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	b.Began(began)
 	return nil

@@ -200,8 +200,11 @@ func (d *Database) recommend(ctx context.Context, q catalog.Query) {
 // learnDefaults takes over what new sessions begin with. Connections that began with
 // something else are not used for long.
 func (d *Database) learnDefaults(now *backend.Defaults) {
-	before := d.defaults.Swap(now)
-	if before == nil {
+	before := d.defaults.Load()
+	if before != nil {
+		now.Follow(before)
+	}
+	if d.defaults.Store(now); before == nil {
 		return
 	}
 	for _, p := range d.directory.Pools() {
@@ -209,4 +212,15 @@ func (d *Database) learnDefaults(now *backend.Defaults) {
 			p.expire()
 		}
 	}
+}
+
+// defaultNames are the custom settings that ALTER ROLE or ALTER DATABASE … SET gave or once gave a
+// value, which a connection to a replica that lags behind may still begin with.
+func (d *Database) defaultNames() []string {
+	known := d.defaults.Load()
+	if known == nil {
+		return nil
+	}
+	names := known.Names()
+	return names.List()
 }

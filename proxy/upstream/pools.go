@@ -93,11 +93,11 @@ func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Setti
 	if err != nil {
 		return nil, err
 	}
-	all := p.Usual()
-	for name, value := range with.All() {
-		all = all.With(name, value)
+	names := p.Database.defaultNames()
+	for name := range with.All() {
+		names = append(names, name)
 	}
-	if err := b.AskBegan(ctx, all); err != nil {
+	if err := b.AskBegan(ctx, names); err != nil {
 		b.Close()
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backe
 	}
 	defaults, err := b.AskDefaults(ctx, p.Config.ServerUser)
 	if err == nil {
-		err = b.AskBegan(ctx, defaults.Of(p.Config.ServerUser))
+		err = b.AskBegan(ctx, append(defaults.Names().List(), p.Database.defaultNames()...))
 	}
 	if err != nil {
 		b.Close()
