@@ -89,7 +89,7 @@ func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
 	p.mu.Lock()
 	surplus := len(p.idle) - p.o.MinIdle
 	old := p.takeIdleLocked(func(b *backend.Backend) bool {
-		if p.o.MaxLifetime > 0 && now.Sub(b.Created()) > p.o.MaxLifetime || !b.Alive() {
+		if p.o.MaxLifetime > 0 && now.Sub(b.Origin().Created) > p.o.MaxLifetime || !b.Alive() {
 			return true
 		}
 		if surplus > 0 && p.o.IdleTimeout > 0 && now.Sub(b.Pooled().Released) > p.o.IdleTimeout {

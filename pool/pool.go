@@ -421,7 +421,7 @@ func (p *Pool) release(b *backend.Backend) {
 		notes.Released = now
 	}
 	notes.Aside = false
-	if p.o.MaxLifetime > 0 && now.Sub(b.Created()) > p.o.MaxLifetime {
+	if p.o.MaxLifetime > 0 && now.Sub(b.Origin().Created) > p.o.MaxLifetime {
 		p.Discard(b)
 		return
 	}

@@ -30,7 +30,10 @@ const stateQuery = `SELECT pg_is_in_recovery(),
    (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
   ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
  (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0')::bigint,
- (SELECT system_identifier FROM pg_control_system())`
+ (SELECT system_identifier FROM pg_control_system()), pg_postmaster_start_time()::text`
+
+// moreLogins is how many logins, besides the first, are to show whether one server answers.
+const moreLogins = 3
 
 // serverState is what one server said of itself.
 type serverState struct {
@@ -41,6 +44,7 @@ type serverState struct {
 	timeline int
 	position int64 // WAL inserted (primary) or replayed (replica), in bytes
 	system   string
+	many     bool // another login was answered by another server
 }
 
 // checkServers prints a table for every cluster and what is wrong with it.
@@ -105,8 +109,22 @@ func (st *serverState) ask(ctx context.Context, cl config.Cluster, s config.Serv
 	if st.number, err = strconv.Atoi(row[2]); err != nil {
 		return err
 	}
-	st.position, err = strconv.ParseInt(row[4], 10, 64)
-	return err
+	if st.position, err = strconv.ParseInt(row[4], 10, 64); err != nil {
+		return err
+	}
+	for range moreLogins {
+		again, err := connect(ctx, cl, s, cred, cl.Service.Database)
+		if err != nil {
+			return err
+		}
+		started, err := queryRow(ctx, again, "SELECT pg_postmaster_start_time()::text")
+		_ = again.Close(ctx)
+		if err != nil {
+			return fmt.Errorf("ask who it is: %w", err)
+		}
+		st.many = st.many || started[0] != row[6]
+	}
+	return nil
 }
 
 // primaries are the indexes of the servers that call themselves primary.
@@ -190,6 +208,9 @@ func judge(cl config.Cluster, states []serverState) []string {
 			continue
 		case major < oldestVersion || major > newestVersion:
 			add("%s runs PostgreSQL %s; supported are %d to %d", cl.Servers[i].Address, st.version, oldestVersion, newestVersion)
+		}
+		if st.many {
+			add("%s: several servers answer at this address; give each an address of its own, or reads there go to the primary", cl.Servers[i].Address)
 		}
 		if reached < 0 {
 			reached = i

@@ -26,7 +26,7 @@ type Backend struct {
 	Conn *wire.Conn
 
 	login    *Login
-	created  time.Time
+	origin   Origin
 	talk     conversation
 	lastUser uint64
 	pooled   Pooled
@@ -59,7 +59,7 @@ func New(l *Login, maxStatements int) *Backend {
 	now := time.Now()
 	return &Backend{
 		Conn:     wire.NewConn(l.Conn, wire.LargeBuffer),
-		created:  now,
+		origin:   Origin{Created: now},
 		talk:     conversation{status: wire.TxIdle},
 		pooled:   Pooled{Released: now},
 		verified: now,
@@ -69,8 +69,14 @@ func New(l *Login, maxStatements int) *Backend {
 	}
 }
 
-// Created returns when b logged in.
-func (b *Backend) Created() time.Time { return b.created }
+// Origin is where a connection comes from.
+type Origin struct {
+	Created time.Time // when it logged in
+	Started string    // when its server was started, by which others at the same address are told from it; empty if it was not asked
+}
+
+// Origin returns where b comes from.
+func (b *Backend) Origin() Origin { return b.origin }
 
 // Verified returns when Verify last had an answer, or when b was made.
 func (b *Backend) Verified() time.Time { return b.verified }

@@ -83,9 +83,13 @@ func (b *Backend) AskDefaults(ctx context.Context, role string) (*Defaults, erro
 
 // beganQuery asks for the built-in settings that a session began with because of ALTER ROLE
 // or ALTER DATABASE … SET, as far as it may set them itself.
-const beganQuery = `SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings
+const beganQuery = `SELECT '', ` + Started + `::pg_catalog.text
+ UNION ALL SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings
  WHERE source OPERATOR(pg_catalog.=) ANY ('{user,database,"database user"}'::pg_catalog.text[])
    AND context OPERATOR(pg_catalog.=) 'user' AND name OPERATOR(pg_catalog.!~~) '%\_preload\_libraries'`
+
+// Started is an expression that tells servers behind one address apart, and lives of one.
+const Started = "pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())"
 
 // AskBegan asks b, which has just logged in, what its session began with: the defaults may
 // have changed between login and now, or be another server's. Custom settings, role and
@@ -100,7 +104,9 @@ func (b *Backend) AskBegan(ctx context.Context, named []string) error {
 	}
 	err := b.Query(ctx, strings.Join(parts, " UNION ALL "), func(v [][]byte) error {
 		name, value := setting.Fold(string(v[0])), string(v[1])
-		if v[1] != nil && (name != setting.Role || value != "none") {
+		if name == "" {
+			b.origin.Started = value
+		} else if v[1] != nil && (name != setting.Role || value != "none") {
 			began = began.With(name, value)
 		}
 		return nil

@@ -45,9 +45,9 @@ func MomentOf(t time.Time) Moment { return Moment(t.Sub(began)) }
 // Sampler asks servers for their LSNs. It is used by several
 // goroutines, but for one server and method by one at a time.
 type Sampler interface {
-	// Written returns how far the primary's log is, Replayed a standby's replay LSN.
+	// Written returns how far the primary's log is, Replayed how far a standby is.
 	Written(ctx context.Context, s *Server) (Written, error)
-	Replayed(ctx context.Context, s *Server) (lsn.LSN, error)
+	Replayed(ctx context.Context, s *Server) (Replayed, error)
 	Close()
 }
 
@@ -58,11 +58,38 @@ type Written struct {
 	Delay             time.Duration
 }
 
+// Replayed is a standby's replay LSN.
+type Replayed struct {
+	LSN     lsn.LSN
+	Started string // of whom this is true; as State.Started
+}
+
+// freshness is as of when the server is fresh that answered at an address.
+type freshness struct {
+	asOf    Moment
+	started string // that server's, as State.Started: another may answer the next time
+}
+
+// freshAs is as of when s is known to be fresh.
+func (s *Server) freshAs() Moment {
+	if f := s.fresh.Load(); f != nil {
+		return f.asOf
+	}
+	return -1
+}
+
 // Fresh reports whether s is known to have replayed all that was committed up to asOf.
-func (s *Server) Fresh(asOf Moment) bool { return Moment(s.fresh.Load()) > asOf }
+func (s *Server) Fresh(asOf Moment) bool { return s.freshAs() > asOf }
+
+// FreshOn is Fresh of the server with that start time behind s's address; it is not known of
+// any other. Empty is whoever answers.
+func (s *Server) FreshOn(started string, asOf Moment) bool {
+	f := s.fresh.Load()
+	return f != nil && f.asOf > asOf && (started == "" || started == f.started)
+}
 
 // Staleness returns how long ago s is known to have been fresh.
-func (s *Server) Staleness() time.Duration { return time.Duration(Now() - Moment(s.fresh.Load())) }
+func (s *Server) Staleness() time.Duration { return time.Duration(Now() - s.freshAs()) }
 
 // AwaitFresh waits until a replica is fresh as of a moment, at most d, and not at
 // all if that is unlikely to be enough.
@@ -70,9 +97,12 @@ func (c *Cluster) AwaitFresh(ctx context.Context, asOf Moment, d time.Duration) 
 	return c.await(ctx, d, asOf, func() bool { return c.anyFresh(asOf) }, c.topo.Load().Replicas)
 }
 
-// AwaitFreshOn does what AwaitFresh does, for one replica.
-func (c *Cluster) AwaitFreshOn(ctx context.Context, s *Server, asOf Moment, d time.Duration) bool {
-	return c.await(ctx, d, asOf, func() bool { return s.Fresh(asOf) }, []*Server{s})
+// AwaitFreshOn does what AwaitFresh does, for one replica; started is as for FreshOn.
+func (c *Cluster) AwaitFreshOn(ctx context.Context, s *Server, started string, asOf Moment, d time.Duration) bool {
+	if f := s.fresh.Load(); f != nil && started != "" && started != f.started {
+		return false // no time is known to help
+	}
+	return c.await(ctx, d, asOf, func() bool { return s.FreshOn(started, asOf) }, []*Server{s})
 }
 
 func (c *Cluster) await(ctx context.Context, d time.Duration, asOf Moment, done func() bool, of []*Server) bool {

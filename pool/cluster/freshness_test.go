@@ -33,16 +33,16 @@ func (g *gauges) Written(ctx context.Context, _ *Server) (Written, error) {
 	return w, ctx.Err()
 }
 
-func (g *gauges) Replayed(ctx context.Context, s *Server) (lsn.LSN, error) {
+func (g *gauges) Replayed(ctx context.Context, s *Server) (Replayed, error) {
 	g.mu.Lock()
 	at, ok := g.replayed[s]
 	g.mu.Unlock()
 	if !ok {
 		<-ctx.Done()
-		return 0, errors.New("it hangs")
+		return Replayed{}, errors.New("it hangs")
 	}
 	time.Sleep(g.took)
-	return at, nil
+	return Replayed{LSN: at}, nil
 }
 
 func (g *gauges) Close() {}
@@ -95,11 +95,11 @@ func TestFreshAfterReplay(t *testing.T) {
 		if a.Fresh(commit) || !b.Fresh(commit) {
 			t.Errorf("fresh: a %v, b %v", a.Fresh(commit), b.Fresh(commit))
 		}
-		if c.AwaitFreshOn(t.Context(), a, commit, 20*time.Millisecond) {
+		if c.AwaitFreshOn(t.Context(), a, "", commit, 20*time.Millisecond) {
 			t.Error("a is fresh before it replayed")
 		}
 		g.set(100, 100, 100)
-		if !c.AwaitFreshOn(t.Context(), a, commit, time.Second) {
+		if !c.AwaitFreshOn(t.Context(), a, "", commit, time.Second) {
 			t.Error("a is not fresh though it replayed")
 		}
 		if n := c.Topology().Replica(0, Never); n != nil {
@@ -114,11 +114,11 @@ func TestFreshnessGoesBack(t *testing.T) {
 		a := c.o.Servers[1]
 		g.set(100, 100, 100)
 		first := Now()
-		if !c.AwaitFreshOn(t.Context(), a, first, time.Second) {
+		if !c.AwaitFreshOn(t.Context(), a, "", first, time.Second) {
 			t.Fatal("not fresh")
 		}
 		g.set(200, 60, 200)
-		if c.AwaitFreshOn(t.Context(), a, Now(), 20*time.Millisecond) || a.Fresh(first) {
+		if c.AwaitFreshOn(t.Context(), a, "", Now(), 20*time.Millisecond) || a.Fresh(first) {
 			t.Error("still fresh")
 		}
 	})
@@ -199,10 +199,10 @@ func TestCovering(t *testing.T) {
 			t.Fatal(at, err)
 		}
 		asOf := c.Covering(t.Context(), 80, time.Second)
-		if !c.AwaitFreshOn(t.Context(), c.o.Servers[1], asOf, time.Second) {
+		if !c.AwaitFreshOn(t.Context(), c.o.Servers[1], "", asOf, time.Second) {
 			t.Error("a has it and does not serve it")
 		}
-		if c.AwaitFreshOn(t.Context(), c.o.Servers[2], asOf, 10*time.Millisecond) {
+		if c.AwaitFreshOn(t.Context(), c.o.Servers[2], "", asOf, 10*time.Millisecond) {
 			t.Error("b lacks it and serves it")
 		}
 		if asOf := c.Covering(t.Context(), 101, 10*time.Millisecond); asOf != Never {
@@ -224,7 +224,7 @@ func TestUnflushed(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		a, b := c.topo.Load().Replicas[0], c.topo.Load().Replicas[1]
-		if !c.AwaitFreshOn(t.Context(), a, commit, 100*time.Millisecond) {
+		if !c.AwaitFreshOn(t.Context(), a, "", commit, 100*time.Millisecond) {
 			t.Error("the commit is flushed by now, and replayed")
 		}
 		if b.Fresh(commit) {

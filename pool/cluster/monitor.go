@@ -108,8 +108,7 @@ func New(o Options) *Cluster {
 		o: o, probeNow: make(chan struct{}, 1), notifyNow: make(chan struct{}, 1),
 		changed: make(chan struct{}), published: make(chan struct{}), tracker: newTracker(len(o.Servers)),
 	}
-	for _, s := range o.Servers {
-		s.fresh.Store(-1)
+	for range o.Servers {
 		c.probes = append(c.probes, make(chan struct{}, 1))
 	}
 	c.topo.Store(&Topology{States: c.unknown()})
@@ -313,7 +312,7 @@ func (c *Cluster) update(change func(states []State)) {
 	now := time.Now()
 	for i := range states {
 		st, old := &states[i], &before.States[i]
-		if st.Status == old.Status && (st.Status == StatusUnknown || st.Role == old.Role && st.Timeline == old.Timeline) {
+		if st.Status == old.Status && st.Many == old.Many && (st.Status == StatusUnknown || st.Role == old.Role && st.Timeline == old.Timeline) {
 			continue
 		}
 		st.Since, same = now, false

@@ -361,7 +361,7 @@ func TestAnotherLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, primary(1), replica(1))
 		synctest.Wait()
-		w.servers[1].fresh.Store(5)
+		w.servers[1].fresh.Store(&freshness{asOf: 5})
 		p := replica(1)
 		p.Started = "later"
 		w.fakes.set(1, p, nil)

@@ -85,13 +85,15 @@ func (c *Cluster) probeAnswered(s *Server, began Moment, p Probe) {
 		}
 		if !st.Up || st.Started != p.Started {
 			// What was known of its freshness may be of another data directory.
-			s.fresh.Store(-1)
+			s.fresh.Store(nil)
 		}
 		if away(st) {
 			s.returned.Store(int64(Now()))
 		}
+		found.Many = st.Many
 		*st = found
 	})
+	c.Saw(s, p.Started)
 }
 
 // away reports whether a server that answers again had been given up.

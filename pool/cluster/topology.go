@@ -57,13 +57,14 @@ type Server struct {
 	Weight  int // share of reads; 0 is only if no other replica can
 
 	load  atomic.Int64
-	fresh atomic.Int64 // Moment as of which it is fresh; see freshness.go
+	fresh atomic.Pointer[freshness] // nil if it is not known to be; see freshness.go
 	lag   atomic.Int64 // ns it lately took to replay what was committed
 
 	returned  atomic.Int64 // Moment at which it came back; 0 once it has its full share again
 	asked     atomic.Bool  // a probe is under way
 	alive     atomic.Bool  // and meanwhile it answered somebody
 	loginAnew atomic.Bool  // the next probe must be by a new login
+	seen      seen         // who answers at its address
 }
 
 // Begin counts a use of one of the server's connections, until End.
@@ -115,6 +116,8 @@ type State struct {
 	SystemID string
 	Version  int    // server_version_num
 	Started  string // when its postmaster was started: another one is another life
+	// Many: several servers answer at its address, of which State tells one or another.
+	Many bool
 	// LSN is how far its log is inserted (a primary) or replayed (a replica).
 	LSN    lsn.LSN
 	Probed Moment    // when the probe began that found this

@@ -131,7 +131,7 @@ func (c *Cluster) sample(ctx context.Context) {
 		// What another primary's log said means nothing in this one's.
 		t.primary, t.line, t.samples, t.flushes = topo.Primary, line, t.samples[:0], t.flushes[:0]
 		for _, s := range c.o.Servers {
-			s.fresh.Store(-1)
+			s.fresh.Store(nil)
 		}
 	}
 	t.samples.note(sample{at, at, found.Inserted})
@@ -158,13 +158,13 @@ func (c *Cluster) follow(ctx context.Context, s *Server) {
 		case <-timer.C:
 		case <-c.tracker.locateNow[s.Index]:
 		}
-		before := s.fresh.Load()
+		before := s.freshAs()
 		if !c.locate(ctx, s) || s.Fresh(Moment(c.tracker.demand.Load())) {
 			timer.Reset(idleGap)
 			gap = locateGap
 			continue
 		}
-		if s.fresh.Load() > before {
+		if s.freshAs() > before {
 			gap = locateGap
 		}
 		// Signals do not make it faster than the gap.
@@ -186,19 +186,25 @@ func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	replayed, err := c.o.Sampler.Replayed(ctx, s)
+	found, err := c.o.Sampler.Replayed(ctx, s)
+	if err == nil {
+		c.Saw(s, found.Started)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil || topo.Primary == nil || topo.Primary != t.primary || topo.State(topo.Primary).Timeline != t.line {
 		return err != nil
 	}
-	before := Moment(s.fresh.Load())
-	at, lag := t.samples.reached(replayed, before)
-	if settled, _ := t.flushes.reached(replayed, before); settled > at {
+	before := Moment(-1)
+	if f := s.fresh.Load(); f != nil && f.started == found.Started {
+		before = f.asOf
+	}
+	at, lag := t.samples.reached(found.LSN, before)
+	if settled, _ := t.flushes.reached(found.LSN, before); settled > at {
 		at = settled
 	}
 	s.lag.Store(int64(lag))
-	s.fresh.Store(int64(at))
+	s.fresh.Store(&freshness{at, found.Started})
 	if at > before {
 		t.notifyLocked()
 	}
@@ -210,7 +216,7 @@ func (t *tracker) nothingFor(s *Server) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := len(t.samples)
-	return n == 0 || Moment(s.fresh.Load()) >= t.samples[n-1].at
+	return n == 0 || s.freshAs() >= t.samples[n-1].at
 }
 
 // samples are in order, oldest first.

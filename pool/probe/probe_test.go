@@ -134,7 +134,7 @@ func TestSample(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v is not replayed: %v", second.Inserted, err)
 		}
-		if replayed >= second.Inserted {
+		if replayed.LSN >= second.Inserted {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)

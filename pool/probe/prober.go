@@ -42,7 +42,7 @@ const stateQuery = `SELECT pg_catalog.pg_is_in_recovery(),
 		THEN greatest(c.timeline_id, r.min_recovery_end_timeline, (SELECT w.received_tli FROM pg_catalog.pg_stat_wal_receiver w))
 		ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::pg_catalog.bit(32)::int END,
 	s.system_identifier, pg_catalog.current_setting('server_version_num'),
-	pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()),
+	` + backend.Started + `,
 	CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END
 FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r, pg_catalog.pg_control_system() s`
 

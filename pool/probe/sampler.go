@@ -28,6 +28,7 @@ type logReader struct {
 	*backend.Backend
 	page, segment uint64 // bytes of a page and of a segment of the log
 	delay         uint64 // ms: wal_writer_delay when it was opened
+	started       string // its server's, as cluster.State.Started
 }
 
 // Written implements cluster.Sampler.
@@ -46,9 +47,12 @@ func (sm *Sampler) Written(ctx context.Context, s *cluster.Server) (w cluster.Wr
 const delayMargin = 200 * time.Millisecond
 
 // Replayed implements cluster.Sampler.
-func (sm *Sampler) Replayed(ctx context.Context, s *cluster.Server) (lsn.LSN, error) {
-	at, _, err := sm.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn(), NULL")
-	return at[0], err
+func (sm *Sampler) Replayed(ctx context.Context, s *cluster.Server) (cluster.Replayed, error) {
+	at, r, err := sm.ask(ctx, s, "SELECT pg_catalog.pg_last_wal_replay_lsn(), NULL")
+	if err != nil {
+		return cluster.Replayed{}, err
+	}
+	return cluster.Replayed{LSN: at[0], Started: r.started}, nil
 }
 
 // Sizes of a page's header and of that of a segment's first page: see xlog_internal.h.
@@ -103,7 +107,8 @@ func (sm *Sampler) connect(ctx context.Context, s *cluster.Server) (*logReader, 
 	r := &logReader{Backend: b}
 	err = b.Query(ctx, `SELECT pg_catalog.current_setting('wal_block_size'),
   pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
-  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_writer_delay')`, func(v [][]byte) error {
+  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_writer_delay'), `+backend.Started, func(v [][]byte) error {
+		r.started = string(v[3])
 		_, err := fmt.Sscan(string(v[0])+" "+string(v[1])+" "+string(v[2]), &r.page, &r.segment, &r.delay)
 		return err
 	})

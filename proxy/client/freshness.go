@@ -130,11 +130,12 @@ func (n needs) isFresh(s *cluster.Server, b *backend.Backend) (fresh bool, err e
 	if n.try.required == cluster.AnyTime {
 		return true, nil
 	}
-	required := max(n.try.required, cluster.MomentOf(b.Created()))
-	if s.Fresh(required) {
+	from := b.Origin()
+	required := max(n.try.required, cluster.MomentOf(from.Created))
+	if s.FreshOn(from.Started, required) {
 		return true, nil
 	}
 	return n.awaitFresh(func(ctx context.Context, d time.Duration) bool {
-		return n.c.up.Cluster.AwaitFreshOn(ctx, s, required, d)
+		return n.c.up.Cluster.AwaitFreshOn(ctx, s, from.Started, required, d)
 	})
 }

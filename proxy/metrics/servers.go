@@ -78,6 +78,7 @@ func (m *Metrics) collectCluster(to sink, c Cluster) {
 		for status := range cluster.Statuses {
 			to.is(n.serverState, st.Status == status, with(status.String())...)
 		}
+		to.is(n.serverMany, st.Many, labels...)
 		to.gauge(n.load, float64(st.Server.Load()), labels...)
 		if !st.Up {
 			continue

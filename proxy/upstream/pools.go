@@ -186,6 +186,7 @@ func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backe
 		b.Close()
 		return nil, err
 	}
+	p.Cluster.Saw(s, b.Origin().Started)
 	return b, nil
 }
 

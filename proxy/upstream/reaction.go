@@ -33,6 +33,7 @@ func (r *reaction) changed(before, after *cluster.Topology) {
 		if old.Status != now.Status || now.Status.Usable() && (old.Role != now.Role || old.Timeline != now.Timeline) {
 			r.logServer(now)
 		}
+		r.logMany(old, now)
 		r.cutOff(old, now, after)
 	}
 	r.logPrimary(before, after)
@@ -44,7 +45,7 @@ func (r *reaction) changed(before, after *cluster.Topology) {
 func (r *reaction) cutOff(old, now cluster.State, t *cluster.Topology) {
 	gone := old.Status.Usable() && !now.Status.Usable()
 	demoted := old.Role == cluster.RolePrimary && now.Role == cluster.RoleReplica
-	restarted := old.Started != "" && old.Started != now.Started && now.Started != ""
+	restarted := old.Started != "" && old.Started != now.Started && now.Started != "" && !now.Many
 	if !gone && !demoted && !restarted {
 		return
 	}
@@ -70,6 +71,17 @@ func (r *reaction) cutOff(old, now cluster.State, t *cluster.Topology) {
 func (r *reaction) fields(st cluster.State, more ...zap.Field) []zap.Field {
 	return append([]zap.Field{zap.String("cluster", r.name), zap.String("server", st.Server.Address),
 		zap.Stringer("role", st.Role)}, more...)
+}
+
+// logMany says that several servers answer at an address, or that they do no more.
+func (r *reaction) logMany(old, now cluster.State) {
+	switch {
+	case now.Many && !old.Many:
+		r.log.Error("several servers answer at one address: what is known of one is not true of another, so most reads there go to the primary; give each server an address of its own",
+			r.fields(now)...)
+	case old.Many && !now.Many:
+		r.log.Info("one server answers at the address again", r.fields(now)...)
+	}
 }
 
 // logServer says what became of a server, and what is to be done.

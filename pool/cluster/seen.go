@@ -1,0 +1,53 @@
+package cluster
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// An address is one server. Behind some there are several: a balancer, a name with many
+// addresses. What is known of one is not true of another, so each connection learns who
+// answered (the time at which its postmaster was started), and freshness counts for that
+// one only. A server that was restarted, or an address that leads elsewhere now, shows
+// another time once and for all; where one shows again that another had followed, there are many.
+
+// manyFor is for how long an address that was found to be many counts as that.
+const manyFor = 10 * time.Minute
+
+// seen is who answered at an address.
+type seen struct {
+	mu      sync.Mutex // protects the fields below
+	started []string   // the latest last, each once, at most maxSeen
+	many    time.Time  // when it last was found to be many
+}
+
+const maxSeen = 16
+
+// Saw says that a new connection to s, or one that was asked anew, was answered by the server with that start time.
+func (c *Cluster) Saw(s *Server, started string) {
+	if started == "" {
+		return
+	}
+	many := s.seen.note(started, time.Now())
+	if c.topo.Load().State(s).Many != many {
+		c.update(func(states []State) { states[s.Index].Many = many })
+	}
+}
+
+// note reports whether several servers answer.
+func (w *seen) note(started string, now time.Time) (many bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := slices.Index(w.started, started)
+	if n := len(w.started); at >= 0 && at < n-1 {
+		w.many = now
+		w.started = slices.Delete(w.started, at, at+1)
+	} else if n == maxSeen && at < 0 {
+		w.started = slices.Delete(w.started, 0, 1)
+	}
+	if n := len(w.started); n == 0 || w.started[n-1] != started {
+		w.started = append(w.started, started)
+	}
+	return !w.many.IsZero() && now.Sub(w.many) < manyFor
+}
