@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -37,6 +38,10 @@ const (
 // errServed ends a connection that has no session: a cancel request is carried out, a
 // replication connection over.
 var errServed = errors.New("served without a session")
+
+// errNoStartup is of bytes that are no startup packet. Who sent them does not speak the
+// protocol: PostgreSQL closes without a word.
+var errNoStartup = errors.New("no startup packet")
 
 // handshake is a connection before its session begins.
 type handshake struct {
@@ -77,6 +82,10 @@ func (s *Server) refuseClient(h *handshake, err error) {
 		return
 	}
 	s.metrics.LoginFailed()
+	if errors.Is(err, errNoStartup) {
+		s.log.Warn("login refused", zap.String("client", remoteHost(h.nc)), zap.Error(err))
+		return
+	}
 	var own *wire.Error
 	e := upstream.Told(err, s.cfg)
 	if !errors.As(err, &own) && isNetwork(err) {
@@ -177,7 +186,10 @@ func (h *handshake) packet() (code uint32, body []byte, err error) {
 	}
 	length := binary.BigEndian.Uint32(buf)
 	if length < 8 || length > maxStartup {
-		return 0, nil, wire.Fatalf("08P01", "invalid length of startup packet")
+		if buf[0] == wire.Terminate {
+			return 0, nil, errServed // a client that is done before it began
+		}
+		return 0, nil, fmt.Errorf("%w: invalid length", errNoStartup)
 	}
 	if buf, err = h.front.Need(int(length)); err != nil {
 		return 0, nil, err
@@ -207,7 +219,7 @@ func (h *handshake) answerSSL() error {
 func (h *handshake) startTLS() error {
 	conf := h.s.tls.Config()
 	if conf == nil {
-		return wire.Fatalf("08P01", "received direct SSL connection request without SSL support")
+		return fmt.Errorf("%w: direct TLS, for which there is no certificate", errNoStartup)
 	}
 	under := h.nc
 	if early := h.front.Buffered(); len(early) > 0 {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
@@ -83,6 +84,7 @@ type service struct {
 	*proxy.Server
 	addr string // host:port
 	reg  *prometheus.Registry
+	logs *observer.ObservedLogs // warnings and errors
 }
 
 // start runs a proxy for the length of a test and returns when it knows all
@@ -136,6 +138,8 @@ func launch(t testing.TB, cfg config.Config) *service {
 func launchLogging(t testing.TB, cfg config.Config, log *zap.Logger) *service {
 	t.Helper()
 	reg := prometheus.NewRegistry()
+	core, logs := observer.New(zap.WarnLevel)
+	log = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) }))
 	server, err := proxy.New(cfg.Complete(), log, reg)
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +148,7 @@ func launchLogging(t testing.TB, cfg config.Config, log *zap.Logger) *service {
 		server.Close()
 		t.Fatal(err)
 	}
-	s := &service{Server: server, addr: server.Addrs()[0].String(), reg: reg}
+	s := &service{Server: server, addr: server.Addrs()[0].String(), reg: reg, logs: logs}
 	t.Cleanup(func() {
 		server.Close()
 		if n := s.metric(t, "pgweir_pool_refused_total"); n != 0 {

@@ -117,16 +117,6 @@ func TestStartup(t *testing.T) {
 		single int // answers of one byte
 		want   []string
 	}{
-		{"length 0", withLength(0), 0, refused("08P01")},
-		{"length 4", withLength(4), 0, refused("08P01")},
-		{"length 7", withLength(7), 0, refused("08P01")},
-		{"length 10001", withLength(10001), 0, refused("08P01")},
-		{"length of 1 GB", withLength(1 << 30), 0, refused("08P01")},
-		{"length of 4 GB", withLength(0xffffffff), 0, refused("08P01")},
-		{"only a length", []byte{0xff, 0xff, 0xff, 0xff}, 0, refused("08P01")},
-		{"another protocol", []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), 0, refused("08P01")},
-		{"zeros", make([]byte, 100), 0, refused("08P01")},
-		{"TLS without a certificate", []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 0, refused("08P01")},
 		{"protocol 1.0", hello(1<<16, good...), 0, refused("0A000")},
 		{"protocol 2.0", hello(2<<16, good...), 0, refused("0A000")},
 		{"protocol 4.0", hello(4<<16, good...), 0, refused("0A000")},
@@ -178,6 +168,62 @@ func TestStartup(t *testing.T) {
 		})
 	}
 	s.settle(t)
+}
+
+// TestFirstPackets: what is no startup packet is met as PostgreSQL meets it, which is
+// without a word, and a client that says goodbye or closes is no failed login.
+func TestFirstPackets(t *testing.T) {
+	s := start(t)
+	goodbye := encode(t, &pgproto3.Terminate{})
+	for _, try := range []struct {
+		name  string
+		ssl   bool // encryption is asked for first, and refused
+		send  []byte
+		quiet bool // it is nothing to tell of
+	}{
+		{"nothing", false, nil, true},
+		{"goodbye", false, goodbye, true},
+		{"SSL refused, nothing", true, nil, true},
+		{"SSL refused, goodbye", true, goodbye, true},
+		{"length 0", false, withLength(0), false},
+		{"length 4", false, withLength(4), false},
+		{"length 7", false, withLength(7), false},
+		{"length 10001", false, withLength(10001), false},
+		{"length of 1 GB", false, withLength(1 << 30), false},
+		{"length of 4 GB", false, withLength(0xffffffff), false},
+		{"only a length", false, []byte{0xff, 0xff, 0xff, 0xff}, false},
+		{"half a length", false, []byte{0}, false},
+		{"another protocol", false, []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), false},
+		{"zeros", false, make([]byte, 100), false},
+		{"TLS without a certificate", false, []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), false},
+		{"SSL refused, length 0", true, withLength(0), false},
+		{"no parameters", false, hello(version30), false},
+	} {
+		t.Run(try.name, func(t *testing.T) {
+			failed, logged := s.metric(t, "pgweir_logins_total", "outcome=failed"), s.logs.Len()
+			var got [2][]string
+			for i, addr := range []string{shared(t).Primary.Addr(), s.addr} {
+				conn := dial(t, addr)
+				if try.ssl {
+					_, _ = conn.Write(packet(sslCode, ""))
+					var b [1]byte
+					if _, err := io.ReadFull(conn, b[:]); err != nil || b[0] != 'N' {
+						t.Fatalf("answer %q, %v", b, err)
+					}
+				}
+				_, _ = conn.Write(try.send)
+				_ = conn.(*net.TCPConn).CloseWrite()
+				got[i] = answers(t, conn, 0)
+			}
+			if !slices.Equal(got[0], got[1]) {
+				t.Errorf("answers %q, PostgreSQL %q", got[1], got[0])
+			}
+			counted := s.metric(t, "pgweir_logins_total", "outcome=failed") - failed
+			if (counted == 0) != try.quiet || try.quiet && s.logs.Len() != logged {
+				t.Errorf("%v failed logins counted, %d lines logged", counted, s.logs.Len()-logged)
+			}
+		})
+	}
 }
 
 // settle waits until the proxy has no client and no connection in use.
