@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -249,6 +250,14 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	n := copy(b, p.early)
 	p.early = p.early[n:]
 	return n, nil
+}
+
+// SyscallConn implements syscall.Conn, so that it can be seen whether the client is gone.
+func (p *prefixed) SyscallConn() (syscall.RawConn, error) {
+	if under, ok := p.Conn.(syscall.Conn); ok {
+		return under.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // startupMessage reads the parameters and settles the protocol's version.

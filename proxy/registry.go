@@ -50,6 +50,16 @@ func (s *Server) unregister(m *member) {
 	s.mu.Unlock()
 }
 
+// appendMembers lists all sessions there are.
+func (s *Server) appendMembers(to []*member) []*member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		to = append(to, m)
+	}
+	return to
+}
+
 // find returns the session that a cancel request is for; nil if its key is wrong.
 func (s *Server) find(pid uint32, secret []byte) *member {
 	s.mu.Lock()

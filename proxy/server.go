@@ -145,6 +145,7 @@ func (s *Server) Start() error {
 		s.background.Go(func() { c.Track(s.ctx) })
 	}
 	s.background.Go(s.tend)
+	s.background.Go(s.watchClients)
 	for _, l := range s.listeners {
 		s.log.Info("listening", zap.Stringer("address", l.Addr()))
 		s.background.Go(func() { s.accept(l) })

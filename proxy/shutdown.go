@@ -3,9 +3,6 @@ package proxy
 import (
 	"context"
 	"time"
-
-	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 )
 
 // Shutdown ends the service: no new clients, idle sessions end now, others when
@@ -59,9 +56,6 @@ func (s *Server) endIdle() {
 	}
 }
 
-// cancelTimeout bounds the cancel requests of a forced end.
-const cancelTimeout = 2 * time.Second
-
 // cancelRunning prepares to cancel what runs on the servers now, which would run to its
 // end there with nobody to answer to. The requests are sent by send, after the sessions
 // have been told why they end.
@@ -74,18 +68,7 @@ func (s *Server) cancelRunning() (send func()) {
 		}
 	}
 	s.mu.Unlock()
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
-		defer cancel()
-		var g errgroup.Group
-		g.SetLimit(64)
-		for _, request := range requests {
-			g.Go(func() error { return request(ctx) })
-		}
-		if err := g.Wait(); err != nil {
-			s.log.Warn("a running statement could not be canceled", zap.Error(err))
-		}
-	}
+	return func() { s.cancelAll(requests) }
 }
 
 // abortAll ends all sessions wherever they are.

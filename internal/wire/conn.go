@@ -32,15 +32,16 @@ var ErrFrameLength = errors.New("invalid message length")
 var ErrNotSent = errors.New("nothing was sent")
 
 // Conn is one end of a connection. Reads belong to one goroutine at a time, and
-// so do writes (which may be another's); Exchange is both. Close, Wake and
+// so do writes (which may be another's); Exchange is both. Close, Wake, Gone and
 // SetReadDeadline may be called from any. After an error from a read or a write
 // it must be closed, but for a read's os.ErrDeadlineExceeded.
 //
 // While nothing is buffered it holds no buffer: an idle client costs a goroutine
 // and no I/O memory.
 type Conn struct {
-	nc  net.Conn
-	raw syscall.RawConn // nil where the transport is not a plain socket (TLS)
+	nc     net.Conn
+	raw    syscall.RawConn // nil where the transport is not a plain socket (TLS)
+	socket syscall.RawConn // below TLS, too; nil where the transport has none
 
 	buf  *buffer // nil when nothing is buffered
 	r, w int     // buf.b[r:w] is unread
@@ -59,13 +60,16 @@ type Conn struct {
 // NewConn takes over nc. minBuf is the smallest buffer to read into: see SmallBuffer, LargeBuffer.
 func NewConn(nc net.Conn, minBuf int) *Conn {
 	c := &Conn{nc: nc, minBuf: minBuf}
+	secure, isTLS := nc.(*tls.Conn)
+	if isTLS {
+		nc = secure.NetConn()
+	}
 	if sc, ok := nc.(syscall.Conn); ok {
-		if _, isTLS := nc.(*tls.Conn); !isTLS {
-			if raw, err := sc.SyscallConn(); err == nil {
-				c.raw = raw
-				c.readFn, c.writeFn, c.exchangeFn = c.tryRead, c.tryWrite, c.tryExchange
-			}
-		}
+		c.socket, _ = sc.SyscallConn()
+	}
+	if c.socket != nil && !isTLS {
+		c.raw = c.socket
+		c.readFn, c.writeFn, c.exchangeFn = c.tryRead, c.tryWrite, c.tryExchange
 	}
 	return c
 }
@@ -348,33 +352,12 @@ func (c *Conn) Quiet() bool {
 	return err == nil && quiet
 }
 
-// WatchClose calls gone, from another goroutine, if the peer closes the
-// connection while its owner waits for something else, whatever it sent before that.
-// It looks without reading. The owner must call stop before it reads again; stop
-// returns when the watch has ended.
-func (c *Conn) WatchClose(gone func()) (stop func()) {
-	raw := c.raw
-	if t, ok := c.nc.(*tls.Conn); ok {
-		if sc, ok := t.NetConn().(syscall.Conn); ok {
-			raw, _ = sc.SyscallConn()
-		}
+// Gone looks, without reading or waiting, whether the peer has closed the connection,
+// whatever it sent before that, or the system has given it up. It may be called from any
+// goroutine.
+func (c *Conn) Gone() (gone bool) {
+	if c.socket != nil {
+		_ = c.socket.Control(func(fd uintptr) { gone = sysGone(fd) })
 	}
-	if raw == nil {
-		return func() {}
-	}
-	done := make(chan struct{})
-	go watch(raw, gone, done)
-	return func() {
-		c.Wake()
-		<-done
-		_ = c.nc.SetReadDeadline(time.Time{})
-	}
-}
-
-// watch ends when the peer closes or the read deadline passes.
-func watch(raw syscall.RawConn, gone func(), done chan<- struct{}) {
-	defer close(done)
-	if raw.Read(sysGone) == nil {
-		gone()
-	}
+	return gone
 }

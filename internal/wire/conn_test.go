@@ -396,8 +396,9 @@ func waitFor(t *testing.T, done func() bool) {
 	}
 }
 
-// The watch sees the peer close, even behind a goodbye that nobody has read.
-func TestWatchClose(t *testing.T) {
+// Gone sees the peer close, even behind a goodbye that nobody has read, and not that it
+// says something.
+func TestGone(t *testing.T) {
 	for _, name := range []string{"tcp", "unix", "tls"} {
 		for what, leave := range map[string]func(peer net.Conn){
 			"closes":       func(peer net.Conn) { _ = peer.Close() },
@@ -412,41 +413,21 @@ func TestWatchClose(t *testing.T) {
 			t.Run(name+" "+what, func(t *testing.T) {
 				ours, peer := transports[name](t)
 				c := NewConn(ours, SmallBuffer)
-				gone := make(chan struct{})
-				stop := c.WatchClose(func() { close(gone) })
-				leave(peer)
-				select {
-				case <-gone:
-				case <-time.After(10 * time.Second):
-					t.Error("not seen")
+				if _, err := peer.Write(AppendSync(nil)); err != nil {
+					t.Fatal(err)
 				}
-				stop()
+				if c.Gone() {
+					t.Error("gone while the peer is there")
+				}
+				leave(peer)
+				waitFor(t, c.Gone)
+				_ = c.Close()
+				if c.Gone() {
+					t.Error("nothing is known of a connection that we closed")
+				}
 			})
 		}
 	}
-}
-
-// A watch over a peer that stays is stopped without a trace, whatever the peer says.
-func TestWatchStop(t *testing.T) {
-	overAll(t, func(t *testing.T, c *Conn, peer net.Conn) {
-		for i := range 50 {
-			stop := c.WatchClose(func() { t.Error("the peer is there") })
-			wrote := make(chan error, 1)
-			go func() { _, err := peer.Write(AppendSync(nil)); wrote <- err }()
-			if i%2 == 0 {
-				time.Sleep(time.Millisecond)
-			}
-			stop()
-			if typ, size, err := c.Header(); typ != Sync || err != nil {
-				t.Fatalf("after the watch: %c, %v", typ, err)
-			} else {
-				c.Discard(size)
-			}
-			if err := <-wrote; err != nil {
-				t.Error(err)
-			}
-		}
-	})
 }
 
 func TestCloseEndsAll(t *testing.T) {

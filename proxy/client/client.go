@@ -117,7 +117,11 @@ func (c *Client) Serve() (err error) {
 		c.state.Pins = 0
 		c.publishPins()
 	}()
-	return c.loop()
+	err = c.loop()
+	if errors.As(err, new(*interrupt.ClientGone)) {
+		c.svc.Metrics.ClientVanished()
+	}
+	return err
 }
 
 var errFault = wire.Fatalf("XX000", "internal error of the proxy; its log says more")
@@ -132,6 +136,9 @@ func (c *Client) loop() error {
 		putWork(w)
 		if err != nil {
 			return err
+		}
+		if c.interrupt.Vanished() {
+			return errVanished // whatever it has asked for besides
 		}
 	}
 }
@@ -211,6 +218,8 @@ func (c *Client) Abort() {
 	_ = c.front.SetDeadline(time.Unix(1, 0))
 	c.interrupt.Wake()
 }
+
+var errVanished = &interrupt.ClientGone{Err: errors.New("closed while it was served")}
 
 var errShutdown = wire.Fatalf("57P01", "terminating connection due to administrator command")
 

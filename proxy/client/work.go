@@ -136,15 +136,23 @@ func (w *work) flush() error {
 	return err
 }
 
-// write writes whole messages to the client, or the rest of one. If it fails the client
-// is gone, having perhaps a part.
+// write writes whole messages to the client, or the rest of one. If the client is gone,
+// having perhaps a part, nobody is told anything: the batch is answered to its end all the
+// same, so that its server connection comes back clean, and the session ends then.
 func (c *Client) write(p []byte) error {
-	if _, err := c.front.Write(p); err != nil {
-		c.stands = torn
-		return &interrupt.ClientGone{Err: err}
+	if c.interrupt.Vanished() {
+		return nil
 	}
-	if c.stands == torn {
+	_, err := c.front.Write(p)
+	switch {
+	case err == nil && c.stands == torn:
 		c.stands = inStep
+	case err != nil:
+		c.stands = torn
+		if c.ctx.Err() != nil {
+			return &interrupt.ClientGone{Err: err}
+		}
+		c.interrupt.Vanish()
 	}
 	return nil
 }

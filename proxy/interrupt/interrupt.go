@@ -1,11 +1,12 @@
 // Package interrupt is how other goroutines reach a session: a cancel request, the end
-// of its server, the end of the service.
+// of its client, of its server, of the service.
 package interrupt
 
 import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -14,18 +15,25 @@ import (
 
 // Interrupt is one session's. From when a batch is to be answered by a server to when it
 // is answered, no cancel request is lost: it ends the wait, or keeps the batch from being
-// sent, or is sent to the server that runs it. Cancel, BeginCancel, HeldOn and Wake may be
-// called from any goroutine; the other methods are the session's own.
+// sent, or is sent to the server that runs it. Cancel, BeginCancel, HeldOn, Vanished and Wake
+// may be called from any goroutine, LookAtClient from one; the other methods are the
+// session's own.
 type Interrupt struct {
-	front   *wire.Conn
-	ctx     context.Context // of the session
-	unwatch func()          // ends the watch over the client
+	front *wire.Conn
+	ctx   context.Context // of the session
+
+	// vanished: the client is known to be gone.
+	vanished atomic.Bool
+
+	// LookAtClient's own: the batch it found last, and how often it asked to cancel.
+	looked, asked uint64
 
 	mu      sync.Mutex       // protects the fields below
 	running *backend.Backend // what a cancel request may reach
 	held    *backend.Backend // what may be closed at any time because of its server,
 	on      *cluster.Server  // which is this
 	phase   phase
+	begun   uint64                  // batches
 	waiting context.CancelCauseFunc // by which a cancel request ends a long wait
 }
 
@@ -56,28 +64,60 @@ func (e *ClientGone) Unwrap() error { return e.Err }
 // Cancel carries out a cancel request: what runs is canceled on its server, what waits
 // does not run.
 func (i *Interrupt) Cancel(ctx context.Context) error {
+	if send := i.stop(ErrCanceled); send != nil {
+		return send(ctx)
+	}
+	return nil
+}
+
+// stop ends a wait because of something, or keeps the batch from being sent; what runs is
+// canceled by send, nil if nothing does.
+func (i *Interrupt) stop(because error) (send func(context.Context) error) {
 	i.mu.Lock()
-	var send func(context.Context) error
+	defer i.mu.Unlock()
 	switch {
 	case i.running != nil:
-		send = i.running.BeginCancel()
+		return i.running.BeginCancel()
 	case i.phase != none:
 		i.phase = canceled
 		if i.waiting != nil {
-			i.waiting(ErrCanceled)
+			i.waiting(because)
 		}
 	}
+	return nil
+}
+
+// LookAtClient is called every so often: it looks whether the client has closed its
+// connection, if the batch under way is the one it was at the last call. If it has, a wait
+// ends, and what runs is to be canceled by send, nil if nothing does: nobody is there for
+// its answer. Canceling is asked for again and again, ever more rarely, as long as the batch
+// lasts.
+func (i *Interrupt) LookAtClient() (send func(context.Context) error) {
+	i.mu.Lock()
+	lasts := i.phase != none && i.begun == i.looked
+	i.looked = i.begun
 	i.mu.Unlock()
-	if send == nil {
+	if !lasts || !i.Vanished() && !i.front.Gone() {
 		return nil
 	}
-	return send(ctx)
+	i.Vanish()
+	if i.asked++; i.asked&(i.asked-1) != 0 {
+		return nil
+	}
+	return i.stop(&ClientGone{errors.New("closed while its statement was under way")})
 }
+
+// Vanish says that the client is gone. A batch that is under way is canceled if it lasts.
+func (i *Interrupt) Vanish() { i.vanished.Store(true) }
+
+// Vanished reports whether the client is known to be gone.
+func (i *Interrupt) Vanished() bool { return i.vanished.Load() }
 
 // Begin says that a batch is on its way to a server.
 func (i *Interrupt) Begin() {
 	i.mu.Lock()
 	i.phase = underWay
+	i.begun++
 	i.mu.Unlock()
 }
 
@@ -116,16 +156,11 @@ func (i *Interrupt) SlowContext() context.Context {
 		cancel(ErrCanceled)
 	}
 	i.mu.Unlock()
-	i.unwatch = i.front.WatchClose(func() { cancel(&ClientGone{errors.New("closed while waiting")}) })
 	return ctx
 }
 
 // EndWait ends what SlowContext began, and reports whether a cancel request came.
 func (i *Interrupt) EndWait() (wasCanceled bool) {
-	if i.unwatch != nil {
-		i.unwatch()
-		i.unwatch = nil
-	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.waiting != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -60,15 +61,34 @@ func TestCancelEndsAWait(t *testing.T) {
 	require.False(t, i.EndWait())
 }
 
+// A client that closes is found gone if its batch lasts from one look to the next, and
+// ends its wait.
 func TestAWaitEndsWithItsClient(t *testing.T) {
 	i, client := pair(t)
+	require.Nil(t, i.LookAtClient())
 	i.Begin()
 	ctx := i.SlowContext()
+	require.Nil(t, i.LookAtClient())
+	require.Nil(t, i.LookAtClient())
+	require.False(t, i.Vanished(), "it is there")
 	require.NoError(t, client.Close())
+	require.Eventually(t, func() bool { i.LookAtClient(); return i.Vanished() }, 10*time.Second, time.Millisecond)
 	<-ctx.Done()
 	var gone *ClientGone
 	require.ErrorAs(t, context.Cause(ctx), &gone)
-	require.False(t, i.EndWait())
+	require.True(t, i.EndWait(), "nothing is sent any more")
+}
+
+// A look at one batch says nothing of the next.
+func TestLooksAreOfOneBatch(t *testing.T) {
+	i, client := pair(t)
+	require.NoError(t, client.Close())
+	for range 10 {
+		i.Begin()
+		require.Nil(t, i.LookAtClient())
+		require.False(t, i.Vanished())
+		i.Done()
+	}
 }
 
 func TestHeldOn(t *testing.T) {

@@ -82,6 +82,7 @@ func (m *Metrics) collectClients(to sink) {
 	to.count(n.logins, m.loginFailures.Load(), "failed")
 	m.login.collect(to, n.login)
 	to.count(n.cancels, m.cancels.Load())
+	to.count(n.vanished, m.vanished.Load())
 	to.count(n.errors, m.proxyErrors.Load(), "proxy")
 	to.count(n.errors, m.serverErrors.Load(), "server")
 	to.count(n.lost, m.serversLost.Load())

@@ -34,6 +34,7 @@ type Metrics struct {
 	loginFailures atomic.Uint64
 	login         histogram
 	cancels       atomic.Uint64
+	vanished      atomic.Uint64
 
 	// Errors.
 	proxyErrors  atomic.Uint64
@@ -124,6 +125,9 @@ func (m *Metrics) LoggedIn(d time.Duration) {
 
 // LoginFailed counts a login that was refused or broken off.
 func (m *Metrics) LoginFailed() { m.loginFailures.Add(1) }
+
+// ClientVanished counts a client that was gone while it waited for an answer.
+func (m *Metrics) ClientVanished() { m.vanished.Add(1) }
 
 // CancelRequested counts a cancel request, whatever becomes of it.
 func (m *Metrics) CancelRequested() { m.cancels.Add(1) }

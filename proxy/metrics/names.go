@@ -18,7 +18,7 @@ type (
 		statements, answered, sent, waited, held, retries, delayed, redirected, freshness *prometheus.Desc
 	}
 	clientNames struct {
-		clients, logins, login, cancels, errors, lost *prometheus.Desc
+		clients, logins, login, cancels, vanished, errors, lost *prometheus.Desc
 	}
 	pinNames struct {
 		pins, pinsTotal, oldestPin *prometheus.Desc
@@ -65,12 +65,13 @@ func newStatementNames() statementNames {
 
 func newClientNames() clientNames {
 	return clientNames{
-		clients: desc("clients", "Clients connected."),
-		logins:  desc("logins_total", "Logins of clients, by outcome.", "outcome"),
-		login:   desc("login_seconds", "Logins of clients."),
-		cancels: desc("cancel_requests_total", "Cancel requests received."),
-		errors:  desc("errors_total", "Errors told to clients, by side.", "side"),
-		lost:    desc("server_connections_lost_total", "Server connections that ended in the middle of a batch."),
+		clients:  desc("clients", "Clients connected."),
+		logins:   desc("logins_total", "Logins of clients, by outcome.", "outcome"),
+		login:    desc("login_seconds", "Logins of clients."),
+		cancels:  desc("cancel_requests_total", "Cancel requests received."),
+		vanished: desc("clients_vanished_total", "Clients that were gone while they waited for an answer: what ran for them was canceled."),
+		errors:   desc("errors_total", "Errors told to clients, by side.", "side"),
+		lost:     desc("server_connections_lost_total", "Server connections that ended in the middle of a batch."),
 	}
 }
 
