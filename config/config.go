@@ -24,6 +24,10 @@ type Config struct {
 	HTTP string `yaml:"http"`
 	// MaxClients bounds the clients of the whole process; 0 is no bound.
 	MaxClients int `yaml:"max_clients"`
+	// TCPUserTimeout is how long what was sent to a client may go unacknowledged, or wait for
+	// it to read on, before its connection is given up; 0 is the system's own, which is about
+	// 15 minutes, and for ever for a client that is there. https://www.man7.org/linux/man-pages/man7/tcp.7.html
+	TCPUserTimeout time.Duration `yaml:"tcp_user_timeout"`
 	// ShutdownTimeout is how long running transactions may take after SIGTERM.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
 

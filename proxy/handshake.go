@@ -59,6 +59,7 @@ type handshake struct {
 func (s *Server) serveConn(conn net.Conn) {
 	if t, ok := conn.(*net.TCPConn); ok {
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4})
+		wire.SetUserTimeout(t, s.cfg.TCPUserTimeout)
 	}
 	h := &handshake{s: s, nc: conn, front: wire.NewConn(conn, wire.SmallBuffer)}
 	_ = conn.SetDeadline(time.Now().Add(s.cfg.Auth.Timeout))

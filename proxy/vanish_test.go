@@ -178,3 +178,19 @@ func TestVanishedCrowd(t *testing.T) {
 		t.Errorf("rows: %s", got)
 	}
 }
+
+// A client that is there no more without having closed shows by what it does not
+// acknowledge; so does one that reads no more.
+func TestUserTimeout(t *testing.T) {
+	database := newDatabase(t, "")
+	s := start(t, poolSize(1), func(c *config.Config) { c.TCPUserTimeout = time.Second })
+	conn := dial(t, s.addr)
+	_, _ = conn.Write(hello(version30, "user", "postgres", "database", database))
+	answers(t, conn, 0)
+	_, _ = conn.Write(encode(t, &pgproto3.Query{String: "/* pgweir:primary */ select repeat('x', 1000000) from generate_series(1, 1000)"}))
+	until(t, "it is given up", func() bool { return s.metric(t, "pgweir_clients_vanished_total") == 1 })
+	r := raw(t, s.addr, database)
+	if got := r.query("/* pgweir:primary */ select 1"); got[len(got)-1] != "Z I" {
+		t.Errorf("answer %q", got)
+	}
+}

@@ -1,7 +1,10 @@
 package wire
 
 import (
+	"math"
+	"net"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +51,18 @@ func sysGone(fd uintptr) bool {
 			return err == nil && fds[0].Revents&ended != 0
 		}
 	}
+}
+
+// SetUserTimeout bounds how long what is written to a connection may go unacknowledged or
+// unread (TCP_USER_TIMEOUT); 0 is the system's own bound.
+func SetUserTimeout(conn *net.TCPConn, d time.Duration) {
+	raw, err := conn.SyscallConn()
+	if err != nil || d <= 0 {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(d.Milliseconds(), math.MaxInt32)))
+	})
 }
 
 // sysPeek looks what a read would find: the end, nothing yet, or neither (data).

@@ -2,7 +2,14 @@
 
 package wire
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+	"time"
+)
+
+// SetUserTimeout does nothing: only Linux has it.
+func SetUserTimeout(*net.TCPConn, time.Duration) {}
 
 func sysRead(fd uintptr, p []byte) (int, error) {
 	for {
