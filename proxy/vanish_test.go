@@ -179,6 +179,21 @@ func TestVanishedCrowd(t *testing.T) {
 	}
 }
 
+// One that has closed its side and reads no more, either.
+func TestHalfClosed(t *testing.T) {
+	database := newDatabase(t, "")
+	s := start(t, poolSize(1))
+	conn := dial(t, s.addr)
+	_, _ = conn.Write(hello(version30, "user", "postgres", "database", database))
+	answers(t, conn, 0)
+	_, _ = conn.Write(encode(t, &pgproto3.Query{String: "/* pgweir:primary */ select repeat('x', 1000000) from generate_series(1, 1000)"}))
+	_ = conn.(*net.TCPConn).CloseWrite()
+	r := raw(t, s.addr, database)
+	if got := r.query("/* pgweir:primary */ select 1"); got[len(got)-1] != "Z I" {
+		t.Errorf("answer %q", got)
+	}
+}
+
 // A client that is there no more without having closed shows by what it does not
 // acknowledge; so does one that reads no more.
 func TestUserTimeout(t *testing.T) {

@@ -32,7 +32,7 @@ var ErrFrameLength = errors.New("invalid message length")
 var ErrNotSent = errors.New("nothing was sent")
 
 // Conn is one end of a connection. Reads belong to one goroutine at a time, and
-// so do writes (which may be another's); Exchange is both. Close, Wake, Gone and
+// so do writes (which may be another's); Exchange is both. Close, Wake, WakeWriter, Gone and
 // SetReadDeadline may be called from any. After an error from a read or a write
 // it must be closed, but for a read's os.ErrDeadlineExceeded.
 //
@@ -326,6 +326,10 @@ func (c *Conn) SetDeadline(t time.Time) error { return c.nc.SetDeadline(t) }
 
 // Wake makes a read that is waiting, or the next one, fail with os.ErrDeadlineExceeded.
 func (c *Conn) Wake() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// WakeWriter makes a write that is waiting, and every later one, fail with
+// os.ErrDeadlineExceeded.
+func (c *Conn) WakeWriter() { _ = c.nc.SetWriteDeadline(time.Unix(1, 0)) }
 
 // Close closes the transport. It may be called from any goroutine, more than once.
 func (c *Conn) Close() error { return c.nc.Close() }

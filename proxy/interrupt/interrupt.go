@@ -101,6 +101,7 @@ func (i *Interrupt) LookAtClient() (send func(context.Context) error) {
 		return nil
 	}
 	i.Vanish()
+	i.front.WakeWriter()
 	if i.asked++; i.asked&(i.asked-1) != 0 {
 		return nil
 	}
