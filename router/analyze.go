@@ -51,6 +51,8 @@ type verdict struct {
 	pins, unpins PinSet
 	touches      names
 
+	vacates string // see Plan.Vacates
+
 	sets    []Set // see Plan.Sets
 	repeats bool  // it is a SET or RESET
 	resets  string
@@ -214,7 +216,7 @@ func join(verdicts []verdict) *Plan {
 			Class: v.class, Target: v.target, Reason: v.reason, Flags: v.flags,
 			Pins: v.pins, Unpins: v.unpins, Touches: v.touches.list,
 			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.repeats, Resets: v.resets, args: v.args,
-			neverOnReplica: v.neverOnReplica(),
+			Vacates: v.vacates, neverOnReplica: v.neverOnReplica(),
 		}
 	}
 	return joinMany(verdicts)

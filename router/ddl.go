@@ -13,6 +13,8 @@ func (a *analysis) ddl(n *pg.Node) {
 	if staysAlone(n) {
 		a.cur.flags |= FlagStays
 	}
+	name, literal := vacates(n)
+	a.cur.vacates, a.dependent = name, a.dependent || literal
 	a.usesObjects = true
 	f := a.facts.DDL()
 	a.leaves(f.Clean, f.Touches, f.Sets)

@@ -36,6 +36,10 @@ type Plan struct {
 	SQL Prepared // PREPARE, EXECUTE or DEALLOCATE, when the text is exactly one such statement
 	Own Own      // a setting of the proxy itself (pgweir.*), when the text is exactly that
 
+	// Vacates is the database that nobody else may be connected to while the text, which is
+	// exactly one such statement, runs: DROP DATABASE and its like.
+	Vacates string
+
 	Statements int      // how many statements the text holds
 	Relations  []string // schema-qualified where the text says so; for people and rules
 	Functions  []string

@@ -75,6 +75,7 @@ func (p *Plan) line() string {
 	add("flags", p.Flags.String())
 	add("pins", p.Pins.String())
 	add("unpins", p.Unpins.String())
+	add("vacates", p.Vacates)
 	add("touches", strings.Join(p.Touches, ","))
 	for _, set := range p.Sets {
 		add("set", fmt.Sprintf("%s=%q/%d/%t/%t", set.Name, set.Value, set.Param, set.Local, set.Reset))

@@ -151,7 +151,7 @@ func (p *Plan) cost() int {
 	if p == nil {
 		return 0
 	}
-	n := int(unsafe.Sizeof(*p)) + p.Reads.Size() + p.Writes.Size() + len(p.Tx.Name) + len(p.SQL.Name) + len(p.Own.Name) + len(p.Own.Value)
+	n := int(unsafe.Sizeof(*p)) + p.Reads.Size() + p.Writes.Size() + len(p.Tx.Name) + len(p.SQL.Name) + len(p.Vacates) + len(p.Own.Name) + len(p.Own.Value)
 	for _, list := range [][]string{p.Touches, p.Relations, p.Functions} {
 		for _, s := range list {
 			n += int(unsafe.Sizeof(s)) + len(s)
