@@ -122,13 +122,24 @@ func (r *rawConn) query(sql string) []string {
 // with; "end" is the end of the connection.
 func (r *rawConn) wait(types ...string) []string {
 	r.t.Helper()
-	timer := time.AfterFunc(answerPatience, func() {
+	return r.waitFor(answerPatience, types...)
+}
+
+// waitLong is wait for what may take long.
+func (r *rawConn) waitLong(types ...string) []string {
+	r.t.Helper()
+	return r.waitFor(patience, types...)
+}
+
+func (r *rawConn) waitFor(patience time.Duration, types ...string) []string {
+	r.t.Helper()
+	timer := time.AfterFunc(patience, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.changed.Broadcast()
 	})
 	defer timer.Stop()
-	deadline := time.Now().Add(answerPatience)
+	deadline := time.Now().Add(patience)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at, first := r.seen, r.seen
@@ -149,7 +160,7 @@ func (r *rawConn) wait(types ...string) []string {
 				return append(slices.Clone(r.lines[first:at]), "end")
 			}
 			if !time.Now().Before(deadline) {
-				r.t.Fatalf("waiting for %v: nothing more within %v after:\n%s", types, answerPatience, tail(r.lines[first:]))
+				r.t.Fatalf("waiting for %v: nothing more within %v after:\n%s", types, patience, tail(r.lines[first:]))
 			}
 			r.changed.Wait()
 		}

@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 
+	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/client"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -71,11 +73,10 @@ func (s *Server) find(pid uint32, secret []byte) *member {
 	return m
 }
 
-// enter counts a session in, unless a limit is reached.
-func (s *Server) enter(up *upstream.Pools) error {
-	eff := up.Config
+// enter counts a session in, unless a limit is reached, and finds what it shares.
+func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Credentials) (*upstream.Pools, error) {
 	n := s.metrics.ClientEntered()
-	d := up.Enter()
+	up, d := s.upstream.Enter(key, eff, cred)
 	u := int64(0)
 	if eff.UserClients > 0 {
 		u = s.clientsOf(up.Key.User).Add(1)
@@ -89,10 +90,10 @@ func (s *Server) enter(up *upstream.Pools) error {
 	case eff.UserClients > 0 && u > int64(eff.UserClients):
 		over = "max_clients of user \"" + up.Key.User + "\""
 	default:
-		return nil
+		return up, nil
 	}
 	s.leave(up)
-	return wire.Fatalf("53300", "sorry, too many clients already: %s is reached", over)
+	return nil, wire.Fatalf("53300", "sorry, too many clients already: %s is reached", over)
 }
 
 // leave counts a session out.

@@ -42,8 +42,8 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if err != nil {
 		return nil, err
 	}
-	up := s.upstream.Find(upstream.Key{User: as.User, Database: database}, eff, cred)
-	if err := s.enter(up); err != nil {
+	up, err := s.enter(upstream.Key{User: as.User, Database: database}, eff, cred)
+	if err != nil {
 		return nil, err
 	}
 	m, err := h.reply(ctx, up, &start)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -92,6 +93,11 @@ func (w *work) answerFirst() {
 func (w *work) answerByServer() error {
 	w.c.interrupt.Begin()
 	defer w.c.interrupt.Done()
+	if p := w.batch.Plan; p != nil && p.Vacates != "" {
+		ctx, done := context.WithCancel(w.c.ctx)
+		defer done()
+		w.c.up.Vacate(ctx, p.Vacates)
+	}
 	before, answered := w.c.before(), len(w.reply)
 	for n := 1; ; n++ {
 		err := w.attempt()

@@ -1,9 +1,13 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -17,7 +21,11 @@ type Account struct {
 	service  config.Service
 	pools    func() []*Pools // where clients with other credentials are found
 	fallback atomic.Pointer[login]
+	guest    atomic.Pointer[login] // the fallback that only its client's own database lets in
 }
+
+// maintenance is the database that is there to be connected to, and that nobody drops.
+const maintenance = "postgres"
 
 // TLS is how connections to the servers are encrypted.
 func (a *Account) TLS() *backend.TLS { return a.tls }
@@ -48,30 +56,68 @@ func (a *Account) offer(l login) {
 
 // Open logs in to a server; an empty database is the account's own. The error is
 // cluster.ErrNoLogin as long as there are no credentials.
-func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) (_ *backend.Backend, err error) {
-	cred := backend.Credentials{User: a.service.User, Password: a.service.Password}
-	own := a.service.Database
-	if own == "" {
-		own = "postgres"
-	}
+func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) (*backend.Backend, error) {
 	if a.service.User == "" {
-		l := a.fallback.Load()
-		if l == nil {
-			return nil, cluster.ErrNoLogin
-		}
-		cred, own = l.cred, l.database
-		defer func() {
-			if err != nil && !Unreachable(err) && l.proven && (database == "" || database == own) {
-				// A changed password, perhaps, or a dropped database: another client's
-				// login is as good.
-				a.fallback.CompareAndSwap(l, a.another(l))
-			}
-		}()
+		return a.borrow(ctx, s, database)
 	}
 	if database == "" {
-		database = own
+		database = cmp.Or(a.service.Database, maintenance)
 	}
-	return a.dial(ctx, s.Address, cred, database, internal)
+	return a.dial(ctx, s.Address, backend.Credentials{User: a.service.User, Password: a.service.Password}, database, internal)
+}
+
+// borrow is Open with a client's login. Its own database is not that client's if there is
+// another that lets it in: nobody could drop or copy that.
+func (a *Account) borrow(ctx context.Context, s *cluster.Server, database string) (*backend.Backend, error) {
+	l := a.fallback.Load()
+	if l == nil {
+		return nil, cluster.ErrNoLogin
+	}
+	own := database == "" || database == l.database
+	if database == "" {
+		database = maintenance
+		if a.guest.Load() == l {
+			database = l.database
+		}
+	}
+	b, err := a.dial(ctx, s.Address, l.cred, database, internal)
+	if own && database != l.database && closedTo(err) {
+		a.guest.Store(l)
+		b, err = a.dial(ctx, s.Address, l.cred, l.database, internal)
+	}
+	if own && l.proven && err != nil && !Unreachable(err) {
+		// A changed password, perhaps, or a dropped database: another client's login is
+		// as good.
+		a.fallback.CompareAndSwap(l, a.another(l))
+	}
+	return b, err
+}
+
+// closedTo reports whether a login failed because of its database.
+func closedTo(err error) bool {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Code {
+	case "3D000", "42501", "28000", "55000": // no such database, no CONNECT, no line of pg_hba.conf, no connections allowed
+		return true
+	}
+	return false
+}
+
+// leave has the proxy's own connections leave a client's database, if they are in it, and
+// reports whether they were.
+func (a *Account) leave(database string) bool {
+	l := a.fallback.Load()
+	if l == nil || a.guest.Load() != l || l.database != database {
+		return false
+	}
+	next := a.another(l)
+	if next.database == database {
+		next = nil
+	}
+	return a.fallback.CompareAndSwap(l, next)
 }
 
 // another is the login of some other user or database that has clients, to be tried

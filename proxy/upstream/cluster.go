@@ -15,6 +15,16 @@ type Cluster struct {
 	Account *Account
 
 	reaction *reaction
+	watchers []interface{ Close() } // Close closes what they keep open
+}
+
+// leave closes what watches the servers from a client's database.
+func (c *Cluster) leave(database string) {
+	if c.Account.leave(database) {
+		for _, w := range c.watchers {
+			w.Close()
+		}
+	}
 }
 
 // Failovers is how often another server became the primary.
@@ -39,7 +49,7 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	}
 	prober, sampler := watch(account)
 	dir.clusters[name] = &Cluster{
-		Account: account, reaction: reaction,
+		Account: account, reaction: reaction, watchers: []interface{ Close() }{prober, sampler},
 		Cluster: cluster.New(cluster.Options{
 			Name: name, Servers: all,
 			Interval: o.Routing.MonitorInterval, Slow: o.Routing.SlowAfter,

@@ -35,6 +35,7 @@ type Database struct {
 	catalog struct {
 		*catalog.Refresher
 		ddl, known atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
+		failed     string        // the last failure told of; the reader's own
 	}
 
 	// The audit.
@@ -55,7 +56,7 @@ type Database struct {
 }
 
 func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
-	label := eff.Cluster + "/" + eff.Database
+	label := label(eff.Cluster, eff.Database)
 	if d := dir.databases[label]; d != nil {
 		return d
 	}
@@ -77,15 +78,28 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 			dir.o.Log.Info("catalog read", zap.String("database", d.label),
 				zap.Int("functions", sn.Functions()), zap.Int("relations", sn.Relations()))
 		},
-		Failed: func(err error) {
-			dir.o.Log.Warn("catalog could not be read; statements that need it run on the primary",
-				zap.String("database", d.label), zap.Error(err))
-		},
+		Failed: d.catalogFailed,
 	})
 	d.ctx, d.end = context.WithCancel(dir.ctx)
+	if dir.dropped { // it may have been this one, and what was committed in it is forgotten
+		d.Commits.WhileTablesChange(func() bool { return true })
+	}
 	d.background.Go(func() { d.catalog.Run(d.ctx) })
 	dir.databases[label] = d
 	return d
+}
+
+func label(cluster, database string) string { return cluster + "/" + database }
+
+// catalogFailed tells why the catalog could not be read, unless it told so the last time, or
+// the database is gone and nobody there to miss it.
+func (d *Database) catalogFailed(err error) {
+	if noDatabase(err) && d.directory.forgetDatabase(d) || d.catalog.failed == err.Error() {
+		return
+	}
+	d.catalog.failed = err.Error()
+	d.log.Warn("catalog could not be read; statements that need it run on the primary",
+		zap.String("database", d.label), zap.Error(err))
 }
 
 // Label names the database in logs and metrics: its cluster and its name there.
@@ -176,6 +190,7 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	close(d.read)
 	d.read = make(chan struct{})
 	d.mu.Unlock()
+	d.catalog.failed = ""
 	if previous == nil {
 		d.recommend(ctx, b.Query)
 	}

@@ -46,8 +46,8 @@ type Options struct {
 // Key is whose statements Pools serve: names as clients give them.
 type Key struct{ User, Database string }
 
-// Directory finds what clients share. Pools and databases stay once they have let a
-// client in: there are as many as users and databases that can log in.
+// Directory finds what clients share. Pools and databases stay for a while once they have
+// let a client in: see forget.go.
 type Directory struct {
 	o          Options
 	ctx        context.Context // of everything in the background
@@ -62,6 +62,7 @@ type Directory struct {
 	mu        sync.Mutex // protects the fields below
 	pools     map[Key]*Pools
 	databases map[string]*Database   // by cluster and name
+	dropped   bool                   // some database was
 	limits    map[string]*pool.Limit // of users, by cluster, name and server
 }
 
@@ -100,51 +101,21 @@ func (dir *Directory) Protections(each func(label string, found *tenant.Inspecti
 	}
 }
 
-// Find is what a user and database share, made if need be. Its connections log in by cred
-// from now on.
-func (dir *Directory) Find(key Key, eff config.Effective, cred backend.Credentials) *Pools {
+// Enter finds what a user and database share, made if need be, and counts a client in; it
+// tells how many the database has with it. Connections log in by cred from now on.
+// Pools.Leave must follow.
+func (dir *Directory) Enter(key Key, eff config.Effective, cred backend.Credentials) (p *Pools, inDatabase int64) {
 	dir.mu.Lock()
 	defer dir.mu.Unlock()
-	p := dir.pools[key]
-	if p == nil {
+	if p = dir.pools[key]; p == nil {
 		p = dir.poolsLocked(key, eff)
 		p.cred.Store(&cred)
 		dir.pools[key] = p
 	} else if !p.cred.Load().Equal(cred) {
 		p.cred.Store(&cred)
 	}
-	return p
-}
-
-// Forget drops Pools that never let a client in, unless another client tries.
-func (dir *Directory) Forget(p *Pools) {
-	if !p.unused() {
-		return
-	}
-	dir.mu.Lock()
-	if dir.pools[p.Key] == p {
-		delete(dir.pools, p.Key)
-		dir.dropUnusedLocked(p.Database)
-	}
-	dir.mu.Unlock()
-	p.close()
-}
-
-// dropUnusedLocked ends what a database keeps running if there are no Pools left that
-// use it: any name can be asked for, and most do not exist.
-func (dir *Directory) dropUnusedLocked(d *Database) {
-	for _, p := range dir.pools {
-		if p.Database == d {
-			return
-		}
-	}
-	d.end()
-	dir.hubs.close(d)
-	for id, known := range dir.databases {
-		if known == d {
-			delete(dir.databases, id)
-		}
-	}
+	p.clients.Add(1)
+	return p, p.Database.clients.Add(1)
 }
 
 // Maintain lets all pools close what is old and open what they should keep. It is to be
@@ -157,10 +128,22 @@ func (dir *Directory) Maintain(now time.Time) {
 				continue
 			}
 			dir.verifyIdle(p, i, now)
-			if err := p.pools[i].Maintain(dir.ctx, now); err != nil && dir.ctx.Err() == nil {
-				dir.o.Log.Warn("pool", zap.String("user", p.Key.User), zap.String("database", p.Key.Database), zap.Error(err))
-			}
+			dir.report(p, i, p.pools[i].Maintain(dir.ctx, now))
 		}
+	}
+}
+
+// report tells why a pool could not be maintained, unless it told so the last time, or its
+// database is gone and nobody there to miss it.
+func (dir *Directory) report(p *Pools, server int, err error) {
+	switch {
+	case err == nil:
+		p.failed[server] = ""
+	case dir.ctx.Err() != nil, p.failed[server] == err.Error():
+	case noDatabase(err) && dir.forgetDatabase(p.Database):
+	default:
+		p.failed[server] = err.Error()
+		dir.o.Log.Warn("pool", zap.String("user", p.Key.User), zap.String("database", p.Key.Database), zap.Error(err))
 	}
 }
 

@@ -74,7 +74,11 @@ func Told(err error, cfg config.Config) *wire.Error {
 	case errors.As(err, &server):
 		return wire.ReadError(server.Frame)
 	case errors.As(err, &login):
-		return &wire.Error{Code: login.Code, Message: login.Message, Detail: login.Detail, Hint: login.Hint}
+		told := &wire.Error{Code: login.Code, Message: login.Message, Detail: login.Detail, Hint: login.Hint}
+		if noDatabase(err) {
+			told.Severity = "FATAL" // the session's own has been dropped, or has another name now
+		}
+		return told
 	case errors.Is(err, pool.ErrTimeout):
 		return wire.Errorf("53300", "no server connection became free within %v", cfg.Pool.AcquireTimeout).
 			WithHint("All connections of the pool are in use. Transactions may be kept open too long, or pool.size be too small.")

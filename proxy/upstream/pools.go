@@ -37,6 +37,7 @@ type Pools struct {
 	cred        atomic.Pointer[backend.Credentials]
 	clients     atomic.Int64
 	primaryWait time.Duration
+	failed      []string // by server: why it could not be maintained; Maintain's own
 
 	mu      sync.Mutex // protects replies
 	replies map[setting.Settings]map[string]string
@@ -57,6 +58,7 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	p.Route, _ = router.ParseRoute(eff.Route)
 	p.Consistency, _ = router.ParseConsistency(eff.Consistency)
 	p.Parsed, _ = lru.New[*prepared.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
+	p.failed = make([]string, len(cl.Topology().States))
 	c := dir.o.Pool
 	for i, st := range cl.Topology().States {
 		var verify func(*backend.Backend) error
@@ -115,12 +117,6 @@ func (p *Pools) Usual() setting.Settings {
 // Credentials are how connections log in now.
 func (p *Pools) Credentials() backend.Credentials { return *p.cred.Load() }
 
-// Enter counts a client in, and tells how many the database has with it.
-func (p *Pools) Enter() (inDatabase int64) {
-	p.clients.Add(1)
-	return p.Database.clients.Add(1)
-}
-
 // Leave counts a client out.
 func (p *Pools) Leave() {
 	p.clients.Add(-1)
@@ -162,9 +158,6 @@ func (p *Pools) proven() bool {
 	defer p.mu.Unlock()
 	return len(p.replies) > 0
 }
-
-// unused reports whether no client was ever let in and only one tries.
-func (p *Pools) unused() bool { return !p.proven() && p.clients.Load() == 1 }
 
 func (p *Pools) close() {
 	for _, pl := range p.pools {

@@ -46,10 +46,14 @@ func effective(database string) config.Effective {
 // user has pools of its own.
 func TestFind(t *testing.T) {
 	dir := directory(t, config.Service{})
-	ann := dir.Find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{User: "ann"})
-	bob := dir.Find(Key{"bob", "alias"}, effective("shop"), backend.Credentials{User: "bob"})
-	other := dir.Find(Key{"ann", "stock"}, effective("stock"), backend.Credentials{User: "ann"})
-	require.Same(t, ann, dir.Find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{User: "ann", Password: "new"}))
+	find := func(key Key, eff config.Effective, cred backend.Credentials) *Pools {
+		p, _ := dir.Enter(key, eff, cred)
+		return p
+	}
+	ann := find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{User: "ann"})
+	bob := find(Key{"bob", "alias"}, effective("shop"), backend.Credentials{User: "bob"})
+	other := find(Key{"ann", "stock"}, effective("stock"), backend.Credentials{User: "ann"})
+	require.Same(t, ann, find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{User: "ann", Password: "new"}))
 	require.Equal(t, "new", ann.Credentials().Password)
 	require.Same(t, ann.Database, bob.Database)
 	require.NotSame(t, ann.Database, other.Database)
@@ -65,9 +69,10 @@ func TestFind(t *testing.T) {
 // uses that; not while another client tries.
 func TestForget(t *testing.T) {
 	dir := directory(t, config.Service{})
-	p := dir.Find(Key{"ann", "none"}, effective("none"), backend.Credentials{})
-	require.EqualValues(t, 1, p.Enter())
-	require.EqualValues(t, 2, p.Enter())
+	p, n := dir.Enter(Key{"ann", "none"}, effective("none"), backend.Credentials{})
+	require.EqualValues(t, 1, n)
+	_, n = dir.Enter(Key{"ann", "none"}, effective("none"), backend.Credentials{})
+	require.EqualValues(t, 2, n)
 	dir.Forget(p)
 	require.Len(t, dir.Pools(), 1)
 	p.Leave()
@@ -96,7 +101,8 @@ func TestFallback(t *testing.T) {
 
 // TestStale: DDL makes the catalog stale, and what one caused itself can be told apart.
 func TestStale(t *testing.T) {
-	d := directory(t, config.Service{}).Find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{}).Database
+	p, _ := directory(t, config.Service{}).Enter(Key{"ann", "shop"}, effective("shop"), backend.Credentials{})
+	d := p.Database
 	require.False(t, d.Stale())
 	require.True(t, d.Knows(d.Plans.Version()))
 	d.CatalogChanged()

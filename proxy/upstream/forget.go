@@ -1,0 +1,112 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// What nobody uses is forgotten: at once if a server never let anybody in, if the database
+// is gone, or if somebody wants it for himself.
+
+// Forget drops Pools that never let a client in, unless another client tries.
+func (dir *Directory) Forget(p *Pools) {
+	dir.forget(func(other *Pools) bool { return other == p && p.clients.Load() == 1 && !p.proven() })
+}
+
+// forgetDatabase drops what is left of a database, if it has no clients, and reports whether
+// it had none.
+func (dir *Directory) forgetDatabase(d *Database) bool {
+	dir.forget(func(p *Pools) bool { return p.Database == d && d.clients.Load() == 0 })
+	return d.clients.Load() == 0
+}
+
+// forget drops and closes Pools, and ends what their databases keep running if nobody else
+// uses them. Clients enter under the same lock, so none gets what is being dropped. which is
+// called with that lock held.
+func (dir *Directory) forget(which func(*Pools) bool) {
+	var gone []*Pools
+	dir.mu.Lock()
+	for key, p := range dir.pools {
+		if which(p) {
+			gone = append(gone, p)
+			delete(dir.pools, key)
+		}
+	}
+	for _, p := range gone {
+		dir.dropUnusedLocked(p.Database)
+	}
+	dir.mu.Unlock()
+	for _, p := range gone {
+		p.close()
+	}
+}
+
+// dropUnusedLocked ends what a database keeps running if there are no Pools left that
+// use it: any name can be asked for, and most do not exist.
+func (dir *Directory) dropUnusedLocked(d *Database) {
+	for _, p := range dir.pools {
+		if p.Database == d {
+			return
+		}
+	}
+	d.end()
+	dir.hubs.close(d)
+	if dir.databases[d.label] == d {
+		delete(dir.databases, d.label)
+		dir.dropped = true
+	}
+}
+
+// vacateInterval is how often it is tried to vacate a database whose clients are leaving.
+const vacateInterval = 50 * time.Millisecond
+
+// Vacate closes what is kept open to a database of the same cluster, for a statement that
+// needs it for itself. As long as there are clients in it that is theirs, and it is tried
+// again until ctx ends: the server waits a while, too.
+func (p *Pools) Vacate(ctx context.Context, name string) {
+	dir := p.Database.directory
+	vacate := func() (done bool) {
+		dir.clusters[p.Config.Cluster].leave(name)
+		if p.Config.Database == name {
+			p.Database.expire(1) // who asks
+			return false
+		}
+		dir.mu.Lock()
+		d := dir.databases[label(p.Config.Cluster, name)]
+		dir.mu.Unlock()
+		return d == nil || dir.forgetDatabase(d)
+	}
+	if vacate() {
+		return
+	}
+	dir.background.Go(func() {
+		ticker := time.NewTicker(vacateInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				vacate()
+			}
+		}
+	})
+}
+
+// expire closes the connections at rest to a database that has no more than some clients.
+func (d *Database) expire(clients int64) {
+	for _, p := range d.directory.Pools() {
+		if p.Database == d && d.clients.Load() <= clients {
+			p.expire()
+		}
+	}
+}
+
+// noDatabase reports whether a server says that there is no such database.
+func noDatabase(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "3D000"
+}
