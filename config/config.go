@@ -133,7 +133,7 @@ type Auth struct {
 	// Empty means DefaultAuthQuery where a service account is given and Method
 	// needs secrets.
 	Query string `yaml:"query"`
-	// QueryTTL is how long an answer of Query is kept.
+	// QueryTTL is how long an answer of Query is kept; after DDL was seen passing it is not.
 	QueryTTL time.Duration `yaml:"query_ttl"`
 	// AllowPlainPassword permits method password without TLS.
 	AllowPlainPassword bool `yaml:"allow_plain_password"`
@@ -338,7 +338,7 @@ func Default() Config {
 		Service:         Service{Database: "postgres"},
 		Auth: Auth{
 			Method:       "scram-sha-256",
-			QueryTTL:     time.Minute,
+			QueryTTL:     time.Second,
 			Timeout:      30 * time.Second,
 			FailureDelay: 100 * time.Millisecond,
 		},

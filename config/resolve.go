@@ -31,7 +31,7 @@ func (c Config) Complete() Config {
 			c.TLS.Mode = "allow"
 		}
 	}
-	if c.Auth.Query == "" && c.Auth.needsSecrets() && c.hasService() {
+	if c.Auth.Query == "" && c.Auth.NeedsSecrets() && c.hasService() {
 		c.Auth.Query = DefaultAuthQuery
 	}
 	return c
@@ -64,8 +64,8 @@ func (c Config) hasService() bool {
 	return len(c.Clusters) > 0
 }
 
-// needsSecrets reports whether the method compares with a stored secret.
-func (a Auth) needsSecrets() bool { return a.Method != "trust" && a.Method != "cert" }
+// NeedsSecrets reports whether the method compares with a stored secret.
+func (a Auth) NeedsSecrets() bool { return a.Method != "trust" && a.Method != "cert" }
 
 // ClusterNames are the names of the clusters, sorted.
 func (c Config) ClusterNames() []string { return slices.Sorted(maps.Keys(c.Clusters)) }

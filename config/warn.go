@@ -41,6 +41,6 @@ func (c Config) Warnings() []Fault {
 
 // canLogIn reports whether the method can find a secret for anybody.
 func (c Config) canLogIn() bool {
-	return !c.Auth.needsSecrets() || c.Auth.Query != "" || c.Auth.UserFile != "" ||
+	return !c.Auth.NeedsSecrets() || c.Auth.Query != "" || c.Auth.UserFile != "" ||
 		slices.ContainsFunc(slices.Collect(maps.Values(c.Users)), func(u User) bool { return u.Password != "" })
 }

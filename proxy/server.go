@@ -69,6 +69,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	}
 	s.upstream = upstream.New(s.ctx, upstream.Options{
 		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
+		LoginsChanged: func() { s.verifier.Forget() },
 	})
 	var err error
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
@@ -110,20 +111,14 @@ func (s *Server) lookUp(ctx context.Context, database, user string) (secret stri
 		return "", false, nil
 	}
 	cl := s.upstream.Clusters()[eff.Cluster]
-	server, err := upstream.AnyServer(ctx, cl.Cluster)
-	if err != nil {
-		return "", false, err
-	}
-	b, err := cl.Account.Open(ctx, server, "")
-	if err != nil {
-		return "", false, err
-	}
-	defer b.Close()
-	err = b.QueryParam(ctx, s.cfg.Auth.Query, user, func(v [][]byte) error {
-		if len(v) >= 2 && v[1] != nil {
-			secret, found = string(v[1]), true
-		}
-		return nil
+	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
+		secret, found = "", false
+		return b.QueryParam(ctx, s.cfg.Auth.Query, user, func(v [][]byte) error {
+			if len(v) >= 2 && v[1] != nil {
+				secret, found = string(v[1]), true
+			}
+			return nil
+		})
 	})
 	return secret, found, err
 }

@@ -71,7 +71,11 @@ func (h *handshake) reply(ctx context.Context, up *upstream.Pools, start *startu
 	s := h.s
 	var state session.State
 	var reported map[string]string
-	usual, err := up.Defaults(ctx)
+	var usual setting.Settings
+	err := up.Admit(ctx, s.cfg.Auth.NeedsSecrets())
+	if err == nil {
+		usual, err = up.Defaults(ctx)
+	}
 	if err == nil {
 		state = session.New(usual, start.settings, start.proxy)
 		reported, err = up.StartupReply(ctx, state.Settings.Reset())

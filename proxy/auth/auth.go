@@ -211,6 +211,13 @@ func (v *Verifier) met(s stored) {
 
 var errTimeout = wire.Fatalf("57014", "canceling authentication due to timeout")
 
+// Forget has whatever a query has found asked for again: it may have been changed.
+func (v *Verifier) Forget() {
+	if v.queries != nil {
+		v.queries.forget()
+	}
+}
+
 // failed answers a wrong proof: it is noted, and the answer held back.
 func (l *login) failed(why string) error {
 	if l.v.queries != nil {

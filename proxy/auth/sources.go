@@ -54,8 +54,9 @@ type queryCache struct {
 	timeout time.Duration // of one query; 0 is none
 	flights singleflight.Group
 
-	mu      sync.Mutex // protects the fields below
-	answers *simplelru.LRU[cacheKey, answer]
+	mu        sync.Mutex // protects the fields below
+	answers   *simplelru.LRU[cacheKey, answer]
+	forgotten uint64 // calls of forget
 }
 
 type answer struct {
@@ -73,14 +74,15 @@ func newQueryCache(lookup Lookup, ttl, timeout time.Duration) *queryCache {
 
 func (q *queryCache) find(ctx context.Context, database, user string) (stored, error) {
 	key := keyOf(database, user)
-	if s, ok := q.cached(key); ok {
+	s, ok, forgotten := q.cached(key)
+	if ok {
 		return s, nil
 	}
 	// The query outlives the client that happened to ask first, because others wait
 	// for it too; its own timeout ends it.
 	detached := context.WithoutCancel(ctx)
-	flight := q.flights.DoChan(string(key[:]), func() (any, error) {
-		return q.ask(detached, key, database, user)
+	flight := q.flights.DoChan(fmt.Sprint(forgotten, " ", string(key[:])), func() (any, error) {
+		return q.ask(detached, key, database, user, forgotten)
 	})
 	select {
 	case r := <-flight:
@@ -93,17 +95,24 @@ func (q *queryCache) find(ctx context.Context, database, user string) (stored, e
 	}
 }
 
-func (q *queryCache) cached(key cacheKey) (stored, bool) {
+// cached returns the answer that is kept, if there is one, and how often all were forgotten.
+func (q *queryCache) cached(key cacheKey) (s stored, ok bool, forgotten uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a, ok := q.answers.Get(key)
-	if !ok || !time.Now().Before(a.expires) {
-		return stored{}, false
-	}
-	return a.stored, true
+	return a.stored, ok && time.Now().Before(a.expires), q.forgotten
 }
 
-func (q *queryCache) ask(ctx context.Context, key cacheKey, database, user string) (stored, error) {
+// forget drops all answers, and those that were asked for before.
+func (q *queryCache) forget() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.answers.Purge()
+	q.forgotten++
+}
+
+// ask asks, and keeps the answer unless all were forgotten since.
+func (q *queryCache) ask(ctx context.Context, key cacheKey, database, user string, forgotten uint64) (stored, error) {
 	if q.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, q.timeout)
@@ -126,7 +135,9 @@ func (q *queryCache) ask(ctx context.Context, key cacheKey, database, user strin
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.answers.Add(key, answer{stored: s, asked: asked, expires: asked.Add(ttl)})
+	if q.forgotten == forgotten {
+		q.answers.Add(key, answer{stored: s, asked: asked, expires: asked.Add(ttl)})
+	}
 	return s, nil
 }
 

@@ -22,6 +22,10 @@ type Account struct {
 	pools    func() []*Pools // where clients with other credentials are found
 	fallback atomic.Pointer[login]
 	guest    atomic.Pointer[login] // the fallback that only its client's own database lets in
+	asker    asker
+	// logins counts changes of who may log in; loginsChanged is called with each.
+	logins        atomic.Uint64
+	loginsChanged func()
 }
 
 // maintenance is the database that is there to be connected to, and that nobody drops.

@@ -40,7 +40,7 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	}
 	o := dir.o
 	account := &Account{
-		dialer: dialer{tls, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools,
+		dialer: dialer{tls, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
 	}
 	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait}
 	var all []*cluster.Server
@@ -49,7 +49,7 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	}
 	prober, sampler := watch(account)
 	dir.clusters[name] = &Cluster{
-		Account: account, reaction: reaction, watchers: []interface{ Close() }{prober, sampler},
+		Account: account, reaction: reaction, watchers: []interface{ Close() }{prober, sampler, &account.asker},
 		Cluster: cluster.New(cluster.Options{
 			Name: name, Servers: all,
 			Interval: o.Routing.MonitorInterval, Slow: o.Routing.SlowAfter,

@@ -109,9 +109,10 @@ func (d *Database) Label() string { return d.label }
 // looked at, and if nothing is audited.
 func (d *Database) Protection() *tenant.Inspection { return d.protection.Load() }
 
-// CatalogChanged says that DDL was committed: until the catalog is read again its
-// facts are not relied on.
+// CatalogChanged says that DDL was committed, of roles perhaps: until the catalog is read
+// again its facts are not relied on.
 func (d *Database) CatalogChanged() {
+	d.account.LoginsChanged()
 	d.catalog.ddl.Add(1)
 	d.catalog.Changed()
 }

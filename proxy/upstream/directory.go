@@ -41,6 +41,8 @@ type Options struct {
 	// CloseHeld closes the connections to a server that clients hold, so that what runs
 	// on them fails, and tells how many there were.
 	CloseHeld func(*cluster.Server) int
+	// LoginsChanged is called when who may log in to a cluster, and by what, may have changed.
+	LoginsChanged func()
 }
 
 // Key is whose statements Pools serve: names as clients give them.
@@ -155,6 +157,9 @@ func (dir *Directory) Close() {
 	}
 	dir.hubs.close(nil)
 	dir.background.Wait()
+	for _, c := range dir.clusters {
+		c.Account.asker.Close()
+	}
 }
 
 // userLimitLocked is max_server_connections of a user on one server, over all databases.

@@ -61,6 +61,12 @@ func Ending(frame []byte) bool {
 	return false
 }
 
+// noDatabase reports whether a server says that there is no such database.
+func noDatabase(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "3D000"
+}
+
 // Told is what a client is told of an error: the one place where errors get their SQLSTATE. What a server said is
 // passed on; the rest says which side broke.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html

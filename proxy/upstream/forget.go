@@ -2,10 +2,7 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // What nobody uses is forgotten: at once if a server never let anybody in, if the database
@@ -103,10 +100,4 @@ func (d *Database) expire(clients int64) {
 			p.expire()
 		}
 	}
-}
-
-// noDatabase reports whether a server says that there is no such database.
-func noDatabase(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "3D000"
 }

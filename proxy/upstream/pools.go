@@ -36,6 +36,7 @@ type Pools struct {
 	pools       []*pool.Pool // by cluster.Server.Index
 	cred        atomic.Pointer[backend.Credentials]
 	clients     atomic.Int64
+	admitted    atomic.Pointer[admitted] // the last time; nil for never
 	primaryWait time.Duration
 	failed      []string // by server: why it could not be maintained; Maintain's own
 

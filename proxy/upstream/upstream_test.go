@@ -28,7 +28,7 @@ func directory(t *testing.T, service config.Service) *Directory {
 	dir := New(ctx, Options{
 		Pool: config.Default().Pool, Routing: config.Default().Routing, Log: zap.NewNop(),
 		Audit: audit.New(config.Tenant{}, zap.NewNop()), Rules: func(string) []config.Rule { return nil },
-		CloseHeld: func(*cluster.Server) int { return 0 },
+		CloseHeld: func(*cluster.Server) int { return 0 }, LoginsChanged: func() {},
 	})
 	c := config.Cluster{Service: service, Servers: []config.Server{{Address: "127.0.0.1:1"}, {Address: "127.0.0.1:2"}}}
 	c.TLS.Mode = "disable"

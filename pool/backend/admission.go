@@ -1,0 +1,63 @@
+package backend
+
+import (
+	"context"
+
+	"github.com/pgweir/pgweir/internal/wire"
+)
+
+// Admission is what a server makes the login of a role to a database depend on, besides
+// the proof of who it is. https://www.postgresql.org/docs/current/sql-createrole.html
+type Admission struct {
+	Role, Database string
+
+	noRole, noLogin, expired, roleFull    bool // of the role
+	noDatabase, closed, noConnect, dbFull bool // of the database
+}
+
+// admissionQuery asks by one parameter, the role. Superusers are bound by LOGIN only.
+const admissionQuery = `
+SELECT r.oid IS NULL, NOT r.rolcanlogin, r.rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now(), NOT r.rolsuper AND r.rolconnlimit OPERATOR(pg_catalog.=) 0,
+       d.oid IS NULL, NOT d.datallowconn, NOT r.rolsuper AND NOT pg_catalog.has_database_privilege(r.oid, d.oid, 'CONNECT'),
+       NOT r.rolsuper AND d.datconnlimit OPERATOR(pg_catalog.=) 0
+  FROM (SELECT $1::pg_catalog.text) w(role)
+  LEFT JOIN pg_catalog.pg_roles r ON r.rolname OPERATOR(pg_catalog.=) w.role
+  LEFT JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) `
+
+// AskAdmission asks over b, whoever that is logged in as.
+func AskAdmission(ctx context.Context, b *Backend, role, database string) (a Admission, err error) {
+	a.Role, a.Database = role, database
+	err = b.QueryParam(ctx, admissionQuery+literal(database), role, func(v [][]byte) error {
+		for i, found := range []*bool{&a.noRole, &a.noLogin, &a.expired, &a.roleFull, &a.noDatabase, &a.closed, &a.noConnect, &a.dbFull} {
+			*found = string(v[i]) == "t" // NULL is not
+		}
+		return nil
+	})
+	return a, err
+}
+
+// Refusal is the error the server would refuse the login with, or nil. byPassword is that
+// the role shows who it is by a password, which may have expired.
+func (a Admission) Refusal(byPassword bool) error {
+	switch {
+	case a.expired && byPassword:
+		return wire.Fatalf("28P01", "password authentication failed for user \"%s\"", a.Role)
+	case a.noRole:
+		return wire.Fatalf("28000", "role \"%s\" does not exist", a.Role)
+	case a.noLogin:
+		return wire.Fatalf("28000", "role \"%s\" is not permitted to log in", a.Role)
+	case a.roleFull:
+		return wire.Fatalf("53300", "too many connections for role \"%s\"", a.Role)
+	case a.noDatabase:
+		return wire.Fatalf("3D000", "database \"%s\" does not exist", a.Database)
+	case a.closed:
+		return wire.Fatalf("55000", "database \"%s\" is not currently accepting connections", a.Database)
+	case a.noConnect:
+		refused := wire.Fatalf("42501", "permission denied for database \"%s\"", a.Database)
+		refused.Detail = "User does not have CONNECT privilege."
+		return refused
+	case a.dbFull:
+		return wire.Fatalf("53300", "too many connections for database \"%s\"", a.Database)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgweir/pgweir/config"
+)
+
+// loginChanges are what keeps a role from logging in, or lets it in again. %r% is the role,
+// %d% the database. What a new client is told is PostgreSQL's word, though connections of
+// that role live.
+var loginChanges = []struct{ name, change, back string }{
+	{"nologin", "alter role %r% nologin", "alter role %r% login"},
+	{"connection limit", "alter role %r% connection limit 0", "alter role %r% connection limit -1"},
+	{"revoke connect", "revoke connect on database %d% from public", "grant connect on database %d% to public"},
+	{"connection limit of the database", "alter database %d% connection limit 0", "alter database %d% connection limit 5"},
+	{"closed database", "alter database %d% allow_connections false", "alter database %d% allow_connections true"},
+	{"renamed", "alter role %r% rename to %r%_2", "alter role %r%_2 rename to %r%"},
+	{"expired", "alter role %r% valid until '2000-01-01'", "alter role %r% valid until 'infinity'"}, // counts with passwords only
+	{"in a transaction", "begin; alter role %r% nologin; commit", "begin; alter role %r% login; commit"},
+	{"undone", "begin; alter role %r% nologin; rollback", "select 1"},
+	{"in a block", "do $$ begin execute 'alter role %r% nologin'; end $$", "do $$ begin alter role %r% login; end $$"},
+	{"dropped", "drop role %r%", "create role %r% login"},
+}
+
+func TestRolesThatMayNotLogIn(t *testing.T) {
+	home, database := newDatabase(t, ""), newDatabase(t, "")
+	role := "login_" + database
+	run(t, "postgres", "create role "+role+" login")
+	t.Cleanup(func() { run(t, "postgres", "drop role "+role) })
+	fill := strings.NewReplacer("%r%", role, "%d%", database).Replace
+	s := start(t)
+	admin := raw(t, s.addr, home)
+	logIn := func(addr string) string {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", role, addr, database))
+		if err != nil {
+			_, told, _ := strings.Cut(err.Error(), "FATAL")
+			return wantCode(err) + told
+		}
+		_ = conn.Close(ctx)
+		return "in"
+	}
+	for _, c := range loginChanges {
+		for _, seen := range []bool{true, false} {
+			if !seen && c.name != "nologin" && c.name != "revoke connect" && c.name != "dropped" {
+				continue // a second each
+			}
+			t.Run(fmt.Sprintf("%s, seen %t", c.name, seen), func(t *testing.T) {
+				live := raw(t, s.addr, database, "user", role)
+				live.query("select 1")
+				for _, sql := range []string{c.change, c.back} {
+					if seen {
+						for _, part := range strings.Split(fill(sql), "; ") {
+							admin.query(part)
+						}
+					} else {
+						run(t, home, fill(sql))
+						time.Sleep(1100 * time.Millisecond)
+					}
+					want := logIn(shared(t).Primary.Addr())
+					if got := logIn(s.addr); got != want {
+						t.Errorf("after %s: %s, PostgreSQL: %s", sql, got, want)
+					}
+				}
+				if got := live.query("select 1"); got[len(got)-1] != "Z I" && c.name != "dropped" {
+					t.Errorf("the session that lives: %q", got)
+				}
+				live.close()
+			})
+		}
+	}
+}
+
+// A changed password counts at once if the change passed, else after a second; so does its end.
+func TestChangedPassword(t *testing.T) {
+	database := newDatabase(t, "")
+	role := "password_" + database
+	run(t, "postgres", "create role "+role+" login password 'one'")
+	t.Cleanup(func() { run(t, "postgres", "drop role "+role) })
+	for _, method := range []string{"scram-sha-256", "password"} {
+		s := start(t, func(c *config.Config) {
+			c.Auth.Method, c.Auth.AllowPlainPassword, c.Auth.FailureDelay = method, true, 0
+			c.Users = map[string]config.User{"postgres": {Password: "postgres"}}
+		})
+		admin := s.connect(t, database, "password=postgres")
+		logIn := func(password string) string {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			conn, err := pgx.Connect(ctx, s.dsn(database, "user="+role, "password="+password))
+			if err != nil {
+				return wantCode(err)
+			}
+			_ = conn.Close(ctx)
+			return "in"
+		}
+		live := s.connect(t, database, "user="+role, "password=one")
+		for i, step := range []struct{ sql, password, want string }{
+			{"password 'two'", "one", "28P01"}, {"password 'two'", "two", "in"},
+			{"valid until '2000-01-01'", "two", "28P01"}, {"valid until 'infinity'", "two", "in"},
+			{"password null", "two", "28P01"}, {"password 'one'", "one", "in"},
+		} {
+			for _, seen := range []bool{true, false} {
+				if !seen && i >= 2 {
+					continue // a second each
+				}
+				sql := "alter role " + role + " " + step.sql
+				if seen {
+					if _, err := admin.Exec(context.Background(), sql); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					run(t, database, sql)
+					time.Sleep(1100 * time.Millisecond)
+				}
+				if got := logIn(step.password); got != step.want {
+					t.Errorf("%s, step %d, seen %t, %s: %s, want %s", method, i, seen, step.sql, got, step.want)
+				}
+			}
+		}
+		if _, err := live.Exec(context.Background(), "select 1"); err != nil {
+			t.Error(err)
+		}
+	}
+}
