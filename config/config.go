@@ -181,6 +181,9 @@ type Pool struct {
 	MaxLifetime time.Duration `yaml:"max_lifetime"`
 	// MaxStatements bounds the prepared statements kept on one connection.
 	MaxStatements int `yaml:"max_statements"`
+	// ForgetAfter is how long a user's pools to a database, with their metrics and
+	// connections, outlive the last client; 0 is for ever.
+	ForgetAfter time.Duration `yaml:"forget_after"`
 }
 
 // Routing is what decides where statements run.
@@ -351,6 +354,7 @@ func Default() Config {
 			IdleTimeout:    10 * time.Minute,
 			MaxLifetime:    time.Hour,
 			MaxStatements:  500,
+			ForgetAfter:    15 * time.Minute,
 		},
 		Routing: Routing{
 			Route:           "auto",

@@ -130,3 +130,46 @@ func TestChangedPassword(t *testing.T) {
 		}
 	}
 }
+
+// Users who have left leave no metrics and no connections behind.
+func TestDepartedUsers(t *testing.T) {
+	database := newDatabase(t, "")
+	s := start(t, func(c *config.Config) { c.Pool.ForgetAfter = 2 * time.Second })
+	stays := raw(t, s.addr, database)
+	stays.query("select 1")
+	series := func() (n int) {
+		families, err := s.reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if strings.HasPrefix(l.GetValue(), "departed_") {
+						n++
+					}
+				}
+			}
+		}
+		return n
+	}
+	for i := range 5 {
+		role := fmt.Sprintf("departed_%d_%s", i, database)
+		run(t, "postgres", "create role "+role+" login")
+		t.Cleanup(func() { run(t, "postgres", "drop role "+role) })
+		r := raw(t, s.addr, database, "user", role)
+		r.query("/* pgweir:primary */ select 1")
+		r.close()
+	}
+	if series() == 0 {
+		t.Error("no series are theirs")
+	}
+	until(t, "their series are gone", func() bool { return series() == 0 })
+	until(t, "their connections are closed", func() bool {
+		n, err := shared(t).Primary.Value(context.Background(), "postgres", "select count(*)::text from pg_stat_activity where usename like 'departed_%_' || $1", database)
+		return err == nil && n == "0"
+	})
+	if got := stays.query("select 1"); got[len(got)-1] != "Z I" {
+		t.Errorf("who stays is told %q", got)
+	}
+}

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 )
 
@@ -27,7 +28,7 @@ SELECT r.oid IS NULL, NOT r.rolcanlogin, r.rolvaliduntil OPERATOR(pg_catalog.<) 
 // AskAdmission asks over b, whoever that is logged in as.
 func AskAdmission(ctx context.Context, b *Backend, role, database string) (a Admission, err error) {
 	a.Role, a.Database = role, database
-	err = b.QueryParam(ctx, admissionQuery+literal(database), role, func(v [][]byte) error {
+	err = b.QueryParam(ctx, admissionQuery+setting.Literal(database), role, func(v [][]byte) error {
 		for i, found := range []*bool{&a.noRole, &a.noLogin, &a.expired, &a.roleFull, &a.noDatabase, &a.closed, &a.noConnect, &a.dbFull} {
 			*found = string(v[i]) == "t" // NULL is not
 		}

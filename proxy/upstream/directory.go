@@ -120,10 +120,11 @@ func (dir *Directory) Enter(key Key, eff config.Effective, cred backend.Credenti
 	return p, p.Database.clients.Add(1)
 }
 
-// Maintain lets all pools close what is old and open what they should keep. It is to be
-// called every second or so.
+// Maintain forgets what nobody uses, and lets all pools close what is old and open what they
+// should keep. It is to be called every second or so.
 func (dir *Directory) Maintain(now time.Time) {
 	dir.hubs.maintain(now)
+	dir.forgetUnused(now)
 	for _, p := range dir.Pools() {
 		for i, st := range p.Cluster.Topology().States {
 			if !st.Status.Usable() {

@@ -5,12 +5,20 @@ import (
 	"time"
 )
 
-// What nobody uses is forgotten: at once if a server never let anybody in, if the database
+// What nobody uses is forgotten: after a while, or at once if a server never let anybody in, if the database
 // is gone, or if somebody wants it for himself.
 
 // Forget drops Pools that never let a client in, unless another client tries.
 func (dir *Directory) Forget(p *Pools) {
 	dir.forget(func(other *Pools) bool { return other == p && p.clients.Load() == 1 && !p.proven() })
+}
+
+// forgetUnused drops Pools that have had no client for as long as the configuration says.
+func (dir *Directory) forgetUnused(now time.Time) {
+	if dir.o.Pool.ForgetAfter > 0 {
+		before := now.Add(-dir.o.Pool.ForgetAfter).UnixNano()
+		dir.forget(func(p *Pools) bool { return p.clients.Load() == 0 && p.left.Load() < before })
+	}
 }
 
 // forgetDatabase drops what is left of a database, if it has no clients, and reports whether

@@ -36,6 +36,7 @@ type Pools struct {
 	pools       []*pool.Pool // by cluster.Server.Index
 	cred        atomic.Pointer[backend.Credentials]
 	clients     atomic.Int64
+	left        atomic.Int64             // when a client last did, in Unix nanoseconds
 	admitted    atomic.Pointer[admitted] // the last time; nil for never
 	primaryWait time.Duration
 	failed      []string // by server: why it could not be maintained; Maintain's own
@@ -120,6 +121,7 @@ func (p *Pools) Credentials() backend.Credentials { return *p.cred.Load() }
 
 // Leave counts a client out.
 func (p *Pools) Leave() {
+	p.left.Store(time.Now().UnixNano())
 	p.clients.Add(-1)
 	p.Database.clients.Add(-1)
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/router"
 )
 
 // directory is one of a cluster of two servers, neither of which is there.
@@ -80,6 +82,35 @@ func TestForget(t *testing.T) {
 	require.Empty(t, dir.Pools())
 	require.Empty(t, dir.Databases())
 	require.Error(t, p.Database.ctx.Err())
+}
+
+// TestForgetUnused: pools that have had no client for a while go, and with the last of them
+// their database, of which all counts as just committed if it is used again.
+func TestForgetUnused(t *testing.T) {
+	dir := directory(t, config.Service{})
+	enter := func(user string) *Pools {
+		p, _ := dir.Enter(Key{user, "shop"}, effective("shop"), backend.Credentials{User: user})
+		return p
+	}
+	ann, bob := enter("ann"), enter("bob")
+	read := freshness.Read{Level: router.Database, Began: cluster.Now()}
+	require.Equal(t, cluster.AnyTime, ann.Database.Commits.Required(&read))
+	ann.Leave()
+	now := time.Now()
+	dir.Maintain(now.Add(14 * time.Minute))
+	require.Len(t, dir.Pools(), 2)
+	dir.Maintain(now.Add(16 * time.Minute))
+	require.Equal(t, []*Pools{bob}, dir.Pools(), "bob is there")
+	again := enter("ann")
+	require.NotSame(t, ann, again)
+	require.Same(t, bob.Database, again.Database)
+	bob.Leave()
+	again.Leave()
+	dir.Maintain(time.Now().Add(16 * time.Minute))
+	require.Empty(t, dir.Pools())
+	require.Empty(t, dir.Databases())
+	require.Error(t, bob.Database.ctx.Err())
+	require.GreaterOrEqual(t, enter("ann").Database.Commits.Required(&read), read.Began)
 }
 
 // TestFallback: without an account of its own the proxy uses a client's login, a proven
