@@ -278,7 +278,7 @@ func (a *Analysis) parseNamed(m *batch.Message, name, text, types []byte, p *rou
 	}
 	a.b.Traits |= batch.Rewritten
 	m.Name = string(name)
-	shared := a.Service.Registry.Statement(text, types, a.reading(p.LiteralsOf(text)))
+	shared := a.Service.Registry.Statement(text, types, a.reading(p, text))
 	m.Prepared = a.newPrepared(shared, p, m.SQL)
 	a.names.Define(m.Name, m.Prepared)
 	return true

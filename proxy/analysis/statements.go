@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/prepared"
@@ -57,28 +58,47 @@ func (a *Analysis) planOf(sql *session.SQLPrepared, p *router.Plan) *router.Plan
 var parsedBy = [...]string{"array_nulls", "backslash_quote", "client_encoding", "datestyle", "intervalstyle",
 	"lc_monetary", "standard_conforming_strings", "timezone", "xmloption"}
 
-// reading tells apart sessions which read the same text differently: statements
-// with literals are shared among those only that read them alike.
-func (a *Analysis) reading(literals router.Literals) string {
-	if literals == router.LiteralsNone {
+// reading tells apart what the same text may mean where it is parsed: prepared statements are
+// shared among those only to whom it means the same. Names in it mean what the catalog holds
+// when it is parsed, and a server that has parsed it before need not find out what was remade
+// since; literals are read by the session's settings.
+func (a *Analysis) reading(p *router.Plan, text []byte) string {
+	literals := p.LiteralsOf(text)
+	if literals == router.LiteralsNone && !p.Uses {
 		return ""
 	}
-	s := a.state()
-	if a.b.Traits.Has(batch.ChangesSettings) || s.Tx.Did.Has(session.DidSet) || s.Known != session.Known ||
-		s.Pins&(router.PinSetting|router.PinOpaque) != 0 || literals == router.LiteralsTimed {
-		return fmt.Sprintf("%d.%d", a.ID, a.Batch)
-	}
-	now := s.Settings.Now()
-	if now == (setting.Settings{}) {
-		return ""
+	if p.Uses && a.hasOwnObjects() || literals != router.LiteralsNone && a.readsByItself(literals) {
+		return fmt.Sprintf("%d.%d.%d", a.ID, a.Batch, len(a.b.Messages))
 	}
 	var b strings.Builder
+	if p.Uses {
+		b.WriteString(strconv.FormatUint(a.Up.Database.Definitions(), 10) + "\x00")
+	}
+	now := a.state().Settings.Now()
+	if literals == router.LiteralsNone || now == (setting.Settings{}) {
+		return b.String()
+	}
 	for _, name := range parsedBy {
 		if v, ok := now.Value(name); ok {
 			b.WriteString(name + "=" + v + "\x00")
 		}
 	}
 	return b.String()
+}
+
+// hasOwnObjects reports whether the session may see objects that others do not: those of its
+// open transaction, and temporary ones.
+func (a *Analysis) hasOwnObjects() bool {
+	s := a.state()
+	return s.Tx.Did.Has(session.DidDDL) || s.Pins&(router.PinTemp|router.PinOpaque) != 0 || a.b.Traits.Has(batch.ChangesCatalog)
+}
+
+// readsByItself reports whether the session reads literals by settings that are not known or
+// not for long, or the literals depend on the time.
+func (a *Analysis) readsByItself(literals router.Literals) bool {
+	s := a.state()
+	return literals == router.LiteralsTimed || a.b.Traits.Has(batch.ChangesSettings) || s.Tx.Did.Has(session.DidSet) ||
+		s.Known != session.Known || s.Pins&(router.PinSetting|router.PinOpaque) != 0
 }
 
 // A statement's text that names another one prepared by SQL bears the client's
@@ -120,7 +140,7 @@ func (a *Analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wi
 		if st != nil && m.Kind == batch.Query && !failed { // the extended protocol fails at Execute
 			return errRepeated(p.SQL.Name)
 		}
-		shared := a.Service.Registry.SQLStatement(before, after, a.reading(p.LiteralsOf(text)))
+		shared := a.Service.Registry.SQLStatement(before, after, a.reading(p, text))
 		m.Text = shared.SQL
 		m.SQL = &session.SQLPrepared{Makes: a.newPrepared(shared, p.SQL.Inner, nil), Name: p.SQL.Name}
 	case router.PreparedExecute:

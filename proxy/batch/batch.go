@@ -52,6 +52,8 @@ const (
 	Rereads
 	// Begins: it has a BEGIN for a server, whose block takes in what stands before it.
 	Begins
+	// ChangesCatalog: some statement changes the catalog, or makes temporary objects.
+	ChangesCatalog
 )
 
 // Has reports whether all of want are there.
@@ -108,6 +110,9 @@ func (b *Batch) Note(p *router.Plan) {
 	}
 	if p.Flags.Has(router.FlagCursor) {
 		b.Traits |= OpensCursor
+	}
+	if p.Flags.Has(router.FlagDDL) {
+		b.Traits |= ChangesCatalog
 	}
 	if b.Plan == nil || p.Target > b.Plan.Target || p.Target == b.Plan.Target && p.Class == router.ClassWrite {
 		b.Plan = p

@@ -1,8 +1,10 @@
 package batch
 
 import (
+	"slices"
 	"strings"
 
+	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/router"
 )
@@ -29,6 +31,38 @@ func NotUnderstood(p *router.Plan, frame []byte) bool {
 		return strings.HasPrefix(code, "42")
 	default:
 		return false
+	}
+}
+
+// Stale reports whether an error may be that a prepared statement is out of date: the
+// connection held it before the attempt, and what it uses was remade since. Nothing of it
+// has run then.
+func (t *Attempt) Stale(a *Awaited, frame []byte) bool {
+	m := a.Message
+	if a.Kind != Bind && a.Kind != Describe || m == nil || m.Prepared == nil || t.prepares(m.Prepared.Statement) {
+		return false
+	}
+	return ResultChanged(frame) || madeOtherwise(frame)
+}
+
+// prepares reports whether the attempt has a statement prepared.
+func (t *Attempt) prepares(st *prepared.Statement) bool {
+	return slices.ContainsFunc(t.Queue, func(a Awaited) bool {
+		return a.Kind == Parse && a.Shared == st && a.Origin != Here
+	})
+}
+
+// madeOtherwise reports whether an error may be that the names in a statement mean something
+// else than when it was parsed: the server misses what is gone, or finds something of another
+// kind.
+func madeOtherwise(frame []byte) bool {
+	switch code := string(wire.ErrorField(frame, 'C')); code {
+	case "XX000":
+		return strings.HasPrefix(string(wire.ErrorField(frame, 'M')), "cache lookup failed")
+	case "3F000":
+		return true
+	default:
+		return strings.HasPrefix(code, "42") && code != "42501"
 	}
 }
 

@@ -198,6 +198,10 @@ func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error
 	o.dropStatements()
 	keep = a.Refusal == nil
 	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
+	if t.Stale(a, frame) {
+		// A client that prepares it again must get a new one, on every server.
+		o.c.svc.Registry.Forget(a.Message.Prepared.Statement)
+	}
 	if again := repetition(o).worthRetry(a, frame); again != nil && t.flow == heldBack {
 		return false, again
 	}
@@ -212,10 +216,6 @@ func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error
 	t.fate = failed
 	if keep {
 		o.c.svc.Metrics.ServerError()
-	}
-	if m := a.Message; m != nil && m.Prepared != nil && batch.ResultChanged(frame) {
-		// A client that prepares it again must get a new one, on every server.
-		o.c.svc.Registry.Forget(m.Prepared.Statement)
 	}
 	if a.Refusal != nil {
 		o.reply = a.Refusal.Append(o.reply)

@@ -42,8 +42,8 @@ func (r repetition) worthRetry(a *batch.Awaited, frame []byte) *retry {
 		return nil
 	}
 	code := string(wire.ErrorField(frame, 'C'))
-	if batch.ResultChanged(frame) {
-		if t.Renew || r.c.state.Tx.Phase.InBlock() && !t.Opens() || r.c.lease.midBatch() || !r.batch.Describes() {
+	if changed := batch.ResultChanged(frame); changed || t.Stale(a, frame) {
+		if t.Renew || r.c.state.Tx.Phase.InBlock() && !t.Opens() || r.c.lease.midBatch() || changed && !r.batch.Describes() {
 			return nil
 		}
 		return &retry{reason: metrics.RetryPlan, lessons: prepareAnew}

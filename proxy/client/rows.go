@@ -46,10 +46,10 @@ func (r rowCheck) checkRows() {
 // mayHaveChanged reports whether the rows of a statement, which its client was told of,
 // may be others by now.
 func (r rowCheck) mayHaveChanged(p *session.Prepared) bool {
-	if p.Rows.Hash == 0 || p.Statement.SQL != "" || p.SQL != nil || r.c.state.Tx.Phase.Failed() || r.c.lease.b.Held().Holds(p.Statement) {
+	if p.Rows.Hash == 0 || p.Statement.SQL != "" || p.SQL != nil || r.c.state.Tx.Phase.Failed() || !r.try.Renew && r.c.lease.b.Held().Holds(p.Statement) {
 		return false
 	}
-	return p.Rows.Snapshot != r.c.up.Database.Plans.Snapshot() || r.c.up.Database.Stale() || r.c.state.Tx.Did.Has(session.DidDDL)
+	return r.try.Renew || p.Rows.Snapshot != r.c.up.Database.Plans.Snapshot() || r.c.up.Database.Stale() || r.c.state.Tx.Did.Has(session.DidDDL)
 }
 
 // compareRows asks the server for the rows of a statement, and returns the error it

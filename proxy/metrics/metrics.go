@@ -97,7 +97,7 @@ const (
 	RetryReadOnly Retry = iota // a replica refused it: it is not a read
 	RetryConflict              // recovery canceled it
 	RetryLost                  // the server went away
-	RetryPlan                  // a prepared statement's result type changed
+	RetryPlan                  // what a prepared statement uses was changed since it was parsed
 	RetryShutdown              // the server shuts down, or is the primary no more
 
 	Retries = iota // how many there are

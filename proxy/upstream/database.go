@@ -36,6 +36,7 @@ type Database struct {
 		*catalog.Refresher
 		ddl, known atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
 		failed     string        // the last failure told of; the reader's own
+		found      atomic.Uint64 // how often it was read and had changed
 	}
 
 	// The audit.
@@ -120,6 +121,10 @@ func (d *Database) CatalogChanged() {
 // DDL counts the DDL seen.
 func (d *Database) DDL() uint64 { return d.catalog.ddl.Load() }
 
+// Definitions counts what is known to have changed the catalog, whoever did it: a statement
+// parsed while it was less may mean something else now.
+func (d *Database) Definitions() uint64 { return d.catalog.ddl.Load() + d.catalog.found.Load() }
+
 // Stale reports whether DDL was seen that is not in the catalog the plans know.
 func (d *Database) Stale() bool { return d.catalog.ddl.Load() != d.catalog.known.Load() }
 
@@ -183,6 +188,9 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	})
 	if defaults, err := b.AskDefaults(ctx, ""); err == nil {
 		d.learnDefaults(defaults)
+	}
+	if previous != nil && snapshot != previous {
+		d.catalog.found.Add(1)
 	}
 	if s == t.Primary {
 		d.catalog.known.Store(at)

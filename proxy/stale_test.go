@@ -1,0 +1,210 @@
+package proxy_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestRemade: a statement that is parsed anew means what it says now, whatever a server
+// connection has prepared of that text before, and whoever remade what it uses.
+func TestRemade(t *testing.T) {
+	insert := `
+		P s insert into t%n% values ($1::e%n%)
+		B "" s a
+		E ""
+		S
+		C S s
+		S`
+	remake := `drop table t%n% ;; drop type e%n% ;; create type e%n% as enum ('a', 'b') ;; create table t%n%(v e%n%)`
+	create := `
+		Q create type e%n% as enum ('a') ;; create table t%n%(v e%n%)`
+	stage{}.tell(t,
+		story{name: "type", mode: "outside", steps: create + insert + `
+		Q ` + remake + insert + `
+		@b` + insert + `
+		@a
+		P u select $1::e%n%
+		S
+		Q drop table t%n% ;; drop type e%n% ;; create domain e%n% as text ;; create table t%n%(v e%n%)
+		P s select $1::e%n%
+		B "" s b
+		D P ""
+		E ""
+		S`},
+		story{name: "type, past the proxy", mode: "outside", steps: create + insert + `
+		! ` + strings.ReplaceAll(remake, ";;", ";") + insert + `
+		@b` + insert},
+		story{name: "type, in one transaction", mode: "once", steps: create + insert + `
+		Q begin` + insert + `
+		Q drop table t%n%
+		Q drop type e%n%
+		Q create type e%n% as enum ('a', 'b')
+		Q create table t%n%(v e%n%)` + insert + `
+		Q commit` + insert},
+		story{name: "type, in one pipeline", mode: "once", steps: create + insert + `
+		P "" drop table t%n%
+		B "" ""
+		E ""
+		P "" alter type e%n% rename to f%n%
+		B "" ""
+		E ""
+		P "" create type e%n% as enum ('a', 'b')
+		B "" ""
+		E ""
+		P "" create table t%n%(v e%n%)
+		B "" ""
+		E ""` + insert + insert},
+		story{name: "function, overloaded", mode: "outside", steps: `
+		Q create function f%n%(numeric) returns text language sql immutable as 'select ''numeric'''
+		P s select f%n%(1)
+		B "" s
+		E ""
+		S
+		C S s
+		S
+		Q create function f%n%(int) returns text language sql immutable as 'select ''int'''
+		P s select f%n%(1)
+		B "" s
+		E ""
+		S
+		C S s
+		S
+		Q drop function f%n%(int)
+		P s select f%n%(1)
+		B "" s
+		E ""
+		S`},
+		story{name: "function, dropped", mode: "outside", steps: `
+		Q create function f%n%(int) returns int language sql immutable as 'select 1'
+		P s select f%n%(2)
+		B "" s
+		E ""
+		S
+		C S s
+		S
+		Q drop function f%n%
+		P s select f%n%(2)
+		B "" s
+		E ""
+		S`},
+		story{name: "table, dropped", mode: "outside", steps: `
+		Q create table t%n%(a int)
+		P s select * from t%n%
+		B "" s
+		E ""
+		S
+		C S s
+		S
+		Q drop table t%n%
+		P s select * from t%n%
+		B "" s
+		E ""
+		S`},
+		story{name: "table, hidden by a temporary one", mode: "outside", steps: `
+		Q create table t%n%(a text)
+		Q insert into t%n% values ('lasting') ;; create temp table other%n%(a int)
+		P s select * from t%n%
+		B "" s
+		E ""
+		S
+		C S s
+		S
+		Q create temp table t%n% as select 'temporary'::text a
+		P s select * from t%n%
+		B "" s
+		E ""
+		S
+		C S s
+		S
+		Q drop table pg_temp.t%n%
+		P s select * from t%n%
+		B "" s
+		E ""
+		S`},
+		story{name: "table, remade with other columns past the proxy", mode: "outside", steps: `
+		Q create table t%n%(a int, b int)
+		P s insert into t%n% values (1, 2) returning b
+		D S s
+		B "" s
+		E ""
+		S
+		! drop table t%n%; create table t%n%(a int, c text)
+		C S s
+		P s insert into t%n% values (1, 2) returning c
+		D S s
+		B "" s
+		E ""
+		S
+		! drop table t%n%; create table t%n%(a int, b int, c text)
+		P u insert into t%n% values (1, 2) returning b
+		D S u
+		B "" u
+		E ""
+		S`},
+		story{name: "operator", mode: "outside", steps: `
+		Q create function o%n%(int, int) returns text language sql immutable as 'select ''first''' ;; create operator ###% (leftarg = int, rightarg = int, function = o%n%)
+		P s select 1 ###% 2
+		B "" s
+		E ""
+		S
+		C S s
+		S
+		Q drop operator ###% (int, int) ;; create function p%n%(int, int) returns text language sql immutable as 'select ''second''' ;; create operator ###% (leftarg = int, rightarg = int, function = p%n%)
+		P s select 1 ###% 2
+		B "" s
+		E ""
+		S
+		Q drop operator ###% (int, int)`},
+	)
+}
+
+// TestRemadeUnseen: what was remade past the proxy is found out by each connection's refusal,
+// of which no client is told, whether it was told of the rows before or not.
+func TestRemadeUnseen(t *testing.T) {
+	database := newDatabase(t, "create type e as enum ('a'); create table t(v e, n int); create table other(a int)")
+	s := start(t, poolSize(2), eventual)
+	client := func() *rawConn { return raw(t, s.addr, database) }
+	do := func(c *rawConn, lines ...string) string {
+		p := &player{t: t, conns: map[string]*rawConn{"a": c}, now: "a", out: map[string][]byte{}, due: map[string]int{}}
+		for _, l := range lines {
+			p.line(l)
+		}
+		return tail(p.transcript)
+	}
+	const insert = "insert into t values ($1::e, 1) returning n"
+	occupy := func() *rawConn {
+		c := client()
+		c.query("begin")
+		c.query("insert into other values (1)")
+		return c
+	}
+	first, second := occupy(), occupy()
+	for _, c := range []*rawConn{first, second} {
+		do(c, "P s "+insert, `B "" s a`, `E ""`, "S", "wait")
+		c.query("commit")
+	}
+	told, fresh := client(), client()
+	do(told, "P told "+insert, "D S told", "S", "wait")
+	run(t, database, "drop table t; drop type e; create type e as enum ('a'); create table t(v e, n int)")
+	check := func(c *rawConn, lines ...string) {
+		t.Helper()
+		if got := do(c, append(lines, `E ""`, "S", "wait")...); !strings.Contains(got, "C INSERT 0 1") {
+			t.Errorf("refused:\n%s", got)
+		}
+	}
+	busy := occupy()
+	check(fresh, "P s "+insert, `B "" s a`)
+	next := occupy()
+	busy.query("commit")
+	check(told, `B "" told a`)
+	next.query("commit")
+	if n := s.metric(t, "pgweir_retries_total", "reason=cached_plan"); n != 2 {
+		t.Errorf("sent again: %v times", n)
+	}
+
+	// Other rows than a client was told of are refused, as PostgreSQL does.
+	run(t, database, "drop table t; drop type e; create type e as enum ('a'); create table t(v e, n text)")
+	if got := do(told, `B "" told a`, `E ""`, "S", "wait"); !strings.Contains(got, "0A000") {
+		t.Errorf("other rows:\n%s", got)
+	}
+}
