@@ -154,7 +154,7 @@ SELECT pg_catalog.split_part(k.fktable::pg_catalog.text, '.', 1) || '.' || f.nam
 // queryWords are the words of all the SQL of this package.
 func queryWords() []string {
 	all := strings.Join([]string{
-		functionsQuery, aggregatesQuery, operatorsQuery, typesQuery, castsQuery, relationsQuery, columnsQuery, rulesQuery,
+		functionsQuery(userRows), aggregatesQuery, operatorsQuery, typesQuery, castsQuery, relationsQuery, columnsQuery, rulesQuery(userRows),
 		defaultsQuery, constraintsQuery, computedQuery, policiesQuery, triggersQuery, childrenQuery, implicitQuery, ddlQuery,
 		settingsQuery,
 	}, "\n")

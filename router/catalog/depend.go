@@ -8,50 +8,51 @@ import (
 // arrows reads everything that depends on something by OID.
 func (l *loader) arrows() {
 	g := l.g
-	l.read("aggregates", aggregatesQuery, 2, func(r row) {
+	l.kept("aggregates", "pg_aggregate", aggregatesQuery, 2, func(r row) {
 		if id, ok := g.find(kindFunction, r.oid(0)); ok {
 			l.to(id, kindFunction, r.oid(1), bothFaults)
 		}
 	})
-	l.read("operators", operatorsQuery, 3, func(r row) {
+	l.kept("operators", "pg_operator pg_namespace", operatorsQuery, 3, func(r row) {
 		l.to(g.add(kindOperator, 0, r.text(0), r.text(1)), kindFunction, r.oid(2), bothFaults)
 	})
 	l.typeParts()
-	l.read("casts", castsQuery, 3, func(r row) {
+	l.kept("casts", "pg_cast", castsQuery, 3, func(r row) {
 		if id, ok := g.find(kindType, r.oid(0)); ok {
 			l.to(id, kindFunction, r.oid(1), bothFaults)
 		}
 	})
-	l.read("rules", rulesQuery, 3, l.rule)
-	l.read("defaults", defaultsQuery, 3, func(r row) {
+	l.kept("built-in rules", "builtin_rules", rulesQuery(builtinRows), 3, l.rule)
+	l.kept("rules", "rules", rulesQuery(userRows), 3, l.rule)
+	l.kept("defaults", "defaults relations", defaultsQuery, 3, func(r row) {
 		if r.flag(1) {
 			l.onRelation(kindRelation, r.oid(0), r.text(2), bothFaults)
 		}
 		l.onRelation(kindWrite, r.oid(0), r.text(2), notClean)
 	})
-	l.read("constraints", constraintsQuery, 6, l.constraint)
-	l.read("computed expressions", computedQuery, 2, func(r row) {
+	l.kept("constraints", "pg_constraint relations", constraintsQuery, 6, l.constraint)
+	l.kept("computed expressions", "indexes pg_partitioned_table statistics pg_inherits relations", computedQuery, 2, func(r row) {
 		l.onRelation(kindWrite, r.oid(0), r.text(1), notClean)
 	})
-	l.read("policies", policiesQuery, 3, func(r row) {
+	l.kept("policies", "pg_policy relations", policiesQuery, 3, func(r row) {
 		l.onRelation(kindRelation, r.oid(0), r.text(1), bothFaults)
 		l.onRelation(kindWrite, r.oid(0), r.text(2), notClean)
 	})
-	l.read("triggers", triggersQuery, 3, func(r row) {
+	l.kept("triggers", "pg_trigger relations", triggersQuery, 3, func(r row) {
 		if id, ok := g.find(kindWrite, r.oid(0)); ok {
 			l.to(id, kindFunction, r.oid(1), notClean)
 			l.refs(id, r.text(2), notClean)
 		}
 	})
-	l.read("children", childrenQuery, 2, func(r row) {
+	l.kept("children", "pg_inherits relations", childrenQuery, 2, func(r row) {
 		l.inherits = append(l.inherits, inherits{r.oid(0), r.oid(1)})
 		l.between(kindRelation, r.oid(0), r.oid(1), bothFaults)
 		l.between(kindWrite, r.oid(0), r.oid(1), notClean)
 	})
-	l.read("operator classes", implicitQuery, 1, func(r row) {
+	l.kept("operator classes", "pg_amproc pg_amop pg_operator pg_cast functions pg_language", implicitQuery, 1, func(r row) {
 		l.to(l.implicit, kindFunction, r.oid(0), bothFaults)
 	})
-	l.read("event triggers", ddlQuery, 1, func(r row) {
+	l.kept("event triggers", "pg_event_trigger pg_foreign_data_wrapper pg_language", ddlQuery, 1, func(r row) {
 		l.to(l.ddl, kindFunction, r.oid(0), notClean)
 	})
 }

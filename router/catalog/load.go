@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -13,7 +14,8 @@ import (
 // LoadOptions say how to load; the zero value loads everything anew.
 type LoadOptions struct {
 	// Previous, if given, is returned as it is when nothing of the same database
-	// has changed since; finding that out takes two queries.
+	// has changed since; finding that out takes two queries. Else only what may have
+	// changed is read again.
 	Previous *Snapshot
 	// Tables asks for the shape of users' tables too: Snapshot.Tables.
 	Tables bool
@@ -32,17 +34,23 @@ const firstUserOID = 16384
 // other; what changes between them is found at the next Load, and what one
 // query misses is taken as unsafe. The error is that of q, or of ctx.
 func Load(ctx context.Context, q Query, o LoadOptions) (*Snapshot, error) {
-	l := &loader{ctx: ctx, query: q, g: newGraph(), loose: map[int32]loose{}, anyVersion: o.anyVersion}
-	s := &Snapshot{loaded: true}
+	l := &loader{
+		ctx: ctx, query: q, g: newGraph(), loose: map[int32]loose{}, anyVersion: o.anyVersion,
+		parts: fingerprints{}, answers: map[string]answer{},
+	}
+	s := &Snapshot{loaded: true, fingerprints: l.parts, answers: l.answers}
 	// Before all else: a change after it is a change at the next Load.
-	l.read("fingerprint", fingerprintQuery, 1, func(r row) { s.fingerprint = r.text(0) })
+	part := func(r row) { l.parts[r.text(0)] = r.text(1) }
+	l.read("fingerprint", fingerprintQuery, 2, part)
 	if o.Tables {
-		l.read("fingerprint of tables", tablesFingerprintQuery, 1, func(r row) { s.fingerprint += "/" + r.text(0) })
+		l.read("fingerprint of tables", tablesFingerprintQuery, 2, part)
 	}
 	l.read("settings", settingsQuery, 3, func(r row) { s.settings.read(r) })
-	if p := o.Previous; l.err == nil && p != nil && p.loaded &&
-		p.fingerprint == s.fingerprint && p.settings.text() == s.settings.text() {
-		return p, nil
+	if p := o.Previous; l.err == nil && p != nil && p.loaded {
+		if maps.Equal(p.fingerprints, s.fingerprints) && p.settings.text() == s.settings.text() {
+			return p, nil
+		}
+		l.before = p.answers
 	}
 	l.objects()
 	l.arrows()
@@ -81,6 +89,9 @@ type loader struct {
 	g     *graph
 
 	anyVersion bool
+
+	parts           fingerprints
+	before, answers map[string]answer // of the load before, and of this one, for the next
 
 	implicit int32
 	ddl      int32
@@ -151,16 +162,17 @@ func (r row) char(i int) byte {
 
 // objects makes the nodes.
 func (l *loader) objects() {
-	l.read("functions", functionsQuery, 12, l.function)
-	l.read("relations", relationsQuery, 6, l.relation)
-	l.read("types", typesQuery, 11, func(r row) {
+	l.kept("built-in functions", "builtin_functions pg_namespace pg_language pg_extension", functionsQuery(builtinRows), 12, l.function)
+	l.kept("functions", "functions pg_namespace pg_language pg_extension", functionsQuery(userRows), 12, l.function)
+	l.kept("relations", "relations pg_namespace", relationsQuery, 6, l.relation)
+	l.kept("types", "types composites pg_range pg_namespace", typesQuery, 11, func(r row) {
 		t := typeParts{node: l.g.add(kindType, r.oid(0), r.text(1), r.text(2)), defaults: r.text(10)}
 		for i := range t.parts {
 			t.parts[i] = r.oid(3 + i)
 		}
 		l.types = append(l.types, t)
 	})
-	l.read("columns", columnsQuery, 5, func(r row) {
+	l.kept("columns", "columns relations composites types pg_namespace", columnsQuery, 5, func(r row) {
 		if _, ok := l.g.find(kindType, r.oid(0)); !ok {
 			l.g.add(kindType, r.oid(0), r.text(1), r.text(2))
 		}

@@ -25,41 +25,51 @@ func refs(tree string) string {
 // notTemporary keeps a schema n's temporary objects out.
 const notTemporary = `n.nspname !~ '^pg_(toast_)?temp_'`
 
-// fingerprintQuery tells whether anything below can have changed: it hashes where
-// and by which transaction each row was written. It reads no large value.
+// fingerprintQuery tells whether anything below can have changed, part by part: it hashes
+// where and by which transaction each row was written. It reads no large value. Columns: the
+// part's name, its fingerprint.
 var fingerprintQuery = func() string {
-	var parts []string
-	for _, from := range []string{
-		"pg_proc", "pg_aggregate", "pg_operator", "pg_cast", "pg_namespace", "pg_inherits", "pg_extension",
+	parts := []string{"SELECT 'base', pg_catalog.concat(pg_catalog.current_database(), ' ', pg_catalog.current_setting('server_version_num'))"}
+	add := func(name, from, where string) { parts = append(parts, fingerprintOf(name, from, where)) }
+	for _, name := range []string{
+		"pg_aggregate", "pg_operator", "pg_cast", "pg_namespace", "pg_inherits", "pg_extension",
 		"pg_trigger", "pg_policy", "pg_constraint", "pg_amproc", "pg_amop", "pg_range", "pg_partitioned_table",
 		"pg_event_trigger", "pg_language", "pg_foreign_data_wrapper",
 	} {
-		parts = append(parts, fingerprintOf("pg_catalog."+from+" x", ""))
+		add(name, "pg_catalog."+name+" x", "")
 	}
-	class := "pg_catalog.pg_class x"
 	of := func(catalog, column string) string {
 		return "pg_catalog." + catalog + " x JOIN pg_catalog.pg_class c ON c.oid = x." + column
 	}
-	parts = append(parts,
-		fingerprintOf(class, "x.relpersistence <> 't' AND x.relkind IN ('r','p','v','m','f','S','c')"),
-		fingerprintOf(of("pg_rewrite", "ev_class"), "c.relpersistence <> 't'"),
-		fingerprintOf(of("pg_attrdef", "adrelid"), "c.relpersistence <> 't'"),
-		fingerprintOf(of("pg_index", "indexrelid"), "c.relpersistence <> 't' AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)"),
-		fingerprintOf(of("pg_statistic_ext", "stxrelid"), "c.relpersistence <> 't' AND x.stxexprs IS NOT NULL"),
-		fingerprintOf("pg_catalog.pg_type x", "x.typtype <> 'c' AND x.typcategory <> 'A'"),
-		// A column may get another type without a change of its table's row.
-		fingerprintOf(of("pg_attribute", "attrelid"), "x.atttypid >= 16384 AND x.attnum > 0 AND c.relpersistence <> 't'"),
-	)
-	return "SELECT pg_catalog.concat_ws('/', pg_catalog.current_database(), pg_catalog.current_setting('server_version_num'), " +
-		strings.Join(parts, ", ") + ")"
+	const class = "x.relpersistence <> 't' AND x.relkind "
+	add("relations", "pg_catalog.pg_class x", class+"IN ('r','p','v','m','f','S')")
+	add("composites", "pg_catalog.pg_class x", class+"= 'c'")
+	add("functions", "pg_catalog.pg_proc x", userRows)
+	add("builtin_functions", "pg_catalog.pg_proc x", builtinRows)
+	add("rules", of("pg_rewrite", "ev_class"), "c.relpersistence <> 't' AND "+userRows)
+	add("builtin_rules", of("pg_rewrite", "ev_class"), builtinRows)
+	add("defaults", of("pg_attrdef", "adrelid"), "c.relpersistence <> 't'")
+	add("indexes", of("pg_index", "indexrelid"), "c.relpersistence <> 't' AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)")
+	add("statistics", of("pg_statistic_ext", "stxrelid"), "c.relpersistence <> 't' AND x.stxexprs IS NOT NULL")
+	add("types", "pg_catalog.pg_type x", "x.typtype <> 'c' AND x.typcategory <> 'A'")
+	// A column may get another type without a change of its table's row.
+	add("columns", of("pg_attribute", "attrelid"), "x.atttypid >= 16384 AND x.attnum > 0 AND c.relpersistence <> 't'")
+	return strings.Join(parts, "\nUNION ALL ")
 }()
 
-func fingerprintOf(from, where string) string {
+// builtinRows and userRows divide the objects x made by initdb from those of users: the former hardly
+// ever change.
+const (
+	builtinRows = "x.oid < 16384"
+	userRows    = "x.oid >= 16384"
+)
+
+func fingerprintOf(name, from, where string) string {
 	if where != "" {
 		where = " WHERE " + where
 	}
-	return `(SELECT pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.bit_xor(pg_catalog.hashtextextended(
-  pg_catalog.concat(x.ctid, x.xmin, x.cmin), 0))) FROM ` + from + where + ")"
+	return `SELECT '` + name + `', pg_catalog.concat(pg_catalog.count(*), ':', pg_catalog.bit_xor(pg_catalog.hashtextextended(
+  pg_catalog.concat(x.ctid, x.xmin, x.cmin), 0))) FROM ` + from + where
 }
 
 // settingsQuery: role (” is all), whether for this database only, name=value; and,
@@ -83,24 +93,26 @@ SELECT NULL, false, name || '=' || reset_val
 // functionsQuery: oid, schema, name, volatility, kind, language, extension, source
 // (LANGUAGE sql and plpgsql), references of a parsed body, of default arguments,
 // the built-in functions that a LANGUAGE internal function of a user is, and the names
-// in its own SET clause.
-var functionsQuery = `
-SELECT p.oid, n.nspname, p.proname, p.provolatile, p.prokind, l.lanname, e.extname,
-  CASE WHEN p.oid >= 16384 AND p.prosqlbody IS NULL AND l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END,
-  CASE WHEN p.oid >= 16384 AND p.prosqlbody IS NOT NULL THEN ` + refs("p.prosqlbody::pg_catalog.text") + ` END,
-  CASE WHEN p.oid >= 16384 AND p.proargdefaults IS NOT NULL THEN ` + refs("p.proargdefaults::pg_catalog.text") + ` END,
-  CASE WHEN p.oid >= 16384 AND l.lanname = 'internal' THEN
+// in its own SET clause. Of PostgreSQL's own or of users.
+func functionsQuery(of string) string {
+	return `
+SELECT x.oid, n.nspname, x.proname, x.provolatile, x.prokind, l.lanname, e.extname,
+  CASE WHEN x.oid >= 16384 AND x.prosqlbody IS NULL AND l.lanname IN ('sql', 'plpgsql') THEN x.prosrc END,
+  CASE WHEN x.oid >= 16384 AND x.prosqlbody IS NOT NULL THEN ` + refs("x.prosqlbody::pg_catalog.text") + ` END,
+  CASE WHEN x.oid >= 16384 AND x.proargdefaults IS NOT NULL THEN ` + refs("x.proargdefaults::pg_catalog.text") + ` END,
+  CASE WHEN x.oid >= 16384 AND l.lanname = 'internal' THEN
     (SELECT pg_catalog.string_agg('funcid ' || b.oid, ',') FROM pg_catalog.pg_proc b
-      WHERE b.oid < 16384 AND b.prolang = p.prolang AND b.prosrc = p.prosrc) END,
-  (SELECT pg_catalog.string_agg(pg_catalog.split_part(c, '=', 1), ',') FROM pg_catalog.unnest(p.proconfig) c)
-  FROM pg_catalog.pg_proc p
-  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-  LEFT JOIN pg_catalog.pg_depend d ON p.oid >= 16384 AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-    AND d.objid = p.oid AND d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+      WHERE b.oid < 16384 AND b.prolang = x.prolang AND b.prosrc = x.prosrc) END,
+  (SELECT pg_catalog.string_agg(pg_catalog.split_part(c, '=', 1), ',') FROM pg_catalog.unnest(x.proconfig) c)
+  FROM pg_catalog.pg_proc x
+  JOIN pg_catalog.pg_namespace n ON n.oid = x.pronamespace
+  JOIN pg_catalog.pg_language l ON l.oid = x.prolang
+  LEFT JOIN pg_catalog.pg_depend d ON x.oid >= 16384 AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+    AND d.objid = x.oid AND d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
   LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
- WHERE ` + notTemporary + `
- ORDER BY p.oid`
+ WHERE ` + of + ` AND ` + notTemporary + `
+ ORDER BY x.oid`
+}
 
 // aggregatesQuery: aggregate, and every function behind it.
 const aggregatesQuery = `
@@ -155,11 +167,14 @@ SELECT DISTINCT c.reltype, n.nspname, c.relname, c.oid, a.atttypid
  WHERE t.oid >= 16384 AND t.typtype <> 'e' AND NOT a.attisdropped AND a.attnum > 0
    AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't' ORDER BY 1, 5`
 
-// rulesQuery: relation, event ('1' is a view's definition), references.
-var rulesQuery = `
+// rulesQuery: relation, event ('1' is a view's definition), references. Of
+// PostgreSQL's own views or of users.
+func rulesQuery(of string) string {
+	return `
 SELECT x.ev_class, x.ev_type, ` + refs("x.ev_action::pg_catalog.text || x.ev_qual::pg_catalog.text") + `
   FROM pg_catalog.pg_rewrite x JOIN pg_catalog.pg_class c ON c.oid = x.ev_class
- WHERE c.relpersistence <> 't' AND (x.ev_enabled <> 'D' OR x.ev_type = '1') ORDER BY x.oid`
+ WHERE c.relpersistence <> 't' AND (x.ev_enabled <> 'D' OR x.ev_type = '1') AND ` + of + ` ORDER BY x.oid`
+}
 
 // defaultsQuery: relation, whether it runs on reading too (a virtual generated
 // column), references. Most defaults are constants: the LIKE skips them cheaply.

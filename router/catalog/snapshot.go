@@ -22,10 +22,13 @@ type Snapshot struct {
 
 	shapes *Tables // nil if not asked for
 
-	implicit    Fact
-	ddl         Fact
-	settings    settings
-	fingerprint string // of the catalogs it was read from; empty if it was not
+	implicit Fact
+	ddl      Fact
+	settings settings
+
+	// What the next load goes by; nil if it was not read from a database.
+	fingerprints fingerprints
+	answers      map[string]answer
 }
 
 // Function returns what is known of all overloads of a function, aggregate or

@@ -20,7 +20,11 @@ func TestVersion(t *testing.T) {
 		if err := c.Primary.Exec(t.Context(), db, sql); err != nil {
 			t.Fatal(err)
 		}
-		return load(t, q, LoadOptions{Previous: last})
+		s := load(t, q, LoadOptions{Previous: last})
+		if whole := load(t, q, LoadOptions{}); s.Version() != whole.Version() {
+			t.Errorf("%s: what changed is read, and it is something else than the whole", sql)
+		}
+		return s
 	}
 	if s := reload("select 1"); s != last {
 		t.Error("nothing changed, and the previous snapshot was not kept")

@@ -8,9 +8,8 @@ const userTable = `c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <
 
 // tablesFingerprintQuery tells whether columns or indexes can have changed; what
 // else Tables are made of is part of fingerprintQuery.
-var tablesFingerprintQuery = "SELECT pg_catalog.concat_ws('/', " +
-	fingerprintOf("pg_catalog.pg_attribute x", "x.attrelid >= 16384 AND x.attnum > 0 AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = x.attrelid AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))") + ", " +
-	fingerprintOf("pg_catalog.pg_index x", "x.indexrelid >= 16384 AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = x.indexrelid AND c.relpersistence <> 't')") + ")"
+var tablesFingerprintQuery = fingerprintOf("table_columns", "pg_catalog.pg_attribute x", "x.attrelid >= 16384 AND x.attnum > 0 AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = x.attrelid AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))") + "\nUNION ALL " +
+	fingerprintOf("table_indexes", "pg_catalog.pg_index x", "x.indexrelid >= 16384 AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = x.indexrelid AND c.relpersistence <> 't')")
 
 // tablesQuery: oid, schema, name, kind, owner, row security, forced, definition of a view.
 const tablesQuery = `
