@@ -9,6 +9,7 @@ import (
 	"errors"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+	"github.com/pganalyze/pg_query_go/v5/parser"
 )
 
 // ErrTooDeep is the error for texts that are too deep to be parsed.
@@ -22,12 +23,13 @@ func Parse(text string) (*pg.ParseResult, error) {
 	return pg.Parse(text)
 }
 
-// Normalize is a text with parameters in place of its literals.
-func Normalize(text string) (string, error) {
+// Valid tells whether the parser takes a text. The error is the parser's, or ErrTooDeep.
+func Valid(text string) error {
 	if TooDeep(text) {
-		return "", ErrTooDeep
+		return ErrTooDeep
 	}
-	return pg.Normalize(text)
+	_, err := parser.ParseToProtobuf(text)
+	return err
 }
 
 // Fingerprint is equal for texts that differ in literals only.

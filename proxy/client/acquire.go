@@ -314,7 +314,8 @@ func (a acquisition) adoptElsewhere(refused *adoptError) error {
 		a.c.Log().Error("server connection is not clean; it is closed: what ran on it is not what the catalog says, or a fault of the proxy",
 			server, zap.String("found", why), zap.Strings("ran", a.c.lease.b.Trail()))
 	} else {
-		a.c.Log().Warn("a server connection could not take over the session's settings; it is closed", server, zap.Error(refused))
+		a.c.Log().Warn("a server connection could not take over the session's settings; it is closed", server,
+			zap.String("sqlstate", refused.refused.Code), zap.String("error", refused.shown()))
 	}
 	pinned := a.c.state.Pins != 0
 	a.c.discard()

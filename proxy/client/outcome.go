@@ -312,6 +312,14 @@ func (e *adoptError) Error() string {
 }
 func (e *adoptError) Unwrap() error { return e.refused }
 
+// shown is what may be logged of it: an error about a value (class 22) quotes that.
+func (e *adoptError) shown() string {
+	if strings.HasPrefix(e.refused.Code, "22") {
+		return "a value was refused"
+	}
+	return e.refused.Message
+}
+
 // quoted is what stands in quotes in the server's message: what a failed assertion says.
 func (e *adoptError) quoted() string {
 	_, said, _ := strings.Cut(e.refused.Message, `"`)

@@ -50,7 +50,7 @@ func (w *work) logSlow() {
 	text := ""
 	for i := range w.batch.Messages {
 		if m := &w.batch.Messages[i]; m.Kind.Executes() && m.Kind != batch.FunctionCall {
-			text = router.Normalize(string(w.textOf(m)))
+			text = router.Shape(string(w.textOf(m)))
 			break
 		}
 	}
