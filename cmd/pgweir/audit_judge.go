@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/statements"
-	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
@@ -141,7 +141,7 @@ func (j *judging) exempts(s *statements.Statement) bool {
 	if len(j.patterns) == 0 {
 		return false
 	}
-	shown := router.Shape(s.Text)
+	shown := grammar.Shape(s.Text)
 	return slices.ContainsFunc(j.patterns, func(re *regexp.Regexp) bool { return re.MatchString(shown) })
 }
 
@@ -149,13 +149,13 @@ func (j *judging) exempts(s *statements.Statement) bool {
 func (j *judging) note(s *statements.Statement, f *tenant.Finding, tables []tenant.Table, kind string, session []string) {
 	fingerprint := f.Fingerprint
 	if fingerprint == "" {
-		fingerprint = router.Fingerprint(s.Text)
+		fingerprint = grammar.Fingerprint(s.Text)
 	}
 	severity := j.severity(tables, kind, len(session) > 0)
 	x := j.byKey[kind+fingerprint]
 	if x == nil {
 		x = issueOf(tables, kind)
-		x.File, x.Line, x.Statement, x.Fingerprint = s.File, s.Line, router.Shape(s.Text), fingerprint
+		x.File, x.Line, x.Statement, x.Fingerprint = s.File, s.Line, grammar.Shape(s.Text), fingerprint
 		j.byKey[kind+fingerprint] = x
 		j.order = append(j.order, x)
 	} else if len(x.Also) < maxPlaces {

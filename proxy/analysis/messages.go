@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -378,7 +379,7 @@ func (a *Analysis) miscounted(m *batch.Message, name, values []byte) *wire.Error
 	if bound == nil {
 		return nil // malformed
 	}
-	got, want := len(bound), router.Parameters(text)
+	got, want := len(bound), grammar.Parameters(text)
 	if types := a.types(m); len(types) >= 2 {
 		want = max(want, int(binary.BigEndian.Uint16(types)))
 	}

@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
@@ -152,7 +153,7 @@ func (a *Auditor) record(st *Statement, by *Session, k tenant.Case, reason strin
 func (a *Auditor) finding(st *Statement, by *Session, k *tenant.Case, exempt bool) *finding {
 	key := findingKey{by.Database, st.Plan.Tenant.Fingerprint, k.Kind(), k.Severity, exempt}
 	if key.fingerprint == "" {
-		key.fingerprint = router.Fingerprint(string(st.Shown)) // a filtered statement's is made when it is needed
+		key.fingerprint = grammar.Fingerprint(string(st.Shown)) // a filtered statement's is made when it is needed
 	}
 	if f := a.findings.find(key); f != nil {
 		return f

@@ -9,13 +9,13 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // describe makes what does not change of a finding.
 func (a *Auditor) describe(key findingKey, k *tenant.Case, text string) *finding {
-	f := &finding{findingKey: key, statement: router.Shape(text)}
+	f := &finding{findingKey: key, statement: grammar.Shape(text)}
 	f.pattern = slices.ContainsFunc(a.patterns, func(re *regexp.Regexp) bool { return re.MatchString(f.statement) })
 	if len(f.statement) > maxStatementBytes {
 		f.statement = strings.ToValidUTF8(f.statement[:maxStatementBytes], "") + "…"

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/router"
@@ -50,7 +51,7 @@ func (w *work) logSlow() {
 	text := ""
 	for i := range w.batch.Messages {
 		if m := &w.batch.Messages[i]; m.Kind.Executes() && m.Kind != batch.FunctionCall {
-			text = router.Shape(string(w.textOf(m)))
+			text = grammar.Shape(string(w.textOf(m)))
 			break
 		}
 	}

@@ -84,7 +84,7 @@ func (j *Judge) excuse(f *Finding, text string) {
 	if f.Verdict != Missing && f.Verdict != Exempt {
 		return
 	}
-	f.Fingerprint, _ = grammar.Fingerprint(text)
+	f.Fingerprint = grammar.Fingerprint(text)
 	reason, said := exemption(text)
 	if said || slices.Contains(j.policy.ExemptStatements, f.Fingerprint) {
 		f.Verdict, f.Reason = Exempt, reason

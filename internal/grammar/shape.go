@@ -1,12 +1,10 @@
-package router
+package grammar
 
 import (
 	"errors"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // maxShape bounds what Shape returns, in bytes.
@@ -18,20 +16,20 @@ const maxShape = 64 << 10
 // payloads, programs, words that a setting is given for a value. A text the parser
 // refuses is not shown at all: it may hold anything.
 func Shape(text string) string {
-	err := grammar.Valid(text)
+	err := Valid(text)
 	switch {
-	case errors.Is(err, grammar.ErrTooDeep):
+	case errors.Is(err, ErrTooDeep):
 		return "<too deep>"
 	case err != nil, !utf8.ValidString(text):
 		return "<unparsed>"
 	}
-	s := shaper{Lexer: grammar.Lexer{Text: text}, params: highestParam(text)}
+	s := shaper{Lexer: Lexer{Text: text}, params: Parameters(text)}
 	return s.run()
 }
 
 // shaper writes one Shape.
 type shaper struct {
-	grammar.Lexer
+	Lexer
 	out    strings.Builder
 	end    int // of the last token, comments included
 	params int // the number of the last parameter
@@ -39,11 +37,11 @@ type shaper struct {
 }
 
 func (s *shaper) run() string {
-	for t := s.Next(); t.Kind != grammar.End; t = s.Next() {
+	for t := s.Next(); t.Kind != End; t = s.Next() {
 		switch {
-		case t.Kind == grammar.Comment:
+		case t.Kind == Comment:
 			continue
-		case t.Kind == grammar.Bad, s.out.Len() > maxShape, t.Kind == grammar.Literal && ambiguous(s.Text[t.Start:t.End]):
+		case t.Kind == Bad, s.out.Len() > maxShape, t.Kind == Literal && ambiguous(s.Text[t.Start:t.End]):
 			s.write(t, "…")
 			return s.out.String()
 		case s.hides(t):
@@ -56,7 +54,7 @@ func (s *shaper) run() string {
 	return s.out.String()
 }
 
-func (s *shaper) write(t grammar.Token, word string) {
+func (s *shaper) write(t Token, word string) {
 	if t.Start > s.end && s.out.Len() > 0 {
 		s.out.WriteByte(' ')
 	}
@@ -65,9 +63,9 @@ func (s *shaper) write(t grammar.Token, word string) {
 }
 
 // hides reports whether t is a literal, or stands for one.
-func (s *shaper) hides(t grammar.Token) bool {
+func (s *shaper) hides(t Token) bool {
 	given := s.value.next(&s.Lexer, t)
-	return given || t.Kind == grammar.Literal && !isParameter(s.Text[t.Start:t.End])
+	return given || t.Kind == Literal && !isParameter(s.Text[t.Start:t.End])
 }
 
 // ambiguous reports whether a literal may end elsewhere, depending on settings of the
@@ -89,16 +87,20 @@ func isParameter(word string) bool {
 	return len(word) > 1 && word[0] == '$' && isDigit(word[1])
 }
 
-// highestParam is the highest $n of a text.
-func highestParam(text string) (highest int) {
-	l := grammar.Lexer{Text: text}
-	for t := l.Next(); t.Kind != grammar.End && t.Kind != grammar.Bad; t = l.Next() {
-		if word := text[t.Start:t.End]; t.Kind == grammar.Literal && isParameter(word) {
-			n, _ := strconv.Atoi(word[1:])
-			highest = max(highest, n)
+// Parameters returns how many parameters a statement has: the highest $n in its text, or 0
+// of a text with a literal or comment that does not end.
+func Parameters(text string) (n int) {
+	l := Lexer{Text: text}
+	for t := l.Next(); t.Kind != End; t = l.Next() {
+		if t.Kind == Bad {
+			return 0
+		}
+		if word := text[t.Start:t.End]; t.Kind == Literal && isParameter(word) {
+			i, _ := strconv.Atoi(word[1:])
+			n = max(n, i)
 		}
 	}
-	return highest
+	return n
 }
 
 // settingValue is where a text is within SET name {TO | =} value, …, alone or in ALTER
@@ -115,7 +117,7 @@ const (
 )
 
 // next takes the next token and reports whether it is the value of a setting.
-func (v *settingValue) next(l *grammar.Lexer, t grammar.Token) (given bool) {
+func (v *settingValue) next(l *Lexer, t Token) (given bool) {
 	word := l.Word(t)
 	switch {
 	case l.Is(t, ';'):
@@ -129,12 +131,12 @@ func (v *settingValue) next(l *grammar.Lexer, t grammar.Token) (given bool) {
 	case *v == elsewhere:
 	case *v == inName && (l.Is(t, '=') || word == "to" || word == "zone"):
 		*v = inValue
-	case *v == inName && word != "with" && (t.Kind == grammar.Word || t.Kind == grammar.Quoted || l.Is(t, '.')):
+	case *v == inName && word != "with" && (t.Kind == Word || t.Kind == Quoted || l.Is(t, '.')):
 	case *v == behindValue && l.Is(t, ','):
 		*v = inValue
-	case *v == inValue && t.Kind != grammar.Other: // a sign is no value
+	case *v == inValue && t.Kind != Other: // a sign is no value
 		*v = behindValue
-		return (t.Kind == grammar.Word || t.Kind == grammar.Quoted) && !plainValues[word]
+		return (t.Kind == Word || t.Kind == Quoted) && !plainValues[word]
 	case *v != inValue:
 		if *v = inStatement; word == "set" {
 			*v = inName
@@ -144,11 +146,4 @@ func (v *settingValue) next(l *grammar.Lexer, t grammar.Token) (given bool) {
 }
 
 // plainValues are words of SET that tell nothing.
-var plainValues = wordSet(`on off true false default none local interval`)
-
-// Fingerprint is equal for statements that differ in literals only, 16 hexadecimal
-// digits; empty for what the parser refuses. It costs as much as parsing does.
-func Fingerprint(text string) string {
-	f, _ := grammar.Fingerprint(text)
-	return f
-}
+var plainValues = map[string]bool{"on": true, "off": true, "true": true, "false": true, "default": true, "none": true, "local": true, "interval": true}
