@@ -24,6 +24,8 @@ type analysis struct {
 
 	// dependent: a literal was looked at that the mask leaves out.
 	dependent bool
+	several   bool // statements are in the text
+	placed    bool // see Plan.placed
 
 	usesObjects bool // see Plan.Uses
 
@@ -81,6 +83,7 @@ func (a *analysis) run() *Plan {
 		return &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Pins: PinOpaque, Uses: true}
 	}
 	verdicts := make([]verdict, 0, len(tree.GetStmts()))
+	a.several = len(tree.GetStmts()) > 1
 	for _, raw := range tree.GetStmts() {
 		if raw.GetStmt() == nil {
 			continue
@@ -94,6 +97,7 @@ func (a *analysis) run() *Plan {
 		a.cur.settle()
 	}
 	plan := join(verdicts)
+	plan.literals.placed = a.placed
 	plan.Relations, plan.Functions = a.relations.list, a.functions.list
 	plan.Reads, plan.Writes, plan.Uses = a.touched.reads, a.touched.writes, a.usesObjects
 	if in := plan.SQL.Inner; in != nil {
@@ -222,10 +226,30 @@ func join(verdicts []verdict) *Plan {
 	return joinMany(verdicts)
 }
 
+// maxParts bounds the parts that are told apart; longer scripts are taken as a whole.
+const maxParts = 64
+
+// partsOf is a Plan for each statement of a text of several; nil if the session could not
+// follow each by itself, be it because the proxy has to change its text (names of prepared
+// statements) or to answer it (settings of its own).
+func partsOf(verdicts []verdict) []*Plan {
+	if len(verdicts) > maxParts {
+		return nil
+	}
+	parts := make([]*Plan, len(verdicts))
+	for i := range verdicts {
+		if v := &verdicts[i]; v.own.Verb != OwnNone || v.sql.Verb != PreparedNone {
+			return nil
+		}
+		parts[i] = join(verdicts[i : i+1])
+	}
+	return parts
+}
+
 func joinMany(verdicts []verdict) *Plan {
-	p := &Plan{Class: ClassEmpty, Target: TargetAny, Statements: len(verdicts)}
+	p := &Plan{Class: ClassEmpty, Target: TargetAny, Statements: len(verdicts), Parts: partsOf(verdicts)}
 	var touches names
-	p.Sets, p.SetOnly = carrySets(verdicts)
+	p.Sets, p.SetOnly = carrySets(verdicts, p.Parts != nil)
 	for i := range verdicts {
 		v := &verdicts[i]
 		v.amongOthers()
@@ -246,11 +270,7 @@ func joinMany(verdicts []verdict) *Plan {
 	}
 	p.Touches = touches.list
 	if p.Flags.Has(FlagTxControl) {
-		p.Target, p.Reason, p.neverOnReplica = TargetPrimary, ReasonMulti, true
-		p.Unpins = 0
-		for i := range verdicts {
-			p.Pins |= verdicts[i].pins
-		}
+		p.joinParts()
 	}
 	return p
 }

@@ -23,7 +23,7 @@ func (p *Plan) Executing(inner *Plan) *Plan {
 	both.Tenant, both.places = inner.Tenant, inner.places
 	both.Reads, both.Writes, both.Version = inner.Reads, inner.Writes, inner.Version
 	both.touchesToo(p)
-	both.Uses, both.plain = p.Uses || inner.Uses, p.plain && inner.plain
+	both.Uses, both.literals.plain = p.Uses || inner.Uses, p.literals.plain && inner.literals.plain
 	both.Consistency, both.MinLSN = max(p.Consistency, inner.Consistency), max(p.MinLSN, inner.MinLSN)
 	both.neverOnReplica = p.neverOnReplica || inner.neverOnReplica
 	return &both

@@ -97,6 +97,7 @@ func (p *Plan) send(to Route, why Reason) bool {
 		if p.Pins&PinOpaque != 0 {
 			p.Pins &^= PinOpaque
 			p.Flags |= FlagDirty
+			p.Parts = nil // what they leave behind does not count
 		}
 	case RouteAuto: // no wish
 	}

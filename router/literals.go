@@ -52,7 +52,7 @@ func LiteralsOf(text string) Literals {
 // LiteralsOf is what the literals of text mean, which is p's or differs from it in
 // literals only.
 func (p *Plan) LiteralsOf(text []byte) Literals {
-	if p.plain {
+	if p.literals.plain {
 		return LiteralsNone
 	}
 	return LiteralsOf(string(text))

@@ -252,17 +252,21 @@ func nearWord(w []byte) nearState {
 func maskableVerb(w []byte) bool {
 	switch len(w) {
 	case 3:
-		return foldEqual(w, "set")
+		return foldEqual(w, "set") || foldEqual(w, "end")
 	case 4:
 		return foldEqual(w, "with")
 	case 5:
-		return foldEqual(w, "table") || foldEqual(w, "merge")
+		return foldEqual(w, "table") || foldEqual(w, "merge") || foldEqual(w, "begin") || foldEqual(w, "start") || foldEqual(w, "abort")
 	case 6:
-		return foldEqual(w, "select") || foldEqual(w, "insert") || foldEqual(w, "update") ||
+		return foldEqual(w, "select") || foldEqual(w, "commit") || foldEqual(w, "insert") || foldEqual(w, "update") ||
 			foldEqual(w, "delete") || foldEqual(w, "values")
 	case 7:
 		return foldEqual(w, "execute") || foldEqual(w, "explain") || foldEqual(w, "prepare") ||
-			foldEqual(w, "declare")
+			foldEqual(w, "declare") || foldEqual(w, "release")
+	case 8:
+		return foldEqual(w, "rollback")
+	case 9:
+		return foldEqual(w, "savepoint")
 	}
 	return false
 }

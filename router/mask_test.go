@@ -71,7 +71,8 @@ func TestMask(t *testing.T) {
 		{"create table t (a varchar(10))", exact},
 		{"select 1; drop table t", exact},
 		{"alter table t alter 1 set statistics 5", exact},
-		{"begin", exact},
+		{"begin; set local a.b = 'x'; select 5; commit", "begin; set local a.b = ‹s›; select ‹i›; commit"},
+		{"create table t (a int default 5)", exact},
 	} {
 		key, ok := mask(nil, []byte(c.text))
 		got := visible(key)

@@ -41,6 +41,7 @@ type Plan struct {
 	Vacates string
 
 	Statements int      // how many statements the text holds
+	Parts      []*Plan  // of several statements, if the session can follow each: their Plans, in order
 	Relations  []string // schema-qualified where the text says so; for people and rules
 	Functions  []string
 
@@ -70,7 +71,10 @@ type Plan struct {
 	// neverOnReplica: it is known not to be a read; no rule or hint takes it to a replica.
 	neverOnReplica bool
 
-	plain  bool       // no text of its key has a literal but numbers
+	literals struct {
+		plain  bool // no text of its key has any but numbers
+		placed bool // texts of its key differ in values that Sets, or those of Parts, have
+	}
 	places []*place   // of the literals among Tenant.Values
 	args   []argument // of EXECUTE
 }
@@ -137,7 +141,7 @@ const (
 	// FlagStays: it cannot run inside a transaction block (VACUUM, CREATE DATABASE …)
 	// or otherwise must be passed alone.
 	FlagStays
-	// FlagTxControl: transaction control stands among several statements.
+	// FlagTxControl: transaction control stands among several statements, see Parts.
 	FlagTxControl
 	// FlagCopyIn: COPY FROM STDIN is in the text.
 	FlagCopyIn
@@ -220,6 +224,8 @@ type Set struct {
 	// Param is 1 for $1 …, whose value it sets; NameParam and LocalParam the same for
 	// the name, and whether it is for the transaction only. 0 is none. See Bound.
 	Param, NameParam, LocalParam int
+
+	at *place // of Value, where the key does not say it
 }
 
 // Own is SET, SHOW or RESET of a setting of the proxy: route, trace.

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/router/catalog"
@@ -145,11 +146,23 @@ func (p *Plans) Get(text []byte) *Plan {
 	buf := keyBuffers.Get().(*[]byte)
 	key, kind := p.key((*buf)[:0], text)
 	plan := p.find(g, key, kind, text)
+	if plan.literals.placed {
+		plan = p.placed(g, plan, key, kind, text)
+	}
 	if cap(key) <= maxKeyBuffer {
 		*buf = key[:0]
 	}
 	keyBuffers.Put(buf)
 	return plan
+}
+
+// placed is plan with the values that text sets. Bytes that are no UTF-8 mean what the
+// session's encoding says, so the Plan of their text is its own.
+func (p *Plans) placed(g *generation, plan *Plan, key []byte, kind keyKind, text []byte) *Plan {
+	if !utf8.Valid(text) {
+		return p.analyse(g, key, kind, text).plan
+	}
+	return plan.withLiterals(text)
 }
 
 func (p *Plans) find(g *generation, key []byte, kind keyKind, text []byte) *Plan {
@@ -240,7 +253,7 @@ func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) an
 	plain := LiteralsOf(a.original) == LiteralsNone
 	for _, p := range []*Plan{plan, plan.SQL.Inner} {
 		if p != nil {
-			p.Version, p.plain = g.version, plain
+			p.Version, p.literals.plain = g.version, plain
 		}
 	}
 	a.finish(plan, &p.rules)

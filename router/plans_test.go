@@ -80,6 +80,14 @@ func (p *Plan) line() string {
 	for _, set := range p.Sets {
 		add("set", fmt.Sprintf("%s=%q/%d/%t/%t", set.Name, set.Value, set.Param, set.Local, set.Reset))
 	}
+	if p.Statements > 1 && p.Parts == nil {
+		add("parts", "unknown")
+	}
+	for i, part := range p.Parts {
+		for _, set := range part.Sets {
+			add(fmt.Sprintf("set%d", i+1), fmt.Sprintf("%s=%q/%t/%t", set.Name, set.Value, set.Local, set.Reset))
+		}
+	}
 	if p.SetOnly {
 		add("setonly", "yes")
 	}

@@ -174,8 +174,36 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 	if c.GetSval() == nil && c.GetIval() == nil && c.GetFval() == nil {
 		return set, false // PostgreSQL prints other constants its own way
 	}
-	set.Value, _ = a.literal(s.GetArgs()[0])
+	set.Value, set.at = a.value(name, s.GetArgs()[0])
 	return set, !quotedLists[name] || plainName(set.Value)
+}
+
+// value reads the constant that a setting is given. Among several statements, of which the
+// other literals differ from text to text, the Plan does not depend on it where it is found
+// in any text of the key; nil is that it is a part of the key, or that the Plan does.
+func (a *analysis) value(name string, n *pg.Node) (string, *place) {
+	before := a.dependent
+	v, _ := a.literal(n)
+	if !a.several || a.text != a.original || quotedLists[setting.Fold(name)] {
+		return v, nil
+	}
+	if cast := n.GetTypeCast(); cast != nil {
+		n = cast.GetArg()
+	}
+	offset := int(n.GetAConst().GetLocation())
+	if offset < 0 || offset >= len(a.text) {
+		return v, nil
+	}
+	if k := byteKind[a.text[offset]]; k == byteIdent || k == byteDoubleQuote {
+		a.dependent = before
+		return v, nil
+	}
+	at := a.place(offset)
+	if at == nil || at.negative || at.marks[len(at.marks)-1] == maskFloat || a.rec.continues(a.text, len(at.marks)) {
+		return v, nil // numbers are printed in PostgreSQL's own way
+	}
+	a.dependent, a.placed = before, true
+	return v, at
 }
 
 // exact reports whether a server keeps the value of a setting as it is given.
@@ -340,9 +368,11 @@ func (a *analysis) carriedConfig(args []*pg.Node) (set Set, ok bool) {
 		if cast := args[1].GetTypeCast(); cast != nil && !isText(cast.GetTypeName()) {
 			return set, false
 		}
-		set.Reset = isNull(args[1])
-		if set.Value, ok = a.literal(args[1]); !set.Reset && (!ok || a.otherConstant(args[1])) {
-			return set, false
+		if set.Reset = isNull(args[1]); !set.Reset {
+			if otherConstant(args[1]) {
+				return set, false
+			}
+			set.Value, set.at = a.value(set.Name, args[1])
 		}
 	}
 	if set.LocalParam == 0 {
@@ -367,7 +397,7 @@ func isNull(n *pg.Node) bool {
 }
 
 // otherConstant reports whether a constant is not a string.
-func (a *analysis) otherConstant(n *pg.Node) bool {
+func otherConstant(n *pg.Node) bool {
 	if cast := n.GetTypeCast(); cast != nil {
 		n = cast.GetArg()
 	}
@@ -460,13 +490,22 @@ func (a *analysis) settleSets(n *pg.Node) {
 	}
 }
 
-// dropSets leaves the settings to the server: the session asks for them afterwards.
-func (v *verdict) dropSets() {
+// flagSets says by flags that settings are changed.
+func (v *verdict) flagSets() {
 	for _, s := range v.sets {
 		if s.Local {
 			v.flags |= FlagSetsLocal
 		} else {
 			v.flags |= FlagSetsState
+		}
+	}
+}
+
+// dropSets leaves the settings to the server: the session asks for them afterwards.
+func (v *verdict) dropSets() {
+	v.flagSets()
+	for _, s := range v.sets {
+		if !s.Local {
 			v.pins |= PinSetting
 		}
 		if s.NameParam != 0 {
@@ -481,8 +520,8 @@ func (v *verdict) dropSets() {
 
 // carrySets finds out of a text of several statements whether it is nothing but SET
 // and RESET, and whether the session can follow all that it sets: then all of it
-// happens, in order, or nothing.
-func carrySets(verdicts []verdict) (sets []Set, only bool) {
+// happens, in order, or nothing. followed is that it will follow them one by one.
+func carrySets(verdicts []verdict, followed bool) (sets []Set, only bool) {
 	only, known := true, true
 	for i := range verdicts {
 		v := &verdicts[i]
@@ -496,6 +535,10 @@ func carrySets(verdicts []verdict) (sets []Set, only bool) {
 		v := &verdicts[i]
 		if known {
 			sets = append(sets, v.sets...)
+			continue
+		}
+		if followed {
+			v.flagSets()
 			continue
 		}
 		v.dropSets()

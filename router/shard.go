@@ -157,6 +157,10 @@ func (p *Plan) cost() int {
 			n += int(unsafe.Sizeof(s)) + len(s)
 		}
 	}
+	for _, part := range p.Parts {
+		n += part.cost()
+	}
+	n += len(p.Sets) * int(unsafe.Sizeof(Set{}))
 	for _, v := range p.Variants {
 		n += int(unsafe.Sizeof(v)) + len(v.User) + len(v.Application) + int(unsafe.Sizeof(*p))
 	}

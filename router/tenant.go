@@ -99,6 +99,20 @@ func (p *Plan) TenantLiteral(i int, text []byte) (value string, ok bool) {
 	return p.places[i].read(text)
 }
 
+// continues reports whether the literal before span number i goes on there: strings with
+// nothing but white space and comments between them may be one.
+func (r *maskRecord) continues(text string, i int) bool {
+	for spans := r.spans; i < len(spans); i++ {
+		if strings.TrimSpace(text[spans[i-1].end:spans[i].start]) != "" {
+			return false
+		}
+		if spans[i].literal() {
+			return spans[i].mark == maskString
+		}
+	}
+	return false
+}
+
 func (p *place) read(text []byte) (string, bool) {
 	at, end := 0, 0
 	for i, gap := range p.gaps {

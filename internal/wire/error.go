@@ -1,6 +1,9 @@
 package wire
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Error is what the proxy itself tells a client, with PostgreSQL's fields. It is
 // the one error type that reaches clients; everything else is mapped to one.
@@ -15,6 +18,14 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (SQLSTATE %s)", e.Message, e.Code) }
+
+// Shown is what may be logged of e: an error about a value (class 22) quotes that.
+func (e *Error) Shown() string {
+	if strings.HasPrefix(e.Code, "22") {
+		return "a value was refused"
+	}
+	return e.Message
+}
 
 // Errorf makes an Error of severity ERROR.
 func Errorf(code, format string, args ...any) *Error {

@@ -130,7 +130,29 @@ func setBy(p *router.Plan, params []router.Argument, name string) (value string,
 			}
 		}
 	}
+	if !ok && len(p.Parts) > 0 {
+		return setByParts(p.Parts, name)
+	}
 	return "", ok
+}
+
+// setByParts is setBy for the parts of a string. It is known if the string begins by it, and
+// the value stays in force for all that comes behind.
+func setByParts(parts []*router.Plan, name string) (value string, ok bool) {
+	first, ended := 0, false
+	for ; first < len(parts) && (parts[first].Tx.Verb == router.TxBegin || len(parts[first].Sets) > 0); first++ {
+		if v, set := setBy(parts[first], nil, name); set {
+			value, ok = v, true
+		}
+	}
+	for _, part := range parts[first:] {
+		tx := part.Tx.Verb != router.TxNone
+		if slices.Contains(part.Touches, name) || ended && !tx {
+			return "", false
+		}
+		ended = ended || tx
+	}
+	return value, ok
 }
 
 // actsAs is the role whose rights the session has.

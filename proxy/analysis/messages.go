@@ -184,7 +184,21 @@ func (a *Analysis) executable(p *router.Plan) bool {
 		named := p.SQL.Verb == router.PreparedDeallocateAll || a.names.Statement([]byte(p.SQL.Name)) != nil
 		return !s.Tx.Phase.Failed() && (named || s.Pins&router.PinPrepared == 0) // only its server may know the name
 	}
-	return a.state().Executable(p, (a.Lease != NotHeld), a.awaits(), a.Up.Database.Customs.Known)
+	held, awaits, known := a.Lease != NotHeld, a.awaits(), a.Up.Database.Customs.Known
+	if len(p.Parts) == 0 || p.SetOnly {
+		return a.state().Executable(p, held, awaits, known)
+	}
+	if p.Target != router.TargetAny || held || awaits {
+		return false
+	}
+	s := a.state().Snapshot()
+	for _, part := range p.Parts {
+		if !s.Executable(part, held, awaits, known) {
+			return false
+		}
+		s.Execute(part)
+	}
+	return true
 }
 
 // foresee takes the effect of a statement the proxy will execute into the preview.

@@ -25,6 +25,7 @@ type Awaited struct {
 	Kind    Kind
 	Origin  Origin
 	Outcome session.Outcome // once it is answered
+	Parts   int             // how many statements of a string were answered
 	Message *Message        // the client's; nil for the proxy's own
 	Shared  *prepared.Statement
 	Tag     session.Tag
@@ -115,6 +116,16 @@ func (a *Attempt) Ready() (n int) {
 		}
 	}
 	return n
+}
+
+// AsksServer reports whether any awaited answer is a server's.
+func (a *Attempt) AsksServer() bool {
+	for i := range a.Queue {
+		if a.Queue[i].Origin != Here {
+			return true
+		}
+	}
+	return false
 }
 
 // MayCommit reports whether the attempt may end its transaction.

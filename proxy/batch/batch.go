@@ -93,6 +93,11 @@ var primaryBegin = &router.Plan{Class: router.ClassTx, Target: router.TargetPrim
 // Note takes a plan into account for the choice of a server.
 func (b *Batch) Note(p *router.Plan) {
 	b.Traits |= NeedsServer
+	for _, part := range p.Parts {
+		if part.Tx.Verb == router.TxBegin {
+			b.Traits |= Begins
+		}
+	}
 	if (p.Tx.Verb == router.TxBegin || p.Tx.Verb == router.TxSet) && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
 		p = primaryBegin
 	}
@@ -279,10 +284,24 @@ func (b *Batch) SetsFirst() (names []string) {
 		if !m.Kind.Executes() {
 			continue
 		}
+		if m.Plan != nil && len(m.Plan.Parts) > 0 {
+			return append(names, setsFirst(m.Plan.Parts)...)
+		}
 		if m.Plan == nil || len(m.Plan.Sets) == 0 || m.Plan.Statements > 1 && !m.Plan.SetOnly {
 			break
 		}
 		names = append(names, m.Touches()...)
+	}
+	return names
+}
+
+// setsFirst is SetsFirst for the parts of a text.
+func setsFirst(parts []*router.Plan) (names []string) {
+	for _, p := range parts {
+		if p.Tx.Verb != router.TxBegin && len(p.Sets) == 0 {
+			break
+		}
+		names = append(names, p.Touches...)
 	}
 	return names
 }

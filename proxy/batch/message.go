@@ -78,6 +78,14 @@ type Message struct {
 // place. followed is false if they could not be put in place.
 func (m *Message) Sets() (sets []router.Set, followed bool) { return BoundSets(m.Plan, m.Params) }
 
+// Parts are the plans of the statements of a string; nil if it is one, or taken as one.
+func (m *Message) Parts() []*router.Plan {
+	if m == nil || m.Plan == nil || m.Kind != Query {
+		return nil
+	}
+	return m.Plan.Parts
+}
+
 // BoundSets returns a plan's changes of settings with bound parameters in place; false if the
 // session cannot follow them.
 func BoundSets(p *router.Plan, params []router.Argument) ([]router.Set, bool) {

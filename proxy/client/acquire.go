@@ -315,7 +315,7 @@ func (a acquisition) adoptElsewhere(refused *adoptError) error {
 			server, zap.String("found", why), zap.Strings("ran", a.c.lease.b.Trail()))
 	} else {
 		a.c.Log().Warn("a server connection could not take over the session's settings; it is closed", server,
-			zap.String("sqlstate", refused.refused.Code), zap.String("error", refused.shown()))
+			zap.String("sqlstate", refused.refused.Code), zap.String("error", refused.refused.Shown()))
 	}
 	pinned := a.c.state.Pins != 0
 	a.c.discard()

@@ -166,20 +166,10 @@ func (w *work) attempt() error {
 	acquisition{w}.defines()
 	rowCheck{w}.checkRows()
 	bytes := w.encode()
-	if !t.asksServer() {
+	if !t.AsksServer() {
 		return w.answerHere()
 	}
 	return w.exchange(bytes)
-}
-
-// asksServer reports whether any awaited answer is a server's.
-func (t *attempt) asksServer() bool {
-	for i := range t.Queue {
-		if t.Queue[i].Origin != batch.Here {
-			return true
-		}
-	}
-	return false
 }
 
 // exchange sends the bytes over the held connection and deals with the answer.

@@ -83,10 +83,9 @@ func (c *Client) ranUnseen() {
 	c.lease.leave(session.Opaque)
 }
 
-// planOfRun is the plan of what a message ran, given the search_path it ran under: where
+// planOfRun is the plan p of what ran, given the search_path it ran under: where
 // that leads to the temporary schema first, what is created may be temporary.
-func (c *Client) planOfRun(m *batch.Message) *router.Plan {
-	p := m.Plan
+func (c *Client) planOfRun(p *router.Plan) *router.Plan {
 	if p == nil || !p.Flags.Has(router.FlagCreates) || p.Pins&router.PinTemp != 0 || !c.mayCreateTemporary() {
 		return p
 	}

@@ -53,7 +53,7 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 		}
 		t.Head++
 		o.done(a)
-	} else if a.Kind == batch.Query && typ == wire.CommandComplete {
+	} else if a.Kind == batch.Query && typ == wire.CommandComplete && !o.ranPart(a) {
 		t.sure()
 	}
 	return !a.Internal(), nil
@@ -89,42 +89,77 @@ func (o outcomes) done(a *batch.Awaited) {
 // ran gives the session's state the outcome of a statement, and takes in what it means
 // for the names and the server connection.
 func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
-	m, s := a.Message, &o.c.state
+	m := a.Message
 	if a.Outcome = out; out == session.NotRun {
 		return
 	}
 	o.c.countTenant(m)
 	o.c.lease.b.Ran(m.Plan)
-	st := session.Executed{Plan: o.c.planOfRun(m)}
-	if p := m.Plan; p != nil {
-		st.Sets, _ = m.Sets()
-		if p.SetOnly && len(p.Sets) == 0 && o.c.lease.onReplica() {
-			st.Text = string(o.textOf(m)) // it can be run again where the transaction goes
+	unseen := a.Parts == 0 && o.mayMeanOther(m)
+	var e session.Effects
+	switch parts := m.Parts(); {
+	case parts == nil:
+		st := session.Executed{Plan: m.Plan}
+		if p := m.Plan; p != nil {
+			st.Sets, _ = m.Sets()
+			if p.SetOnly && len(p.Sets) == 0 && o.c.lease.onReplica() {
+				st.Text = string(o.textOf(m)) // it can be run again where the transaction goes
+			}
 		}
+		e = o.executed(&st, out)
+	case out == session.Failed && a.Parts < len(parts):
+		e = o.executed(&session.Executed{Plan: parts[a.Parts], Sets: parts[a.Parts].Sets}, out)
+	case a.Parts != len(parts):
+		unseen = true // the server took it for other statements
 	}
-	before, unseen := s.Tx.Modes, o.mayMeanOther(m)
-	e := s.Ran(st, out, o.c.svc.Config.Settings.Track != nil)
-	o.c.lease.ran(&e)
 	if p := m.Plan; p != nil && p.Uses && recorder(o).redefined() {
 		unseen = unseen || !o.doubt(m)
 	}
 	if unseen {
 		o.c.ranUnseen()
 	}
-	if out != session.Done {
-		return
+	if out == session.Done {
+		o.ranNames(m, e.Forgets)
 	}
-	if o.c.lease.onReplica() && m.Plan.TakesSnapshot() {
+}
+
+// ranPart takes in that a server has carried out one of the statements of a string. again is
+// that it may be sent again even if the client knows that.
+func (o outcomes) ranPart(a *batch.Awaited) (again bool) {
+	parts := a.Message.Parts()
+	if a.Parts++; a.Parts > len(parts) {
+		return false
+	}
+	if a.Parts == 1 && o.mayMeanOther(a.Message) {
+		o.c.ranUnseen()
+	}
+	p := parts[a.Parts-1]
+	o.executed(&session.Executed{Plan: p, Sets: p.Sets}, session.Done)
+	return p.Opens()
+}
+
+// executed gives the session's state, and what is known of the server connection, the
+// outcome of one statement.
+func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Effects {
+	s, p := &o.c.state, st.Plan
+	st.Plan = o.c.planOfRun(p)
+	before := s.Tx.Modes
+	e := s.Ran(*st, out, o.c.svc.Config.Settings.Track != nil)
+	o.c.lease.ran(&e)
+	if out != session.Done {
+		return e
+	}
+	if o.c.lease.onReplica() && p.TakesSnapshot() {
 		s.Tx.Did |= session.DidRead // in an implicit transaction too, which a BEGIN behind it may make a block
 	}
-	o.c.lease.follow(&st, e.Ended, before)
-	if m.Plan != nil && m.Plan.Tx.Verb == router.TxRollback {
+	o.c.lease.follow(st, e.Ended, before)
+	if p != nil && p.Tx.Verb == router.TxRollback {
 		o.c.writes = noWrites // they are undone
 	}
 	for i := range st.Sets {
 		o.c.up.Database.Customs.Add(st.Sets[i].Name)
 	}
-	o.ranNames(m, e.Forgets)
+	return e
 }
 
 // ranNames takes in what a statement that succeeded means for the names.
@@ -311,14 +346,6 @@ func (e *adoptError) Error() string {
 	return "the server refused the session's settings: " + e.refused.Message
 }
 func (e *adoptError) Unwrap() error { return e.refused }
-
-// shown is what may be logged of it: an error about a value (class 22) quotes that.
-func (e *adoptError) shown() string {
-	if strings.HasPrefix(e.refused.Code, "22") {
-		return "a value was refused"
-	}
-	return e.refused.Message
-}
 
 // quoted is what stands in quotes in the server's message: what a failed assertion says.
 func (e *adoptError) quoted() string {

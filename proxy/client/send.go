@@ -3,7 +3,6 @@ package client
 import (
 	"slices"
 
-	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -36,12 +35,7 @@ func (w *work) carry(t *attempt) {
 	}
 	l.asserted = l.asserted || t.Asserts != nil && t.Takes != batch.TakesAhead
 	if log := w.c.state.Settings.Log(); t.Replays != batch.ReplaysNothing && len(log) > 0 {
-		w.c.told.pending = w.c.told.pending || slices.ContainsFunc(log, mayBeReported)
+		w.c.told.pending = w.c.told.pending || slices.ContainsFunc(log, session.Step.MayBeReported)
 		l.carried.Replay(&w.c.state.Settings)
 	}
-}
-
-// mayBeReported reports whether a server may report what a step sets (ParameterStatus).
-func mayBeReported(s session.Step) bool {
-	return s.Kind == session.StepText || s.Kind == session.StepSet && !setting.IsCustom(s.Set.Name)
 }

@@ -25,12 +25,24 @@ type Session struct {
 	Up      *upstream.Pools
 }
 
-// Execute carries out a statement that the proxy executes, and adds the answer.
+// Execute carries out what the proxy executes, and adds the answer.
 func (s Session) Execute(to []byte, m *batch.Message) []byte {
 	p := m.Plan
 	switch {
 	case p.Own.Verb != router.OwnNone:
 		return s.executeOwn(to, m)
+	case len(p.Parts) > 0 && !p.SetOnly:
+		for _, part := range p.Parts {
+			to = s.execute(to, part)
+		}
+		return to
+	}
+	return s.execute(to, p)
+}
+
+// execute is Execute for a statement that is none of the proxy's own.
+func (s Session) execute(to []byte, p *router.Plan) []byte {
+	switch {
 	case p.SQL.Verb == router.PreparedDeallocateAll:
 		s.Names.ForgetAll()
 		return wire.AppendComplete(to, "DEALLOCATE ALL")

@@ -47,6 +47,11 @@ const (
 	StepModes // SET TRANSACTION behind a savepoint, with which it ends
 )
 
+// MayBeReported reports whether a server may report what s sets (ParameterStatus).
+func (s Step) MayBeReported() bool {
+	return s.Kind == StepText || s.Kind == StepSet && !setting.IsCustom(s.Set.Name)
+}
+
 // NewHistory makes the History of what has the given settings and returns to them by RESET.
 func NewHistory(reset setting.Settings) History {
 	return History{reset: reset, begin: reset, kept: reset, now: reset}

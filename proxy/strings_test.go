@@ -1,0 +1,124 @@
+package proxy_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pgweir/pgweir/config"
+)
+
+// TestStringsOfStatements: what the statements of one string do to their session is what
+// they do on PostgreSQL, one by one, wherever the string ends or fails.
+func TestStringsOfStatements(t *testing.T) {
+	look := "\nQ select current_setting('app.a', true), current_setting('app.current_org_id', true), current_setting('work_mem')\nQ insert into w values (1)\nQ rollback\n" +
+		"Q select current_setting('app.a', true), current_setting('work_mem') from items limit 1"
+	var all []story
+	for i, steps := range []string{
+		"begin ;; set local app.a = '1' ;; select current_setting('app.a') from items limit 1 ;; commit",
+		"begin ;; set app.a = '1' ;; select 1 ;; commit ;; set app.a = '2' ;; select 1/0",
+		"set app.a = '1' ;; begin ;; set app.a = '2' ;; rollback ;; select current_setting('app.a', true)",
+		"set app.a = '1' ;; select 1 ;; begin ;; set app.a = '2'",
+		"begin ;; set app.a = '1' ;; savepoint s ;; set app.a = '2' ;; rollback to s ;; select current_setting('app.a') from items limit 1",
+		"begin ;; savepoint s ;; set local work_mem = '1MB' ;; release s ;; select 1\nrollback to s",
+		"begin ;; savepoint s ;; set app.a = '1'\nselect 1 from items\ninsert into w values (1)\nrollback to s ;; commit",
+		"begin ;; set local app.a = '1'\nselect current_setting('app.a') from items limit 1\ncommit",
+		"begin ;; set transaction read only\ninsert into w values (1)",
+		"begin read only ;; select count(*) from items\nset app.a = '1' ;; commit ;; select 1",
+		"begin isolation level repeatable read, read only ;; select count(*) from items ;; set app.a = '1'\ncommit and chain ;; show transaction_isolation",
+		"begin ;; begin ;; select 1 ;; commit ;; commit",
+		"commit ;; select 1 ;; rollback", "savepoint s ;; select 1", "select 1 ;; savepoint s",
+		"set local app.a = '1' ;; select current_setting('app.a') from items limit 1",
+		"select set_config('app.a', '1', false), set_config('app.current_org_id', '2', true) ;; select current_setting('app.current_org_id') from items limit 1",
+		"begin ;; select set_config('app.a', '1', true) ;; select 1 from items ;; select 1/0",
+		"begin ;; select 1 from items ;; select 1/0\nselect 1\nset app.a = '1' ;; select 1\nrollback ;; set app.a = '2'",
+		"begin ;; insert into w values (2) ;; set app.a = '1' ;; commit ;; select current_setting('app.a') from items limit 1",
+		"begin ;; insert into w values (2) ;; set app.a = '1' ;; select 1/0",
+		"begin ;; set local app.a = 'x' ;; insert into w values (2)\nrollback ;; select current_setting('app.a', true)",
+		"begin ;; select f_set('app.a', '3', false) ;; commit ;; set app.current_org_id = '4'",
+		"begin ;; reset all ;; set app.a = '5' ;; commit", "set app.a = '1' ;; reset all ;; select 1", "set app.a = '1' ;; reset app.a ;; select current_setting('app.a')",
+		"begin ;; set search_path = public, pg_catalog ;; select 1 from items ;; commit", "begin ;; set local search_path = public ;; select 1 from items",
+		"begin ;; declare c cursor for select id from items order by 1 ;; fetch 1 from c\nfetch 1 from c ;; close c ;; commit",
+		"begin ;; create temporary table tt (a int) on commit drop ;; insert into tt values (1) ;; commit ;; select 1",
+		"begin ;; set constraints all deferred ;; select 1 ;; commit",
+		"begin ;; set statement_timeout = 0 ;; select pg_sleep(0) ;; commit ;; show statement_timeout",
+		"begin ;; set role none ;; set local app.a = '1'\nselect current_user, current_setting('app.a') from items limit 1\ncommit",
+		"select 1 ;; selec 2", "set app.a = '7' ;; selec 2", "begin ;; set app.a to word ;; commit", " ;; ",
+		"begin ;; prepare p as select 1 ;; execute p ;; deallocate p ;; commit",
+	} {
+		all = append(all, story{name: fmt.Sprint(i, " ", strings.ReplaceAll(steps, "\n", " / ")), steps: "Q " + strings.ReplaceAll(steps, "\n", "\nQ ") + look})
+	}
+	stage{setup: items}.tell(t, append(all, randomStrings()...)...)
+}
+
+// randomStrings are strings of statements chosen at random, the same each time.
+func randomStrings() (all []story) {
+	r := rand.New(rand.NewPCG(1, 2))
+	some := []string{
+		"begin", "begin read only", "start transaction isolation level repeatable read, read only", "commit", "rollback", "savepoint s", "rollback to s", "release s",
+		"commit and chain", "rollback and chain", "set app.a = '%d'", "set local app.a = '%d'", "select set_config('app.a', '%d', true)", "reset app.a",
+		"set work_mem = '%d64kB'", "set local work_mem = '%d64kB'", "select count(*) from items where id > %d", "select current_setting('app.a', true) from items where id = %d",
+		"insert into w values (%d)", "select 1/0 from items", "select f_set('app.a', '%d', false)", "set transaction read only",
+	}
+	for i := range 30 {
+		var steps []string
+		for range 1 + r.IntN(4) {
+			var parts []string
+			for range 2 + r.IntN(4) {
+				s := some[r.IntN(len(some))]
+				if strings.Contains(s, "%d") {
+					s = fmt.Sprintf(s, 1+r.IntN(3))
+				}
+				parts = append(parts, s)
+			}
+			steps = append(steps, "Q "+strings.Join(parts, " ;; "))
+		}
+		steps = append(steps, "Q rollback", "Q select current_setting('app.a', true), current_setting('work_mem') from items limit 1")
+		all = append(all, story{name: fmt.Sprint("random ", i), mode: "once", steps: strings.Join(steps, "\n")})
+	}
+	return all
+}
+
+// TestStringsOnReplicas: a string of reads runs on a replica, whatever transaction control
+// and settings are among them, nothing is asked afterwards, and its plan is found by its
+// masked text.
+func TestStringsOnReplicas(t *testing.T) {
+	database := newDatabase(t, items)
+	s := start(t, eventual, func(c *config.Config) { c.Settings.VerifyReleases = false })
+	c := trace(t, s, database)
+	c.query("set app.a = '0'; select 1") // a server has taken the name
+	for _, step := range []step{
+		{"select 1; select count(*) from items", "replica read"},
+		{"begin; select count(*) from items; commit", "replica read"},
+		{"begin; set local app.a = '7'; select current_setting('app.a') from items where id = 1; commit", "replica read"},
+		{"begin; select set_config('app.a', '8', true); select count(*) from items; rollback", "replica read"},
+		{"set app.a = '9'; select count(*) from items", "replica read"},
+		{"begin; set local app.a = '7'", "- local"},
+		{"select current_setting('app.a') from items where id = 1; commit", "replica read"},
+		{"begin; set local app.a = '7'; select count(*) from items", "replica read"},
+		{"insert into w values (1); select current_setting('app.a')", "primary write"},
+		{"commit; select count(*) from items", "primary transaction"},
+		{"begin; set local app.a = '7'; insert into w values (1); commit", "primary multi"},
+		{"begin isolation level serializable; select count(*) from items; commit", "primary multi"},
+		{"begin; select id from items for update; commit", "primary multi"},
+	} {
+		if got := c.told(step.sql); !slices.Equal(got, []string{step.place}) {
+			t.Errorf("%s: %v, want %s", step.sql, got, step.place)
+		}
+	}
+	if n := s.metric(t, "pgweir_read_backs_total"); n != 0 {
+		t.Errorf("settings were read back %v times", n)
+	}
+	misses := s.metric(t, "pgweir_plan_cache_total", "result=miss")
+	for i := range 10 {
+		got := c.query(fmt.Sprintf("begin; set local app.a = 't%d'; select current_setting('app.a') from items where id > 0 and id <> %d limit 1; commit", i, i+10))
+		if want := fmt.Sprintf("t%d", i); !strings.Contains(strings.Join(got, "\n"), want) {
+			t.Errorf("%v, want %s", got, want)
+		}
+	}
+	if n := s.metric(t, "pgweir_plan_cache_total", "result=miss") - misses; n > 1 {
+		t.Errorf("%v misses for texts that differ in literals", n)
+	}
+}

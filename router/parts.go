@@ -1,0 +1,98 @@
+package router
+
+// A text of several statements is one message of its client, and its server answers each of
+// them: what the text as a whole says decides where it runs, what its parts say what the
+// session has afterwards.
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+
+// joinParts gives p what follows from its parts where transaction control is among them. All
+// of it may run on a replica if that takes each of them, and the session can repeat on
+// another server whatever they leave open.
+func (p *Plan) joinParts() {
+	p.Unpins = 0
+	p.Target, p.Reason, p.neverOnReplica = TargetPrimary, ReasonMulti, true
+	if p.Parts == nil {
+		return
+	}
+	reads := false
+	for _, part := range p.Parts {
+		if !part.repeatable() {
+			return
+		}
+		reads = reads || part.Target == TargetReplica
+	}
+	p.Target, p.Reason, p.neverOnReplica = TargetAny, ReasonTx, false
+	if reads {
+		p.Class, p.Target, p.Reason = ClassRead, TargetReplica, ReasonRead
+	}
+}
+
+// repeatable reports whether one statement does no harm when it runs twice, on a replica
+// too, and what it leaves open can be opened elsewhere.
+func (p *Plan) repeatable() bool {
+	if p.Pins != 0 || p.Unpins&^PinCursor != 0 || p.Target == TargetPrimary {
+		return false
+	}
+	switch p.Class {
+	case ClassRead:
+		return true
+	case ClassSetting:
+		return len(p.Sets) > 0
+	case ClassTx:
+		return p.Tx.Verb != TxPrepare && p.Tx.Modes.standby()
+	case ClassUnknown, ClassWrite, ClassEmpty:
+	}
+	return false
+}
+
+// Opens reports whether one statement only opens or sets something, so that it may run again
+// with what comes behind it even if its client knows of it.
+func (p *Plan) Opens() bool {
+	switch p.Tx.Verb {
+	case TxBegin, TxSavepoint, TxSet:
+		return true
+	case TxNone, TxCommit, TxRollback, TxRelease, TxRollbackTo, TxPrepare:
+	}
+	return p.SetOnly
+}
+
+// withLiterals is p for a text of its key: the values it sets are that text's. Both share
+// all else.
+func (p *Plan) withLiterals(text []byte) *Plan {
+	if !p.literals.placed {
+		return p
+	}
+	q := *p
+	q.Sets = placedSets(p.Sets, text)
+	q.Parts = make([]*Plan, len(p.Parts))
+	for i, part := range p.Parts {
+		if q.Parts[i] = part; len(part.Sets) > 0 {
+			c := *part
+			c.Sets = placedSets(part.Sets, text)
+			q.Parts[i] = &c
+		}
+	}
+	if len(p.Variants) > 0 {
+		q.Variants = make([]Variant, len(p.Variants))
+		for i, v := range p.Variants {
+			v.Plan = v.Plan.withLiterals(text)
+			q.Variants[i] = v
+		}
+	}
+	return &q
+}
+
+func placedSets(sets []Set, text []byte) []Set {
+	if len(sets) == 0 {
+		return nil
+	}
+	list := make([]Set, len(sets))
+	copy(list, sets)
+	for i := range list {
+		if at := list[i].at; at != nil {
+			list[i].Value, _ = at.read(text)
+			list[i].at = nil
+		}
+	}
+	return list
+}
