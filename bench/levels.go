@@ -120,6 +120,8 @@ func (l *lab) scriptArgs(w load) []string {
 	switch w.script {
 	case "select":
 		return []string{"-S"}
+	case "block", "string":
+		return []string{"-s", strconv.Itoa(l.options.scale), "-f", filepath.Join(l.dir, w.script+".sql")}
 	case "mixed":
 		return []string{"-s", strconv.Itoa(l.options.scale),
 			"-f", fmt.Sprintf("%s@%d", filepath.Join(l.dir, "read.sql"), w.reads),

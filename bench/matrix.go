@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -44,8 +46,21 @@ func rotate[T any](all []T, round int) []T {
 	return append(append([]T(nil), all[at:]...), all[:at]...)
 }
 
+// blockScripts are a transaction for one of 100 tenants, in four messages and in one string.
+var blockScripts = map[string]string{
+	"block":  blockBegin + "BEGIN;\nSET LOCAL app.current_org_id = ':tenant';\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\nCOMMIT;\n",
+	"string": blockBegin + "BEGIN\\; SET LOCAL app.current_org_id = ':tenant'\\; SELECT abalance FROM pgbench_accounts WHERE aid = :aid\\; COMMIT;\n",
+}
+
+const blockBegin = "\\set aid random(1, 100000 * :scale)\n\\set tenant random(1, 100)\n"
+
 // measureMatrix runs pgbench over all loads, the systems in turns.
 func measureMatrix(ctx context.Context, l *lab, r *report) error {
+	for name, text := range blockScripts {
+		if err := os.WriteFile(filepath.Join(l.dir, name+".sql"), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
 	loads := l.options.matrixOf(l.options.clients)
 	total, done, began := 0, 0, time.Now()
 	for _, w := range loads {

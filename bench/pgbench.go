@@ -19,7 +19,7 @@ import (
 
 // load is one kind of work for pgbench.
 type load struct {
-	script  string // select, tpcb or mixed
+	script  string // select, tpcb, block, string or mixed
 	mode    string // simple, extended or prepared
 	clients int
 
@@ -41,8 +41,11 @@ func countClients(n int) string {
 
 // queries is the number of statements in one transaction of the script.
 func (l load) queries() int {
-	if l.script == "tpcb" {
+	switch l.script {
+	case "tpcb":
 		return 7 // BEGIN, three UPDATEs, SELECT, INSERT, END
+	case "block", "string":
+		return 4 // BEGIN, SET LOCAL, SELECT, COMMIT
 	}
 	return 1
 }

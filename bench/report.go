@@ -206,7 +206,7 @@ func (r *report) matrixTable() string {
 	}
 	var t table
 	t.WriteString("## Throughput, latency, CPU\n\n" +
-		"`select` is pgbench -S, one statement; `tpcb` the TPC-B-like transaction of seven. Latency is of a transaction.\n\n")
+		"`select` is pgbench -S, one statement; `tpcb` the TPC-B-like transaction of seven, `block` BEGIN, SET LOCAL, SELECT, COMMIT, `string` those four in one string. Latency is of a transaction.\n\n")
 	heads := []string{"load", "mode", "clients"}
 	for _, h := range []string{"transactions/s", "p50 µs", "p99 µs", "CPU µs/query"} {
 		heads = append(append(heads, h), r.ratioHeads()...)
