@@ -21,7 +21,7 @@ func (b *Batch) MayReset(own func(name string) bool, declared bool, text func(*M
 		if m.Plan == nil || m.resets(own, several, declared) {
 			return true
 		}
-		if p := m.Plan; p.Statements > 1 && p.Flags&setsAny != 0 && resetWords.Match(text(m)) {
+		if p := m.Plan; p.Statements > 1 && p.Parts == nil && p.Flags&setsAny != 0 && resetWords.Match(text(m)) {
 			return true // among several it is not told which
 		}
 	}
@@ -47,17 +47,20 @@ var resetWords = regexp.MustCompile(`(?i)\b(reset|default|null|discard)\b`)
 // resets is MayReset for one message; among is whether others are with it.
 func (m *Message) resets(own func(name string) bool, among, declared bool) bool {
 	p := m.Plan
-	sets, followed := m.Sets()
-	if !followed {
-		return true
+	if p.Parts != nil {
+		return slices.ContainsFunc(p.Parts, func(part *router.Plan) bool { return resets(part, part.Sets, own, true, declared) })
 	}
+	sets, followed := m.Sets()
+	return !followed || resets(p, sets, own, among || p.Statements > 1, declared)
+}
+
+func resets(p *router.Plan, sets []router.Set, own func(name string) bool, among, declared bool) bool {
 	if !declared && !p.SetOnly {
 		opaque := p.Pins&router.PinOpaque != 0 || p.Pins&router.PinSetting != 0 && len(sets)+len(p.Touches) == 0
 		if opaque || len(sets) == 0 && slices.ContainsFunc(p.Touches, own) {
 			return true
 		}
 	}
-	among = among || p.Statements > 1
 	if p.Resets != "" && among && own(p.Resets) {
 		return true
 	}
