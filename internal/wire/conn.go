@@ -57,6 +57,16 @@ type Conn struct {
 	first                       bool
 }
 
+// looker is a transport without a socket that can be looked at without reading, as a
+// socket can, and of which a write that fails with 0 bytes written has sent none. Its
+// methods may be called from any goroutine.
+type looker interface {
+	// Quiet reports, without waiting, whether a read would find nothing yet.
+	Quiet() bool
+	// Gone reports, without waiting, whether the peer has closed.
+	Gone() bool
+}
+
 // NewConn takes over nc. minBuf is the smallest buffer to read into: see SmallBuffer, LargeBuffer.
 func NewConn(nc net.Conn, minBuf int) *Conn {
 	c := &Conn{nc: nc, minBuf: minBuf}
@@ -116,7 +126,10 @@ func (c *Conn) Fill() error {
 // what cannot be there yet. Nothing may be buffered.
 func (c *Conn) Exchange(p []byte) error {
 	if c.raw == nil || c.buf != nil {
-		if _, err := c.Write(p); err != nil {
+		if n, err := c.Write(p); err != nil {
+			if _, ok := c.nc.(looker); ok && n == 0 {
+				err = errors.Join(ErrNotSent, err)
+			}
 			return err
 		}
 		return c.Fill()
@@ -348,6 +361,9 @@ func (c *Conn) Quiet() bool {
 	if c.buf != nil {
 		return false
 	}
+	if l, ok := c.nc.(looker); ok {
+		return l.Quiet()
+	}
 	if c.raw == nil {
 		return true
 	}
@@ -360,6 +376,9 @@ func (c *Conn) Quiet() bool {
 // whatever it sent before that, or the system has given it up. It may be called from any
 // goroutine.
 func (c *Conn) Gone() (gone bool) {
+	if l, ok := c.nc.(looker); ok {
+		return l.Gone()
+	}
 	if c.socket != nil {
 		_ = c.socket.Control(func(fd uintptr) { gone = sysGone(fd) })
 	}
