@@ -24,9 +24,9 @@ func (s *Server) Addrs() (addrs []net.Addr) {
 	return addrs
 }
 
-// listen opens a TCP address, or a socket named as PostgreSQL names its own in a
+// listenOn opens a TCP address, or a socket named as PostgreSQL names its own in a
 // directory. A socket file nobody answers at is left over, and replaced.
-func listen(address string) (net.Listener, error) {
+func (s *Server) listenOn(address string) (net.Listener, error) {
 	network, target, err := config.SplitAddress(address, config.ListenPort)
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func listen(address string) (net.Listener, error) {
 			_ = os.Remove(target)
 		}
 	}
-	l, err := net.Listen(network, target)
+	l, err := s.listen(network, target)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}

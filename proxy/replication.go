@@ -33,7 +33,7 @@ func (h *handshake) replicate(ctx context.Context, eff config.Effective, cred ba
 			params[n] = v
 		}
 	}
-	l, err := backend.Open(ctx, backend.Options{Address: addr, TLS: cl.Account.TLS()}, cred, eff.Database, params)
+	l, err := backend.Open(ctx, cl.Account.Reach(addr), cred, eff.Database, params)
 	if err != nil {
 		return err
 	}

@@ -28,9 +28,16 @@ import (
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
+// Network is how the service reaches its clients and servers. What is nil is package net's.
+type Network struct {
+	Listen func(network, address string) (net.Listener, error)
+	Dial   backend.Dial
+}
+
 // Server accepts clients and owns everything they share.
 type Server struct {
 	cfg      config.Config
+	listen   func(network, address string) (net.Listener, error)
 	log      *zap.Logger
 	metrics  *metrics.Metrics
 	audit    *audit.Auditor
@@ -55,9 +62,17 @@ type Server struct {
 
 // New makes a Server of a complete, valid configuration. It serves nothing until Start.
 func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
+	return NewOver(Network{}, cfg, log, reg)
+}
+
+// NewOver does what New does, over a network of the caller's.
+func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
-		cfg: cfg, log: log,
+		cfg: cfg, log: log, listen: network.Listen,
 		members: map[uint32]*member{},
+	}
+	if s.listen == nil {
+		s.listen = net.Listen
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = metrics.New(s.sources())
@@ -70,6 +85,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 	s.upstream = upstream.New(s.ctx, upstream.Options{
 		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
 		LoginsChanged: func() { s.verifier.Forget() },
+		Dial:          network.Dial,
 	})
 	var err error
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
@@ -126,7 +142,7 @@ func (s *Server) lookUp(ctx context.Context, database, user string) (secret stri
 // Start opens the listeners and serves until Shutdown or Close.
 func (s *Server) Start() error {
 	for _, address := range s.cfg.Listen {
-		l, err := listen(address)
+		l, err := s.listenOn(address)
 		if err != nil {
 			s.closeListeners()
 			return err

@@ -18,11 +18,16 @@ import (
 type Options struct {
 	Address Address
 	TLS     *TLS // nil is no TLS
+	Dial    Dial // nil is package net's
 }
+
+// Dial connects to an address, as net.Dialer's DialContext does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Login is a server connection at its first ReadyForQuery, with nothing read past it.
 type Login struct {
-	// Conn is a *net.TCPConn, *net.UnixConn or *tls.Conn without deadlines.
+	// Conn is what Options.Dial made (package net's are a *net.TCPConn or *net.UnixConn),
+	// or a *tls.Conn over that. It has no deadlines.
 	Conn    net.Conn
 	Address Address
 	PID     uint32
@@ -46,7 +51,7 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interv
 func Open(ctx context.Context, o Options, cred Credentials, database string, params map[string]string) (*Login, error) {
 	var earlier error
 	for _, a := range o.TLS.attempts(o.Address) {
-		l, encrypted, err := open(ctx, o.Address, a, cred, database, params)
+		l, encrypted, err := open(ctx, o, a, cred, database, params)
 		if err == nil {
 			return l, nil
 		}
@@ -73,15 +78,18 @@ func otherWayMayHelp(err error) bool {
 }
 
 // open makes one attempt to log in. encrypted tells whether it got as far as wanting TLS.
-func open(ctx context.Context, addr Address, a attempt, cred Credentials, database string, params map[string]string) (_ *Login, encrypted bool, err error) {
-	network, address := addr.Network()
-	dialer := net.Dialer{KeepAliveConfig: keepAlive}
-	conn, err := dialer.DialContext(ctx, network, address) // sets TCP_NODELAY
+func open(ctx context.Context, o Options, a attempt, cred Credentials, database string, params map[string]string) (_ *Login, encrypted bool, err error) {
+	network, address := o.Address.Network()
+	dial := o.Dial
+	if dial == nil {
+		dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext // sets TCP_NODELAY
+	}
+	conn, err := dial(ctx, network, address)
 	if err != nil {
 		return nil, false, err
 	}
-	p := peer{network: network, address: conn.RemoteAddr().String()}
-	if addr.Unix() {
+	p := peer{network: network, address: conn.RemoteAddr().String(), dial: dial}
+	if o.Address.Unix() {
 		p.address = address
 	}
 	err = during(ctx, conn, func() error {
@@ -95,7 +103,7 @@ func open(ctx context.Context, addr Address, a attempt, cred Credentials, databa
 		}
 		return nil
 	})
-	l := &Login{Conn: conn, Address: addr, Parameters: map[string]string{}, peer: p}
+	l := &Login{Conn: conn, Address: o.Address, Parameters: map[string]string{}, peer: p}
 	if err == nil {
 		err = during(ctx, conn, func() error { return l.logIn(cred, database, params) })
 	}
@@ -157,6 +165,7 @@ func (a attempt) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
 // and how it was reached.
 type peer struct {
 	network, address string
+	dial             Dial
 	tls              *tls.Config
 }
 
@@ -177,8 +186,7 @@ func (p peer) cancel(ctx context.Context, pid uint32, key []byte) error {
 	if err != nil {
 		return err
 	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, p.network, p.address)
+	conn, err := p.dial(ctx, p.network, p.address)
 	if err != nil {
 		return err
 	}

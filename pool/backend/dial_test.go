@@ -148,9 +148,9 @@ func testMethods(t *testing.T, c *pgtest.Cluster) {
 		{"scram, accents", Options{Address: addr}, Credentials{User: "u_accent", Password: "pa\u0308ss VIIIwort"}, true},
 		{"scram, as stored", Options{Address: addr}, Credentials{User: "u_accent", Password: "p\u00e4ss\u00a0\u2167w\u00adort"}, true},
 		{"scram, nothing", Options{Address: addr}, Credentials{User: "u_scram"}, false},
-		{"cert", Options{addr, mustTLS(t, config.ServerTLS{Mode: "require", CertFile: cert, KeyFile: key})}, Credentials{User: "u_cert"}, true},
-		{"cert of another", Options{addr, mustTLS(t, config.ServerTLS{Mode: "require", CertFile: cert, KeyFile: key})}, Credentials{User: "u_ssl"}, false},
-		{"cert, none", Options{addr, require}, Credentials{User: "u_cert"}, false},
+		{"cert", Options{Address: addr, TLS: mustTLS(t, config.ServerTLS{Mode: "require", CertFile: cert, KeyFile: key})}, Credentials{User: "u_cert"}, true},
+		{"cert of another", Options{Address: addr, TLS: mustTLS(t, config.ServerTLS{Mode: "require", CertFile: cert, KeyFile: key})}, Credentials{User: "u_ssl"}, false},
+		{"cert, none", Options{Address: addr, TLS: require}, Credentials{User: "u_cert"}, false},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			l, err := Open(testContext(t), m.o, m.cred, "postgres", nil)
@@ -207,7 +207,7 @@ func testModes(t *testing.T, c *pgtest.Cluster) {
 			ca = filepath.Base(m.tls.CAFile)
 		}
 		t.Run(fmt.Sprintf("%s %s %s %s", m.tls.Mode, ca, m.addr.Host, m.user), func(t *testing.T) {
-			l, err := Open(testContext(t), Options{dialable(t, m.addr), mustTLS(t, m.tls)},
+			l, err := Open(testContext(t), Options{Address: dialable(t, m.addr), TLS: mustTLS(t, m.tls)},
 				Credentials{User: m.user, Password: "secret"}, "postgres", nil)
 			got := fails
 			if err == nil {
@@ -274,7 +274,7 @@ func testErrors(t *testing.T, c *pgtest.Cluster) {
 		{"nobody_at_all", "x", "postgres", "28000"}, // no line of pg_hba.conf
 	} {
 		for _, conf := range []*TLS{nil, prefer} {
-			_, err := Open(testContext(t), Options{addr, conf}, Credentials{User: e.user, Password: e.password}, e.database, nil)
+			_, err := Open(testContext(t), Options{Address: addr, TLS: conf}, Credentials{User: e.user, Password: e.password}, e.database, nil)
 			var refused *pgconn.PgError
 			if !errors.As(err, &refused) || refused.Code != e.code {
 				t.Errorf("%+v: %v, want %s", e, err, e.code)
@@ -294,7 +294,7 @@ func testErrors(t *testing.T, c *pgtest.Cluster) {
 
 func testSession(t *testing.T, c *pgtest.Cluster) {
 	require := mustTLS(t, config.ServerTLS{Mode: "require"})
-	l, err := Open(testContext(t), Options{addressOf(t, c), require}, Credentials{User: "u_trust"}, "postgres",
+	l, err := Open(testContext(t), Options{Address: addressOf(t, c), TLS: require}, Credentials{User: "u_trust"}, "postgres",
 		map[string]string{"application_name": "weir", "user": "postgres", "database": "nowhere"})
 	if err != nil {
 		t.Fatal(err)
@@ -309,7 +309,7 @@ func testSession(t *testing.T, c *pgtest.Cluster) {
 		t.Errorf("session is %q, want %q", got, want)
 	}
 
-	repl, err := Open(testContext(t), Options{addressOf(t, c), require}, Credentials{User: "postgres"}, "",
+	repl, err := Open(testContext(t), Options{Address: addressOf(t, c), TLS: require}, Credentials{User: "postgres"}, "",
 		map[string]string{"replication": "true"})
 	if err != nil {
 		t.Fatal(err)
@@ -326,9 +326,9 @@ func testCancel(t *testing.T, c *pgtest.Cluster) {
 		t.Fatal(err)
 	}
 	for name, o := range map[string]Options{
-		"plain":  {addressOf(t, c), nil},
-		"TLS":    {addressOf(t, c), mustTLS(t, config.ServerTLS{Mode: "verify-full", CAFile: c.CA(), CertFile: cert, KeyFile: key})},
-		"socket": {socketOf(c), mustTLS(t, config.ServerTLS{Mode: "require"})},
+		"plain":  {Address: addressOf(t, c)},
+		"TLS":    {Address: addressOf(t, c), TLS: mustTLS(t, config.ServerTLS{Mode: "verify-full", CAFile: c.CA(), CertFile: cert, KeyFile: key})},
+		"socket": {Address: socketOf(c), TLS: mustTLS(t, config.ServerTLS{Mode: "require"})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := Open(testContext(t), o, Credentials{User: "u_scram", Password: "secret"}, "postgres", nil)
@@ -387,7 +387,7 @@ func testKeys(t *testing.T, c *pgtest.Cluster) {
 		t.Fatal(err)
 	}
 	for _, conf := range []*TLS{nil, mustTLS(t, config.ServerTLS{Mode: "require"})} {
-		o := Options{addressOf(t, c), conf}
+		o := Options{Address: addressOf(t, c), TLS: conf}
 		for name, k := range map[string]struct {
 			cred Credentials
 			ok   bool

@@ -211,7 +211,7 @@ func TestServerWithoutTLS(t *testing.T) {
 			b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 			_ = b.Flush()
 		})
-		l, err := Open(testContext(t), Options{addr, mustTLS(t, config.ServerTLS{Mode: mode})}, Credentials{User: "u"}, "d", nil)
+		l, err := Open(testContext(t), Options{Address: addr, TLS: mustTLS(t, config.ServerTLS{Mode: mode})}, Credentials{User: "u"}, "d", nil)
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", mode, err)
 		}
@@ -233,11 +233,11 @@ func TestErrorInPlaceOfTLS(t *testing.T) {
 		_ = b.Flush()
 	})
 	var refused *pgconn.PgError
-	_, err := Open(testContext(t), Options{addr, mustTLS(t, config.ServerTLS{})}, Credentials{User: "u"}, "d", nil)
+	_, err := Open(testContext(t), Options{Address: addr, TLS: mustTLS(t, config.ServerTLS{})}, Credentials{User: "u"}, "d", nil)
 	if !errors.As(err, &refused) || refused.Code != "53300" {
 		t.Errorf("mode prefer: %v", err)
 	}
-	_, err = Open(testContext(t), Options{addr, mustTLS(t, config.ServerTLS{Mode: "require"})}, Credentials{User: "u"}, "d", nil)
+	_, err = Open(testContext(t), Options{Address: addr, TLS: mustTLS(t, config.ServerTLS{Mode: "require"})}, Credentials{User: "u"}, "d", nil)
 	if err == nil || errors.As(err, &refused) && strings.Contains(err.Error(), "too many") {
 		t.Errorf("mode require believes an error from nobody proven: %v", err)
 	}
@@ -264,7 +264,7 @@ func TestContext(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			go func() { <-reached; cancel() }()
-			_, err := Open(ctx, Options{addr, mustTLS(t, config.ServerTLS{})}, Credentials{User: "u"}, "d", nil)
+			_, err := Open(ctx, Options{Address: addr, TLS: mustTLS(t, config.ServerTLS{})}, Credentials{User: "u"}, "d", nil)
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}

@@ -31,8 +31,8 @@ type Account struct {
 // maintenance is the database that is there to be connected to, and that nobody drops.
 const maintenance = "postgres"
 
-// TLS is how connections to the servers are encrypted.
-func (a *Account) TLS() *backend.TLS { return a.tls }
+// Reach is how a server is connected to.
+func (a *Account) Reach(addr backend.Address) backend.Options { return a.reach(addr) }
 
 // login is a client's, that the proxy may fall back to.
 type login struct {
@@ -160,12 +160,17 @@ func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend
 // dialer is what connections to the servers of one cluster have in common.
 type dialer struct {
 	tls           *backend.TLS
+	connect       backend.Dial
 	timeout       time.Duration
 	maxStatements int // prepared on one connection
 }
 
 // internal are the startup parameters of the proxy's own connections.
 var internal = map[string]string{"application_name": "pgweir"}
+
+func (d dialer) reach(addr backend.Address) backend.Options {
+	return backend.Options{Address: addr, TLS: d.tls, Dial: d.connect}
+}
 
 // dial opens one server connection; params are further startup parameters.
 func (d dialer) dial(ctx context.Context, address string, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
@@ -175,7 +180,7 @@ func (d dialer) dial(ctx context.Context, address string, cred backend.Credentia
 	if err != nil {
 		return nil, err
 	}
-	l, err := backend.Open(ctx, backend.Options{Address: addr, TLS: d.tls}, cred, database, params)
+	l, err := backend.Open(ctx, d.reach(addr), cred, database, params)
 	if err != nil {
 		return nil, err
 	}

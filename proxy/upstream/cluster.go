@@ -40,7 +40,7 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	}
 	o := dir.o
 	account := &Account{
-		dialer: dialer{tls, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
+		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
 	}
 	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait}
 	var all []*cluster.Server

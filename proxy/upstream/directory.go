@@ -29,7 +29,7 @@ import (
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
-// Options are what a Directory works with. All but Rules' result must be set.
+// Options are what a Directory works with. All but Rules' result and Dial must be set.
 type Options struct {
 	Pool     config.Pool
 	Routing  config.Routing
@@ -43,6 +43,7 @@ type Options struct {
 	CloseHeld func(*cluster.Server) int
 	// LoginsChanged is called when who may log in to a cluster, and by what, may have changed.
 	LoginsChanged func()
+	Dial          backend.Dial // how servers are reached; nil is package net's
 }
 
 // Key is whose statements Pools serve: names as clients give them.
