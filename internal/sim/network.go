@@ -1,0 +1,271 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Kind is what a Fault does.
+type Kind string
+
+// The kinds of faults of one connection.
+const (
+	Cut     Kind = "cut"     // it is reset once so many bytes arrived
+	Silence Kind = "silence" // nothing more arrives in this direction
+	Refused Kind = "refused" // it cannot be opened
+	Hang    Kind = "hang"    // it is never opened, nor refused
+)
+
+// Fault happens to one connection: the Nth (from 0) that From opens to To.
+type Fault struct {
+	From, To string
+	Nth      int
+	Back     bool // of the bytes from To to From
+	Byte     int
+	Kind     Kind
+}
+
+func (f *Fault) String() string {
+	s := fmt.Sprintf("%s: connection %d of %s to %s", f.Kind, f.Nth, f.From, f.To)
+	if f.Kind == Cut || f.Kind == Silence {
+		way := "sent"
+		if f.Back {
+			way = "answered"
+		}
+		s += fmt.Sprintf(", after %d bytes %s", f.Byte, way)
+	}
+	return s
+}
+
+// Network is what connections go over: hosts that listen, and how their bytes travel.
+// Safe for concurrent use.
+type Network struct {
+	seed   Seed
+	delay  delays
+	faults []Fault
+	note   func(what string) // told of faults as they happen
+
+	mu     sync.Mutex // protects the fields below
+	hosts  map[string]*listener
+	names  map[string]string // of hosts, that lead to addresses
+	opened map[string]int    // by from and to
+	links  []*link
+	dead   bool
+}
+
+// link is a connection.
+type link struct {
+	from, to string
+	forth    *pipe
+	back     *pipe
+}
+
+// NewNetwork makes a network of which nothing is known but its faults.
+func NewNetwork(seed Seed, d delays, faults []Fault, note func(string)) *Network {
+	return &Network{
+		seed: seed, delay: d, faults: faults, note: note,
+		hosts: map[string]*listener{}, names: map[string]string{}, opened: map[string]int{},
+	}
+}
+
+// listener accepts connections to a host.
+type listener struct {
+	n     *Network
+	addr  address
+	queue chan *Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.queue:
+		return c, nil
+	case <-l.done:
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: net.ErrClosed}
+	}
+}
+
+// Close makes connections to the host refused from now on.
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	if l.n.hosts[string(l.addr)] == l {
+		delete(l.n.hosts, string(l.addr))
+	}
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return l.addr }
+
+// Listen takes an address, as net.Listen does.
+func (n *Network) Listen(_, addr string) (net.Listener, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.hosts[addr] != nil {
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
+	}
+	l := &listener{n: n, addr: address(addr), queue: make(chan *Conn, 64), done: make(chan struct{})}
+	n.hosts[addr] = l
+	return l, nil
+}
+
+// Name makes a host's name lead to an address, both with port.
+func (n *Network) Name(name, addr string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.names[name] = addr
+}
+
+// Dialer returns how a host connects to others.
+func (n *Network) Dialer(from string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		c, err := n.dial(ctx, from, addr)
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address(addr), Err: err}
+		}
+		return c, nil
+	}
+}
+
+func (n *Network) dial(ctx context.Context, from, name string) (*Conn, error) {
+	n.mu.Lock()
+	to, known := n.names[name]
+	if !known {
+		to = name
+	}
+	if h, _, _ := net.SplitHostPort(to); net.ParseIP(h) == nil && n.hosts[to] == nil {
+		n.mu.Unlock()
+		return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+	}
+	key := from + ">" + to
+	nth := n.opened[key]
+	n.opened[key]++
+	n.mu.Unlock()
+	var fault *Fault
+	for i := range n.faults {
+		if f := &n.faults[i]; f.From == from && n.resolves(f.To, to) && f.Nth == nth {
+			fault = f
+		}
+	}
+	r := n.seed.stream("dial", key, nth)
+	wait := n.delay.draw(r)
+	if fault != nil && fault.Kind == Hang {
+		n.note(fault.String())
+		wait = time.Hour
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if fault != nil && fault.Kind == Refused {
+		n.note(fault.String())
+		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	}
+	if fault != nil && fault.Kind == Hang {
+		return nil, os.NewSyscallError("connect", syscall.ETIMEDOUT)
+	}
+	return n.connect(from, to, nth, fault)
+}
+
+// resolves reports whether a name or address is the address.
+func (n *Network) resolves(name, addr string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return name == addr || n.names[name] == addr
+}
+
+// connect makes a connection that is accepted.
+func (n *Network) connect(from, to string, nth int, fault *Fault) (*Conn, error) {
+	label := fmt.Sprintf("%s>%s#%d", from, to, nth)
+	k := &link{from: from, to: to,
+		forth: newPipe(label, n.seed.stream(label, "forth"), n.delay), back: newPipe(label, n.seed.stream(label, "back"), n.delay)}
+	for _, p := range []*pipe{k.forth, k.back} {
+		p.hit = func(f *Fault) { n.note(f.String()) }
+		p.reset = func(*pipe) { k.reset() }
+		p.gone = func(*pipe) { k.reset() }
+	}
+	if fault != nil && fault.Back {
+		k.back.fault = fault
+	} else {
+		k.forth.fault = fault
+	}
+	here := address(fmt.Sprintf("%s:%d", strings.TrimSuffix(from, ":6432"), 40000+nth))
+	ours := &Conn{in: k.back, out: k.forth, local: here, remote: address(to)}
+	theirs := &Conn{in: k.forth, out: k.back, local: address(to), remote: here}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := n.hosts[to]
+	if l == nil || n.dead {
+		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	}
+	select {
+	case l.queue <- theirs:
+	default: // the backlog is full
+		return nil, os.NewSyscallError("connect", syscall.ETIMEDOUT)
+	}
+	n.links = append(n.links, k)
+	return ours, nil
+}
+
+func (k *link) reset() {
+	k.forth.breakOff()
+	k.back.breakOff()
+}
+
+// of lists the connections to or from a host.
+func (n *Network) of(host string) (of []*link) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, k := range n.links {
+		if k.from == host || k.to == host {
+			of = append(of, k)
+		}
+	}
+	return of
+}
+
+// Reset breaks all connections to and from a host.
+func (n *Network) Reset(host string) {
+	for _, k := range n.of(host) {
+		k.reset()
+	}
+}
+
+// Freeze holds up all bytes to and from a host, of the connections there are, until it is
+// called with false.
+func (n *Network) Freeze(host string, on bool) {
+	for _, k := range n.of(host) {
+		k.forth.hold(on)
+		k.back.hold(on)
+	}
+}
+
+// Close breaks every connection and refuses new ones.
+func (n *Network) Close() {
+	n.mu.Lock()
+	n.dead = true
+	links, hosts := n.links, n.hosts
+	n.links, n.hosts = nil, map[string]*listener{}
+	n.mu.Unlock()
+	for _, k := range links {
+		k.reset()
+	}
+	for _, l := range hosts {
+		l.once.Do(func() { close(l.done) })
+	}
+}
+
+var _ io.ReadWriteCloser = (*Conn)(nil)
+var _ net.Conn = (*Conn)(nil)

@@ -1,0 +1,327 @@
+package sim
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// window bounds the bytes of one direction that are on their way or arrived and not read:
+// the two sockets' buffers of a connection.
+const window = 32 << 10
+
+// delays are how long bytes take.
+type delays struct {
+	least, most time.Duration
+	stall       int // of 1,000 pieces: so many take up to stalled
+	stalled     time.Duration
+}
+
+func (d delays) draw(r *rand.Rand) time.Duration {
+	if d.stall > 0 && chance(r, d.stall) {
+		return between(r, d.least, d.stalled)
+	}
+	return between(r, d.least, d.most)
+}
+
+// pipe is one direction of a connection. What is written is cut into pieces, each of which
+// arrives some time later, in order. Safe for concurrent use.
+type pipe struct {
+	label string
+	r     *rand.Rand
+	delay delays
+	fault *Fault            // nil is none
+	hit   func(*Fault)      // told when it happens
+	reset func(at *pipe)    // breaks the connection
+	gone  func(after *pipe) // bytes arrived where nobody reads any more
+	whole bool              // pieces are not cut
+
+	mu       sync.Mutex // protects the fields below
+	cond     sync.Cond
+	flight   []piece
+	last     time.Time // when the last piece arrives
+	inflight int       // bytes
+	arrived  []byte    // not read yet
+	counted  int       // bytes that arrived in all
+	eof      bool      // the writer's end arrived
+	closed   bool      // the writer closed: nothing is written any more
+	deaf     bool      // the reader closed
+	silent   bool      // nothing arrives any more
+	held     bool      // nothing arrives for now
+	broken   error     // the connection was reset
+	deadline [2]deadline
+}
+
+// piece is bytes on their way; nil are the writer's end.
+type piece []byte
+
+// deadline is that of reads (0) or writes (1).
+type deadline struct {
+	timer  *time.Timer
+	passed bool
+}
+
+func newPipe(label string, r *rand.Rand, d delays) *pipe {
+	p := &pipe{label: label, r: r, delay: d}
+	p.cond.L = &p.mu
+	return p
+}
+
+var (
+	errReset = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
+	errPipe  = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}
+	errShut  = &net.OpError{Op: "read", Net: "tcp", Err: net.ErrClosed}
+	errLate  = &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+)
+
+// write sends all of b, waiting while the window is full.
+func (p *pipe) write(b []byte) (n int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(b) > 0 {
+		switch {
+		case p.closed:
+			return n, errShut
+		case p.broken != nil:
+			return n, errPipe
+		case p.deadline[1].passed:
+			return n, errLate
+		}
+		room := window - p.inflight - len(p.arrived)
+		if room <= 0 {
+			p.cond.Wait()
+			continue
+		}
+		size := min(len(b), room)
+		if size > 1 && !p.whole && chance(p.r, 250) {
+			size = 1 + p.r.IntN(size)
+		}
+		p.sendLocked(append(piece(nil), b[:size]...))
+		b, n = b[size:], n+size
+	}
+	return n, nil
+}
+
+// sendLocked puts a piece on its way.
+func (p *pipe) sendLocked(of piece) {
+	p.flight = append(p.flight, of)
+	p.inflight += len(of)
+	now := time.Now()
+	at := now.Add(p.delay.draw(p.r))
+	if !at.After(p.last) {
+		at = p.last.Add(1)
+	}
+	p.last = at
+	time.AfterFunc(at.Sub(now), p.arrive)
+}
+
+// arrive takes the next piece from its way.
+func (p *pipe) arrive() {
+	p.mu.Lock()
+	if p.held || p.silent || p.broken != nil || len(p.flight) == 0 {
+		p.mu.Unlock()
+		return
+	}
+	of := p.flight[0]
+	p.flight = p.flight[1:]
+	p.inflight -= len(of)
+	if of == nil {
+		p.eof = true
+		p.cond.Broadcast()
+		p.mu.Unlock()
+		return
+	}
+	if p.deaf {
+		p.mu.Unlock()
+		p.gone(p)
+		return
+	}
+	f := p.fault
+	due := f != nil && p.counted+len(of) >= f.Byte
+	if due {
+		of = of[:max(f.Byte-p.counted, 0)]
+		p.fault = nil
+		p.silent = f.Kind == Silence
+	}
+	p.counted += len(of)
+	p.arrived = append(p.arrived, of...)
+	p.cond.Broadcast()
+	p.mu.Unlock()
+	if due {
+		p.hit(f)
+		if f.Kind == Cut {
+			p.reset(p)
+		}
+	}
+}
+
+// read waits for bytes and takes some of them.
+func (p *pipe) read(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		switch {
+		case p.deaf:
+			return 0, errShut
+		case p.deadline[0].passed:
+			return 0, errLate
+		case len(p.arrived) > 0:
+			n := copy(b, p.arrived)
+			if p.arrived = p.arrived[n:]; len(p.arrived) == 0 {
+				p.arrived = nil
+			}
+			p.cond.Broadcast()
+			return n, nil
+		case p.broken != nil:
+			return 0, p.broken
+		case p.eof:
+			return 0, io.EOF
+		}
+		p.cond.Wait()
+	}
+}
+
+// quiet reports whether a read would find nothing yet.
+func (p *pipe) quiet() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.arrived) == 0 && !p.eof && p.broken == nil && !p.deaf
+}
+
+// awaitEnd waits until the writer's end arrived, or the read deadline passes.
+func (p *pipe) awaitEnd() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		switch {
+		case p.deaf:
+			return errShut
+		case p.deadline[0].passed:
+			return errLate
+		case p.eof, p.broken != nil:
+			return nil
+		}
+		p.cond.Wait()
+	}
+}
+
+// breakOff ends the pipe without a word; what arrived can still be read.
+func (p *pipe) breakOff() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broken == nil {
+		p.broken = errReset
+	}
+	p.flight, p.inflight = nil, 0
+	p.cond.Broadcast()
+}
+
+// finish is the writer's close.
+func (p *pipe) finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
+	p.cond.Broadcast()
+	if p.broken == nil {
+		p.sendLocked(nil)
+	}
+}
+
+// deafen is the reader's close.
+func (p *pipe) deafen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = true
+	unread := len(p.arrived) > 0
+	p.arrived = nil
+	p.cond.Broadcast()
+	if unread && p.broken == nil {
+		go p.gone(p) // the peer is told that its bytes were for nobody
+	}
+}
+
+// hold keeps pieces from arriving until it is called with false.
+func (p *pipe) hold(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = on
+	if !on {
+		for i := range p.flight {
+			time.AfterFunc(time.Duration(i+1), p.arrive)
+		}
+	}
+}
+
+// setDeadline is of reads (0) or writes (1).
+func (p *pipe) setDeadline(of int, t time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := &p.deadline[of]
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	switch wait := time.Until(t); {
+	case t.IsZero():
+		d.passed = false
+	case wait <= 0:
+		d.passed = true
+	default:
+		d.passed = false
+		var timer *time.Timer
+		timer = time.AfterFunc(wait, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if d.timer == timer {
+				d.passed = true
+				p.cond.Broadcast()
+			}
+		})
+		d.timer = timer
+	}
+	p.cond.Broadcast()
+}
+
+// Conn is one end of a connection: a net.Conn that package wire can look at.
+type Conn struct {
+	in, out       *pipe
+	local, remote address
+}
+
+// address is a net.Addr.
+type address string
+
+func (a address) Network() string { return "tcp" }
+func (a address) String() string  { return string(a) }
+
+func (c *Conn) Read(b []byte) (int, error)  { return c.in.read(b) }
+func (c *Conn) Write(b []byte) (int, error) { return c.out.write(b) }
+
+// Close implements net.Conn: the peer reads what was written, and then the end.
+func (c *Conn) Close() error {
+	c.out.finish()
+	c.in.deafen()
+	return nil
+}
+
+func (c *Conn) LocalAddr() net.Addr  { return c.local }
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *Conn) SetReadDeadline(t time.Time) error  { c.in.setDeadline(0, t); return nil }
+func (c *Conn) SetWriteDeadline(t time.Time) error { c.out.setDeadline(1, t); return nil }
+
+// Quiet and Gone are what package wire asks of a transport without a socket.
+func (c *Conn) Quiet() bool { return c.in.quiet() }
+func (c *Conn) Gone() error { return c.in.awaitEnd() }
