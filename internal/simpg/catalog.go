@@ -1,0 +1,191 @@
+package simpg
+
+import (
+	"maps"
+	"slices"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// catalogTable is a system catalog or view that statements may read: those of its columns
+// that tests need.
+type catalogTable struct {
+	fields []field
+	rows   func(se *session, st *state, each func(r ...datum))
+}
+
+func fieldsOf(typesAndNames ...any) (fields []field) {
+	for i := 0; i < len(typesAndNames); i += 2 {
+		fields = append(fields, field{name: typesAndNames[i].(string), typ: typesAndNames[i+1].(uint32)})
+	}
+	return fields
+}
+
+var catalogTables map[string]catalogTable
+
+func init() { // they refer to what refers to them
+	catalogTables = map[string]catalogTable{
+		"pg_settings":            {fieldsOf("name", typText, "setting", typText, "context", typText, "source", typText, "boot_val", typText, "reset_val", typText), settingsRows},
+		"pg_class":               {fieldsOf("oid", typOID, "relname", typName, "relnamespace", typOID, "relkind", typChar, "relpersistence", typChar), classRows},
+		"pg_proc":                {fieldsOf("oid", typOID, "proname", typName, "pronamespace", typOID), procRows},
+		"pg_type":                {fieldsOf("oid", typOID, "typname", typName, "typnamespace", typOID), typeRows},
+		"pg_locks":               {fieldsOf("locktype", typText, "pid", typInt4, "granted", typBool), lockRows},
+		"pg_cursors":             {fieldsOf("name", typText, "statement", typText, "is_holdable", typBool), cursorRows},
+		"pg_prepared_statements": {fieldsOf("name", typText, "statement", typText, "from_sql", typBool), preparedRows},
+		"pg_stat_activity": {fieldsOf("pid", typInt4, "datname", typName, "usename", typName, "application_name", typText, "state", typText,
+			"backend_start", typTimestamp, "backend_type", typText), activityRows},
+		"pg_roles":     {fieldsOf("oid", typOID, "rolname", typName, "rolsuper", typBool, "rolcanlogin", typBool, "rolbypassrls", typBool), roleRows},
+		"pg_database":  {fieldsOf("oid", typOID, "datname", typName), databaseRows},
+		"pg_namespace": {fieldsOf("oid", typOID, "nspname", typName), namespaceRows},
+	}
+}
+
+// catalog is a system catalog as a source; nil is that there is none of the name.
+func (a *analysis) catalog(v *pg.RangeVar) *source {
+	t, ok := catalogTables[v.Relname]
+	if !ok || v.Schemaname != "" && v.Schemaname != "pg_catalog" {
+		return nil
+	}
+	se := a.se
+	s := &source{run: func(e *env, each func([]datum) bool) {
+		var rows [][]datum
+		t.rows(se, e.st, func(r ...datum) { rows = append(rows, r) })
+		for _, r := range rows {
+			if !each(r) {
+				return
+			}
+		}
+	}}
+	s.name(t.fields, v.Alias, v.Relname)
+	return s
+}
+
+func settingsRows(se *session, _ *state, each func(r ...datum)) {
+	for _, low := range slices.Sorted(maps.Keys(gucs)) {
+		g := gucs[low]
+		if low == "role" || low == "session_authorization" || low == "is_superuser" { // GUC_NO_SHOW_ALL
+			continue
+		}
+		source := "default"
+		if _, ok := se.set.began[low]; ok {
+			source = "client"
+		}
+		reset := g.boot
+		if v, ok := se.set.began[low]; ok {
+			reset = g.plain(v)
+		}
+		if _, ok := se.set.now[low]; ok {
+			source = "session"
+		}
+		each(g.name, g.plain(se.shown(low)), g.context, source, g.boot, reset)
+	}
+}
+
+// namespace is the OID of a schema.
+func namespace(d *database, name string) datum {
+	switch name {
+	case "pg_catalog":
+		return int64(11)
+	case "public":
+		return int64(2200)
+	}
+	var pid int64
+	for _, c := range name[min(len(name), len("pg_temp_")):] {
+		pid = pid*10 + int64(c-'0')
+	}
+	if len(name) > 8 && name[:8] == "pg_temp_" {
+		return pid
+	}
+	return int64(30000 + slices.Index(slices.Sorted(maps.Keys(d.schemas)), name))
+}
+
+func classRows(se *session, st *state, each func(r ...datum)) {
+	d := st.databases[se.database]
+	for _, k := range slices.Sorted(maps.Keys(d.relations)) {
+		r := d.relations[k]
+		persistence := "p"
+		if len(r.schema) > 8 && r.schema[:8] == "pg_temp_" {
+			persistence = "t"
+		}
+		each(int64(r.oid), r.name, namespace(d, r.schema), string(rune(r.kind)), persistence)
+	}
+}
+
+func procRows(se *session, st *state, each func(r ...datum)) {
+	d := st.databases[se.database]
+	for _, k := range slices.Sorted(maps.Keys(d.functions)) {
+		f := d.functions[k]
+		each(int64(f.oid), f.name, namespace(d, f.schema))
+	}
+}
+
+func typeRows(se *session, st *state, each func(r ...datum)) {
+	for _, oid := range slices.Sorted(maps.Keys(types)) {
+		each(int64(oid), types[oid].name, int64(11))
+	}
+	d := st.databases[se.database]
+	for _, name := range slices.Sorted(maps.Keys(d.types)) {
+		each(int64(d.types[name]), name, int64(2200))
+	}
+}
+
+func lockRows(se *session, _ *state, each func(r ...datum)) {
+	for _, o := range se.server.sessions {
+		for _, l := range se.server.advisory {
+			if l.holders[o] != nil {
+				each("advisory", int64(o.pid), true)
+			}
+		}
+	}
+}
+
+func cursorRows(se *session, _ *state, each func(r ...datum)) {
+	for _, name := range slices.Sorted(maps.Keys(se.names.portals)) {
+		if p := se.names.portals[name]; name != "" || p.cursor {
+			each(name, p.text, p.hold)
+		}
+	}
+}
+
+func preparedRows(se *session, _ *state, each func(r ...datum)) {
+	for _, name := range slices.Sorted(maps.Keys(se.names.statements)) {
+		if p := se.names.statements[name]; name != "" {
+			each(name, p.text, p.bySQL)
+		}
+	}
+}
+
+func activityRows(se *session, _ *state, each func(r ...datum)) {
+	for _, o := range se.server.sessions {
+		state := "idle"
+		switch {
+		case o.busy:
+			state = "active"
+		case o.tx.block == 'T':
+			state = "idle in transaction"
+		case o.tx.block == 'E':
+			state = "idle in transaction (aborted)"
+		}
+		each(int64(o.pid), o.database, o.user, o.set.is("application_name"), state, o.began, "client backend")
+	}
+}
+
+func roleRows(_ *session, st *state, each func(r ...datum)) {
+	for _, name := range slices.Sorted(maps.Keys(st.roles)) {
+		r := st.roles[name]
+		each(int64(r.oid), name, r.super, r.login, r.bypassRLS)
+	}
+}
+
+func databaseRows(_ *session, st *state, each func(r ...datum)) {
+	for _, name := range slices.Sorted(maps.Keys(st.databases)) {
+		each(int64(st.databases[name].oid), name)
+	}
+}
+
+func namespaceRows(se *session, st *state, each func(r ...datum)) {
+	d := st.databases[se.database]
+	for _, name := range slices.Sorted(maps.Keys(d.schemas)) {
+		each(namespace(d, name), name)
+	}
+}

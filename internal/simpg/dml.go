@@ -1,0 +1,572 @@
+package simpg
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// target is the table that a statement changes.
+type target struct {
+	a     *analysis
+	r     *relation
+	cols  []scopeCol
+	word  string // INSERT, UPDATE, DELETE
+	check func(e *env) bool
+	n     int // rows changed
+	back  []expr
+}
+
+// target finds the table that a statement changes.
+func (a *analysis) target(v *pg.RangeVar, word string, command byte) *target {
+	r := a.relation(v)
+	if r == nil {
+		a.missing(v)
+	}
+	if r.kind != 'r' {
+		raise("0A000", "simpg: changing a view is not modelled")
+	}
+	a.use(r, word)
+	t := &target{a: a, r: r, word: word, cols: a.table(r, v.Alias).cols}
+	if word != "DELETE" {
+		t.check = a.checked(r, command)
+	}
+	return t
+}
+
+// begin refuses what may not be written.
+func (t *target) begin(e *env) {
+	t.n = 0
+	if !t.temporary() {
+		e.se.refuseReadOnly(t.word)
+	}
+}
+
+func (t *target) temporary() bool { return strings.HasPrefix(t.r.schema, "pg_temp") }
+
+// query is the statement: run changes the rows and gives what RETURNING says of each.
+func (t *target) query(returning []*pg.Node, outer []scopeCol, run func(e *env, each func(row []datum, more []datum))) *query {
+	q := &query{}
+	if len(returning) > 0 {
+		t.back, q.fields = t.a.targets(returning, &scope{cols: slices.Concat(t.cols, outer)})
+	}
+	q.tag = func(*env) string {
+		if t.word == "INSERT" {
+			return fmt.Sprintf("INSERT 0 %d", t.n)
+		}
+		return fmt.Sprintf("%s %d", t.word, t.n)
+	}
+	q.run = func(e *env, each func([]datum) bool) {
+		t.begin(e)
+		run(e, func(row, more []datum) {
+			t.n++
+			if len(t.back) == 0 {
+				return
+			}
+			in := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(row, []datum{nil}, more), outer: e.outer}
+			out := make([]datum, len(t.back))
+			for i, x := range t.back {
+				out[i] = x.eval(in)
+			}
+			each(out)
+		})
+	}
+	return q
+}
+
+func (a *analysis) insert(n *pg.InsertStmt) *query {
+	begin, end := a.with(n.WithClause, nil)
+	defer end()
+	t := a.target(n.Relation, "INSERT", 'a')
+	columns := t.columns(n.Cols)
+	if n.OnConflictClause != nil && n.OnConflictClause.Action == pg.OnConflictAction_ONCONFLICT_UPDATE {
+		return t.upsert(n, columns)
+	}
+	in := t.input(n, columns)
+	defaults := t.defaults(columns)
+	q := t.query(n.ReturningList, nil, func(e *env, each func(row, more []datum)) {
+		begin(e)
+		in(e, func(vals []datum) {
+			row := t.fill(e, columns, vals, defaults)
+			if row = t.triggers(e, "i", nil, row); row == nil {
+				return
+			}
+			if t.put(e, row, n.OnConflictClause != nil) {
+				each(row, nil)
+			}
+		})
+	})
+	return q
+}
+
+// columns are the indexes of those named, of all if none are.
+func (t *target) columns(list []*pg.Node) (out []int) {
+	for _, n := range list {
+		c := n.GetResTarget()
+		i := t.r.column(c.Name)
+		if i < 0 {
+			at(c.Location, failure("42703", `column "%s" of relation "%s" does not exist`, c.Name, t.r.name))
+		}
+		out = append(out, i)
+	}
+	if len(list) == 0 {
+		for i := range t.r.columns {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// toDefault stands for DEFAULT among values.
+type toDefault struct{}
+
+// input analyzes what is inserted.
+func (t *target) input(n *pg.InsertStmt, columns []int) func(e *env, each func(vals []datum)) {
+	a := t.a
+	s := n.SelectStmt.GetSelectStmt()
+	if s == nil { // DEFAULT VALUES
+		return func(_ *env, each func([]datum)) { each(nil) }
+	}
+	if len(s.ValuesLists) == 0 || s.WithClause != nil {
+		q := a.selectStmt(s, nil)
+		t.fits(len(q.fields), len(columns))
+		return func(e *env, each func([]datum)) {
+			var rows [][]datum
+			q.run(e, func(r []datum) bool { rows = append(rows, slices.Clone(r)); return true })
+			for _, r := range rows {
+				for i := range r {
+					r[i] = cast(r[i], q.fields[i].typ, t.r.columns[columns[i]].typ)
+				}
+				each(r)
+			}
+		}
+	}
+	var lists [][]expr
+	for _, l := range s.ValuesLists {
+		items := l.GetList().Items
+		t.fits(len(items), len(columns))
+		var list []expr
+		for i, x := range items {
+			if x.GetSetToDefault() != nil {
+				list = append(list, expr{eval: func(*env) datum { return toDefault{} }})
+				continue
+			}
+			list = append(list, t.assignable(a.expr(x, nil), columns[i], x))
+		}
+		lists = append(lists, list)
+	}
+	return func(e *env, each func([]datum)) {
+		for _, l := range lists {
+			each(evaluate(l, e))
+		}
+	}
+}
+
+func (t *target) fits(have, want int) {
+	switch {
+	case have > want:
+		raise("42601", "INSERT has more expressions than target columns")
+	case have < want && want < len(t.r.columns):
+		raise("42601", "INSERT has more target columns than expressions")
+	}
+}
+
+// assignable coerces an expression to a column's type.
+func (t *target) assignable(x expr, column int, n *pg.Node) expr {
+	c := t.r.columns[column]
+	from, to := types[x.typ].category, types[c.typ].category
+	if x.typ != typUnknown && from != to && to != 'S' {
+		e := failure("42804", `column "%s" is of type %s but expression is of type %s`, c.name, types[c.typ].words, types[x.typ].words)
+		e.Hint = "You will need to rewrite or cast the expression."
+		panic(e)
+	}
+	return t.a.coerce(x, c.typ)
+}
+
+// defaults analyzes the defaults of the columns.
+func (t *target) defaults([]int) []*expr {
+	out := make([]*expr, len(t.r.columns))
+	for i, c := range t.r.columns {
+		if c.def != nil {
+			inner := &analysis{se: t.a.se, st: t.a.st, depth: 1}
+			x := inner.coerce(inner.expr(c.def, nil), c.typ)
+			out[i] = &x
+		}
+	}
+	return out
+}
+
+// fill makes a row of the values given, defaults for the rest.
+func (t *target) fill(e *env, columns []int, vals []datum, defaults []*expr) []datum {
+	row := make([]datum, len(t.r.columns))
+	given := make([]bool, len(row))
+	for i, v := range vals {
+		if v != (toDefault{}) {
+			row[columns[i]], given[columns[i]] = v, true
+		}
+	}
+	for i, c := range t.r.columns {
+		switch {
+		case given[i]:
+		case c.sequence != "":
+			schema, name, _ := strings.Cut(c.sequence, ".")
+			if seq := e.se.find(schema, name); seq != nil {
+				row[i] = e.se.draw(seq)
+			}
+		case defaults[i] != nil:
+			row[i] = defaults[i].eval(&env{se: e.se, st: e.st})
+		}
+	}
+	return row
+}
+
+// put inserts a row. It reports whether it did: with ignore a conflict is no error.
+func (t *target) put(e *env, row []datum, ignore bool) bool {
+	se := e.se
+	t.checkRow(e, row)
+	id := *t.r.nextRow
+	*t.r.nextRow++
+	if t.conflict(se, row, id, ignore) != nil {
+		return false
+	}
+	t.write(se, &rowChange{se.database, t.r.key(), id, row})
+	return true
+}
+
+// write notes a change and gives it its record in the log.
+func (t *target) write(se *session, c *rowChange) {
+	se.change(c)
+	if !t.temporary() {
+		se.server.write(se.server.now().state, 60, false, se.rand)
+	}
+}
+
+// checkRow checks NOT NULL and the policies.
+func (t *target) checkRow(e *env, row []datum) {
+	for i, c := range t.r.columns {
+		if c.notNull && row[i] == nil {
+			er := failure("23502", `null value in column "%s" of relation "%s" violates not-null constraint`, c.name, t.r.name)
+			er.Detail = "Failing row contains " + rowText(row) + "."
+			panic(er)
+		}
+	}
+	if t.check != nil && !t.check(&env{se: e.se, st: e.st, row: append(slices.Clone(row), nil)}) {
+		raise("42501", `new row violates row-level security policy for table "%s"`, t.r.name)
+	}
+}
+
+func rowText(row []datum) string {
+	parts := make([]string, len(row))
+	for i, d := range row {
+		if parts[i] = "null"; d != nil {
+			parts[i] = output(d)
+		}
+	}
+	return "(" + strings.Join(parts, ", ") + ")"
+}
+
+// conflict checks a new row against the keys: it waits for whoever else is about to have
+// the same. It returns the row that is there already; without ignore that is an error.
+func (t *target) conflict(se *session, row []datum, id int64, ignore bool) *row {
+	for _, k := range t.r.keys {
+		if k.deferred {
+			se.tx.deferred = append(se.tx.deferred, func() { t.duplicate(se, k, row, id) })
+			continue
+		}
+		vals, null := keyOf(k, row)
+		if null {
+			continue
+		}
+		se.lock(keyValue{se.database, t.r.key(), k.name, rowKey(vals)}, false, false, false)
+		if ignore {
+			if o := t.holder(se, k, row, id); o != nil {
+				return o
+			}
+			continue
+		}
+		t.duplicate(se, k, row, id)
+	}
+	return nil
+}
+
+func keyOf(k key, r []datum) (vals []datum, null bool) {
+	for _, c := range k.columns {
+		vals = append(vals, r[c])
+		null = null || r[c] == nil
+	}
+	return vals, null
+}
+
+// holder is another row with the same key, of what is committed or the transaction's own.
+func (t *target) holder(se *session, k key, r []datum, id int64) *row {
+	vals, null := keyOf(k, r)
+	rel := se.latest().databases[se.database].relations[t.r.key()]
+	if null || rel == nil {
+		return nil
+	}
+	for i := range rel.rows {
+		o := &rel.rows[i]
+		if theirs, _ := keyOf(k, o.vals); o.id != id && rowKey(theirs) == rowKey(vals) {
+			return o
+		}
+	}
+	return nil
+}
+
+func (t *target) duplicate(se *session, k key, r []datum, id int64) {
+	if rel := se.latest().databases[se.database].relations[t.r.key()]; k.deferred && (rel == nil || rel.row(id) < 0) {
+		return // the row itself is gone
+	}
+	if t.holder(se, k, r, id) == nil {
+		return
+	}
+	e := failure("23505", `duplicate key value violates unique constraint "%s"`, k.name)
+	var names []string
+	vals, _ := keyOf(k, r)
+	for _, c := range k.columns {
+		names = append(names, t.r.columns[c].name)
+	}
+	e.Detail = "Key (" + strings.Join(names, ", ") + ")=" + rowText(vals) + " already exists."
+	panic(e)
+}
+
+// latest is what is committed now, with the transaction's own changes.
+func (se *session) latest() *state { return se.server.now().state.with(se.tx.changes) }
+
+// claim locks a row that is to be changed. It returns the row's newest version, nil if
+// it is gone; changed tells that it is not the one the statement saw.
+func (t *target) claim(e *env, id int64, saw []datum) (vals []datum, changed bool) {
+	se := e.se
+	_, _ = se.lock(rowID{se.database, t.r.key(), id}, false, false, false)
+	return t.newest(se, id, saw)
+}
+
+func (t *target) newest(se *session, id int64, saw []datum) (vals []datum, changed bool) {
+	if rel := se.latest().databases[se.database].relations[t.r.key()]; rel != nil {
+		if i := rel.row(id); i >= 0 {
+			vals = rel.rows[i].vals
+		}
+	}
+	changed = vals == nil || len(vals) > 0 && &vals[0] != &saw[0]
+	if changed && se.tx.modes.isolation != "read committed" && se.tx.modes.isolation != "read uncommitted" && !se.changedByOwn(t.r.key(), id) {
+		raise("40001", "could not serialize access due to concurrent %s", map[bool]string{true: "delete", false: "update"}[vals == nil])
+	}
+	return vals, changed
+}
+
+// changedByOwn reports whether the transaction itself changed a row.
+func (se *session) changedByOwn(key string, id int64) bool {
+	return slices.ContainsFunc(se.tx.changes, func(c change) bool {
+		r, ok := c.(*rowChange)
+		return ok && r.relation == key && r.id == id
+	})
+}
+
+// scan gives the rows of the target that a statement is to change, joined with others, each
+// locked and of its newest version.
+func (t *target) scan(others *source, where func(e *env) datum, visible func(e *env) bool) func(e *env, each func(id int64, row, more []datum)) {
+	key := t.r.key()
+	return func(e *env, each func(id int64, row, more []datum)) {
+		rel := e.st.databases[e.se.database].relations[key]
+		if rel == nil {
+			return
+		}
+		width := len(t.r.columns)
+		for _, r := range rel.rows {
+			row := make([]datum, width, width+1)
+			copy(row, r.vals)
+			row = append(row, r.id)
+			fits := func(row, more []datum) bool {
+				in := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(row, more), outer: e.outer}
+				return (visible == nil || visible(in)) && where(in) == true
+			}
+			var with []datum
+			found := false
+			others.run(e, func(more []datum) bool {
+				if found = fits(row, more); found {
+					with = slices.Clone(more)
+				}
+				return !found
+			})
+			if !found {
+				continue
+			}
+			now, changed := t.claim(e, r.id, r.vals)
+			if now == nil {
+				continue
+			}
+			if changed {
+				copy(row, now)
+				if !fits(row, with) {
+					continue
+				}
+			}
+			each(r.id, row[:width:width], with)
+		}
+	}
+}
+
+func (a *analysis) update(n *pg.UpdateStmt) *query {
+	begin, end := a.with(n.WithClause, nil)
+	defer end()
+	t := a.target(n.Relation, "UPDATE", 'w')
+	others := a.from(n.FromClause, nil)
+	sc := &scope{cols: slices.Concat(t.cols, others.cols)}
+	sets := t.sets(n.TargetList, sc)
+	scan := t.scan(others, a.where(n.WhereClause, sc), a.visible(t.r, 'w', t.cols))
+	return t.query(n.ReturningList, others.cols, func(e *env, each func(row, more []datum)) {
+		begin(e)
+		scan(e, func(id int64, old, more []datum) {
+			in := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(old, []datum{id}, more), outer: e.outer}
+			if row := t.replace(e, in, id, old, sets); row != nil {
+				each(row, more)
+			}
+		})
+	})
+}
+
+// assignment is one of SET's.
+type assignment struct {
+	column int
+	x      expr
+}
+
+func (t *target) sets(list []*pg.Node, sc *scope) (sets []assignment) {
+	for i, c := range t.columns(list) {
+		v := list[i].GetResTarget().Val
+		if v.GetSetToDefault() != nil {
+			d := t.defaults(nil)[c]
+			if d == nil {
+				d = &expr{eval: func(*env) datum { return nil }}
+			}
+			sets = append(sets, assignment{c, *d})
+			continue
+		}
+		sets = append(sets, assignment{c, t.assignable(t.a.expr(v, sc), c, v)})
+	}
+	return sets
+}
+
+// replace changes a row by assignments and returns the new one.
+func (t *target) replace(e, in *env, id int64, old []datum, sets []assignment) []datum {
+	row := slices.Clone(old)
+	for _, s := range sets {
+		row[s.column] = s.x.eval(in)
+	}
+	if row = t.triggers(e, "u", old, row); row == nil {
+		return nil
+	}
+	t.checkRow(e, row)
+	for _, k := range t.r.keys {
+		was, _ := keyOf(k, old)
+		if is, _ := keyOf(k, row); rowKey(was) != rowKey(is) {
+			t.conflict(e.se, row, id, false)
+			break
+		}
+	}
+	t.write(e.se, &rowChange{e.se.database, t.r.key(), id, row})
+	return row
+}
+
+func (a *analysis) delete(n *pg.DeleteStmt) *query {
+	begin, end := a.with(n.WithClause, nil)
+	defer end()
+	t := a.target(n.Relation, "DELETE", 'd')
+	others := a.from(n.UsingClause, nil)
+	sc := &scope{cols: slices.Concat(t.cols, others.cols)}
+	scan := t.scan(others, a.where(n.WhereClause, sc), a.visible(t.r, 'd', t.cols))
+	return t.query(n.ReturningList, others.cols, func(e *env, each func(row, more []datum)) {
+		begin(e)
+		scan(e, func(id int64, old, more []datum) {
+			if t.triggers(e, "d", old, old) == nil {
+				return
+			}
+			t.write(e.se, &rowChange{e.se.database, t.r.key(), id, nil})
+			each(old, more)
+		})
+	})
+}
+
+// upsert analyzes INSERT … ON CONFLICT … DO UPDATE.
+func (t *target) upsert(n *pg.InsertStmt, columns []int) *query {
+	in := t.input(n, columns)
+	defaults := t.defaults(columns)
+	excluded := slices.Clone(t.cols)
+	for i := range excluded {
+		excluded[i].rel = "excluded"
+	}
+	sc := &scope{cols: slices.Concat(t.cols, excluded)}
+	// An unqualified name is the target's.
+	sets := t.sets(n.OnConflictClause.TargetList, sc)
+	where := t.a.where(n.OnConflictClause.WhereClause, sc)
+	return t.query(n.ReturningList, nil, func(e *env, each func(row, more []datum)) {
+		in(e, func(vals []datum) {
+			row := t.fill(e, columns, vals, defaults)
+			t.checkRow(e, row)
+			id := *t.r.nextRow
+			*t.r.nextRow++
+			o := t.conflict(e.se, row, id, true)
+			if o == nil {
+				t.write(e.se, &rowChange{e.se.database, t.r.key(), id, row})
+				each(row, nil)
+				return
+			}
+			old, _ := t.claim(e, o.id, o.vals)
+			if old == nil {
+				raise("40001", "could not serialize access due to concurrent delete")
+			}
+			ctx := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(old, []datum{o.id}, row, []datum{nil})}
+			if where(ctx) != true {
+				return
+			}
+			if changed := t.replace(e, ctx, o.id, old, sets); changed != nil {
+				each(changed, nil)
+			}
+		})
+	})
+}
+
+// locking is SELECT … FOR UPDATE and its like over one table.
+func (a *analysis) locking(s *pg.SelectStmt, from *source, where func(e *env) datum) func(e *env, each func(e *env) bool) {
+	l := s.LockingClause[0].GetLockingClause()
+	word := map[pg.LockClauseStrength]string{
+		pg.LockClauseStrength_LCS_FORUPDATE: "UPDATE", pg.LockClauseStrength_LCS_FORNOKEYUPDATE: "NO KEY UPDATE",
+		pg.LockClauseStrength_LCS_FORSHARE: "SHARE", pg.LockClauseStrength_LCS_FORKEYSHARE: "KEY SHARE",
+	}[l.Strength]
+	v := s.FromClause[0].GetRangeVar()
+	if v == nil || len(s.FromClause) > 1 {
+		raise("0A000", "simpg: locking rows of several tables is not modelled")
+	}
+	r := a.relation(v)
+	t := &target{a: a, r: r}
+	share := strings.HasSuffix(word, "SHARE")
+	return func(e *env, each func(e *env) bool) {
+		e.se.refuseReadOnly("SELECT FOR " + word)
+		from.run(e, func(row []datum) bool {
+			in := &env{se: e.se, st: e.st, params: e.params, row: row, outer: e.outer}
+			if where(in) != true {
+				return true
+			}
+			id := row[len(row)-1].(int64)
+			rel := e.st.databases[e.se.database].relations[r.key()]
+			saw := rel.rows[rel.row(id)].vals
+			nowait := l.WaitPolicy == pg.LockWaitPolicy_LockWaitError
+			if _, got := e.se.lock(rowID{e.se.database, r.key(), id}, share, nowait, l.WaitPolicy == pg.LockWaitPolicy_LockWaitSkip); !got {
+				return true
+			}
+			now, changed := t.newest(e.se, id, saw)
+			if now == nil {
+				return true
+			}
+			if changed {
+				in.row = append(slices.Clone(now), id)
+				if where(in) != true {
+					return true
+				}
+			}
+			return each(in)
+		})
+	}
+}

@@ -1,0 +1,874 @@
+package simpg
+
+import (
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
+)
+
+// analysis turns a statement's tree into what can be run. Names and types are looked up
+// once, as PostgreSQL does it; nothing of it outlives the state it was made for.
+type analysis struct {
+	se     *session
+	st     *state
+	params []uint32 // types of the parameters, 0 while not known
+	given  int      // how many were given
+	ctes   map[string]*cte
+	tables []string // relations that are used
+	noRLS  bool     // within a policy
+	depth  int      // of views and policies
+}
+
+// scope is what names of columns mean.
+type scope struct {
+	outer *scope
+	cols  []scopeCol
+	group *grouping // aggregates are allowed
+}
+
+type scopeCol struct {
+	rel    string
+	name   string
+	typ    uint32
+	table  uint32
+	num    int16
+	hidden bool
+}
+
+// env is what an expression is evaluated in.
+type env struct {
+	se     *session
+	st     *state
+	params []datum
+	row    []datum
+	aggs   []datum
+	outer  *env
+}
+
+// expr is an expression. Literals and parameters of unknown type are of typUnknown until
+// they are coerced.
+type expr struct {
+	typ      uint32
+	name     string // of a column that it makes
+	table    uint32
+	num      int16
+	param    int    // 1 is $1
+	literal  *datum // of an unknown literal
+	location int32
+	eval     func(e *env) datum
+}
+
+func constant(typ uint32, d datum) expr {
+	return expr{typ: typ, name: "?column?", eval: func(*env) datum { return d }}
+}
+
+// coerce makes an expression one of a type, as an assignment would.
+func (a *analysis) coerce(x expr, to uint32) expr {
+	from := x.typ
+	if from == to || to == typUnknown {
+		return x
+	}
+	if x.param > 0 && a.params[x.param-1] == 0 {
+		a.params[x.param-1] = to
+		x.typ = to
+		return x
+	}
+	x.typ = to
+	if from == typUnknown && x.literal != nil {
+		d := *x.literal
+		e := caught(func() {
+			if d != nil {
+				d = input(d.(string), to)
+			}
+		})
+		if e != nil {
+			at(x.location, e)
+		}
+		x.literal, x.eval = nil, func(*env) datum { return d }
+		return x
+	}
+	inner := x.eval
+	x.eval = func(e *env) datum { return cast(inner(e), from, to) }
+	return x
+}
+
+// known gives what has no type the type text.
+func (a *analysis) known(x expr) expr {
+	if x.typ == typUnknown || x.typ == 0 {
+		return a.coerce(x, typText)
+	}
+	return x
+}
+
+// expr analyzes an expression.
+func (a *analysis) expr(n *pg.Node, s *scope) expr {
+	switch n := n.GetNode().(type) {
+	case *pg.Node_AConst:
+		return literal(n.AConst)
+	case *pg.Node_ColumnRef:
+		return a.column(n.ColumnRef, s)
+	case *pg.Node_ParamRef:
+		return a.param(int(n.ParamRef.Number), n.ParamRef.Location)
+	case *pg.Node_TypeCast:
+		return a.typeCast(n.TypeCast, s)
+	case *pg.Node_FuncCall:
+		return a.call(n.FuncCall, s)
+	case *pg.Node_AExpr:
+		return a.operator(n.AExpr, s)
+	case *pg.Node_BoolExpr:
+		return a.logic(n.BoolExpr, s)
+	case *pg.Node_NullTest:
+		x := a.expr(n.NullTest.Arg, s)
+		is := n.NullTest.Nulltesttype == pg.NullTestType_IS_NULL
+		return expr{typ: typBool, name: "?column?", eval: func(e *env) datum { return (x.eval(e) == nil) == is }}
+	case *pg.Node_BooleanTest:
+		return a.booleanTest(n.BooleanTest, s)
+	case *pg.Node_CaseExpr:
+		return a.caseExpr(n.CaseExpr, s)
+	case *pg.Node_CoalesceExpr:
+		return a.coalesce(n.CoalesceExpr, s)
+	case *pg.Node_MinMaxExpr:
+		return a.minMax(n.MinMaxExpr, s)
+	case *pg.Node_SubLink:
+		return a.subLink(n.SubLink, s)
+	case *pg.Node_SqlvalueFunction:
+		return a.sqlValue(n.SqlvalueFunction)
+	case *pg.Node_AArrayExpr:
+		return a.array(n.AArrayExpr, s)
+	case *pg.Node_CollateClause:
+		return a.expr(n.CollateClause.Arg, s)
+	case *pg.Node_SetToDefault:
+		raise("42601", "DEFAULT is not allowed in this context")
+	}
+	return a.unsupported(n)
+}
+
+func (a *analysis) unsupported(n *pg.Node) expr {
+	raise("0A000", "simpg: %T is not modelled", n.GetNode())
+	return expr{}
+}
+
+func literal(c *pg.A_Const) expr {
+	x := constant(typUnknown, nil)
+	x.location = c.Location
+	text := func(s string) {
+		var d datum = s
+		x.literal, x.eval = &d, func(*env) datum { return d }
+	}
+	switch v := c.Val.(type) {
+	case *pg.A_Const_Ival:
+		return constant(typInt4, int64(v.Ival.Ival))
+	case *pg.A_Const_Boolval:
+		x := constant(typBool, v.Boolval.Boolval)
+		x.name = "bool"
+		return x
+	case *pg.A_Const_Fval:
+		if n, ok := new(big.Int).SetString(v.Fval.Fval, 10); ok && n.IsInt64() {
+			return constant(typInt8, n.Int64())
+		}
+		return constant(typNumeric, v.Fval.Fval)
+	case *pg.A_Const_Sval:
+		text(v.Sval.Sval)
+	default:
+		var d datum
+		x.literal = &d
+	}
+	return x
+}
+
+func (a *analysis) param(n int, location int32) expr {
+	if n < 1 || n > 65535 {
+		at(location, failure("42P02", "there is no parameter $%d", n))
+	}
+	for len(a.params) < n {
+		a.params = append(a.params, 0)
+	}
+	if a.params[n-1] == typUnknown {
+		a.params[n-1] = 0
+	}
+	typ := a.params[n-1]
+	if typ == 0 {
+		typ = typUnknown
+	}
+	return expr{typ: typ, name: "?column?", param: n, location: location, eval: func(e *env) datum {
+		for len(e.params) == 0 && e.outer != nil {
+			e = e.outer
+		}
+		if n > len(e.params) {
+			raise("42P02", "there is no parameter $%d", n)
+		}
+		return e.params[n-1]
+	}}
+}
+
+// strings of a list of String nodes.
+func stringsOf(list []*pg.Node) (out []string) {
+	for _, n := range list {
+		out = append(out, n.GetString_().GetSval())
+	}
+	return out
+}
+
+func (a *analysis) column(c *pg.ColumnRef, s *scope) expr {
+	parts := stringsOf(c.Fields)
+	rel, name := "", parts[len(parts)-1]
+	if len(parts) > 1 {
+		rel = parts[len(parts)-2]
+	}
+	depth := 0
+	seen := false
+	for ; s != nil; s = s.outer {
+		found := -1
+		for i, col := range s.cols {
+			seen = seen || col.rel == rel
+			if col.name != name || rel != "" && col.rel != rel {
+				continue
+			}
+			if found >= 0 && rel == "" {
+				at(c.Location, failure("42702", `column reference "%s" is ambiguous`, name))
+			}
+			found = i
+		}
+		if found >= 0 {
+			col, d := s.cols[found], depth
+			return expr{typ: col.typ, name: name, table: col.table, num: col.num, location: c.Location, eval: func(e *env) datum {
+				for range d {
+					e = e.outer
+				}
+				return e.row[found]
+			}}
+		}
+		depth++
+	}
+	switch {
+	case rel != "" && !seen:
+		at(c.Location, failure("42P01", `missing FROM-clause entry for table "%s"`, rel))
+	case rel != "":
+		at(c.Location, failure("42703", `column %s.%s does not exist`, rel, name))
+	}
+	at(c.Location, failure("42703", `column "%s" does not exist`, name))
+	return expr{}
+}
+
+// typeName is the type a name stands for.
+func (a *analysis) typeName(t *pg.TypeName) uint32 {
+	parts := stringsOf(t.Names)
+	name := parts[len(parts)-1]
+	if len(t.ArrayBounds) > 0 {
+		name = "_" + name
+	}
+	if oid := typeNamed(name); oid != 0 {
+		return oid
+	}
+	switch name {
+	case "serial":
+		return typInt4
+	case "bigserial":
+		return typInt8
+	}
+	if d := a.st.databases[a.se.database]; d != nil && d.types[name] != 0 {
+		return typText
+	}
+	at(t.Location, failure("42704", `type "%s" does not exist`, strings.Join(parts, ".")))
+	return 0
+}
+
+func (a *analysis) typeCast(c *pg.TypeCast, s *scope) expr {
+	to := a.typeName(c.TypeName)
+	x := a.expr(c.Arg, s)
+	name := x.name
+	if name == "?column?" {
+		name = types[to].name
+	}
+	x = a.coerce(x, to)
+	x.name, x.table, x.num = name, 0, 0
+	return x
+}
+
+func (a *analysis) logic(b *pg.BoolExpr, s *scope) expr {
+	var args []expr
+	for _, n := range b.Args {
+		args = append(args, a.condition(n, s, map[pg.BoolExprType]string{pg.BoolExprType_AND_EXPR: "AND", pg.BoolExprType_OR_EXPR: "OR", pg.BoolExprType_NOT_EXPR: "NOT"}[b.Boolop]))
+	}
+	x := expr{typ: typBool, name: "?column?"}
+	if b.Boolop == pg.BoolExprType_NOT_EXPR {
+		x.eval = func(e *env) datum {
+			v := args[0].eval(e)
+			if v == nil {
+				return nil
+			}
+			return !v.(bool)
+		}
+		return x
+	}
+	decides := b.Boolop == pg.BoolExprType_OR_EXPR
+	x.eval = func(e *env) datum {
+		var null bool
+		for _, arg := range args {
+			v := arg.eval(e)
+			if v == nil {
+				null = true
+			} else if v.(bool) == decides {
+				return decides
+			}
+		}
+		if null {
+			return nil
+		}
+		return !decides
+	}
+	return x
+}
+
+// condition is an expression that must be a boolean; of names the clause for the error.
+func (a *analysis) condition(n *pg.Node, s *scope, of string) expr {
+	x := a.expr(n, s)
+	if x.typ != typBool && x.typ != typUnknown {
+		panic(failure("42804", "argument of %s must be type boolean, not type %s", of, types[x.typ].words))
+	}
+	return a.coerce(x, typBool)
+}
+
+func (a *analysis) booleanTest(b *pg.BooleanTest, s *scope) expr {
+	x := a.condition(b.Arg, s, "IS TRUE")
+	kind := b.Booltesttype
+	return expr{typ: typBool, name: "?column?", eval: func(e *env) datum {
+		v := x.eval(e)
+		switch kind {
+		case pg.BoolTestType_IS_TRUE:
+			return v == true
+		case pg.BoolTestType_IS_NOT_TRUE:
+			return v != true
+		case pg.BoolTestType_IS_FALSE:
+			return v == false
+		case pg.BoolTestType_IS_NOT_FALSE:
+			return v != false
+		case pg.BoolTestType_IS_UNKNOWN:
+			return v == nil
+		}
+		return v != nil
+	}}
+}
+
+// common makes expressions of one type: that of the first that has one.
+func (a *analysis) common(list []expr) uint32 {
+	typ := typUnknown
+	for _, x := range list {
+		if x.typ != typUnknown && (typ == typUnknown || rank(x.typ) > rank(typ)) {
+			typ = x.typ
+		}
+	}
+	if typ == typUnknown {
+		typ = typText
+	}
+	for i := range list {
+		list[i] = a.coerce(list[i], typ)
+	}
+	return typ
+}
+
+// rank orders the numeric types by what they hold.
+func rank(typ uint32) int {
+	return slices.Index([]uint32{typInt2, typInt4, typInt8, typNumeric, typFloat8}, typ)
+}
+
+func (a *analysis) caseExpr(c *pg.CaseExpr, s *scope) expr {
+	var when []expr
+	var results []expr
+	for _, n := range c.Args {
+		w := n.GetCaseWhen()
+		if c.Arg != nil {
+			when = append(when, a.binary("=", a.expr(c.Arg, s), a.expr(w.Expr, s), w.Location))
+		} else {
+			when = append(when, a.condition(w.Expr, s, "CASE/WHEN"))
+		}
+		results = append(results, a.expr(w.Result, s))
+	}
+	name := "case"
+	if c.Defresult != nil {
+		d := a.expr(c.Defresult, s)
+		if d.name != "?column?" {
+			name = d.name
+		}
+		results = append(results, d)
+	}
+	typ := a.common(results)
+	return expr{typ: typ, name: name, eval: func(e *env) datum {
+		for i, w := range when {
+			if w.eval(e) == true {
+				return results[i].eval(e)
+			}
+		}
+		if len(results) > len(when) {
+			return results[len(when)].eval(e)
+		}
+		return nil
+	}}
+}
+
+func (a *analysis) list(nodes []*pg.Node, s *scope) (list []expr) {
+	for _, n := range nodes {
+		list = append(list, a.expr(n, s))
+	}
+	return list
+}
+
+func (a *analysis) coalesce(c *pg.CoalesceExpr, s *scope) expr {
+	args := a.list(c.Args, s)
+	typ := a.common(args)
+	return expr{typ: typ, name: "coalesce", eval: func(e *env) datum {
+		for _, x := range args {
+			if v := x.eval(e); v != nil {
+				return v
+			}
+		}
+		return nil
+	}}
+}
+
+func (a *analysis) minMax(m *pg.MinMaxExpr, s *scope) expr {
+	args := a.list(m.Args, s)
+	typ := a.common(args)
+	name, sign := "greatest", 1
+	if m.Op == pg.MinMaxOp_IS_LEAST {
+		name, sign = "least", -1
+	}
+	return expr{typ: typ, name: name, eval: func(e *env) (best datum) {
+		for _, x := range args {
+			if v := x.eval(e); v != nil && (best == nil || compare(v, best)*sign > 0) {
+				best = v
+			}
+		}
+		return best
+	}}
+}
+
+func (a *analysis) array(n *pg.A_ArrayExpr, s *scope) expr {
+	args := a.list(n.Elements, s)
+	typ := typTextArray
+	if t := a.common(args); t == typInt4 || t == typOID {
+		typ = typInt4Array
+	}
+	return expr{typ: typ, name: "array", eval: func(e *env) datum {
+		out := []datum{}
+		for _, x := range args {
+			out = append(out, x.eval(e))
+		}
+		return out
+	}}
+}
+
+func (a *analysis) sqlValue(f *pg.SQLValueFunction) expr {
+	x := expr{typ: typName}
+	se := a.se
+	switch f.Op {
+	case pg.SQLValueFunctionOp_SVFOP_CURRENT_USER, pg.SQLValueFunctionOp_SVFOP_CURRENT_ROLE, pg.SQLValueFunctionOp_SVFOP_USER:
+		x.name, x.eval = "current_user", func(*env) datum { return se.currentUser() }
+		if f.Op == pg.SQLValueFunctionOp_SVFOP_USER {
+			x.name = "user"
+		}
+	case pg.SQLValueFunctionOp_SVFOP_SESSION_USER:
+		x.name, x.eval = "session_user", func(*env) datum { return se.sessionUser() }
+	case pg.SQLValueFunctionOp_SVFOP_CURRENT_CATALOG:
+		x.name, x.eval = "current_catalog", func(*env) datum { return se.database }
+	case pg.SQLValueFunctionOp_SVFOP_CURRENT_TIMESTAMP:
+		x.typ, x.name = typTimestamp, "current_timestamp"
+		x.eval = func(*env) datum { return se.server.cluster.clock() }
+	default:
+		raise("0A000", "simpg: %v is not modelled", f.Op)
+	}
+	return x
+}
+
+func (a *analysis) subLink(l *pg.SubLink, s *scope) expr {
+	q := a.query(l.Subselect, s)
+	run := func(e *env, each func(r []datum) bool) {
+		q.run(&env{se: e.se, st: e.st, params: e.params, outer: e}, each)
+	}
+	switch l.SubLinkType {
+	case pg.SubLinkType_EXISTS_SUBLINK:
+		return expr{typ: typBool, name: "exists", eval: func(e *env) datum {
+			found := false
+			run(e, func([]datum) bool { found = true; return false })
+			return found
+		}}
+	case pg.SubLinkType_EXPR_SUBLINK:
+		if len(q.fields) != 1 {
+			at(l.Location, failure("42601", "subquery must return only one column"))
+		}
+		return expr{typ: q.fields[0].typ, name: q.fields[0].name, eval: func(e *env) (v datum) {
+			n := 0
+			run(e, func(r []datum) bool {
+				if n++; n > 1 {
+					raise("21000", "more than one row returned by a subquery used as an expression")
+				}
+				v = r[0]
+				return true
+			})
+			return v
+		}}
+	case pg.SubLinkType_ARRAY_SUBLINK:
+		return expr{typ: typTextArray, name: "array", eval: func(e *env) datum {
+			out := []datum{}
+			run(e, func(r []datum) bool { out = append(out, r[0]); return true })
+			return out
+		}}
+	case pg.SubLinkType_ANY_SUBLINK:
+		op := "="
+		if len(l.OperName) > 0 {
+			op = l.OperName[len(l.OperName)-1].GetString_().GetSval()
+		}
+		var right datum
+		cmp := a.binary(op, a.expr(l.Testexpr, s), expr{typ: q.fields[0].typ, eval: func(*env) datum { return right }}, l.Location)
+		return expr{typ: typBool, name: "?column?", eval: func(e *env) datum {
+			var result datum = false
+			run(e, func(r []datum) bool {
+				right = r[0]
+				switch cmp.eval(e) {
+				case true:
+					result = true
+					return false
+				case nil:
+					result = nil
+				}
+				return true
+			})
+			return result
+		}}
+	}
+	raise("0A000", "simpg: %v is not modelled", l.SubLinkType)
+	return expr{}
+}
+
+// operator analyzes what is written with an operator.
+func (a *analysis) operator(x *pg.A_Expr, s *scope) expr {
+	op := x.Name[len(x.Name)-1].GetString_().GetSval()
+	switch x.Kind {
+	case pg.A_Expr_Kind_AEXPR_OP:
+		if x.Lexpr == nil {
+			return a.prefix(op, a.expr(x.Rexpr, s), x.Location)
+		}
+		return a.binary(op, a.expr(x.Lexpr, s), a.expr(x.Rexpr, s), x.Location)
+	case pg.A_Expr_Kind_AEXPR_LIKE:
+		return a.binary(op, a.expr(x.Lexpr, s), a.expr(x.Rexpr, s), x.Location)
+	case pg.A_Expr_Kind_AEXPR_DISTINCT, pg.A_Expr_Kind_AEXPR_NOT_DISTINCT:
+		l, r := a.expr(x.Lexpr, s), a.expr(x.Rexpr, s)
+		eq := a.binary("=", l, r, x.Location)
+		same := x.Kind == pg.A_Expr_Kind_AEXPR_NOT_DISTINCT
+		return expr{typ: typBool, name: "?column?", eval: func(e *env) datum {
+			lv, rv := l.eval(e), r.eval(e)
+			if lv == nil || rv == nil {
+				return (lv == nil && rv == nil) == same
+			}
+			return (eq.eval(e) == true) == same
+		}}
+	case pg.A_Expr_Kind_AEXPR_NULLIF:
+		l, r := a.expr(x.Lexpr, s), a.expr(x.Rexpr, s)
+		eq := a.binary("=", l, r, x.Location)
+		l = a.known(l)
+		l.name = "nullif"
+		inner := l.eval
+		l.eval = func(e *env) datum {
+			if eq.eval(e) == true {
+				return nil
+			}
+			return inner(e)
+		}
+		return l
+	case pg.A_Expr_Kind_AEXPR_IN:
+		return a.in(op, x, s)
+	case pg.A_Expr_Kind_AEXPR_OP_ANY, pg.A_Expr_Kind_AEXPR_OP_ALL:
+		return a.anyAll(op, x, s)
+	case pg.A_Expr_Kind_AEXPR_BETWEEN:
+		l, bounds := a.expr(x.Lexpr, s), x.Rexpr.GetList().Items
+		lo, hi := a.binary(">=", l, a.expr(bounds[0], s), x.Location), a.binary("<=", l, a.expr(bounds[1], s), x.Location)
+		return expr{typ: typBool, name: "?column?", eval: func(e *env) datum { return lo.eval(e) == true && hi.eval(e) == true }}
+	}
+	raise("0A000", "simpg: %v is not modelled", x.Kind)
+	return expr{}
+}
+
+func (a *analysis) in(op string, x *pg.A_Expr, s *scope) expr {
+	var each []expr
+	for _, n := range x.Rexpr.GetList().Items {
+		each = append(each, a.binary("=", a.expr(x.Lexpr, s), a.expr(n, s), x.Location))
+	}
+	return expr{typ: typBool, name: "?column?", eval: func(e *env) datum {
+		var result datum = op != "="
+		for _, c := range each {
+			switch c.eval(e) {
+			case true:
+				return op == "="
+			case nil:
+				result = nil
+			}
+		}
+		return result
+	}}
+}
+
+// anyAll is an operator over the elements of an array.
+func (a *analysis) anyAll(op string, x *pg.A_Expr, s *scope) expr {
+	all := x.Kind == pg.A_Expr_Kind_AEXPR_OP_ALL
+	l, r := a.expr(x.Lexpr, s), a.expr(x.Rexpr, s)
+	if r.typ == typUnknown {
+		to := typTextArray
+		if l.typ == typInt4 || l.typ == typInt8 || l.typ == typOID {
+			to = typInt4Array
+		}
+		r = a.coerce(r, to)
+	}
+	of := typText
+	if r.typ == typInt4Array {
+		of = typInt4
+	}
+	var element datum
+	cmp := a.binary(op, l, expr{typ: of, eval: func(*env) datum { return element }}, x.Location)
+	return expr{typ: typBool, name: "?column?", eval: func(e *env) datum {
+		list, ok := r.eval(e).([]datum)
+		if !ok {
+			return nil
+		}
+		var result datum = all
+		for _, element = range list {
+			switch v := cmp.eval(e); v {
+			case !all:
+				return v
+			case nil:
+				result = nil
+			}
+		}
+		return result
+	}}
+}
+
+func (a *analysis) prefix(op string, x expr, location int32) expr {
+	if op != "-" && op != "+" || rank(x.typ) < 0 {
+		at(location, failure("42883", "operator does not exist: %s %s", op, types[x.typ].words))
+	}
+	inner := x.eval
+	return expr{typ: x.typ, name: "?column?", eval: func(e *env) datum {
+		switch v := inner(e).(type) {
+		case int64:
+			if op == "-" {
+				v = -v
+			}
+			return v
+		case float64:
+			if op == "-" {
+				v = -v
+			}
+			return v
+		case string:
+			if op == "-" {
+				return "-" + v
+			}
+			return v
+		}
+		return nil
+	}}
+}
+
+// binary analyzes an operator between two operands. What has no type takes the other's.
+func (a *analysis) binary(op string, l, r expr, location int32) expr {
+	asked := [2]uint32{l.typ, r.typ}
+	if returns, f := temporal(op, l.typ, r.typ); f != nil {
+		return expr{typ: returns, name: "?column?", eval: func(e *env) datum {
+			lv, rv := l.eval(e), r.eval(e)
+			if lv == nil || rv == nil {
+				return nil
+			}
+			return f(lv, rv)
+		}}
+	}
+	both := func(typ uint32) { l, r = a.coerce(l, typ), a.coerce(r, typ) }
+	switch {
+	case op == "||":
+		l, r = a.known(l), a.known(r)
+	case l.typ == typUnknown && r.typ == typUnknown:
+		both(typText)
+	case l.typ == typUnknown:
+		l = a.coerce(l, r.typ)
+	case r.typ == typUnknown:
+		r = a.coerce(r, l.typ)
+	case rank(l.typ) >= 0 && rank(r.typ) >= 0:
+		if rank(l.typ) > rank(r.typ) {
+			r = a.coerce(r, l.typ)
+		} else {
+			l = a.coerce(l, r.typ)
+		}
+	}
+	x := expr{typ: typBool, name: "?column?"}
+	f := operation(op, l.typ, r.typ)
+	if f == nil {
+		e := failure("42883", "operator does not exist: %s %s %s", types[asked[0]].words, op, types[asked[1]].words)
+		e.Hint = "No operator matches the given name and argument types. You might need to add explicit type casts."
+		at(location, e)
+	}
+	switch op {
+	case "||":
+		x.typ = typText
+	case "+", "-", "*", "/", "%":
+		x.typ = l.typ
+	}
+	typ := x.typ
+	x.eval = func(e *env) datum {
+		lv := l.eval(e)
+		if lv == nil {
+			return nil
+		}
+		rv := r.eval(e)
+		if rv == nil {
+			return nil
+		}
+		v := f(lv, rv)
+		if n, ok := v.(int64); ok {
+			return inRange(n, typ)
+		}
+		return v
+	}
+	return x
+}
+
+// operation is what an operator does with two values that are not NULL; nil is that there
+// is no such operator.
+func operation(op string, l, r uint32) func(l, r datum) datum {
+	textual := func(t uint32) bool { return types[t].category == 'S' || t == typChar }
+	comparable := l == r || rank(l) >= 0 && rank(r) >= 0 || textual(l) && textual(r) || (l == typOID || r == typOID) && rank(l)+rank(r) >= -1
+	order := func(l, r datum) int {
+		if ls, ok := l.(string); ok {
+			if lf, rf, ok := numbers(ls, r); ok && !textual(0) {
+				return lf.Cmp(rf)
+			}
+		}
+		return compare(l, r)
+	}
+	if l != typNumeric && r != typNumeric {
+		order = compare
+	}
+	if comparable {
+		switch op {
+		case "=":
+			return func(l, r datum) datum { return order(l, r) == 0 }
+		case "<>":
+			return func(l, r datum) datum { return order(l, r) != 0 }
+		case "<":
+			return func(l, r datum) datum { return order(l, r) < 0 }
+		case "<=":
+			return func(l, r datum) datum { return order(l, r) <= 0 }
+		case ">":
+			return func(l, r datum) datum { return order(l, r) > 0 }
+		case ">=":
+			return func(l, r datum) datum { return order(l, r) >= 0 }
+		}
+	}
+	switch {
+	case op == "||" && (textual(l) || textual(r)):
+		return func(l, r datum) datum { return textOf(l) + textOf(r) }
+	case (op == "~~" || op == "!~~") && textual(l) && textual(r):
+		return func(l, r datum) datum { return like(l.(string), r.(string)) == (op == "~~") }
+	case rank(l) < 0 || rank(r) < 0:
+		return nil
+	case l == typNumeric:
+		return decimal(op)
+	case l == typFloat8:
+		return floating(op)
+	}
+	return whole(op)
+}
+
+func textOf(d datum) string {
+	if b, ok := d.(bool); ok {
+		return fmt.Sprint(b)
+	}
+	return output(d)
+}
+
+func numbers(l string, r datum) (lf, rf *big.Rat, ok bool) {
+	lf, ok1 := new(big.Rat).SetString(l)
+	rf, ok2 := new(big.Rat).SetString(output(r))
+	return lf, rf, ok1 && ok2
+}
+
+func whole(op string) func(l, r datum) datum {
+	zero := func(r datum) int64 {
+		if r.(int64) == 0 {
+			raise("22012", "division by zero")
+		}
+		return r.(int64)
+	}
+	switch op {
+	case "+":
+		return func(l, r datum) datum { return l.(int64) + r.(int64) }
+	case "-":
+		return func(l, r datum) datum { return l.(int64) - r.(int64) }
+	case "*":
+		return func(l, r datum) datum { return l.(int64) * r.(int64) }
+	case "/":
+		return func(l, r datum) datum { return l.(int64) / zero(r) }
+	case "%":
+		return func(l, r datum) datum { return l.(int64) % zero(r) }
+	}
+	return nil
+}
+
+func floating(op string) func(l, r datum) datum {
+	switch op {
+	case "+":
+		return func(l, r datum) datum { return l.(float64) + r.(float64) }
+	case "-":
+		return func(l, r datum) datum { return l.(float64) - r.(float64) }
+	case "*":
+		return func(l, r datum) datum { return l.(float64) * r.(float64) }
+	case "/":
+		return func(l, r datum) datum { return l.(float64) / r.(float64) }
+	}
+	return nil
+}
+
+// decimal is arithmetic with as many digits behind the point as PostgreSQL gives; division
+// is not modelled.
+func decimal(op string) func(l, r datum) datum {
+	scale := func(d datum) int {
+		_, behind, _ := strings.Cut(output(d), ".")
+		return len(behind)
+	}
+	of := func(f func(x, l, r *big.Rat) *big.Rat, digits func(l, r int) int) func(l, r datum) datum {
+		return func(l, r datum) datum {
+			lf, rf, _ := numbers(output(l), r)
+			return f(new(big.Rat), lf, rf).FloatString(digits(scale(l), scale(r)))
+		}
+	}
+	most := func(l, r int) int { return max(l, r) }
+	switch op {
+	case "+":
+		return of((*big.Rat).Add, most)
+	case "-":
+		return of((*big.Rat).Sub, most)
+	case "*":
+		return of((*big.Rat).Mul, func(l, r int) int { return l + r })
+	}
+	return nil
+}
+
+func like(s, pattern string) bool {
+	switch {
+	case pattern == "":
+		return s == ""
+	case pattern[0] == '%':
+		for i := 0; i <= len(s); i++ {
+			if like(s[i:], pattern[1:]) {
+				return true
+			}
+		}
+		return false
+	case s == "":
+		return false
+	case pattern[0] == '\\' && len(pattern) > 1:
+		return s[0] == pattern[1] && like(s[1:], pattern[2:])
+	}
+	return (pattern[0] == '_' || s[0] == pattern[0]) && like(s[1:], pattern[1:])
+}

@@ -1,0 +1,203 @@
+package simpg
+
+import (
+	"maps"
+
+	"github.com/pgweir/pgweir/internal/lsn"
+)
+
+// modes are what SET TRANSACTION says.
+type modes struct {
+	isolation            string
+	readOnly, deferrable bool
+}
+
+// transaction is a session's transaction, and what is left of it between two: nothing.
+type transaction struct {
+	id       uint64 // 0 while none has begun
+	block    byte   // 'I', 'T' or 'E', as ReadyForQuery tells
+	implicit bool   // several statements of one string are one
+	executed int    // statements since it began, or since the last Sync
+	modes    modes
+	first    modes // what it had before anything was said
+	queried  bool  // it has a snapshot
+	snapshot *state
+	read     lsn.LSN // of the snapshot
+	points   []point
+	changes  []change
+	notifies []notification
+	xactLock bool // it holds advisory locks
+	deferred []func()
+	listens  []func()
+
+	// view is what the transaction sees: base with its changes.
+	view, base *state
+	viewed     int
+}
+
+// point is a savepoint.
+type point struct {
+	name      string
+	now, kept values
+	modes     modes
+	changes   int
+	notifies  int
+	listens   int
+	portals   map[string]*portal
+	locks     int
+}
+
+// begin begins a transaction, if none has begun.
+func (se *session) begin() {
+	t := se.tx
+	if t.id != 0 {
+		return
+	}
+	se.server.cluster.tx++
+	t.id = se.server.cluster.tx
+	t.modes = modes{
+		isolation: se.set.is("default_transaction_isolation"), readOnly: se.set.on("default_transaction_read_only"),
+		deferrable: se.set.on("default_transaction_deferrable"),
+	}
+	t.first = t.modes
+}
+
+// see returns what a statement sees; snapshot tells that it takes one.
+func (se *session) see() *state {
+	t := se.tx
+	base := se.server.now().state
+	if t.snapshot != nil && t.modes.isolation != "read committed" && t.modes.isolation != "read uncommitted" {
+		base = t.snapshot
+	}
+	if t.base != base || t.viewed > len(t.changes) {
+		t.base, t.view, t.viewed = base, base, 0
+	}
+	if t.viewed < len(t.changes) {
+		t.view, t.viewed = t.view.with(t.changes[t.viewed:]), len(t.changes)
+	}
+	return t.view
+}
+
+// change notes what a statement does to the data; from then on the session sees it.
+func (se *session) change(c change) {
+	se.tx.changes = append(se.tx.changes, c)
+}
+
+// takeSnapshot gives the transaction a snapshot, and each statement under READ COMMITTED a
+// new one.
+func (se *session) takeSnapshot() {
+	t := se.tx
+	if se.server.recovering() && t.modes.isolation == "serializable" {
+		panic(&Error{Severity: "ERROR", Code: "0A000", Message: "cannot use serializable mode in a hot standby",
+			Hint: `You can use REPEATABLE READ instead.`})
+	}
+	t.queried = true
+	if t.snapshot == nil || t.modes.isolation == "read committed" || t.modes.isolation == "read uncommitted" {
+		t.snapshot, t.read = se.server.now().state, se.server.now().end
+	}
+}
+
+// commit ends the transaction and keeps what it did. It may raise, which rolls back.
+func (se *session) commit() {
+	t := se.tx
+	if t.id == 0 {
+		se.set.end(true)
+		return
+	}
+	for _, check := range t.deferred {
+		check()
+	}
+	s := se.server
+	o := Outcome{Committed: true, Timeline: s.line()}
+	if len(t.changes) > 0 {
+		st := s.now().state.with(t.changes)
+		wait := se.set.is("synchronous_commit") != "off"
+		r := s.write(st, 34, wait, se.rand)
+		o.LSN, o.Durable = r.end, wait
+		if wait {
+			se.awaitStandbys(r.end)
+		}
+	}
+	se.finish(true, &o)
+}
+
+// rollback ends the transaction and forgets what it did.
+func (se *session) rollback() {
+	se.finish(false, &Outcome{Timeline: se.server.line()})
+}
+
+// finish is what is done at the end of a transaction either way.
+func (se *session) finish(committed bool, o *Outcome) {
+	t := se.tx
+	s := se.server
+	if ob := s.cluster.options.Observer; ob != nil && len(t.changes) > 0 {
+		o.Server, o.PID, o.Transaction, o.Time = s.Name, se.pid, t.id, s.cluster.clock()
+		ob.Transaction(o)
+	}
+	s.unlockRows(se, 0)
+	s.unlockAdvisory(se, true)
+	se.set.end(committed)
+	if committed {
+		for _, f := range t.listens {
+			f()
+		}
+		s.notify(se, t.notifies)
+	}
+	se.names.endTransaction(committed)
+	*t = transaction{block: 'I', executed: t.executed}
+	s.cluster.wakeAll()
+}
+
+// fail is what an error does to the transaction.
+func (se *session) fail() {
+	t := se.tx
+	switch {
+	case t.block == 'I':
+		se.rollback()
+	case t.block == 'T' && len(t.points) > 0:
+		t.block, t.modes = 'E', t.points[len(t.points)-1].modes
+	case t.block == 'T':
+		t.block, t.modes = 'E', t.first
+	}
+	se.names.fail()
+}
+
+func (se *session) savepoint(name string) {
+	t := se.tx
+	t.points = append(t.points, point{
+		name: name, now: maps.Clone(se.set.now), kept: maps.Clone(se.set.kept), modes: t.modes, changes: len(t.changes), notifies: len(t.notifies),
+		listens: len(t.listens), portals: maps.Clone(se.names.portals), locks: se.server.rowLocks(se),
+	})
+}
+
+func (t *transaction) point(name string) int {
+	i := len(t.points) - 1
+	for i >= 0 && t.points[i].name != name {
+		i--
+	}
+	if i < 0 {
+		raise("3B001", `savepoint "%s" does not exist`, name)
+	}
+	return i
+}
+
+func (se *session) release(name string) {
+	t := se.tx
+	i := t.point(name)
+	t.modes.readOnly = t.points[i].modes.readOnly
+	t.points = t.points[:i]
+}
+
+func (se *session) rollbackTo(name string) {
+	t := se.tx
+	i := t.point(name)
+	p := t.points[i]
+	t.points = t.points[:i+1]
+	t.block, t.modes = 'T', p.modes
+	t.changes, t.notifies, t.listens = t.changes[:p.changes:p.changes], t.notifies[:p.notifies], t.listens[:p.listens]
+	t.view, t.base = nil, nil
+	se.set.now, se.set.kept = maps.Clone(p.now), maps.Clone(p.kept)
+	se.server.unlockRows(se, p.locks)
+	se.names.rollbackTo(p.portals)
+	se.server.cluster.wakeAll()
+}
