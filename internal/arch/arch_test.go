@@ -61,6 +61,7 @@ var tools = []string{"bench", "internal/arch", "internal/arch/figures", "interna
 var importers = map[string][]string{
 	"internal/arch":   {"internal/arch/figures"},
 	"internal/pgtest": {"internal/demo", "bench"},
+	"internal/simpg":  {"internal/sim"},
 	"internal/demo":   {"cmd/pgweir"},
 }
 

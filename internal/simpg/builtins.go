@@ -69,9 +69,13 @@ func ordinary() map[string][]builtin {
 		"quote_literal":        {{args: []uint32{text}, returns: text, f: func(_ *session, a []datum) datum { return "'" + strings.ReplaceAll(a[0].(string), "'", "''") + "'" }}},
 		"decode":               {{args: []uint32{text, text}, returns: typBytea, f: func(_ *session, a []datum) datum { v, _ := hex.DecodeString(a[0].(string)); return string(v) }}},
 		"convert_from":         {{args: []uint32{typBytea, typName}, returns: text, f: func(_ *session, a []datum) datum { return a[0] }}},
-		"random":               {{returns: typFloat8, f: func(se *session, _ []datum) datum { return se.rand.Float64() }}},
-		"now":                  {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.cluster.clock() }}},
-		"clock_timestamp":      {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.cluster.clock() }}},
+		"pg_size_bytes": {{args: []uint32{text}, returns: typInt8, f: func(_ *session, a []datum) datum {
+			g := &guc{kind: 'i', unit: "B"}
+			return input(g.integer(a[0].(string), func(string) { raise("22023", `invalid size: "%s"`, a[0]) }), typInt8)
+		}}},
+		"random":          {{returns: typFloat8, f: func(se *session, _ []datum) datum { return se.rand.Float64() }}},
+		"now":             {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.cluster.clock() }}},
+		"clock_timestamp": {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.cluster.clock() }}},
 	}
 }
 

@@ -189,3 +189,18 @@ func namespaceRows(se *session, st *state, each func(r ...datum)) {
 		each(namespace(d, name), name)
 	}
 }
+
+func shadowRows(se *session, st *state, each func(r ...datum)) {
+	if !se.super() {
+		raise("42501", "permission denied for view pg_shadow")
+	}
+	for _, name := range slices.Sorted(maps.Keys(st.roles)) {
+		if r := st.roles[name]; r.login {
+			var secret datum
+			if r.secret != "" {
+				secret = r.secret
+			}
+			each(name, secret, nil)
+		}
+	}
+}

@@ -133,7 +133,7 @@ func (p *portal) tagFor(n int) string {
 // refuses what names what is not there.
 func (se *session) analyze(p *prepared) {
 	a := &analysis{se: se, st: se.see(), params: p.types, given: len(p.types)}
-	p.columns = a.describe(p.stmt)
+	p.columns = a.describe(p)
 	for i, t := range a.params {
 		if t == typUnknown || t == 0 {
 			a.params[i] = typText
@@ -167,7 +167,7 @@ func (se *session) run(p *portal) {
 	if isQuery(p.stmt.node) {
 		se.takeSnapshot()
 		a := &analysis{se: se, st: se.see(), params: p.types, given: len(p.types)}
-		q := a.query(p.stmt.node, nil)
+		q := a.top(p.prepared)
 		if se.event != nil {
 			se.event.Tables, se.event.Read = a.tables, se.tx.read
 		}

@@ -50,7 +50,7 @@ func (l *link) frame(until time.Time) (typ byte, body []byte, err error) {
 	typ = l.in[0]
 	size := int(binary.BigEndian.Uint32(l.in[1:5]))
 	switch {
-	case !known(typ):
+	case !frontend(typ):
 		return 0, nil, &Error{Severity: "FATAL", Code: "08P01", Message: "invalid frontend message type " + strconv.Itoa(int(typ))}
 	case size < 4 || size > maxFrame:
 		return 0, nil, &Error{Severity: "FATAL", Code: "08P01", Message: "invalid message length"}
@@ -63,7 +63,8 @@ func (l *link) frame(until time.Time) (typ byte, body []byte, err error) {
 	return typ, body, nil
 }
 
-func known(typ byte) bool {
+// frontend reports whether clients send messages of a type.
+func frontend(typ byte) bool {
 	switch typ {
 	case 'Q', 'P', 'B', 'D', 'E', 'C', 'S', 'H', 'X', 'F', 'd', 'c', 'f', 'p':
 		return true

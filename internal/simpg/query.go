@@ -31,11 +31,12 @@ type cte struct {
 }
 
 // describe returns the columns of a statement's answer; nil is none.
-func (a *analysis) describe(s *stmt) []field {
+func (a *analysis) describe(p *prepared) []field {
+	s := p.stmt
 	if !isQuery(s.node) {
 		return a.describeUtility(s)
 	}
-	q := a.query(s.node, nil)
+	q := a.top(p)
 	if len(q.fields) == 0 && s.kind != "SelectStmt" {
 		return nil
 	}
@@ -43,6 +44,17 @@ func (a *analysis) describe(s *stmt) []field {
 		return []field{}
 	}
 	return q.fields
+}
+
+// top analyzes a whole statement.
+func (a *analysis) top(p *prepared) *query {
+	if k := known(p.text); k != nil && p.stmt.kind == "SelectStmt" {
+		if k.name == "defaults" {
+			a.param(1, 0)
+		}
+		return k.query(a.se)
+	}
+	return a.query(p.stmt.node, nil)
 }
 
 // query analyzes a statement that returns rows or changes data, within outer.
