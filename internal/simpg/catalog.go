@@ -35,6 +35,7 @@ func init() { // they refer to what refers to them
 		"pg_stat_activity": {fieldsOf("pid", typInt4, "datname", typName, "usename", typName, "application_name", typText, "state", typText,
 			"backend_start", typTimestamp, "backend_type", typText), activityRows},
 		"pg_roles":     {fieldsOf("oid", typOID, "rolname", typName, "rolsuper", typBool, "rolcanlogin", typBool, "rolbypassrls", typBool), roleRows},
+		"pg_shadow":    {fieldsOf("usename", typName, "passwd", typText, "valuntil", typTimestamp), shadowRows},
 		"pg_database":  {fieldsOf("oid", typOID, "datname", typName), databaseRows},
 		"pg_namespace": {fieldsOf("oid", typOID, "nspname", typName), namespaceRows},
 	}
