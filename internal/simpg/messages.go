@@ -105,6 +105,7 @@ func (se *session) refused(typ byte, e *Error) {
 	se.fail()
 	switch typ {
 	case 'Q', 'F':
+		se.tx.implicit, se.tx.executed = false, 0
 		se.ready()
 	case 'S':
 		se.ready()
