@@ -36,6 +36,10 @@ const Never Moment = math.MaxInt64
 
 var began = time.Now()
 
+// CountFrom has Moments counted from another time than the process's beginning: a virtual
+// clock may show an earlier one. It is for tests, before there is any Moment.
+func CountFrom(t time.Time) { began = t }
+
 // Now returns the present moment.
 func Now() Moment { return Moment(time.Since(began)) }
 
