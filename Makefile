@@ -67,6 +67,11 @@ figures: ## the shape of the tree: sizes, cycles, Booleans
 fuzz: deps-build ## run every fuzz test for FUZZTIME (20s) each
 	@.ci/fuzz.sh $(FUZZTIME)
 
+.PHONY: sim
+sim: deps-build ## simulate clusters, for TIME (1m) from SEED on; with SEED alone that one
+	$(GO) test -vet=off -timeout 0 ./internal/sim -run '^TestSimulation$$' -v \
+		-sim.seed=$(or $(SEED),$(shell date +%s)) $(if $(TIME),-sim.time=$(TIME),$(if $(SEED),,-sim.time=1m))
+
 .PHONY: bench
 bench: deps-server build ## compare with PgBouncer and direct connections (BENCH="-quick" …)
 	@.ci/deps.sh bench

@@ -80,7 +80,7 @@ var (
 )
 
 // forHackers are the pages about the tree itself: the tests and files they name exist.
-var forHackers = []string{"ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/development.md", "docs/debugging.md"}
+var forHackers = []string{"ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/development.md", "docs/debugging.md", "docs/testing.md"}
 
 // TestPages: links lead to files, and the pages about the tree name what is in it.
 func TestPages(t *testing.T) {

@@ -62,9 +62,9 @@ type Network struct {
 
 // link is a connection.
 type link struct {
-	from, to string
-	forth    *pipe
-	back     *pipe
+	from, to    string
+	forth, back *pipe
+	note        func(what string)
 }
 
 // NewNetwork makes a network of which nothing is known but its faults.
@@ -188,14 +188,7 @@ func (n *Network) resolves(name, addr string) bool {
 
 // connect makes a connection that is accepted.
 func (n *Network) connect(from, to string, nth int, fault *Fault) (*Conn, error) {
-	label := fmt.Sprintf("%s>%s#%d", from, to, nth)
-	k := &link{from: from, to: to,
-		forth: newPipe(label, n.seed.stream(label, "forth"), n.delay), back: newPipe(label, n.seed.stream(label, "back"), n.delay)}
-	for _, p := range []*pipe{k.forth, k.back} {
-		p.hit = func(f *Fault) { n.note(f.String()) }
-		p.reset = func(*pipe) { k.reset() }
-		p.gone = func(*pipe) { k.reset() }
-	}
+	k := newLink(from, to, nth, n.seed, n.delay, n.note)
 	if fault != nil && fault.Back {
 		k.back.fault = fault
 	} else {
@@ -219,6 +212,12 @@ func (n *Network) connect(from, to string, nth int, fault *Fault) (*Conn, error)
 	return ours, nil
 }
 
+func newLink(from, to string, nth int, seed Seed, d delays, note func(string)) *link {
+	k := &link{from: from, to: to, note: note}
+	k.forth, k.back = newPipe(k, seed.stream("forth", from, to, nth), d), newPipe(k, seed.stream("back", from, to, nth), d)
+	return k
+}
+
 func (k *link) reset() {
 	k.forth.breakOff()
 	k.back.breakOff()
@@ -240,6 +239,16 @@ func (n *Network) of(host string) (of []*link) {
 func (n *Network) Reset(host string) {
 	for _, k := range n.of(host) {
 		k.reset()
+	}
+}
+
+// Refuse has nobody listen at an address any more.
+func (n *Network) Refuse(addr string) {
+	n.mu.Lock()
+	l := n.hosts[addr]
+	n.mu.Unlock()
+	if l != nil {
+		_ = l.Close()
 	}
 }
 

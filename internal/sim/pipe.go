@@ -32,17 +32,14 @@ func (d delays) draw(r *rand.Rand) time.Duration {
 // pipe is one direction of a connection. What is written is cut into pieces, each of which
 // arrives some time later, in order. Safe for concurrent use.
 type pipe struct {
-	label string
-	r     *rand.Rand
-	delay delays
-	fault *Fault            // nil is none
-	hit   func(*Fault)      // told when it happens
-	reset func(at *pipe)    // breaks the connection
-	gone  func(after *pipe) // bytes arrived where nobody reads any more
-	whole bool              // pieces are not cut
+	of      *link
+	r       *rand.Rand
+	delay   delays
+	instant bool // what is written arrives at once, whole
 
 	mu       sync.Mutex // protects the fields below
 	cond     sync.Cond
+	fault    *Fault // nil is none
 	flight   []piece
 	last     time.Time // when the last piece arrives
 	inflight int       // bytes
@@ -66,8 +63,8 @@ type deadline struct {
 	passed bool
 }
 
-func newPipe(label string, r *rand.Rand, d delays) *pipe {
-	p := &pipe{label: label, r: r, delay: d}
+func newPipe(of *link, r *rand.Rand, d delays) *pipe {
+	p := &pipe{of: of, r: r, delay: d}
 	p.cond.L = &p.mu
 	return p
 }
@@ -98,7 +95,7 @@ func (p *pipe) write(b []byte) (n int, err error) {
 			continue
 		}
 		size := min(len(b), room)
-		if size > 1 && !p.whole && chance(p.r, 250) {
+		if size > 1 && !p.instant && chance(p.r, 250) {
 			size = 1 + p.r.IntN(size)
 		}
 		p.sendLocked(append(piece(nil), b[:size]...))
@@ -109,6 +106,11 @@ func (p *pipe) write(b []byte) (n int, err error) {
 
 // sendLocked puts a piece on its way.
 func (p *pipe) sendLocked(of piece) {
+	if p.instant {
+		p.arrived, p.eof = append(p.arrived, of...), p.eof || of == nil
+		p.cond.Broadcast()
+		return
+	}
 	p.flight = append(p.flight, of)
 	p.inflight += len(of)
 	now := time.Now()
@@ -138,7 +140,7 @@ func (p *pipe) arrive() {
 	}
 	if p.deaf {
 		p.mu.Unlock()
-		p.gone(p)
+		p.of.reset()
 		return
 	}
 	f := p.fault
@@ -153,9 +155,9 @@ func (p *pipe) arrive() {
 	p.cond.Broadcast()
 	p.mu.Unlock()
 	if due {
-		p.hit(f)
+		p.of.note(f.String())
 		if f.Kind == Cut {
-			p.reset(p)
+			p.of.reset()
 		}
 	}
 }
@@ -244,7 +246,7 @@ func (p *pipe) deafen() {
 	p.arrived = nil
 	p.cond.Broadcast()
 	if unread && p.broken == nil {
-		go p.gone(p) // the peer is told that its bytes were for nobody
+		go p.of.reset() // the peer is told that its bytes were for nobody
 	}
 }
 

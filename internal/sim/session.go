@@ -1,0 +1,253 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// session plays a script: every step through the proxy, and then on the one server that
+// runs alone, whose answer is the right one.
+//
+// What the session writes bears its owner's mark, so that on both sides it sees only its
+// own rows, whatever others do; what all share is judged by the oracle. Once an answer is
+// lost the session is over, what it wrote last is in doubt, and the client comes back as
+// another owner.
+type session struct {
+	w      *world
+	script *Script
+	life   int   // how often it has come back
+	main   *talk // nil: it has yet to log in
+	alone  *talk
+	step   int
+
+	pending []string  // markers appended in the open transaction
+	cancels time.Time // no cancel request is on its way after that
+}
+
+func newSession(w *world, s *Script) *session { return &session{w: w, script: s} }
+
+// owner marks what the session writes in its present life.
+func (s *session) owner() string { return fmt.Sprintf("%s.%d", s.script.Name, s.life) }
+
+func (s *session) marker() string { return fmt.Sprintf("%s.%d", s.owner(), s.step) }
+
+func (s *session) play() {
+	defer s.close()
+	for s.step = range s.script.Steps {
+		step := &s.script.Steps[s.step]
+		time.Sleep(step.Wait)
+		if step.Redial || step.Vanish {
+			s.close()
+			continue
+		}
+		if s.main == nil && !s.begin() {
+			return
+		}
+		s.do(step)
+	}
+}
+
+// begin logs in on both sides. It reports whether that succeeded, in the end.
+func (s *session) begin() bool {
+	params := map[string]string{"user": s.script.User, "database": database}
+	maps.Copy(params, s.script.Options)
+	for range 40 {
+		conn, err := s.w.dialProxy(s.script.Name)
+		var k *talk
+		if err == nil {
+			if k, err = logIn(conn, params); err != nil {
+				_ = conn.Close()
+			}
+		}
+		if err == nil {
+			s.main = k
+			break
+		}
+		s.w.note("%s cannot log in: %v", s.script.Name, err)
+		if errors.Is(err, errHung) && !s.silenced() || s.w.h.calm() {
+			s.w.fault("%s cannot log in: %v", s.script.Name, err)
+			return false
+		}
+		if s.w.over() {
+			return false
+		}
+		time.Sleep(500*time.Millisecond + time.Duration(s.life))
+	}
+	if s.main == nil {
+		s.w.fault("%s could not log in for 20 seconds", s.script.Name)
+		return false
+	}
+	var err error
+	if s.alone, err = logIn(s.w.dialAlone(), params); err != nil {
+		s.w.fault("%s cannot log in alone: %v", s.script.Name, err)
+		return false
+	}
+	s.pending = nil
+	s.compareReported("at login")
+	return true
+}
+
+func (s *session) close() {
+	if s.main != nil {
+		s.main.leave()
+		s.alone.leave()
+		s.main, s.alone = nil, nil
+		s.life++
+	}
+}
+
+// abandon is the end of a session whose last answer is lost, or may be.
+func (s *session) abandon(step *Step) {
+	s.w.oracle.doubt(s, step)
+	s.close()
+}
+
+// do plays a step and judges the answer.
+func (s *session) do(step *Step) {
+	s.w.note("%s %d: %s", s.owner(), s.step, step)
+	seen := s.w.oracle.asked(s, step)
+	if step.Cancel > 0 {
+		k := s.main
+		s.cancels = time.Now().Add(patience)
+		s.w.hosts.Go(func() {
+			time.Sleep(step.Cancel)
+			k.cancel(s.w.net.Dialer(s.script.Name+"'"), s.w.clientsDial())
+			s.cancels = time.Now()
+		})
+	}
+	began := time.Now()
+	got, err := s.main.exchange(step, s.marker())
+	s.w.note("%s %d= %s%s", s.owner(), s.step, text(got), failure(err))
+	s.w.answered()
+	switch {
+	case errors.Is(err, errHung) && !s.silenced():
+		s.w.fault("%s: no answer for %v: %s", s.marker(), patience, step)
+		s.abandon(step)
+	case err != nil:
+		s.lost(step, got, err)
+	case s.wasCanceled(got, began):
+		s.canceled(step, got)
+	default:
+		s.judge(step, got, seen)
+	}
+}
+
+// silenced reports whether the client's own connections may fall silent.
+func (s *session) silenced() bool {
+	return slices.ContainsFunc(s.w.h.Faults, func(f Fault) bool { return f.From == s.script.Name && f.Kind == Silence })
+}
+
+func failure(err error) string {
+	if err == nil {
+		return ""
+	}
+	return " [" + err.Error() + "]"
+}
+
+// lost judges the end of a connection.
+func (s *session) lost(step *Step, got []frame, err error) {
+	var op *net.OpError
+	end := errors.Is(err, errHung) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &op)
+	switch {
+	case !end:
+		s.w.fault("%s: %v", s.marker(), err)
+	case s.w.h.calm():
+		s.w.fault("%s: the connection ended: %v, having said %s", s.marker(), err, text(got))
+	}
+	s.abandon(step)
+}
+
+// wasCanceled reports whether an answer tells that a cancel request did its work, and there
+// was one that may have.
+func (s *session) wasCanceled(got []frame, began time.Time) bool {
+	return s.cancels.After(began) && slices.ContainsFunc(got, func(f frame) bool { return f.typ == 'E' && f.field('C') == "57014" })
+}
+
+// canceled judges a step that a cancel request ended: all of it is undone.
+func (s *session) canceled(step *Step, got []frame) {
+	if last := got[len(got)-1]; step.Calls == nil && last.typ == 'Z' && last.body == "I" && len(s.pending) == 0 && s.autocommit() {
+		s.w.oracle.undone(s, step)
+		return // as if it had not been said
+	}
+	s.abandon(step)
+}
+
+// autocommit reports whether the server alone is outside a transaction.
+func (s *session) autocommit() bool {
+	got, err := s.alone.exchange(&Step{}, "")
+	return err == nil && got[len(got)-1].body == "I"
+}
+
+// judge compares an answer with what one server would have said. One that tells of a
+// server's failure leaves the step in doubt, if servers may fail.
+func (s *session) judge(step *Step, got []frame, seen *seen) {
+	failed, before := s.tolerable(got), ""
+	if failed {
+		before = s.w.oracle.rowsAlone(s.owner())
+	}
+	want, ok := s.follow(step)
+	a, b := comparable(step, got), comparable(step, want)
+	switch {
+	case ok && a == b:
+		if strings.Contains(b, "simpg:") {
+			s.w.fault("%s: the model cannot do it: %s", s.marker(), b)
+		}
+		s.w.oracle.ran(s, step, got, seen)
+		s.compareReported("after " + s.marker())
+		return
+	case ok && failed:
+		s.w.oracle.doubtful(s, before)
+	default:
+		s.w.fault("%s: %s\n\t   got    %s\n\twanted %s", s.marker(), step, a, b)
+		s.w.oracle.forget(s.owner())
+	}
+	s.close()
+}
+
+// follow runs a step on the server alone.
+func (s *session) follow(step *Step) (want []frame, ok bool) {
+	want, err := s.alone.exchange(step, s.marker())
+	return want, err == nil
+}
+
+// compareReported compares the settings the client was told of.
+func (s *session) compareReported(when string) {
+	for name, want := range s.alone.reported {
+		if got := s.main.reported[name]; got != want {
+			s.w.fault("%s %s: the client believes that %s is %q, not %q", s.owner(), when, name, got, want)
+			s.main.reported[name] = want
+		}
+	}
+}
+
+// comparable is what must be equal of an answer.
+func comparable(step *Step, of []frame) string {
+	var b strings.Builder
+	for _, f := range of {
+		if step.Check == observes && (f.typ == 'D' || f.typ == 'C') {
+			continue
+		}
+		b.WriteString(f.String())
+		b.WriteString("; ")
+	}
+	return b.String()
+}
+
+// tolerable reports whether an answer that is not one server's is what a client must
+// expect of the proxy while servers fail: an error that says that something was lost.
+func (s *session) tolerable(got []frame) bool {
+	for _, f := range got {
+		if f.typ == 'E' && s.w.mayFail(f.field('C')) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,283 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// setup is what both models begin with. What sessions own is in items, which a policy
+// parts by tenant; what all share is in log. The schemas have a table of one name each.
+const setup = `
+create role app login;
+create role clerk login;
+create role auditor;
+grant auditor to app, clerk;
+create schema s2;
+create table items(owner text, id int, tenant text, v text);
+alter table items enable row level security;
+alter table items force row level security;
+create policy tenants on items using (tenant = current_setting('app.tenant', true));
+create table log(who text);
+create table places(name text);
+insert into places values ('public');
+create table s2.places(name text);
+insert into s2.places values ('s2');
+create function set_tenant(t text) returns text language sql as $$ select set_config('app.tenant', t, false) $$;
+grant usage on schema s2 to app, clerk, auditor;
+grant select, insert, update, delete on items, log, places, s2.places to app, clerk, auditor;
+`
+
+// feature is a kind of statement a run may have or not.
+type feature uint8
+
+const (
+	settings feature = iota
+	localSettings
+	transactions
+	savepoints
+	chains
+	failures
+	writes
+	sharing
+	schemas
+	roles
+	functions
+	temporary
+	locks
+	cursors
+	sqlPrepared
+	named
+	pipelines
+	flushes
+	strings_
+	reported
+	resets
+	cancels
+	redials
+	modes
+	none     // never on
+	features // how many there are
+)
+
+// Draw makes the history of a seed. Each draws which features and which faults it has,
+// and how often: what two of them do to each other shows where the others keep quiet.
+func Draw(seed Seed) *History {
+	r := seed.stream("history")
+	h := &History{Seed: seed, Knobs: drawKnobs(r)}
+	var on [features]int
+	for f := range none {
+		if chance(r, 500) {
+			on[f] = 1 + r.IntN(6)
+		}
+	}
+	sessions, steps := 1+r.IntN(4), 4+r.IntN(20)
+	for i := range sessions {
+		g := &generator{r: seed.stream("script", i), on: on}
+		s := Script{Name: fmt.Sprintf("c%d", i), User: pick(r, "app", "app", "app", "clerk")}
+		if chance(r, 200) {
+			s.Options = map[string]string{pick(r, "app.tenant", "application_name", "search_path"): pick(r, "t1", "s2")}
+		}
+		for range steps {
+			s.Steps = append(s.Steps, g.step())
+		}
+		h.Scripts = append(h.Scripts, s)
+	}
+	drawFaults(seed.stream("faults"), h)
+	return h
+}
+
+func drawKnobs(r *rand.Rand) Knobs {
+	return Knobs{
+		Replicas:    r.IntN(3),
+		PoolSize:    pick(r, 1, 2, 8),
+		Consistency: pick(r, "session", "database", "database", "strong", "tenant"),
+		Wait:        pick(r, 0, 10*time.Millisecond, 100*time.Millisecond),
+		Verify:      chance(r, 700),
+		Declared:    chance(r, 500),
+		Statements:  pick(r, 0, 0, 1, 2),
+		Lag:         pick(r, 0, 0, time.Millisecond, 30*time.Millisecond, time.Second),
+		Async:       chance(r, 300),
+		Delay:       pick(r, 100*time.Microsecond, time.Millisecond, 5*time.Millisecond),
+		Stall:       pick(r, 0, 0, 5),
+	}
+}
+
+// drawFaults gives half of the histories something that fails.
+func drawFaults(r *rand.Rand, h *History) {
+	if chance(r, 500) {
+		return
+	}
+	server := func() int { return r.IntN(1 + h.Knobs.Replicas) }
+	name := func(i int) string {
+		if i == 0 {
+			return "primary"
+		}
+		return fmt.Sprint("replica", i)
+	}
+	for range r.IntN(4) {
+		f := Fault{From: proxyHost, To: serverName(server()), Nth: r.IntN(8), Back: chance(r, 600), Byte: r.IntN(pick(r, 200, 2000, 8000)),
+			Kind: pick(r, Cut, Cut, Cut, Silence, Refused, Hang)}
+		if chance(r, 250) {
+			f.From, f.To, f.Nth = fmt.Sprintf("c%d", r.IntN(len(h.Scripts))), proxyAddress, r.IntN(2)
+		}
+		h.Faults = append(h.Faults, f)
+	}
+	for range r.IntN(3) {
+		e := Event{At: between(r, 0, 3*time.Second), On: name(server()), For: between(r, time.Millisecond, 4*time.Second),
+			Do: pick(r, Crash, Stop, Freeze, Reset, Lag, Terminate)}
+		if h.Knobs.Replicas > 0 && !h.Knobs.Async && chance(r, 250) {
+			e.Do, e.On = Promote, "replica1"
+		}
+		h.Events = append(h.Events, e)
+	}
+}
+
+// generator draws the steps of one script. It keeps roughly in mind where the session
+// stands, so that most of what it draws makes sense; what does not is welcome too.
+type generator struct {
+	r      *rand.Rand
+	on     [features]int
+	inside bool // a transaction
+	rows   int
+	names  int
+}
+
+// text is one statement; among says that it stands among others in a string or pipeline.
+func (g *generator) text(among bool) string {
+	r := g.r
+	alone := func(f feature) feature {
+		if among {
+			return none
+		}
+		return f
+	}
+	type choice struct {
+		weight int
+		draw   func() string
+	}
+	w := func(f feature, of ...string) choice {
+		return choice{g.on[f], func() string { return pick(r, of...) }}
+	}
+	tenant := func() string { return fmt.Sprintf("t%d", 1+r.IntN(3)) }
+	choices := []choice{
+		{3, func() string { return "select '%m', id, tenant, v from items where owner = '%o' order by id" }},
+		{2, func() string {
+			return "select '%m', current_setting('app.tenant', true), current_setting('app.other', true), current_user, session_user"
+		}},
+		{2 * g.on[settings], func() string {
+			t, name := tenant(), pick(r, "app.tenant", "app.tenant", "app.other")
+			return pick(r, "set "+name+" = '"+t+"'", "select set_config('"+name+"', '"+t+"', false)", "select '%m', set_config('"+name+"', '"+t+"', false)", "reset "+name)
+		}},
+		{2 * g.on[localSettings], func() string {
+			t := tenant()
+			return pick(r, "set local app.tenant = '"+t+"'", "select set_config('app.tenant', '"+t+"', true)", "set local app.other = '"+t+"'")
+		}},
+		{2 * g.on[transactions], g.boundary},
+		w(savepoints, "savepoint a", "savepoint b", "rollback to a", "release a", "rollback to b"),
+		w(chains, "commit and chain", "rollback and chain"),
+		w(failures, "select '%m', 1/0", "select nosuch", "selec 1", "insert into nosuch values ('%m')"),
+		{3 * g.on[writes], func() string {
+			g.rows++
+			return pick(r, fmt.Sprintf("insert into items values ('%%o', %d, current_setting('app.tenant', true), '%%m')", g.rows),
+				fmt.Sprintf("update items set v = '%%m' where owner = '%%o' and id = %d", 1+r.IntN(g.rows)),
+				fmt.Sprintf("delete from items where owner = '%%o' and id = %d and v <> '%%m'", 1+r.IntN(g.rows)))
+		}},
+		w(schemas, "set search_path = s2, public", "set search_path = public", "reset search_path", "set local search_path = s2", "select '%m', name from places", "select '%m', name from places"),
+		w(roles, "set role auditor", "reset role", "set role none", "set local role auditor"),
+		w(functions, "select '%m', set_tenant('t2')", "select set_tenant('t1')"),
+		w(temporary, "create temp table tt(a text)", "insert into tt values ('%m')", "select '%m', a from tt", "drop table tt", "discard temp"),
+		w(locks, "select pg_advisory_lock(hashtext('%o'))", "select pg_advisory_unlock(hashtext('%o'))"),
+		w(cursors, "declare c cursor for select '%m', id from items where owner = '%o'", "fetch 1 from c", "close c", "declare c cursor with hold for select '%m', 1"),
+		w(alone(sqlPrepared), "prepare p as select '%m', current_setting('app.tenant', true)", "prepare p(text) as select $1, id from items where owner = '%o'", "execute p", "execute p('%m')", "deallocate p", "deallocate all"),
+		w(reported, "set application_name = 'x%m'", "reset application_name", "set timezone = 'Europe/Berlin'", "set datestyle = 'SQL, DMY'", "set local timezone = 'UTC'", "show timezone"),
+		w(resets, "reset all", "discard all", "set session authorization default"),
+		w(modes, "set transaction read only", "set transaction isolation level repeatable read", "set default_transaction_read_only = on", "reset default_transaction_read_only", "show transaction_read_only"),
+	}
+	total := 0
+	for _, c := range choices {
+		total += c.weight
+	}
+	n := r.IntN(total)
+	for _, c := range choices {
+		if n -= c.weight; n < 0 {
+			return c.draw()
+		}
+	}
+	panic("unreachable")
+}
+
+// boundary begins or ends a transaction.
+func (g *generator) boundary() string {
+	if g.inside = !g.inside; g.inside {
+		return pick(g.r, "begin", "begin", "begin", "start transaction", "begin read only", "begin isolation level repeatable read")
+	}
+	return pick(g.r, "commit", "commit", "commit", "rollback")
+}
+
+// step draws what is sent at once.
+func (g *generator) step() Step {
+	r := g.r
+	s := Step{}
+	switch {
+	case chance(r, 200):
+		s.Wait = between(r, time.Millisecond, pick(r, 10*time.Millisecond, 500*time.Millisecond))
+	default:
+		s.Wait = between(r, time.Microsecond, 500*time.Microsecond)
+	}
+	switch {
+	case g.on[redials] > 0 && chance(r, 40):
+		s.Redial, g.inside = true, false
+	case g.on[sharing] > 0 && !g.inside && chance(r, 150):
+		s.Simple, s.Check = "insert into log values ('%m')", appends
+	case g.on[sharing] > 0 && !g.inside && chance(r, 150):
+		s.Simple, s.Check = "select who from log", observes
+	case g.on[pipelines]+g.on[named]+g.on[flushes] > 0 && chance(r, 400):
+		g.extended(&s)
+	case g.on[strings_] > 0 && chance(r, 150):
+		s.Simple = g.text(true)
+		for range 1 + r.IntN(3) {
+			s.Simple += "; " + g.text(true)
+		}
+	case g.on[cancels] > 0 && chance(r, 60):
+		s.Simple, s.Cancel = "select '%m', pg_sleep(0.05)", between(r, time.Microsecond, 80*time.Millisecond)
+	default:
+		s.Simple = g.text(false)
+	}
+	return s
+}
+
+// extended draws messages of the extended protocol.
+func (g *generator) extended(s *Step) {
+	r, calls := g.r, 1
+	if g.on[pipelines] > 0 {
+		calls += r.IntN(4)
+	}
+	for range calls {
+		switch {
+		case g.on[named] > 0 && chance(r, 500):
+			s.Calls = append(s.Calls, g.useNamed())
+		case chance(r, 300):
+			s.Calls = append(s.Calls, Call{Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}, Rows: uint32(r.IntN(3))})
+		case chance(r, 300):
+			s.Calls = append(s.Calls, Call{Parse: "select set_config($1, $2, $3)", Args: []string{"app.tenant", fmt.Sprintf("t%d", 1+r.IntN(3)), pick(r, "f", "t")}})
+		default:
+			s.Calls = append(s.Calls, Call{Parse: g.text(true)})
+		}
+	}
+	s.Flush = g.on[flushes] > 0 && chance(r, 200)
+}
+
+// useNamed prepares, uses or closes a named statement.
+func (g *generator) useNamed() Call {
+	r := g.r
+	name := fmt.Sprint("s", r.IntN(3))
+	switch {
+	case g.names == 0 || chance(r, 400):
+		g.names++
+		return Call{Name: name, Parse: pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2"), Args: []string{"%m", "%o"}}
+	case chance(r, 150):
+		return Call{Name: name, Close: true}
+	}
+	return Call{Name: name, Args: []string{"%m", "%o"}}
+}
