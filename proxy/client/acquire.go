@@ -297,8 +297,10 @@ func giveBack(p *pool.Pool, b *backend.Backend, want pool.Want) {
 func (a acquisition) await(p *pool.Pool, want pool.Want) (*backend.Backend, error) {
 	started := time.Now()
 	b, err := p.Acquire(want, a.c.interrupt)
-	if canceled := a.c.interrupt.EndWait(); canceled && b != nil {
-		giveBack(p, b, want)
+	if a.c.interrupt.EndWait() { // the cancel request may have broken off a login
+		if b != nil {
+			giveBack(p, b, want)
+		}
 		b, err = nil, interrupt.ErrCanceled
 	}
 	a.c.svc.Metrics.AwaitedConnection(time.Since(started))
