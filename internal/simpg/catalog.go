@@ -3,6 +3,8 @@ package simpg
 import (
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
@@ -14,9 +16,16 @@ type catalogTable struct {
 	rows   func(se *session, st *state, each func(r ...datum))
 }
 
-func fieldsOf(typesAndNames ...any) (fields []field) {
-	for i := 0; i < len(typesAndNames); i += 2 {
-		fields = append(fields, field{name: typesAndNames[i].(string), typ: typesAndNames[i+1].(uint32)})
+// fieldsOf are columns, by names, each with the number that it has in PostgreSQL where
+// that is not the place here, and types.
+func fieldsOf(namesAndTypes ...any) (fields []field) {
+	for i := 0; i < len(namesAndTypes); i += 2 {
+		name, at, ok := strings.Cut(namesAndTypes[i].(string), " ")
+		n := int64(i/2 + 1)
+		if ok {
+			n, _ = strconv.ParseInt(at, 10, 16)
+		}
+		fields = append(fields, field{name: name, typ: namesAndTypes[i+1].(uint32), num: int16(n)})
 	}
 	return fields
 }
@@ -25,13 +34,13 @@ var catalogTables map[string]catalogTable
 
 func init() { // they refer to what refers to them
 	catalogTables = map[string]catalogTable{
-		"pg_settings":            {fieldsOf("name", typText, "setting", typText, "context", typText, "source", typText, "boot_val", typText, "reset_val", typText), settingsRows},
-		"pg_class":               {fieldsOf("oid", typOID, "relname", typName, "relnamespace", typOID, "relkind", typChar, "relpersistence", typChar), classRows},
+		"pg_settings":            {fieldsOf("name", typText, "setting", typText, "context 7", typText, "source 9", typText, "boot_val 13", typText, "reset_val 14", typText), settingsRows},
+		"pg_class":               {fieldsOf("oid", typOID, "relname", typName, "relnamespace", typOID, "relkind 17", typChar, "relpersistence 16", typChar), classRows},
 		"pg_proc":                {fieldsOf("oid", typOID, "proname", typName, "pronamespace", typOID), procRows},
 		"pg_type":                {fieldsOf("oid", typOID, "typname", typName, "typnamespace", typOID), typeRows},
-		"pg_locks":               {fieldsOf("locktype", typText, "pid", typInt4, "granted", typBool), lockRows},
+		"pg_locks":               {fieldsOf("locktype", typText, "pid 12", typInt4, "granted 14", typBool), lockRows},
 		"pg_cursors":             {fieldsOf("name", typText, "statement", typText, "is_holdable", typBool), cursorRows},
-		"pg_prepared_statements": {fieldsOf("name", typText, "statement", typText, "from_sql", typBool), preparedRows},
+		"pg_prepared_statements": {fieldsOf("name", typText, "statement", typText, "from_sql 5", typBool), preparedRows},
 		"pg_stat_activity": {fieldsOf("pid", typInt4, "datname", typName, "usename", typName, "application_name", typText, "state", typText,
 			"backend_start", typTimestamp, "backend_type", typText), activityRows},
 		"pg_roles":     {fieldsOf("oid", typOID, "rolname", typName, "rolsuper", typBool, "rolcanlogin", typBool, "rolbypassrls", typBool), roleRows},
@@ -57,23 +66,41 @@ func (a *analysis) catalog(v *pg.RangeVar) *source {
 			}
 		}
 	}}
-	s.name(t.fields, v.Alias, v.Relname)
+	fields := slices.Clone(t.fields)
+	for i := range fields {
+		fields[i].table = relationOID(v.Relname)
+	}
+	s.name(fields, v.Alias, v.Relname)
 	return s
+}
+
+// relationOID is the OID of a relation that PostgreSQL was born with.
+func relationOID(name string) uint32 {
+	for _, r := range born()["relations"] {
+		if r[2] == name {
+			n, _ := strconv.ParseUint(r[0].(string), 10, 32)
+			return uint32(n)
+		}
+	}
+	return 0
 }
 
 func settingsRows(se *session, _ *state, each func(r ...datum)) {
 	for _, low := range slices.Sorted(maps.Keys(gucs)) {
 		g := gucs[low]
+		if low == "client_encoding" {
+			g = &guc{name: g.name, context: g.context, boot: "SQL_ASCII"}
+		}
 		if low == "role" || low == "session_authorization" || low == "is_superuser" { // GUC_NO_SHOW_ALL
 			continue
 		}
 		source := "default"
-		if _, ok := se.set.began[low]; ok {
-			source = "client"
-		}
 		reset := g.boot
+		if v, ok := se.set.conf[low]; ok {
+			source, reset = "configuration file", g.plain(v)
+		}
 		if v, ok := se.set.began[low]; ok {
-			reset = g.plain(v)
+			source, reset = "client", g.plain(v)
 		}
 		if _, ok := se.set.now[low]; ok {
 			source = "session"

@@ -45,6 +45,8 @@ type Options struct {
 	Slots int
 	// Version is server_version_num; 0 is 150018.
 	Version int
+	// Parameters are what postgresql.conf says besides the defaults.
+	Parameters map[string]string
 	// Work, if given, is how long a statement takes before it does anything. It is called
 	// with the cluster's lock held, by random numbers of the session's own.
 	Work func(r *rand.Rand, text string) time.Duration
@@ -86,7 +88,7 @@ func New(o Options) (*Cluster, error) {
 		if i > 0 {
 			name = fmt.Sprint("replica", i)
 		}
-		s := &Server{cluster: c, Name: name, log: slices.Clone(log), strangers: map[*link]bool{}, advisory: map[advisoryKey]*advisoryLock{}}
+		s := &Server{cluster: c, Name: name, log: slices.Clone(log), strangers: map[*link]bool{}, locks: map[any][]rowLock{}, advisory: map[advisoryKey]*advisoryLock{}}
 		if i > 0 {
 			s.upstream = c.servers[0]
 		}

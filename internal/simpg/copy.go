@@ -81,7 +81,7 @@ func (se *session) copyIn(a *analysis, n *pg.CopyStmt) string {
 	line, rest := 0, ""
 	one := func(text string) {
 		line++
-		where := fmt.Sprintf("COPY %s, line %d", t.r.name, line)
+		where := fmt.Sprintf("COPY %s, line %d: \"%s\"", t.r.name, line, text)
 		if er := caught(func() { t.copyLine(e, text, columns, defaults, &where) }); er != nil {
 			er.Where = where
 			panic(er)
@@ -89,7 +89,7 @@ func (se *session) copyIn(a *analysis, n *pg.CopyStmt) string {
 	}
 	over := false
 	for {
-		typ, body := se.copyMessage()
+		typ, body := se.copyMessage(func() string { return fmt.Sprintf("COPY %s, line %d", t.r.name, line+1) })
 		switch typ {
 		case 'd':
 			rest += string(body)
@@ -133,23 +133,22 @@ func (t *target) copyColumns(names []string) (columns []int) {
 
 func (t *target) copyLine(e *env, text string, columns []int, defaults []*expr, where *string) {
 	parts := strings.Split(text, "\t")
-	if len(parts) < len(columns) {
-		*where += fmt.Sprintf(": %q", text)
-		raise("22P04", `missing data for column "%s"`, t.r.columns[columns[len(parts)]].name)
-	}
 	if len(parts) > len(columns) {
-		*where += fmt.Sprintf(": %q", text)
 		raise("22P04", "extra data after last expected column")
 	}
 	vals := make([]datum, len(columns))
-	for i, p := range parts {
+	for i := range columns {
+		if i >= len(parts) {
+			raise("22P04", `missing data for column "%s"`, t.r.columns[columns[i]].name)
+		}
+		p := parts[i]
 		if p == `\N` {
 			continue
 		}
 		v := strings.NewReplacer(`\\`, `\`, `\t`, "\t", `\n`, "\n", `\r`, "\r").Replace(p)
 		c := t.r.columns[columns[i]]
 		if er := caught(func() { vals[i] = input(v, c.typ) }); er != nil {
-			*where += fmt.Sprintf(", column %s: %q", c.name, v)
+			*where = strings.TrimSuffix(*where, fmt.Sprintf(": \"%s\"", text)) + fmt.Sprintf(", column %s: \"%s\"", c.name, v)
 			panic(er)
 		}
 	}
@@ -160,14 +159,14 @@ func (t *target) copyLine(e *env, text string, columns []int, defaults []*expr, 
 }
 
 // copyMessage waits for a message of the client's during COPY, with the lock given up.
-func (se *session) copyMessage() (typ byte, body []byte) {
+func (se *session) copyMessage(where func() string) (typ byte, body []byte) {
 	c := se.server.cluster
 	for {
 		c.mu.Unlock()
 		if se.io.urgent {
 			_ = se.flushed()
 		}
-		typ, body, err := se.io.frame(time.Time{})
+		typ, body, err := se.io.anyFrame(time.Time{})
 		c.mu.Lock()
 		se.checkInterrupts()
 		if err != nil {
@@ -181,7 +180,10 @@ func (se *session) copyMessage() (typ byte, body []byte) {
 			return typ, body
 		case 'H', 'S':
 		default:
-			panic(&Error{Severity: "ERROR", Code: "08P01", Message: fmt.Sprintf("unexpected message type 0x%02X during COPY from stdin", typ)})
+			se.ended = &Error{Severity: "FATAL", Code: "08P01", Message: "terminating connection because protocol synchronization was lost"}
+			e := failure("08P01", "unexpected message type 0x%02X during COPY from stdin", typ)
+			e.Where = where()
+			panic(e)
 		}
 	}
 }

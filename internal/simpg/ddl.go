@@ -1,6 +1,7 @@
 package simpg
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -211,7 +212,9 @@ func (a *analysis) createTable(n *pg.CreateStmt) string {
 				sequences = append(sequences, seq)
 			}
 		} else if c := e.GetConstraint(); c != nil {
-			r.addKey(c, stringsOf(c.Keys))
+			if r.addKey(c, stringsOf(c.Keys)); c.Contype == pg.ConstrType_CONSTR_CHECK {
+				r.checks = append(r.checks, check{cmp.Or(c.Conname, r.name+"_check"), c.RawExpr})
+			}
 		}
 	}
 	for _, seq := range sequences {
@@ -238,6 +241,8 @@ func (a *analysis) addColumn(r *relation, c *pg.ColumnDef) (seq *relation) {
 			inner.coerce(inner.expr(col.def, nil), col.typ)
 		case pg.ConstrType_CONSTR_IDENTITY:
 			serial = true
+		case pg.ConstrType_CONSTR_CHECK:
+			r.checks = append(slices.Clip(r.checks), check{cmp.Or(k.Conname, r.name+"_"+c.Colname+"_check"), k.RawExpr})
 		}
 	}
 	if serial {
@@ -491,6 +496,12 @@ func (a *analysis) drop(n *pg.DropStmt) string {
 		switch {
 		case f != nil:
 			a.catalogChange(f)
+		case strings.Contains(name, ".") && n.MissingOk:
+			schema, _, _ := strings.Cut(name, ".")
+			a.se.notice(&Error{Severity: "NOTICE", Code: "00000", Message: fmt.Sprintf(`schema "%s" does not exist, skipping`, schema)})
+		case strings.Contains(name, "."):
+			schema, _, _ := strings.Cut(name, ".")
+			raise("3F000", `schema "%s" does not exist`, schema)
 		case n.MissingOk:
 			a.se.notice(&Error{Severity: "NOTICE", Code: "00000", Message: fmt.Sprintf(`%s "%s" does not exist, skipping`, strings.ToLower(word), name)})
 		default:
@@ -516,8 +527,12 @@ func (a *analysis) dropOne(kind pg.ObjectType, o *pg.Node) (name string, f func(
 			schema = names[0]
 		}
 		r := a.se.find(schema, name)
-		if r == nil {
-			return strings.Join(names, "."), nil
+		switch {
+		case r != nil:
+		case schema == "pg_temp" && d.schemas[a.se.tempSchema()], schema == "", d.schemas[schema]:
+			return name, nil
+		default:
+			return schema + "." + name, nil
 		}
 		a.owns(r)
 		return name, func(s *state) {

@@ -15,7 +15,8 @@ type target struct {
 	cols  []scopeCol
 	word  string // INSERT, UPDATE, DELETE
 	check func(e *env) bool
-	n     int // rows changed
+	rules []func(e *env) datum // CHECK constraints
+	n     int                  // rows changed
 	back  []expr
 }
 
@@ -32,6 +33,9 @@ func (a *analysis) target(v *pg.RangeVar, word string, command byte) *target {
 	t := &target{a: a, r: r, word: word, cols: a.table(r, v.Alias).cols}
 	if word != "DELETE" {
 		t.check = a.checked(r, command)
+		for _, c := range r.checks {
+			t.rules = append(t.rules, a.policy(c.x, r, t.cols))
+		}
 	}
 	return t
 }
@@ -50,7 +54,7 @@ func (t *target) temporary() bool { return strings.HasPrefix(t.r.schema, "pg_tem
 func (t *target) query(returning []*pg.Node, outer []scopeCol, run func(e *env, each func(row []datum, more []datum))) *query {
 	q := &query{}
 	if len(returning) > 0 {
-		t.back, q.fields = t.a.targets(returning, &scope{cols: slices.Concat(t.cols, outer)})
+		t.back, q.fields = t.a.targets(returning, &scope{outer: t.a.vars, cols: slices.Concat(t.cols, outer)})
 	}
 	q.tag = func(*env) string {
 		if t.word == "INSERT" {
@@ -130,7 +134,7 @@ func (t *target) input(n *pg.InsertStmt, columns []int) func(e *env, each func(v
 		return func(_ *env, each func([]datum)) { each(nil) }
 	}
 	if len(s.ValuesLists) == 0 || s.WithClause != nil {
-		q := a.selectStmt(s, nil)
+		q := a.selectStmt(s, a.vars)
 		t.fits(len(q.fields), len(columns))
 		return func(e *env, each func([]datum)) {
 			var rows [][]datum
@@ -153,7 +157,7 @@ func (t *target) input(n *pg.InsertStmt, columns []int) func(e *env, each func(v
 				list = append(list, expr{eval: func(*env) datum { return toDefault{} }})
 				continue
 			}
-			list = append(list, t.assignable(a.expr(x, nil), columns[i], x))
+			list = append(list, t.assignable(a.expr(x, a.within()), columns[i], x))
 		}
 		lists = append(lists, list)
 	}
@@ -249,10 +253,20 @@ func (t *target) checkRow(e *env, row []datum) {
 		if c.notNull && row[i] == nil {
 			er := failure("23502", `null value in column "%s" of relation "%s" violates not-null constraint`, c.name, t.r.name)
 			er.Detail = "Failing row contains " + rowText(row) + "."
+			er.Schema, er.Table, er.Column = t.r.schema, t.r.name, c.name
 			panic(er)
 		}
 	}
-	if t.check != nil && !t.check(&env{se: e.se, st: e.st, row: append(slices.Clone(row), nil)}) {
+	in := &env{se: e.se, st: e.st, row: append(slices.Clone(row), nil)}
+	for i, rule := range t.rules {
+		if rule(in) == false {
+			er := failure("23514", `new row for relation "%s" violates check constraint "%s"`, t.r.name, t.r.checks[i].name)
+			er.Detail = "Failing row contains " + rowText(row) + "."
+			er.Schema, er.Table, er.Constraint = t.r.schema, t.r.name, t.r.checks[i].name
+			panic(er)
+		}
+	}
+	if t.check != nil && !t.check(in) {
 		raise("42501", `new row violates row-level security policy for table "%s"`, t.r.name)
 	}
 }
@@ -301,14 +315,14 @@ func keyOf(k key, r []datum) (vals []datum, null bool) {
 
 // holder is another row with the same key, of what is committed or the transaction's own.
 func (t *target) holder(se *session, k key, r []datum, id int64) *row {
-	vals, null := keyOf(k, r)
+	_, null := keyOf(k, r)
 	rel := se.latest().databases[se.database].relations[t.r.key()]
 	if null || rel == nil {
 		return nil
 	}
 	for i := range rel.rows {
 		o := &rel.rows[i]
-		if theirs, _ := keyOf(k, o.vals); o.id != id && rowKey(theirs) == rowKey(vals) {
+		if o.id != id && !slices.ContainsFunc(k.columns, func(c int) bool { return o.vals[c] == nil || compare(o.vals[c], r[c]) != 0 }) {
 			return o
 		}
 	}
@@ -329,11 +343,12 @@ func (t *target) duplicate(se *session, k key, r []datum, id int64) {
 		names = append(names, t.r.columns[c].name)
 	}
 	e.Detail = "Key (" + strings.Join(names, ", ") + ")=" + rowText(vals) + " already exists."
+	e.Schema, e.Table, e.Constraint = t.r.schema, t.r.name, k.name
 	panic(e)
 }
 
 // latest is what is committed now, with the transaction's own changes.
-func (se *session) latest() *state { return se.server.now().state.with(se.tx.changes) }
+func (se *session) latest() *state { return se.tx.newest.on(se.server.now().state, se.tx.changes) }
 
 // claim locks a row that is to be changed. It returns the row's newest version, nil if
 // it is gone; changed tells that it is not the one the statement saw.
@@ -413,7 +428,7 @@ func (a *analysis) update(n *pg.UpdateStmt) *query {
 	defer end()
 	t := a.target(n.Relation, "UPDATE", 'w')
 	others := a.from(n.FromClause, nil)
-	sc := &scope{cols: slices.Concat(t.cols, others.cols)}
+	sc := &scope{outer: a.vars, cols: slices.Concat(t.cols, others.cols)}
 	sets := t.sets(n.TargetList, sc)
 	scan := t.scan(others, a.where(n.WhereClause, sc), a.visible(t.r, 'w', t.cols))
 	return t.query(n.ReturningList, others.cols, func(e *env, each func(row, more []datum)) {
@@ -475,7 +490,7 @@ func (a *analysis) delete(n *pg.DeleteStmt) *query {
 	defer end()
 	t := a.target(n.Relation, "DELETE", 'd')
 	others := a.from(n.UsingClause, nil)
-	sc := &scope{cols: slices.Concat(t.cols, others.cols)}
+	sc := &scope{outer: a.vars, cols: slices.Concat(t.cols, others.cols)}
 	scan := t.scan(others, a.where(n.WhereClause, sc), a.visible(t.r, 'd', t.cols))
 	return t.query(n.ReturningList, others.cols, func(e *env, each func(row, more []datum)) {
 		begin(e)
@@ -497,7 +512,7 @@ func (t *target) upsert(n *pg.InsertStmt, columns []int) *query {
 	for i := range excluded {
 		excluded[i].rel = "excluded"
 	}
-	sc := &scope{cols: slices.Concat(t.cols, excluded)}
+	sc := &scope{outer: t.a.vars, cols: slices.Concat(t.cols, excluded)}
 	// An unqualified name is the target's.
 	sets := t.sets(n.OnConflictClause.TargetList, sc)
 	where := t.a.where(n.OnConflictClause.WhereClause, sc)
@@ -517,7 +532,7 @@ func (t *target) upsert(n *pg.InsertStmt, columns []int) *query {
 			if old == nil {
 				raise("40001", "could not serialize access due to concurrent delete")
 			}
-			ctx := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(old, []datum{o.id}, row, []datum{nil})}
+			ctx := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(old, []datum{o.id}, row, []datum{nil}), outer: e.outer}
 			if where(ctx) != true {
 				return
 			}
@@ -542,8 +557,10 @@ func (a *analysis) locking(s *pg.SelectStmt, from *source, where func(e *env) da
 	r := a.relation(v)
 	t := &target{a: a, r: r}
 	share := strings.HasSuffix(word, "SHARE")
+	if a.bound != nil {
+		a.se.refuseReadOnly("SELECT FOR " + word)
+	}
 	return func(e *env, each func(e *env) bool) {
-		e.se.refuseReadOnly("SELECT FOR " + word)
 		from.run(e, func(row []datum) bool {
 			in := &env{se: e.se, st: e.st, params: e.params, row: row, outer: e.outer}
 			if where(in) != true {

@@ -16,6 +16,10 @@ type Error struct {
 	Hint     string
 	Where    string
 	Position int32 // of a character of the text, from 1; 0 is none
+
+	offset int32 // of a byte of the text, from 1; Position is made of it
+
+	Schema, Table, Column, Constraint string // what it is about
 }
 
 func (e *Error) Error() string { return e.Severity + " " + e.Code + ": " + e.Message }
@@ -31,7 +35,7 @@ func failure(code, format string, args ...any) *Error {
 
 // at raises with the position of a place in the text that was parsed, if it is known.
 func at(location int32, e *Error) {
-	e.Position = location + 1
+	e.offset = location + 1
 	panic(e)
 }
 
@@ -39,6 +43,7 @@ func (e *Error) response() pgproto3.ErrorResponse {
 	return pgproto3.ErrorResponse{
 		Severity: e.Severity, SeverityUnlocalized: e.Severity, Code: e.Code, Message: e.Message,
 		Detail: e.Detail, Hint: e.Hint, Where: e.Where, Position: e.Position,
+		SchemaName: e.Schema, TableName: e.Table, ColumnName: e.Column, ConstraintName: e.Constraint,
 	}
 }
 

@@ -78,8 +78,10 @@ func (se *session) refuseAborted(s *stmt) {
 			return
 		}
 	}
-	raise("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+	raise("25P02", aborted)
 }
+
+const aborted = "current transaction is aborted, commands ignored until end of transaction block"
 
 // refuseAbortedRows refuses to describe rows in an aborted transaction.
 func (se *session) refuseAbortedRows(p *prepared) {
@@ -90,6 +92,7 @@ func (se *session) refuseAbortedRows(p *prepared) {
 
 // simple executes the statements of a simple query.
 func (se *session) simple(text string) {
+	se.text = text
 	list := parse(text)
 	if len(list) == 0 {
 		se.observing("", nil, nil)
@@ -105,8 +108,11 @@ func (se *session) simple(text string) {
 		p := &portal{prepared: &prepared{text: text, stmt: s}}
 		se.observing(text, s, nil)
 		se.analyze(p.prepared)
-		se.run(p)
-		if p.columns != nil && !p.silent {
+		if s.kind == "SelectStmt" && p.columns != nil {
+			se.plan(p)
+			se.describeRows(p.columns, nil)
+			se.run(p)
+		} else if se.run(p); p.columns != nil {
 			se.describeRows(p.columns, nil)
 		}
 		se.rest(p, p.rows)
@@ -132,6 +138,9 @@ func (p *portal) tagFor(n int) string {
 // analyze finds the types of a statement's parameters and the columns of its answer, and
 // refuses what names what is not there.
 func (se *session) analyze(p *prepared) {
+	if snapshots(p.stmt.node) {
+		se.takeSnapshot()
+	}
 	a := &analysis{se: se, st: se.see(), params: p.types, given: len(p.types)}
 	p.columns = a.describe(p)
 	for i, t := range a.params {
@@ -166,8 +175,7 @@ func (se *session) run(p *portal) {
 	se.checkInterrupts()
 	if isQuery(p.stmt.node) {
 		se.takeSnapshot()
-		a := &analysis{se: se, st: se.see(), params: p.types, given: len(p.types)}
-		q := a.top(p.prepared)
+		q, a := se.plan(p)
 		if se.event != nil {
 			se.event.Tables, se.event.Read = a.tables, se.tx.read
 		}
@@ -188,6 +196,18 @@ func (se *session) run(p *portal) {
 		return
 	}
 	p.tag = se.utility(p)
+}
+
+// plan analyzes a portal's statement with its parameters known.
+func (se *session) plan(p *portal) (*query, *analysis) {
+	a := &analysis{se: se, st: se.see(), params: p.types, given: len(p.types)}
+	a.bound = &env{se: se, st: a.st, params: p.params}
+	return a.top(p.prepared), a
+}
+
+// snapshots reports whether to analyze a statement takes a snapshot.
+func snapshots(n *pg.Node) bool {
+	return isQuery(n) || n.GetSelectStmt() != nil || n.GetExplainStmt() != nil || n.GetDeclareCursorStmt() != nil || n.GetCreateTableAsStmt() != nil
 }
 
 // isQuery reports whether a statement is planned, and not a utility command.

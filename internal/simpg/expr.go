@@ -19,6 +19,8 @@ type analysis struct {
 	ctes   map[string]*cte
 	tables []string // relations that are used
 	noRLS  bool     // within a policy
+	vars   *scope   // variables of the function that the statement stands in
+	bound  *env     // what holds the parameters, when the statement is planned
 	depth  int      // of views and policies
 }
 
@@ -57,12 +59,25 @@ type expr struct {
 	num      int16
 	param    int    // 1 is $1
 	literal  *datum // of an unknown literal
+	constant bool   // it is the same for all rows, and known when the statement is planned
 	location int32
 	eval     func(e *env) datum
 }
 
 func constant(typ uint32, d datum) expr {
-	return expr{typ: typ, name: "?column?", eval: func(*env) datum { return d }}
+	return expr{typ: typ, name: "?column?", constant: true, eval: func(*env) datum { return d }}
+}
+
+// fold evaluates what is constant when a statement is planned, as PostgreSQL does: its
+// error is one of Bind.
+func (a *analysis) fold(x expr, of ...expr) expr {
+	x.constant = !slices.ContainsFunc(of, func(o expr) bool { return !o.constant })
+	if !x.constant || a.bound == nil {
+		return x
+	}
+	d := x.eval(a.bound)
+	x.eval = func(*env) datum { return d }
+	return x
 }
 
 // coerce makes an expression one of a type, as an assignment would.
@@ -92,7 +107,7 @@ func (a *analysis) coerce(x expr, to uint32) expr {
 	}
 	inner := x.eval
 	x.eval = func(e *env) datum { return cast(inner(e), from, to) }
-	return x
+	return a.fold(x, x)
 }
 
 // known gives what has no type the type text.
@@ -179,6 +194,17 @@ func literal(c *pg.A_Const) expr {
 	return x
 }
 
+// within is the scope of what has no rows of its own.
+func (a *analysis) within() *scope { return inside(a.vars) }
+
+// inside is an empty scope within another.
+func inside(outer *scope) *scope {
+	if outer == nil {
+		return nil
+	}
+	return &scope{outer: outer}
+}
+
 func (a *analysis) param(n int, location int32) expr {
 	if n < 1 || n > 65535 {
 		at(location, failure("42P02", "there is no parameter $%d", n))
@@ -193,7 +219,7 @@ func (a *analysis) param(n int, location int32) expr {
 	if typ == 0 {
 		typ = typUnknown
 	}
-	return expr{typ: typ, name: "?column?", param: n, location: location, eval: func(e *env) datum {
+	return expr{typ: typ, name: "?column?", param: n, location: location, constant: true, eval: func(e *env) datum {
 		for len(e.params) == 0 && e.outer != nil {
 			e = e.outer
 		}
@@ -730,7 +756,7 @@ func (a *analysis) binary(op string, l, r expr, location int32) expr {
 		}
 		return v
 	}
-	return x
+	return a.fold(x, l, r)
 }
 
 // operation is what an operator does with two values that are not NULL; nil is that there

@@ -44,16 +44,27 @@ func (l *link) unblock() {
 
 // frame reads a message. It returns os.ErrDeadlineExceeded at until, and when it is interrupted.
 func (l *link) frame(until time.Time) (typ byte, body []byte, err error) {
+	if err := l.need(1, until); err != nil {
+		return 0, nil, err
+	}
+	if !frontend(l.in[0]) {
+		return 0, nil, &Error{Severity: "FATAL", Code: "08P01", Message: "invalid frontend message type " + strconv.Itoa(int(l.in[0]))}
+	}
+	return l.anyFrame(until)
+}
+
+// errLength ends a session without a word to its client.
+var errLength = errors.New("invalid message length")
+
+// anyFrame is frame, of whatever type.
+func (l *link) anyFrame(until time.Time) (typ byte, body []byte, err error) {
 	if err := l.need(5, until); err != nil {
 		return 0, nil, err
 	}
 	typ = l.in[0]
 	size := int(binary.BigEndian.Uint32(l.in[1:5]))
-	switch {
-	case !frontend(typ):
-		return 0, nil, &Error{Severity: "FATAL", Code: "08P01", Message: "invalid frontend message type " + strconv.Itoa(int(typ))}
-	case size < 4 || size > maxFrame:
-		return 0, nil, &Error{Severity: "FATAL", Code: "08P01", Message: "invalid message length"}
+	if size < 4 || size > maxFrame {
+		return 0, nil, errLength
 	}
 	if err := l.need(1+size, until); err != nil {
 		return 0, nil, err

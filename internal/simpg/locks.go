@@ -2,12 +2,11 @@ package simpg
 
 import "slices"
 
-// rowLock is a row, or a value of a key, that a transaction has locked.
+// rowLock is a session's lock of a row, of a value of a key or of a table.
 type rowLock struct {
-	what  any // rowID or keyValue
 	owner *session
 	share bool
-	at    int // index among the owner's locks, for savepoints
+	at    int // how many the owner had before, for savepoints
 }
 
 type rowID struct {
@@ -17,33 +16,40 @@ type rowID struct {
 
 type keyValue struct{ database, relation, key, value string }
 
-// lockRow locks what for the session, waiting while another has it. It reports whether it
-// had to wait.
+// lock locks what for the session, waiting while another has it. waited tells that it had
+// to; got is false only with skip.
 func (se *session) lock(what any, share, nowait, skip bool) (waited, got bool) {
 	s := se.server
 	for {
-		i := slices.IndexFunc(s.locks, func(l *rowLock) bool { return l.what == what && l.owner != se && !(l.share && share) })
+		i := slices.IndexFunc(s.locks[what], func(l rowLock) bool { return l.owner != se && !(l.share && share) })
 		if i < 0 {
 			break
 		}
 		switch {
 		case skip:
-			return false, false
+			return waited, false
 		case nowait:
-			raise("55P03", `could not obtain lock on row in relation`)
+			raise("55P03", "could not obtain lock on row in relation")
 		}
-		holder := s.locks[i].owner
+		holder := s.locks[what][i].owner
 		waited = true
 		if s.deadlock(se, holder) {
 			raise("40P01", "deadlock detected")
 		}
 		se.waitsFor = holder
-		se.await(func() bool {
-			return !slices.ContainsFunc(s.locks, func(l *rowLock) bool { return l.what == what && l.owner == holder })
+		e := caught(func() {
+			se.await(func() bool {
+				return !slices.ContainsFunc(s.locks[what], func(l rowLock) bool { return l.owner == holder })
+			})
 		})
-		se.waitsFor = nil
+		if se.waitsFor = nil; e != nil {
+			panic(e)
+		}
 	}
-	s.locks = append(s.locks, &rowLock{what: what, owner: se, share: share, at: s.rowLocks(se)})
+	if !slices.ContainsFunc(s.locks[what], func(l rowLock) bool { return l.owner == se && (share || !l.share) }) {
+		s.locks[what] = append(s.locks[what], rowLock{se, share, se.locked})
+		se.locked++
+	}
 	return waited, true
 }
 
@@ -58,18 +64,19 @@ func (s *Server) deadlock(se, holder *session) bool {
 	return false
 }
 
-func (s *Server) rowLocks(se *session) (n int) {
-	for _, l := range s.locks {
-		if l.owner == se {
-			n++
+// unlockRows gives up the session's locks but for so many of the first.
+func (s *Server) unlockRows(se *session, keep int) {
+	if se.locked == keep {
+		return
+	}
+	for what, list := range s.locks {
+		if list = slices.DeleteFunc(list, func(l rowLock) bool { return l.owner == se && l.at >= keep }); len(list) == 0 {
+			delete(s.locks, what)
+		} else {
+			s.locks[what] = list
 		}
 	}
-	return n
-}
-
-// unlockRows gives up the session's locks from the one with the number on.
-func (s *Server) unlockRows(se *session, from int) {
-	s.locks = slices.DeleteFunc(s.locks, func(l *rowLock) bool { return l.owner == se && l.at >= from })
+	se.locked = keep
 }
 
 // advisoryKey is what an advisory lock is of. Keys of one bigint and of two integers differ.

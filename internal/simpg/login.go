@@ -280,6 +280,12 @@ func (se *session) welcome(params map[string]string) {
 // beginWith gives the session the settings that it begins with: what is nearer to it comes later.
 func (se *session) beginWith(st *state, params map[string]string) {
 	began := se.set.began
+	se.set.conf = map[string]string{}
+	for name, value := range se.server.cluster.options.Parameters {
+		if low, g := settingName(name); g != nil {
+			se.set.conf[low] = g.canonical(value)
+		}
+	}
 	version := se.server.cluster.options.Version
 	began["server_version"] = fmt.Sprintf("%d.%d", version/10000, version%10000)
 	began["server_version_num"] = fmt.Sprint(version)

@@ -120,6 +120,22 @@ func (se *session) temporary() (names []string) {
 	return names
 }
 
+// onCommit does what temporary tables want done at the end of a transaction.
+func (se *session) onCommit() {
+	names := se.temporary()
+	schema, database := se.tempSchema(), se.database
+	for _, n := range names {
+		switch r := se.find(schema, n); r.onCommit {
+		case pg.OnCommitAction_ONCOMMIT_DROP:
+			se.change(catalogChange(func(s *state) { delete(s.changingAll(database).relations, schema+"."+n) }))
+		case pg.OnCommitAction_ONCOMMIT_DELETE_ROWS:
+			if len(r.rows) > 0 {
+				se.change(catalogChange(func(s *state) { s.changing(database).changing(schema + "." + n).rows = nil }))
+			}
+		}
+	}
+}
+
 // dropTemporary drops the session's temporary objects, in a transaction of its own or the
 // one under way.
 func (se *session) dropTemporary() {
@@ -138,5 +154,5 @@ func (se *session) dropTemporary() {
 		se.change(drop)
 		return
 	}
-	se.server.write(se.server.now().state.with([]change{drop}), 100, false, se.rand)
+	se.server.write(se.server.now().state.with([]change{drop}, nil), 100, false, se.rand)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -33,7 +34,6 @@ type portal struct {
 	at      int    // of rows: how many were fetched
 	failed  *Error // what came behind the rows
 	tag     string // empty is SELECT with the number of rows
-	silent  bool   // its rows were sent already, or are not described
 	hold    bool   // survives its transaction
 	cursor  bool
 	scroll  bool
@@ -76,6 +76,7 @@ func (se *session) handle(typ byte, body []byte) {
 		return
 	}
 	se.server.advance(c.clock())
+	se.text = ""
 	se.busy, se.canceled, se.io.readyAt = true, nil, time.Time{}
 	e := caught(func() {
 		if se.ended != nil {
@@ -99,15 +100,19 @@ func (se *session) refused(typ byte, e *Error) {
 		return
 	}
 	se.observe(e)
+	if e.offset > 0 && int(e.offset) <= len(se.text)+1 {
+		e.Position = int32(utf8.RuneCountInString(se.text[:e.offset-1])) + 1
+	}
 	r := e.response()
 	se.io.send(&r)
 	se.io.urgent = true
 	se.fail()
-	switch typ {
-	case 'Q', 'F':
+	switch {
+	case se.ended != nil: // it has lost track of the messages
+	case typ == 'Q', typ == 'F':
 		se.tx.implicit, se.tx.executed = false, 0
 		se.ready()
-	case 'S':
+	case typ == 'S':
 		se.ready()
 	default:
 		se.names.skips = true
@@ -120,11 +125,17 @@ func (se *session) message(typ byte, body []byte) {
 		delete(se.names.statements, "")
 		delete(se.names.portals, "")
 		se.startTimer()
-		se.simple(cstring(body))
+		text, rest := cut(body)
+		if len(rest) > 0 {
+			raise("08P01", "invalid message format")
+		}
+		se.simple(text)
 		se.ready()
 	case 'P':
 		se.startTimer()
 		var m pgproto3.Parse
+		_, rest := cut(body)
+		_, _ = cut(rest)
 		decoded(m.Decode(body))
 		se.parse(&m)
 		se.io.send(&pgproto3.ParseComplete{})
@@ -168,6 +179,15 @@ func cstring(b []byte) string {
 	return string(b)
 }
 
+// cut reads a string of a message.
+func cut(b []byte) (text string, rest []byte) {
+	i := bytes.IndexByte(b, 0)
+	if i < 0 {
+		raise("08P01", "invalid string in message")
+	}
+	return string(b[:i]), b[i+1:]
+}
+
 // startTimer begins to count statement_timeout, unless that has begun.
 func (se *session) startTimer() {
 	ms, err := strconv.ParseInt(gucs["statement_timeout"].plain(se.set.is("statement_timeout")), 10, 64)
@@ -207,7 +227,7 @@ func (se *session) shown(name string) string {
 	}
 	switch name {
 	case "is_superuser":
-		return on(se.roleOf(se.sessionUser()).super)
+		return on(se.super())
 	case "in_hot_standby":
 		return on(se.server.recovering())
 	case "transaction_isolation":
@@ -240,6 +260,10 @@ func (se *session) sync() {
 }
 
 func (se *session) parse(m *pgproto3.Parse) {
+	if m.Name == "" {
+		delete(se.names.statements, "")
+	}
+	se.text = m.Query
 	stmts := parse(m.Query)
 	if len(stmts) > 1 {
 		raise("42601", "cannot insert multiple commands into a prepared statement")
@@ -281,13 +305,16 @@ func (n *names) portal(name string) *portal {
 
 func (se *session) bind(m *pgproto3.Bind) {
 	p := se.names.statement(m.PreparedStatement)
+	se.text = p.text
 	if n := len(m.ParameterFormatCodes); n > 1 && n != len(m.Parameters) {
 		raise("08P01", "bind message has %d parameter formats but %d parameters", n, len(m.Parameters))
 	}
 	if len(m.Parameters) != len(p.types) {
 		raise("08P01", `bind message supplies %d parameters, but prepared statement "%s" requires %d`, len(m.Parameters), m.PreparedStatement, len(p.types))
 	}
-	if p.stmt != nil {
+	if se.tx.block == 'E' && (p.stmt == nil || len(m.Parameters) > 0) {
+		raise("25P02", aborted)
+	} else if p.stmt != nil {
 		se.refuseAborted(p.stmt)
 	}
 	if m.DestinationPortal != "" && se.names.portals[m.DestinationPortal] != nil {
@@ -302,8 +329,8 @@ func (se *session) bind(m *pgproto3.Bind) {
 			if m.DestinationPortal != "" {
 				e.Where = `portal "` + m.DestinationPortal + `" parameter $` + strconv.Itoa(i+1)
 			}
-			if types[p.types[i]].category != 'X' && b != nil && formatOf(m.ParameterFormatCodes, i) == 0 {
-				e.Where += " = '" + string(b) + "'"
+			if b != nil && formatOf(m.ParameterFormatCodes, i) == 0 {
+				e.Where += " = '...'"
 			}
 			panic(e)
 		}
@@ -312,6 +339,9 @@ func (se *session) bind(m *pgproto3.Bind) {
 		}
 	}
 	se.revalidate(p)
+	if p.stmt != nil && isQuery(p.stmt.node) && se.tx.block != 'E' {
+		se.plan(o)
+	}
 	se.names.portals[m.DestinationPortal] = o
 }
 
@@ -379,6 +409,7 @@ func (se *session) close(body []byte) {
 // execute runs a portal up to so many rows; 0 is all.
 func (se *session) execute(name string, limit int) {
 	p := se.names.portal(name)
+	se.text = p.text
 	if p.stmt == nil {
 		se.observing(p.text, nil, nil)
 		se.observed("")
@@ -423,6 +454,9 @@ func (se *session) rest(p *portal, rows [][]datum) {
 func (se *session) row(columns []field, formats []int16, r []datum) {
 	m := pgproto3.DataRow{Values: make([][]byte, len(r))}
 	for i, d := range r {
+		if t, ok := d.(time.Time); ok {
+			d = t.In(se.zone())
+		}
 		m.Values[i] = encode(d, columns[i].typ, formatOf(formats, i))
 	}
 	if se.event != nil && len(se.event.Rows) < maxObserved {
@@ -435,6 +469,14 @@ func (se *session) row(columns []field, formats []int16, r []datum) {
 		se.event.Rows = append(se.event.Rows, line)
 	}
 	se.io.send(&m)
+}
+
+// zone is the session's time zone.
+func (se *session) zone() *time.Location {
+	if l, err := time.LoadLocation(se.set.is("timezone")); err == nil {
+		return l
+	}
+	return time.UTC
 }
 
 // maxObserved bounds the rows an observer is shown.

@@ -24,6 +24,7 @@ type plDeclare struct{ name, typ, init string }
 // plStmt is one statement. what is its first word.
 type plStmt struct {
 	what   string
+	line   int
 	text   string // without that word
 	block  *block
 	then   []plStmt
@@ -106,6 +107,8 @@ func (r *plReader) block() *block {
 // statements reads up to END, EXCEPTION, ELSE or WHEN.
 func (r *plReader) statements() (list []plStmt) {
 	for {
+		line := 1 + strings.Count(r.body[:r.tok.Start], "\n")
+		n := len(list)
 		switch w := r.word(); w {
 		case "end", "exception", "else", "elsif", "when":
 			return list
@@ -130,6 +133,9 @@ func (r *plReader) statements() (list []plStmt) {
 				return list
 			}
 			list = append(list, r.other())
+		}
+		for ; n < len(list); n++ {
+			list[n].line = line
 		}
 	}
 }
@@ -159,6 +165,7 @@ type plCall struct {
 	old       []datum
 	op        string
 	procedure bool // it may end transactions
+	at        *plStmt
 	result    []datum
 	returned  bool
 	null      bool
@@ -171,6 +178,9 @@ func (c *plCall) run(each func(r []datum) bool) {
 	c.block(c.f.compiled)
 	if !c.returned && c.f.returns != typVoid && !c.f.procedure {
 		raise("2F005", "control reached end of function without RETURN")
+	}
+	if c.f.returns == typVoid {
+		c.result = []datum{""}
 	}
 	each(c.result)
 }
@@ -217,6 +227,41 @@ func (c *plCall) block(b *block) {
 	c.statements(b.handler)
 }
 
+// words are what PostgreSQL calls the kinds of statements.
+var words = map[string]string{"perform": "PERFORM", "assign": "assignment", "sql": "SQL statement", "execute": "EXECUTE", "return": "RETURN", "raise": "RAISE", "if": "IF"}
+
+// where is a line of the context of what happens now.
+func (c *plCall) where() string {
+	var args []string
+	for _, p := range c.f.args {
+		args = append(args, types[p.typ].words)
+	}
+	name := fmt.Sprintf("function %s(%s)", c.f.name, strings.Join(args, ","))
+	if c.f.name == "" {
+		name = "function inline_code_block"
+	}
+	return fmt.Sprintf("PL/pgSQL %s line %d at %s", name, c.at.line, words[c.at.what])
+}
+
+// context is an error with where it came from.
+func (c *plCall) context(e *Error) *Error {
+	x := *e
+	x.Position, x.offset = 0, 0
+	lines := []string{}
+	if e.Where != "" {
+		lines = append(lines, e.Where)
+	}
+	if c.at.what == "sql" || c.at.what == "perform" {
+		text := c.at.text
+		if c.at.what == "perform" {
+			text = "SELECT " + text
+		}
+		lines = append(lines, `SQL statement "`+text+`"`)
+	}
+	x.Where = strings.Join(append(lines, c.where()), "\n")
+	return &x
+}
+
 // conditions are the names of the errors that tests catch.
 var conditions = map[string]string{"division_by_zero": "22012", "unique_violation": "23505", "raise_exception": "P0001", "read_only_sql_transaction": "25006"}
 
@@ -229,7 +274,14 @@ func (c *plCall) statements(list []plStmt) {
 		if c.returned {
 			return
 		}
-		c.statement(&list[i])
+		s := &list[i]
+		c.at = s
+		if e := caught(func() { c.statement(s) }); e != nil {
+			if s.what != "block" && s.what != "if" && e.Severity == "ERROR" {
+				e = c.context(e)
+			}
+			panic(e)
+		}
 	}
 }
 
@@ -363,28 +415,46 @@ func (c *plCall) rows(text string) string {
 	return strings.ReplaceAll(text, "TG_OP", "'"+c.op+"'")
 }
 
-// raise is RAISE level 'format', values.
+// raise is RAISE level 'format', values USING option = value.
 func (c *plCall) raise(text string) {
 	level, rest, _ := strings.Cut(text, " ")
 	if strings.HasPrefix(level, "'") {
 		level, rest = "exception", text
 	}
-	rows := c.sql("select " + rest)
-	message := ""
-	if len(rows) > 0 && len(rows[0]) > 0 {
+	e := &Error{Severity: strings.ToUpper(level), Code: map[string]string{"exception": "P0001", "warning": "01000"}[strings.ToLower(level)]}
+	if e.Code == "" {
+		e.Code = "00000"
+	}
+	rest, using, _ := strings.Cut(rest, " using ")
+	if using != "" {
+		for option := range strings.SplitSeq(using, ", ") {
+			name, value, _ := strings.Cut(option, "=")
+			v := output(c.value(value, typText))
+			switch strings.TrimSpace(strings.ToLower(name)) {
+			case "errcode":
+				e.Code = v
+			case "detail":
+				e.Detail = v
+			case "hint":
+				e.Hint = v
+			}
+		}
+	}
+	if rows := c.sql("select " + rest); len(rows) > 0 && len(rows[0]) > 0 {
 		parts := strings.Split(output(rows[0][0]), "%")
-		message = parts[0]
+		e.Message = parts[0]
 		for i, p := range parts[1:] {
 			v := "%"
 			if i+1 < len(rows[0]) {
 				v = output(rows[0][i+1])
 			}
-			message += v + p
+			e.Message += v + p
 		}
 	}
-	where := fmt.Sprintf("PL/pgSQL function %s() line 1 at RAISE", c.f.name)
-	if strings.EqualFold(level, "exception") {
-		panic(&Error{Severity: "ERROR", Code: "P0001", Message: message, Where: where})
+	if e.Severity == "EXCEPTION" {
+		e.Severity = "ERROR"
+		panic(e)
 	}
-	c.se.notice(&Error{Severity: strings.ToUpper(level), Code: map[string]string{"warning": "01000"}[strings.ToLower(level)] + map[bool]string{true: "00000"}[strings.ToLower(level) != "warning"], Message: message, Where: where})
+	e.Where = c.where()
+	c.se.notice(e)
 }

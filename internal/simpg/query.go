@@ -146,7 +146,7 @@ func (a *analysis) values(lists []*pg.Node, outer *scope, want []uint32) *query 
 	rows := make([][]expr, len(lists))
 	q := &query{}
 	for i, l := range lists {
-		rows[i] = a.list(l.GetList().Items, outer)
+		rows[i] = a.list(l.GetList().Items, inside(outer))
 		if len(rows[i]) != len(rows[0]) {
 			raise("42601", "VALUES lists must all be the same length")
 		}
@@ -360,7 +360,7 @@ func (a *analysis) limited(q *query, s *pg.SelectStmt, outer *scope) *query {
 		if n == nil {
 			return func(*env) int64 { return -1 }
 		}
-		x := a.coerce(a.expr(n, outer), typInt8)
+		x := a.coerce(a.expr(n, inside(outer)), typInt8)
 		return func(e *env) int64 {
 			v, ok := x.eval(e).(int64)
 			if !ok {

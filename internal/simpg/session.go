@@ -40,8 +40,10 @@ type session struct {
 	wake     chan struct{} // somebody changed something it may wait for
 	waits    bool
 	waitsFor *session
+	locked   int       // how many rows and the like it has locked
 	deadline time.Time // of the statement
 	event    *Event    // of the statement
+	text     string    // that the message at hand is about
 	nested   int       // calls of functions within each other
 	pending  []pgproto3.NotificationResponse
 }

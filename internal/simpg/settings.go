@@ -42,6 +42,7 @@ var gucs = func() map[string]*guc {
 		{name: "integer_datetimes", context: "internal", boot: "on", kind: 'b', reported: true},
 		{name: "IntervalStyle", context: "user", boot: "postgres", kind: 'e', values: []string{"postgres", "postgres_verbose", "sql_standard", "iso_8601"}, reported: true},
 		{name: "is_superuser", context: "internal", boot: "off", kind: 'b', reported: true},
+		{name: "jit", context: "user", boot: "on", kind: 'b'},
 		{name: "lock_timeout", context: "user", boot: "0", kind: 'i', unit: "ms"},
 		{name: "log_statement", context: "superuser", boot: "none", kind: 'e', values: []string{"none", "ddl", "mod", "all"}},
 		{name: "max_connections", context: "postmaster", boot: "100", kind: 'i'},
@@ -56,7 +57,11 @@ var gucs = func() map[string]*guc {
 		{name: "standard_conforming_strings", context: "user", boot: "on", kind: 'b', reported: true},
 		{name: "statement_timeout", context: "user", boot: "0", kind: 'i', unit: "ms"},
 		{name: "synchronous_commit", context: "user", boot: "on", kind: 'e', values: []string{"local", "remote_write", "remote_apply", "on", "off"}},
-		{name: "TimeZone", context: "user", boot: "Etc/UTC", reported: true},
+		{name: "tcp_keepalives_count", context: "user", boot: "0", kind: 'i'},
+		{name: "tcp_keepalives_idle", context: "user", boot: "0", kind: 'i', unit: "s"},
+		{name: "tcp_keepalives_interval", context: "user", boot: "0", kind: 'i', unit: "s"},
+		{name: "TimeZone", context: "user", boot: "GMT", reported: true},
+		{name: "timezone_abbreviations", context: "user", boot: ""},
 		{name: "transaction_deferrable", context: "user", boot: "off", kind: 'b'},
 		{name: "transaction_isolation", context: "user", boot: "read committed", kind: 'e', values: isolation},
 		{name: "transaction_read_only", context: "user", boot: "off", kind: 'b'},
@@ -76,6 +81,7 @@ type values map[string]string
 // settings are a session's, by PostgreSQL's rules for transactions told naively: what can
 // be returned to is a copy.
 type settings struct {
+	conf      map[string]string // of the server's configuration
 	began     map[string]string // what RESET returns to, where it is not the built-in default
 	committed values            // what ROLLBACK returns to
 	now       values            // in force
@@ -95,6 +101,9 @@ func (s *settings) value(name string) (v string, ok bool) {
 		return v, true
 	}
 	if v, ok = s.began[name]; ok {
+		return v, true
+	}
+	if v, ok = s.conf[name]; ok {
 		return v, true
 	}
 	if g := gucs[name]; g != nil {
@@ -261,6 +270,7 @@ func (g *guc) dateStyle(value string) string {
 var factors = map[string]map[string]int64{
 	"kB": {"kB": 1, "MB": 1 << 10, "GB": 1 << 20, "TB": 1 << 30},
 	"B":  {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30},
+	"s":  {"s": 1, "min": 60, "h": 3600, "d": 86400},
 	"ms": {"ms": 1, "s": 1000, "min": 60000, "h": 3600000, "d": 86400000},
 }
 
@@ -293,7 +303,7 @@ func (g *guc) integer(value string, bad func(hint string)) string {
 		lowest = -15
 	}
 	if most := int64(2147483647); i < lowest || i > most {
-		raise("22023", `%d%s is outside the valid range for parameter "%s" (%d%s .. %d%s)`, i, unit, g.name, lowest, unit, most, unit)
+		raise("22023", `%d%s is outside the valid range for parameter "%s" (%d .. %d)`, i, unit, g.name, lowest, most)
 	}
 	return strconv.FormatInt(i, 10)
 }

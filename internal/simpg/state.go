@@ -49,8 +49,10 @@ type relation struct {
 	owner     string
 	columns   []column
 	rows      []row
-	nextRow   *int64 // shared by all versions of the table: row ids are never used twice
+	by        *overlay // whose appending to rows nobody else sees
+	nextRow   *int64   // shared by all versions of the table: row ids are never used twice
 	keys      []key
+	checks    []check
 	policies  []policy
 	rowLevel  bool // security enabled
 	forced    bool
@@ -84,6 +86,12 @@ type key struct {
 	columns  []int
 	primary  bool
 	deferred bool
+}
+
+// check is a CHECK constraint.
+type check struct {
+	name string
+	x    *pg.Node
 }
 
 // policy is a row-level security policy.
@@ -187,9 +195,29 @@ func (r *relation) row(id int64) int {
 	return i
 }
 
+// overlay is a state with a transaction's changes on it, made as it is asked for.
+type overlay struct {
+	base, view *state
+	n          int // changes that view has
+}
+
+// on is base with changes, which only grow from one call to the next unless reset is
+// called between them.
+func (o *overlay) on(base *state, changes []change) *state {
+	if o.base != base || o.view == nil {
+		o.base, o.view, o.n = base, base, 0
+	}
+	if o.n < len(changes) {
+		o.view, o.n = o.view.with(changes[o.n:], o), len(changes)
+	}
+	return o.view
+}
+
+func (o *overlay) reset() { *o = overlay{} }
+
 // change is one thing a transaction did to the data; it is done again on whatever the
 // data are when it commits.
-type change interface{ apply(s *state) }
+type change interface{ apply(s *state, by *overlay) }
 
 // rowChange is a new version of a row; without values it is gone.
 type rowChange struct {
@@ -201,39 +229,48 @@ type rowChange struct {
 // catalogChange is a change of what is not rows.
 type catalogChange func(s *state)
 
-func (c catalogChange) apply(s *state) { c(s) }
+func (c catalogChange) apply(s *state, _ *overlay) { c(s) }
 
-func (c *rowChange) apply(s *state) {
+func (c *rowChange) apply(s *state, by *overlay) {
 	d := s.databases[c.database]
 	if d == nil || d.relations[c.relation] == nil {
 		return // dropped since
 	}
-	r := d.relations[c.relation]
-	i, found := slices.BinarySearchFunc(r.rows, c.id, func(x row, id int64) int { return int(x.id - id) })
-	rows := make([]row, 0, len(r.rows)+1)
-	rows = append(rows, r.rows[:i]...)
-	if c.vals != nil {
-		rows = append(rows, row{c.id, c.vals})
+	r := *d.relations[c.relation]
+	n := len(r.rows)
+	i, found := n, false
+	if n > 0 && c.id <= r.rows[n-1].id {
+		i, found = slices.BinarySearchFunc(r.rows, c.id, func(x row, id int64) int { return int(x.id - id) })
 	}
-	if found {
-		i++
+	switch {
+	case i == n && c.vals != nil: // others may hold a shorter part of what is appended to
+		if r.by != by || by == nil {
+			r.rows, r.by = slices.Clip(r.rows), by
+		}
+		r.rows = append(r.rows, row{c.id, c.vals})
+	case found && c.vals != nil:
+		r.rows = slices.Clone(r.rows)
+		r.rows[i].vals = c.vals
+	case c.vals != nil:
+		r.rows = slices.Insert(slices.Clone(r.rows), i, row{c.id, c.vals})
+	case found:
+		r.rows = slices.Delete(slices.Clone(r.rows), i, i+1)
 	}
-	r2 := *r
-	r2.rows = append(rows, r.rows[i:]...)
 	d2 := *d
 	d2.relations = maps.Clone(d.relations)
-	d2.relations[c.relation] = &r2
+	d2.relations[c.relation] = &r
 	s.databases[c.database] = &d2
 }
 
 // with is s after changes.
-func (s *state) with(changes []change) *state {
+// by, if it is not nil, is the only one that makes states of what this returns.
+func (s *state) with(changes []change, by *overlay) *state {
 	if len(changes) == 0 {
 		return s
 	}
 	n := s.clone()
 	for _, c := range changes {
-		c.apply(n)
+		c.apply(n, by)
 	}
 	return n
 }

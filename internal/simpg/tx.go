@@ -30,9 +30,8 @@ type transaction struct {
 	deferred []func()
 	listens  []func()
 
-	// view is what the transaction sees: base with its changes.
-	view, base *state
-	viewed     int
+	sees   overlay // its snapshot with its changes
+	newest overlay // what is committed with its changes
 }
 
 // point is a savepoint.
@@ -69,13 +68,7 @@ func (se *session) see() *state {
 	if t.snapshot != nil && t.modes.isolation != "read committed" && t.modes.isolation != "read uncommitted" {
 		base = t.snapshot
 	}
-	if t.base != base || t.viewed > len(t.changes) {
-		t.base, t.view, t.viewed = base, base, 0
-	}
-	if t.viewed < len(t.changes) {
-		t.view, t.viewed = t.view.with(t.changes[t.viewed:]), len(t.changes)
-	}
-	return t.view
+	return t.sees.on(base, t.changes)
 }
 
 // change notes what a statement does to the data; from then on the session sees it.
@@ -107,10 +100,11 @@ func (se *session) commit() {
 	for _, check := range t.deferred {
 		check()
 	}
+	se.onCommit()
 	s := se.server
 	o := Outcome{Committed: true, Timeline: s.line()}
 	if len(t.changes) > 0 {
-		st := s.now().state.with(t.changes)
+		st := s.now().state.with(t.changes, nil)
 		wait := se.set.is("synchronous_commit") != "off"
 		r := s.write(st, 34, wait, se.rand)
 		o.LSN, o.Durable = r.end, wait
@@ -155,9 +149,12 @@ func (se *session) fail() {
 	case t.block == 'I':
 		se.rollback()
 	case t.block == 'T' && len(t.points) > 0:
-		t.block, t.modes = 'E', t.points[len(t.points)-1].modes
+		p := t.points[len(t.points)-1]
+		t.block, t.modes = 'E', p.modes
+		se.set.now, se.set.kept = maps.Clone(p.now), maps.Clone(p.kept)
 	case t.block == 'T':
 		t.block, t.modes = 'E', t.first
+		se.set.end(false)
 	}
 	se.names.fail()
 }
@@ -166,7 +163,7 @@ func (se *session) savepoint(name string) {
 	t := se.tx
 	t.points = append(t.points, point{
 		name: name, now: maps.Clone(se.set.now), kept: maps.Clone(se.set.kept), modes: t.modes, changes: len(t.changes), notifies: len(t.notifies),
-		listens: len(t.listens), portals: maps.Clone(se.names.portals), locks: se.server.rowLocks(se),
+		listens: len(t.listens), portals: maps.Clone(se.names.portals), locks: se.locked,
 	})
 }
 
@@ -195,7 +192,8 @@ func (se *session) rollbackTo(name string) {
 	t.points = t.points[:i+1]
 	t.block, t.modes = 'T', p.modes
 	t.changes, t.notifies, t.listens = t.changes[:p.changes:p.changes], t.notifies[:p.notifies], t.listens[:p.listens]
-	t.view, t.base = nil, nil
+	t.sees.reset()
+	t.newest.reset()
 	se.set.now, se.set.kept = maps.Clone(p.now), maps.Clone(p.kept)
 	se.server.unlockRows(se, p.locks)
 	se.names.rollbackTo(p.portals)

@@ -99,9 +99,9 @@ func (se *session) refuseUtility(s *stmt) {
 	t := se.tx
 	alone := func(what string) {
 		switch {
-		case t.block != 'I':
+		case t.block != 'I' || t.implicit:
 			raise("25001", "%s cannot run inside a transaction block", what)
-		case t.implicit || t.executed > 0:
+		case t.executed > 0:
 			raise("25001", "%s cannot be executed within a pipeline", what)
 		}
 	}
@@ -112,9 +112,6 @@ func (se *session) refuseUtility(s *stmt) {
 		}
 	case *pg.Node_DiscardStmt:
 		if n.DiscardStmt.Target == pg.DiscardMode_DISCARD_ALL {
-			if t.implicit && t.block == 'I' {
-				raise("25001", "DISCARD ALL cannot run inside a transaction block")
-			}
 			alone("DISCARD ALL")
 		}
 	case *pg.Node_CreatedbStmt:
@@ -528,13 +525,20 @@ func (se *session) deallocate(name string) string {
 }
 
 func (se *session) explain(p *portal, n *pg.ExplainStmt) string {
+	analyze := false
 	for _, o := range n.Options {
 		if o.GetDefElem().Defname == "analyze" {
-			inner := &portal{prepared: &prepared{text: p.text, stmt: &stmt{node: n.Query, kind: kindOf(n.Query)}, types: p.types}, params: p.params, own: true}
-			se.run(inner)
-			if inner.failed != nil {
-				panic(inner.failed)
-			}
+			analyze = true
+		}
+	}
+	if x := n.Query.GetExecuteStmt(); x != nil && se.names.statements[x.Name] == nil {
+		raise("26000", `prepared statement "%s" does not exist`, x.Name)
+	}
+	if analyze {
+		inner := &portal{prepared: &prepared{text: p.text, stmt: &stmt{node: n.Query, kind: kindOf(n.Query)}, types: p.types}, params: p.params, own: true}
+		se.run(inner)
+		if inner.failed != nil {
+			panic(inner.failed)
 		}
 	}
 	p.rows = [][]datum{{"Result"}}

@@ -25,6 +25,8 @@ const (
 	typTextArray uint32 = 1009
 	typInt4Array uint32 = 1007
 	typVarchar   uint32 = 1043
+	typDate      uint32 = 1082
+	typLocal     uint32 = 1114 // timestamp without time zone
 	typTimestamp uint32 = 1184 // with time zone
 	typNumeric   uint32 = 1700
 	typRecord    uint32 = 2249
@@ -56,6 +58,8 @@ var types = map[uint32]typeInfo{
 	typTextArray: {"_text", "text[]", -1, 'A'},
 	typInt4Array: {"_int4", "integer[]", -1, 'A'},
 	typVarchar:   {"varchar", "character varying", -1, 'S'},
+	typDate:      {"date", "date", 4, 'D'},
+	typLocal:     {"timestamp", "timestamp without time zone", 8, 'D'},
 	typInterval:  {"interval", "interval", 16, 'T'},
 	typTimestamp: {"timestamptz", "timestamp with time zone", 8, 'D'},
 	typNumeric:   {"numeric", "numeric", -1, 'N'},

@@ -8,8 +8,8 @@ import (
 
 const typInterval uint32 = 1186
 
-// timeText is a timestamp with time zone as text, in UTC and ISO style.
-func timeText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.999999-07") }
+// timeText is a timestamp with time zone as text, in ISO style.
+func timeText(t time.Time) string { return t.Format("2006-01-02 15:04:05.999999-07") }
 
 func inputTime(s string) datum {
 	for _, layout := range []string{"2006-01-02 15:04:05.999999-07", "2006-01-02 15:04:05.999999", "2006-01-02"} {

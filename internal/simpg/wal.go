@@ -42,7 +42,7 @@ type Server struct {
 	sessions  []*session
 	strangers map[*link]bool // connections that have not logged in
 	advisory  map[advisoryKey]*advisoryLock
-	locks     []*rowLock
+	locks     map[any][]rowLock
 	nextOID   uint32
 	drawn     map[string]int64 // of sequences, by "database schema.name": the last value given out
 }
@@ -208,7 +208,7 @@ func (s *Server) stop(why *Error) {
 	for l := range s.strangers {
 		_ = l.conn.Close()
 	}
-	s.locks, s.advisory = nil, map[advisoryKey]*advisoryLock{}
+	s.locks, s.advisory = map[any][]rowLock{}, map[advisoryKey]*advisoryLock{}
 }
 
 // Start starts the server again, as what it was: a primary, or a standby of what it followed.
