@@ -441,6 +441,12 @@ func (se *session) execute(name string, limit int) {
 		p.failed = nil
 		panic(e)
 	}
+	if se.tx.immediate || p.stmt.transactional() != nil {
+		if se.tx.block == 'I' {
+			se.commit()
+		}
+		se.tx.executed = 0
+	}
 	se.complete(p, p.tagFor(len(rest)))
 }
 

@@ -14,21 +14,22 @@ type modes struct {
 
 // transaction is a session's transaction, and what is left of it between two: nothing.
 type transaction struct {
-	id       uint64 // 0 while none has begun
-	block    byte   // 'I', 'T' or 'E', as ReadyForQuery tells
-	implicit bool   // several statements of one string are one
-	executed int    // statements since it began, or since the last Sync
-	modes    modes
-	first    modes // what it had before anything was said
-	queried  bool  // it has a snapshot
-	snapshot *state
-	read     lsn.LSN // of the snapshot
-	points   []point
-	changes  []change
-	notifies []notification
-	xactLock bool // it holds advisory locks
-	deferred []func()
-	listens  []func()
+	id        uint64 // 0 while none has begun
+	block     byte   // 'I', 'T' or 'E', as ReadyForQuery tells
+	implicit  bool   // several statements of one string are one
+	executed  int    // statements since it began, or since the last Sync
+	immediate bool   // what ran is committed without waiting for a Sync
+	modes     modes
+	first     modes // what it had before anything was said
+	queried   bool  // it has a snapshot
+	snapshot  *state
+	read      lsn.LSN // of the snapshot
+	points    []point
+	changes   []change
+	notifies  []notification
+	xactLock  bool // it holds advisory locks
+	deferred  []func()
+	listens   []func()
 
 	sees   overlay // its snapshot with its changes
 	newest overlay // what is committed with its changes

@@ -104,6 +104,7 @@ func (se *session) refuseUtility(s *stmt) {
 		case t.executed > 0:
 			raise("25001", "%s cannot be executed within a pipeline", what)
 		}
+		t.immediate = true
 	}
 	switch n := s.node.Node.(type) {
 	case *pg.Node_VacuumStmt:
@@ -540,6 +541,8 @@ func (se *session) explain(p *portal, n *pg.ExplainStmt) string {
 		if inner.failed != nil {
 			panic(inner.failed)
 		}
+		p.rows = [][]datum{{fmt.Sprintf("Result (actual rows=%d loops=1)", len(inner.rows))}}
+		return "EXPLAIN"
 	}
 	p.rows = [][]datum{{"Result"}}
 	return "EXPLAIN"

@@ -261,12 +261,20 @@ func (s *Server) Follow(upstream *Server) {
 	})
 }
 
+// Synchronous changes Options.Synchronous: a failover leaves nobody to wait for.
+func (c *Cluster) Synchronous(names ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.options.Synchronous = names
+	c.wakeAll()
+}
+
 // awaitStandbys waits as synchronous replication does. If it is canceled the commit
 // stands, with a warning.
 func (se *session) awaitStandbys(end lsn.LSN) {
 	c := se.server.cluster
 	mode := se.set.is("synchronous_commit")
-	if len(c.options.Synchronous) == 0 || mode == "local" {
+	if mode == "local" {
 		return
 	}
 	err := caught(func() {
