@@ -15,6 +15,17 @@ func TestFormerFaults(t *testing.T) {
 		"a cancel request while a connection is dialled": {Knobs: slow, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', pg_sleep(0.05)", Cancel: 3 * time.Millisecond}}},
 		}},
+		"names after DISCARD ALL and DEALLOCATE ALL in a pipeline": {Knobs: plain, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Calls: []Call{{Name: "s0", Parse: "select $1::text, 1", Args: []string{"%m"}}}},
+				{Calls: []Call{{Parse: "discard all"}, {Name: "s0", Args: []string{"%m"}}}},
+				{Calls: []Call{{Name: "s0", Parse: "select $1::text, 2", Args: []string{"%m"}}}},
+				{Calls: []Call{{Parse: "discard all"}, {Name: "s0", Parse: "select $1::text, 2", Args: []string{"%m"}}}},
+				{Simple: "prepare p as select 3"},
+				{Calls: []Call{{Parse: "deallocate all"}, {Parse: "deallocate p"}}},
+				{Calls: []Call{{Name: "s0", Parse: "select $1::text, 2", Args: []string{"%m"}}}},
+			}},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range Seed(10) {

@@ -467,6 +467,9 @@ func (a *Analysis) execute(m batch.Message, frame []byte) {
 	if m.SQL != nil && m.SQL.Makes != nil {
 		a.names.Define(m.SQL.Name, m.SQL.Makes)
 	}
+	if held.Plan != nil {
+		a.forgets(held.Plan)
+	}
 	a.b.Traits |= batch.NeedsServer
 	a.b.Add(m)
 }
@@ -490,7 +493,15 @@ func (a *Analysis) executeHere(m batch.Message) {
 	if p.SQL.Verb == router.PreparedDeallocate {
 		a.names.Define(p.SQL.Name, nil)
 	}
+	a.forgets(p)
 	a.b.AnswerHere(m)
+}
+
+// forgets takes the names away of which none is left behind a statement.
+func (a *Analysis) forgets(p *router.Plan) {
+	if p.SQL.Verb == router.PreparedDeallocateAll || p.Flags.Has(router.FlagForgets) {
+		a.names.ForgetAll()
+	}
 }
 
 // portal is what a portal holds, which may have been bound in an earlier batch.

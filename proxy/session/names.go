@@ -176,6 +176,7 @@ func (n *Names) DoubtPortals() {
 type Overlay struct {
 	Base       *Names
 	statements []named[*Prepared] // nil is a name given up
+	forgot     bool               // those of the session are
 	portals    []named[Portal]
 	unnamed    unnamedState
 	parsed     Unnamed // its text and types stay in the batch
@@ -209,7 +210,16 @@ func (o *Overlay) Statement(name []byte) *Prepared {
 			return o.statements[i].value
 		}
 	}
+	if o.forgot {
+		return nil
+	}
 	return o.Base.lookUp(name)
+}
+
+// ForgetAll takes all names of prepared statements away.
+func (o *Overlay) ForgetAll() {
+	clear(o.statements)
+	o.statements, o.forgot = o.statements[:0], true
 }
 
 // Define gives a name to a prepared statement; nil takes it away.
