@@ -195,21 +195,11 @@ func (p *pipe) quiet() bool {
 	return len(p.arrived) == 0 && !p.eof && p.broken == nil && !p.deaf
 }
 
-// awaitEnd waits until the writer's end arrived, or the read deadline passes.
-func (p *pipe) awaitEnd() error {
+// ended reports whether the writer's end arrived.
+func (p *pipe) ended() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for {
-		switch {
-		case p.deaf:
-			return errShut
-		case p.deadline[0].passed:
-			return errLate
-		case p.eof, p.broken != nil:
-			return nil
-		}
-		p.cond.Wait()
-	}
+	return p.eof || p.broken != nil
 }
 
 // breakOff ends the pipe without a word; what arrived can still be read.
@@ -326,4 +316,4 @@ func (c *Conn) SetWriteDeadline(t time.Time) error { c.out.setDeadline(1, t); re
 
 // Quiet and Gone are what package wire asks of a transport without a socket.
 func (c *Conn) Quiet() bool { return c.in.quiet() }
-func (c *Conn) Gone() error { return c.in.awaitEnd() }
+func (c *Conn) Gone() bool  { return c.in.ended() }
