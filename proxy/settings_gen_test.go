@@ -338,11 +338,11 @@ func (g *histGen) step(i int, status byte) histStep {
 		opaque, pins := false, false
 		for range 2 + g.IntN(3) {
 			p := g.any(i, open, false)
-			if p.alone || p.sql == "" || characterizes(p.sql) || g.resets(i, p) {
+			if p.alone || p.sql == "" || characterizes(p.sql) || g.resets(i, p) && g.held(i) {
 				continue
 			}
 			pins = pins || p.pins
-			texts, opaque = append(texts, p.sql), opaque || p.opaque || rereads(p.sql) || strings.HasSuffix(p.sql, "nonsense") || strings.HasSuffix(p.sql, "no_such_table")
+			texts, opaque = append(texts, p.sql), opaque || p.opaque || g.rereads(i, p) || strings.HasSuffix(p.sql, "nonsense") || strings.HasSuffix(p.sql, "no_such_table")
 		}
 		return g.query(i, piece{sql: strings.Join(texts, "; "), vague: true, opaque: opaque, pins: pins})
 	case n < 17:
@@ -361,10 +361,10 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 	s := histStep{session: i, text: "pipeline"}
 	for k := range 1 + g.IntN(4) {
 		p := g.any(i, open, true)
-		if p.alone || k > 0 && characterizes(p.sql) || g.resets(i, p) {
+		if p.alone || k > 0 && characterizes(p.sql) || g.resets(i, p) && g.held(i) {
 			continue
 		}
-		s.pins, s.vague = s.pins || p.pins || (p.opaque || rereads(p.sql)) && !g.track, s.vague || p.vague
+		s.pins, s.vague = s.pins || p.pins || (p.opaque || g.rereads(i, p)) && !g.track, s.vague || p.vague
 		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
 		parse := &pgproto3.Parse{Query: p.sql}
 		bind := &pgproto3.Bind{Parameters: p.params}
@@ -389,10 +389,10 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 	return s
 }
 
-// rereads reports whether a statement decides how texts behind it are read, so that the
-// proxy may take them for anything.
-func rereads(sql string) bool {
-	return strings.Contains(sql, "client_encoding") || strings.Contains(sql, "set names")
+// rereads reports whether what a statement sets is not known until its batch is over, so that
+// the proxy may take texts behind it for anything.
+func (g *histGen) rereads(i int, p piece) bool {
+	return strings.Contains(p.sql, "client_encoding") || strings.Contains(p.sql, "set names") || g.resets(i, p)
 }
 
 // characterizes reports whether a statement gives a transaction its characteristics,
@@ -401,13 +401,13 @@ func characterizes(sql string) bool {
 	return strings.Contains(sql, "isolation level") || strings.Contains(sql, "read only") || strings.Contains(sql, "read write")
 }
 
-// resets reports whether a statement resets what its session may have begun with, on a
-// connection that it holds. Known gap: among other statements of one batch, those behind it
-// may read the connection's own default (docs/settings.md).
+// resets reports whether a statement resets what its session may have begun with. Known gap:
+// on a connection that the session holds, among other statements of one batch, those behind
+// it may read the connection's own default (docs/settings.md).
 func (g *histGen) resets(i int, p piece) bool {
 	sql := strings.ToLower(p.sql)
 	null := len(p.params) > 0 && p.params[0] == nil || strings.Contains(sql, "null, false")
-	return g.options[i] != "" && g.held(i) && (null || strings.Contains(sql, "reset") || strings.Contains(sql, "default"))
+	return g.options[i] != "" && (null || strings.Contains(sql, "reset") || strings.Contains(sql, "default"))
 }
 
 func joined(params [][]byte) (all []byte) {
