@@ -37,18 +37,18 @@ func NotUnderstood(p *router.Plan, frame []byte) bool {
 // Stale reports whether an error may be that a prepared statement is out of date: the
 // connection held it before the attempt, and what it uses was remade since. Nothing of it
 // has run then.
-func (t *Attempt) Stale(a *Awaited, frame []byte) bool {
-	m := a.Message
-	if a.Kind != Bind && a.Kind != Describe || m == nil || m.Prepared == nil || t.prepares(m.Prepared.Statement) {
+func (a *Attempt) Stale(awaited *Awaited, frame []byte) bool {
+	m := awaited.Message
+	if awaited.Kind != Bind && awaited.Kind != Describe || m == nil || m.Prepared == nil || a.prepares(m.Prepared.Statement) {
 		return false
 	}
 	return ResultChanged(frame) || madeOtherwise(frame)
 }
 
 // prepares reports whether the attempt has a statement prepared.
-func (t *Attempt) prepares(st *prepared.Statement) bool {
-	return slices.ContainsFunc(t.Queue, func(a Awaited) bool {
-		return a.Kind == Parse && a.Shared == st && a.Origin != Here
+func (a *Attempt) prepares(st *prepared.Statement) bool {
+	return slices.ContainsFunc(a.Queue, func(awaited Awaited) bool {
+		return awaited.Kind == Parse && awaited.Shared == st && awaited.Origin != Here
 	})
 }
 
