@@ -242,6 +242,34 @@ func TestSplitBrain(t *testing.T) {
 	}
 }
 
+// The checks of applications' pools say that a server is there, though there is no primary;
+// so do clients that begin then.
+func TestChecksWithoutPrimary(t *testing.T) {
+	cluster := pgtest.New(t, pgtest.Options{Replicas: 1})
+	cfg := failoverConfig(t, cluster)
+	cfg.Routing.PrimaryWait = time.Minute
+	s := startConfig(t, cfg)
+	before := raw(t, s.addr, "postgres")
+	before.query("select 1")
+	must(t, cluster.Primary.Stop(pgtest.Fast))
+	until(t, "there is no primary", func() bool { return s.metric(t, "pgweir_cluster_has_primary") == 0 })
+	checks := []string{"", ";", "-- ping", "/* ping */", "select 1", "show server_version", "SHOW TRANSACTION ISOLATION LEVEL",
+		"begin", "", "show search_path", "select 1", "commit"}
+	for name, r := range map[string]*rawConn{"before": before, "since": raw(t, s.addr, "postgres")} {
+		for _, sql := range checks {
+			if got := tail(r.query(sql)); strings.Contains(got, "E ") {
+				t.Errorf("%s, %s: %s", name, sql, got)
+			}
+		}
+		for _, sql := range checks {
+			r.send(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}, &pgproto3.Sync{})
+			if got := tail(r.wait("Z")); strings.Contains(got, "E ") {
+				t.Errorf("%s, extended, %s: %s", name, sql, got)
+			}
+		}
+	}
+}
+
 // An administrator who ends a session or cancels a statement means it: it is not
 // sent again, for the server stays.
 func TestTerminatedByAdministrator(t *testing.T) {

@@ -30,7 +30,7 @@ func Decide(p *Plan, v View) Decision {
 		return Decision{TargetPrimary, ReasonTransaction}
 	case v.OnReplica:
 		return decideOnReplica(p, v)
-	case p.Target == TargetAny && p.Class != ClassSetting:
+	case p.Target == TargetAny && p.Class != ClassSetting && p.Class != ClassEmpty:
 		// Nothing to stay with: a COMMIT without BEGIN, a FETCH without cursor. The
 		// primary answers as one server would.
 		return Decision{TargetPrimary, p.Reason}

@@ -294,7 +294,7 @@ func sameEverywhere(name string) bool {
 	return sameShow[name] || setting.IsCustom(name)
 }
 
-// show answers from wherever the session is, where servers cannot differ.
+// show is a read like any other where servers cannot differ.
 // transaction_read_only, in_hot_standby and the like differ on a standby (by
 // them libpq and JDBC tell primaries), server files may differ in the rest: one
 // ordinary server means the primary's.
@@ -305,7 +305,7 @@ func (a *analysis) show(name string) {
 		return
 	}
 	if sameEverywhere(name) {
-		a.cur.fix(ClassRead, TargetAny, ReasonRead)
+		a.cur.fix(ClassRead, TargetReplica, ReasonRead)
 		return
 	}
 	a.cur.fix(ClassRead, TargetPrimary, ReasonSetting)

@@ -259,7 +259,7 @@ func (a *Analysis) parse(m batch.Message, frame []byte) {
 		return
 	}
 	p := a.plan(text)
-	here := a.executable(p) || p.Class == router.ClassEmpty && a.state().Tx.Phase == session.AbortedDeferred
+	here := a.executable(p)
 	if p.SQL.Verb != router.PreparedNone && !here {
 		if refused := a.rewriteSQL(&m, p, text); refused != nil {
 			a.b.Refuse(refused)

@@ -25,10 +25,14 @@ type Session struct {
 	Up      *upstream.Pools
 }
 
+var emptyQueryResponse = []byte{wire.EmptyQueryResponse, 0, 0, 0, 4}
+
 // Execute carries out what the proxy executes, and adds the answer.
 func (s Session) Execute(to []byte, m *batch.Message) []byte {
 	p := m.Plan
 	switch {
+	case p.Class == router.ClassEmpty:
+		return append(to, emptyQueryResponse...)
 	case p.Own.Verb != router.OwnNone:
 		return s.executeOwn(to, m)
 	case len(p.Parts) > 0 && !p.SetOnly:

@@ -17,6 +17,9 @@ import (
 // already; known tells whether a server has taken a custom setting of that name before.
 func (s *State) Executable(p *router.Plan, held, awaits bool, known func(name string) bool) bool {
 	switch {
+	case p.Class == router.ClassEmpty:
+		// Outside a block it tells whether a server is there; in one it must not decide which.
+		return !held && !awaits && s.Tx.Phase.InBlock()
 	case p.Tx.Verb != router.TxNone:
 		return !held && !awaits && s.deferrable(p)
 	case p.Own.Verb != router.OwnNone:
