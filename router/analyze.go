@@ -52,6 +52,7 @@ type verdict struct {
 	flags        Flags
 	pins, unpins PinSet
 	touches      names
+	makes        []string
 
 	vacates string // see Plan.Vacates
 
@@ -219,7 +220,7 @@ func join(verdicts []verdict) *Plan {
 		return &Plan{
 			Class: v.class, Target: v.target, Reason: v.reason, Flags: v.flags,
 			Pins: v.pins, Unpins: v.unpins, Touches: v.touches.list,
-			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.repeats, Resets: v.resets, args: v.args,
+			Tx: v.tx, SQL: v.sql, Own: v.own, Statements: 1, Sets: v.sets, SetOnly: v.repeats, Resets: v.resets, args: v.args, Makes: v.makes,
 			Vacates: v.vacates, neverOnReplica: v.neverOnReplica(),
 		}
 	}
@@ -264,6 +265,7 @@ func joinMany(verdicts []verdict) *Plan {
 		// Pins are all of them: what is to undo one may not be reached.
 		p.Pins, p.Unpins = p.Pins|v.pins, p.Unpins&^v.pins|v.unpins
 		p.neverOnReplica = p.neverOnReplica || v.neverOnReplica()
+		p.Makes = append(p.Makes, v.makes...)
 		for _, t := range v.touches.list {
 			touches.add(t)
 		}

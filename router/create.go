@@ -23,9 +23,17 @@ func (a *analysis) createsRelation(rv *pg.RangeVar, droppedAtCommit bool) {
 	switch {
 	case rv.GetRelpersistence() != "t" && !isTemp(rv.GetSchemaname()):
 		a.createsIn(rv.GetSchemaname())
-	case !droppedAtCommit:
+	case droppedAtCommit:
+		a.cur.temporary()
+	default:
+		a.cur.temporary()
 		a.pin(PinTemp)
 	}
+}
+
+// temporary notes that what the statement makes or drops concerns nobody else.
+func (v *verdict) temporary() {
+	v.flags = v.flags&^(FlagDDL|FlagRedefines|FlagRemoves) | FlagTemporary
 }
 
 func (a *analysis) createsIn(schema string) {
@@ -33,6 +41,7 @@ func (a *analysis) createsIn(schema string) {
 	case schema == "":
 		a.cur.flags |= FlagCreates
 	case isTemp(schema):
+		a.cur.temporary()
 		a.pin(PinTemp)
 	}
 }

@@ -1,6 +1,9 @@
 package router
 
 import (
+	"slices"
+	"strings"
+
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
@@ -9,7 +12,7 @@ import (
 // whether what it creates is temporary.
 func (a *analysis) ddl(n *pg.Node) {
 	a.is(ReasonDDL)
-	a.cur.flags |= FlagDDL
+	a.cur.flags |= FlagDDL | effect{a}.of(n)
 	if staysAlone(n) {
 		a.cur.flags |= FlagStays
 	}
@@ -84,7 +87,8 @@ func (a *analysis) drops(s *pg.DropStmt) {
 		}
 	}
 	if temporary {
-		a.pin(PinTemp) // it concerns nobody else
+		a.cur.temporary()
+		a.pin(PinTemp)
 	}
 }
 
@@ -122,4 +126,152 @@ func staysAlone(n *pg.Node) bool {
 		}
 	}
 	return false
+}
+
+// What DDL means for the plans of other statements, until the catalog is read again. Most of
+// what migrations do makes what no plan knows, or what runs no code: FlagRedefines is for the
+// rest, and for all that is not named here.
+
+// effect finds what DDL means for other statements.
+type effect struct{ *analysis }
+
+// of returns FlagRedefines and FlagRemoves as they apply to a DDL statement.
+func (a effect) of(n *pg.Node) (f Flags) {
+	switch s := n.GetNode().(type) {
+	case *pg.Node_DropStmt:
+		return FlagRemoves
+	case *pg.Node_CreateStmt:
+		return a.newTable(s.CreateStmt)
+	case *pg.Node_AlterTableStmt:
+		return a.altered(s.AlterTableStmt)
+	case *pg.Node_CreateTableAsStmt, *pg.Node_CreateSeqStmt, *pg.Node_AlterSeqStmt, *pg.Node_CreateEnumStmt, *pg.Node_AlterEnumStmt,
+		*pg.Node_CommentStmt, *pg.Node_GrantStmt:
+		return 0
+	case *pg.Node_IndexStmt:
+		runs := func(p *pg.Node) bool { return a.runs(p.GetIndexElem().GetExpr()) }
+		if a.runs(s.IndexStmt.GetWhereClause()) || slices.ContainsFunc(s.IndexStmt.GetIndexParams(), runs) {
+			return FlagRedefines
+		}
+		return 0
+	case *pg.Node_CreateSchemaStmt:
+		if len(s.CreateSchemaStmt.GetSchemaElts()) > 0 {
+			return FlagRedefines
+		}
+		return 0
+	case *pg.Node_RenameStmt:
+		switch s.RenameStmt.GetRenameType() {
+		case pg.ObjectType_OBJECT_COLUMN, pg.ObjectType_OBJECT_TABCONSTRAINT, pg.ObjectType_OBJECT_INDEX:
+			return 0
+		}
+	case *pg.Node_ViewStmt:
+		return replaces(s.ViewStmt.GetReplace()) | a.redefines("", s.ViewStmt.GetView().GetRelname())
+	case *pg.Node_CreateFunctionStmt:
+		return FlagRedefines | replaces(s.CreateFunctionStmt.GetReplace())
+	case *pg.Node_CreateTrigStmt:
+		return FlagRedefines | replaces(s.CreateTrigStmt.GetReplace())
+	case *pg.Node_CreateDomainStmt, *pg.Node_CompositeTypeStmt, *pg.Node_CreatePolicyStmt, *pg.Node_CreateExtensionStmt:
+		return FlagRedefines
+	}
+	return FlagRedefines | FlagRemoves
+}
+
+func replaces(replace bool) Flags {
+	if replace {
+		return FlagRemoves
+	}
+	return 0
+}
+
+// redefines is FlagRedefines for a new relation if some relation of its name is known: plans
+// do not tell the schemas apart.
+func (a effect) redefines(schema, name string) Flags {
+	if a.facts.Relation(schema, name).Known {
+		return FlagRedefines
+	}
+	return 0
+}
+
+// newTable is of for CREATE TABLE.
+func (a effect) newTable(s *pg.CreateStmt) Flags {
+	code, actions := false, false
+	for _, e := range s.GetTableElts() {
+		c, f := a.element(e)
+		code, actions = code || c, actions || f
+	}
+	if !code && len(s.GetInhRelations()) == 0 && a.facts.DDL().Clean {
+		a.cur.makes = []string{s.GetRelation().GetRelname()}
+	}
+	switch {
+	case !code:
+		return 0
+	case actions: // writing to the referenced table runs what this one has
+		return FlagRedefines
+	}
+	return a.redefines("", s.GetRelation().GetRelname())
+}
+
+// altered is of for ALTER TABLE.
+func (a effect) altered(s *pg.AlterTableStmt) (f Flags) {
+	for _, c := range s.GetCmds() {
+		cmd := c.GetAlterTableCmd()
+		switch cmd.GetSubtype() {
+		case pg.AlterTableType_AT_AddColumn, pg.AlterTableType_AT_AddConstraint:
+			if code, actions := a.element(cmd.GetDef()); code || actions {
+				f |= FlagRedefines
+			}
+		case pg.AlterTableType_AT_AlterColumnType:
+			if code, _ := a.element(cmd.GetDef()); code || cmd.GetDef().GetColumnDef().GetRawDefault() != nil {
+				f |= FlagRedefines
+			}
+			f |= FlagRemoves
+		case pg.AlterTableType_AT_ColumnDefault:
+			if a.runs(cmd.GetDef()) {
+				f |= FlagRedefines
+			}
+			f |= FlagRemoves
+		case pg.AlterTableType_AT_DropColumn, pg.AlterTableType_AT_DropConstraint:
+			f |= FlagRemoves
+		case pg.AlterTableType_AT_SetNotNull, pg.AlterTableType_AT_DropNotNull, pg.AlterTableType_AT_SetStatistics, pg.AlterTableType_AT_SetStorage,
+			pg.AlterTableType_AT_SetRelOptions, pg.AlterTableType_AT_ValidateConstraint, pg.AlterTableType_AT_AddIdentity:
+		default:
+			f |= FlagRedefines | FlagRemoves
+		}
+	}
+	return f
+}
+
+// element reports whether a column or constraint of a table runs code that is not known to
+// leave nothing behind, and whether writing to another table writes to this one for it.
+func (a effect) element(n *pg.Node) (code, actions bool) {
+	switch e := n.GetNode().(type) {
+	case *pg.Node_ColumnDef:
+		code = !isSerial(e.ColumnDef.GetTypeName()) && a.runs(&pg.Node{Node: &pg.Node_TypeName{TypeName: e.ColumnDef.GetTypeName()}})
+		for _, c := range e.ColumnDef.GetConstraints() {
+			c, f := a.element(c)
+			code, actions = code || c, actions || f
+		}
+	case *pg.Node_Constraint:
+		c := e.Constraint
+		plain := func(action string) bool { return action == "" || action == "a" || action == "r" }
+		return a.runs(c.GetRawExpr()), !plain(c.GetFkDelAction()) || !plain(c.GetFkUpdAction())
+	default: // LIKE may bring what other tables have
+		code = true
+	}
+	return code, actions
+}
+
+// isSerial reports whether a column's type stands for a sequence of its own.
+func isSerial(t *pg.TypeName) bool {
+	_, name := qualified(t.GetNames())
+	return strings.HasSuffix(name, "serial") || strings.HasPrefix(name, "serial")
+}
+
+// runs reports whether computing an expression, or a value of a type, runs code that is not
+// known to leave nothing behind. n may be nil.
+func (a effect) runs(n *pg.Node) bool {
+	of := newAnalysis(a.facts, a.overrides, a.text)
+	v := &verdict{}
+	of.cur = v
+	of.node(n)
+	return v.pins != 0 || v.flags != 0 || len(v.touches.list) > 0
 }

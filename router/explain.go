@@ -113,7 +113,7 @@ func (s PinSet) Names() []string { return s.names() }
 
 var flagNames = []string{
 	"ddl", "cursor", "stays", "tx_control", "copy_in", "hint", "sets_state", "sets_local", "dirty", "forgets",
-	"creates",
+	"creates", "temporary", "redefines", "removes", "ignorant",
 }
 
 func (f Flags) names() []string { return bitNames(uint16(f), flagNames) }

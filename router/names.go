@@ -35,7 +35,15 @@ func (a *analysis) judge(f catalog.Fact) {
 	case !f.Replica:
 		a.unproved(ReasonFunction)
 	}
+	a.cur.knows(f)
 	a.leaves(f.Clean, f.Touches, f.Sets)
+}
+
+// knows notes a name that the catalog does not know.
+func (v *verdict) knows(f catalog.Fact) {
+	if !f.Known {
+		v.flags |= FlagIgnorant
+	}
 }
 
 // leaves notes what code that is not in the text may leave behind.

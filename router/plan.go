@@ -45,6 +45,9 @@ type Plan struct {
 	Relations  []string // schema-qualified where the text says so; for people and rules
 	Functions  []string
 
+	// Makes are the tables it creates of which the text says that they run no code.
+	Makes []string
+
 	// Uses: relations, functions, operators or types that users can define are behind the
 	// text, be it by a new overload of a built-in function. What Pins, Touches and the like
 	// say is then as old as the catalog of Version: while a change of the catalog is known
@@ -110,6 +113,13 @@ func (p *Plan) For(user, application string) *Plan {
 	return p
 }
 
+// Doubted is p without what it says only because names in it are not known.
+func (p *Plan) Doubted() *Plan {
+	q := *p
+	q.Pins &^= PinOpaque
+	return &q
+}
+
 // CommitsWithin reports whether a statement may commit before it ends: a procedure, a
 // DO block, VACUUM and its like, transaction control among other statements.
 func (p *Plan) CommitsWithin() bool {
@@ -134,7 +144,7 @@ func (p *Plan) WritesNothing() bool {
 type Flags uint16
 
 const (
-	// FlagDDL: the catalog may differ once it is committed.
+	// FlagDDL: the catalog may differ once it is committed, for others too.
 	FlagDDL Flags = 1 << iota
 	// FlagCursor: it opens a cursor, so its transaction stays on its server.
 	FlagCursor
@@ -162,6 +172,17 @@ const (
 	// FlagCreates: it creates an object of which it does not say in which schema. If the
 	// session's search_path begins with pg_temp, that is temporary: see NamesTempSchema.
 	FlagCreates
+	// FlagTemporary: it makes or drops temporary objects, which nobody else sees.
+	FlagTemporary
+	// FlagRedefines, with FlagDDL: what plans know by its name may do more afterwards. Without,
+	// it only makes what no plan knows, or what runs no code, or takes something away.
+	FlagRedefines
+	// FlagRemoves, with FlagDDL: it may take away what statements before it have used, or put
+	// something else in its place.
+	FlagRemoves
+	// FlagIgnorant: the catalog of Version does not know some name in it. What it may leave
+	// behind is the worst that may be.
+	FlagIgnorant
 )
 
 // Has reports whether all of want are set.

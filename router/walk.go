@@ -178,6 +178,7 @@ func visitMerge(a *analysis, m protoreflect.Message) bool {
 // visitInto sees SELECT INTO. The relation does not exist yet.
 func visitInto(a *analysis, m protoreflect.Message) bool {
 	a.is(ReasonSelectInto)
+	a.cur.flags |= FlagDDL
 	f := a.facts.DDL()
 	a.leaves(f.Clean, f.Touches, f.Sets)
 	a.createsRelation(m.Interface().(*pg.IntoClause).GetRel(), false)
@@ -218,6 +219,7 @@ func (a *analysis) read(schema, name string) {
 	default:
 		a.unproved(ReasonUnknownRel)
 	}
+	a.cur.knows(r.Fact)
 	a.leaves(r.Clean, r.Touches, r.Sets)
 	a.implicit()
 }
@@ -231,6 +233,7 @@ func (a *analysis) write(rv *pg.RangeVar) {
 		return
 	}
 	r := a.facts.Relation(rv.GetSchemaname(), rv.GetRelname())
+	a.cur.knows(r.Fact)
 	a.leaves(r.Known && r.Clean && r.WriteClean, r.Touches.Union(r.WriteTouches), r.Sets || r.WriteSets)
 	a.changes(r)
 	a.implicit()
