@@ -260,6 +260,25 @@ func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) an
 	return analysed{plan: plan, dependent: a.dependent}
 }
 
+// Knowing is the Plan of text given besides what the catalog knows a few relations that it
+// does not know. It is made for the occasion and not kept.
+func (p *Plans) Knowing(text []byte, few *catalog.Few) *Plan {
+	return newAnalysis(knowing{p.gen.Load().facts, few}, &p.overrides, string(text)).run()
+}
+
+// knowing is facts with a few relations more.
+type knowing struct {
+	facts
+	few *catalog.Few
+}
+
+func (k knowing) Relation(schema, name string) catalog.Relation {
+	if r := k.facts.Relation(schema, name); r.Known {
+		return r
+	}
+	return k.few.Relation(schema, name)
+}
+
 func learnedKey(key []byte, kind keyKind) string { return string(rune('0'+kind)) + string(key) }
 
 // Learn tells that a replica refused text as a write: from now on it goes to

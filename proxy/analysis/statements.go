@@ -20,9 +20,8 @@ func (a *Analysis) newPrepared(shared *prepared.Statement, p *router.Plan, sql *
 // plan is the plan of a text for this session.
 func (a *Analysis) plan(text []byte) *router.Plan {
 	p := a.Up.Database.Plans.Get(text)
-	if p.Pins&router.PinOpaque != 0 && a.Up.Database.Stale() && a.Lease == NotHeld {
-		// What it uses may just have been created: better wait than tie the session
-		// to its server because of it.
+	if p.Flags.Has(router.FlagIgnorant) && a.Service.Audit.Policy() != nil && a.Up.Database.Stale() && a.Lease == NotHeld {
+		// What it uses may just have been created, and is not to escape the audit.
 		a.Up.Database.AwaitCatalog(a.Interrupt.Context())
 		p = a.Up.Database.Plans.Get(text)
 	}
@@ -90,7 +89,7 @@ func (a *Analysis) reading(p *router.Plan, text []byte) string {
 // open transaction, and temporary ones.
 func (a *Analysis) hasOwnObjects() bool {
 	s := a.state()
-	return s.Tx.Did.Has(session.DidDDL) || s.Pins&(router.PinTemp|router.PinOpaque) != 0 || a.b.Traits.Has(batch.ChangesCatalog)
+	return s.Tx.Did&(session.DidDDL|session.DidTemporary) != 0 || s.Pins&(router.PinTemp|router.PinOpaque) != 0 || a.b.Traits.Has(batch.ChangesCatalog)
 }
 
 // readsByItself reports whether the session reads literals by settings that are not known or

@@ -116,7 +116,7 @@ func (b *Batch) Note(p *router.Plan) {
 	if p.Flags.Has(router.FlagCursor) {
 		b.Traits |= OpensCursor
 	}
-	if p.Flags.Has(router.FlagDDL) {
+	if p.Flags&(router.FlagDDL|router.FlagTemporary) != 0 {
 		b.Traits |= ChangesCatalog
 	}
 	if b.Plan == nil || p.Target > b.Plan.Target || p.Target == b.Plan.Target && p.Class == router.ClassWrite {
@@ -323,7 +323,7 @@ func (b *Batch) Undoable() bool {
 }
 
 // notUndone are the flags of what may commit by itself, or must not be seen twice.
-const notUndone = router.FlagDDL | router.FlagStays | router.FlagTxControl | router.FlagCopyIn | router.FlagDirty
+const notUndone = router.FlagDDL | router.FlagTemporary | router.FlagStays | router.FlagTxControl | router.FlagCopyIn | router.FlagDirty
 
 // TakesSnapshot reports whether the first statement that a server runs may take its
 // transaction's snapshot. Before one that does not, nothing else may: what comes next may
@@ -341,6 +341,16 @@ func (b *Batch) TakesSnapshot() bool {
 func (b *Batch) AsksForSequences() bool {
 	for i := range b.Messages {
 		if p := b.Messages[i].Plan; p != nil && p.Pins&router.PinSequence != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Removes reports whether the batch may take away what statements before it have used.
+func (b *Batch) Removes() bool {
+	for i := range b.Messages {
+		if p := b.Messages[i].Plan; p != nil && (p.Flags&(router.FlagRemoves|router.FlagForgets) != 0 || p.Unpins&router.PinTemp != 0) {
 			return true
 		}
 	}
@@ -404,7 +414,7 @@ func (b *Batch) Plain() bool {
 
 func plain(p *router.Plan) bool {
 	if p == nil || p.Pins|p.Unpins != 0 || p.Tx.Verb != router.TxNone ||
-		p.Flags&(router.FlagStays|router.FlagTxControl|router.FlagForgets|router.FlagDirty|router.FlagDDL) != 0 {
+		p.Flags&(router.FlagStays|router.FlagTxControl|router.FlagForgets|router.FlagDirty|router.FlagDDL|router.FlagTemporary) != 0 {
 		return false
 	}
 	switch p.Class {

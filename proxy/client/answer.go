@@ -98,6 +98,11 @@ func (w *work) answerByServer() error {
 		defer done()
 		w.c.up.Vacate(ctx, p.Vacates)
 	}
+	if w.batch.Removes() && w.c.mayResolve() {
+		if err := w.c.resolveAndPart(); err != nil {
+			return err
+		}
+	}
 	before, answered := w.c.before(), len(w.reply)
 	for n := 1; ; n++ {
 		err := w.attempt()

@@ -128,6 +128,9 @@ var errFault = wire.Fatalf("XX000", "internal error of the proxy; its log says m
 
 func (c *Client) loop() error {
 	for {
+		if err := c.linger(); err != nil {
+			return err
+		}
 		if err := c.waitForClient(); err != nil {
 			return err
 		}
@@ -141,6 +144,36 @@ func (c *Client) loop() error {
 			return errVanished // whatever it has asked for besides
 		}
 	}
+}
+
+// lingerFor is how long a session keeps its connection because of doubts alone: a client
+// that says more by then may be in the middle of a script.
+const lingerFor = 20 * time.Millisecond
+
+// linger waits a moment for the client if doubts hold the session's connection, and then
+// resolves them.
+func (c *Client) linger() error {
+	if c.state.Pins != 0 || len(c.front.Buffered()) > 0 || !c.mayResolve() {
+		return nil
+	}
+	_ = c.front.SetReadDeadline(time.Now().Add(lingerFor))
+	err := c.front.Fill()
+	_ = c.front.SetReadDeadline(time.Time{})
+	if c.ctx.Err() != nil {
+		return errShutdown // its deadline may just have been taken away
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return c.resolveAndPart()
+}
+
+// resolveAndPart resolves doubts, and gives the connection back if nothing else holds it.
+func (c *Client) resolveAndPart() error {
+	w := takeWork(c)
+	defer putWork(w)
+	c.resolve(c.ctx, true)
+	return settlement{w}.part()
 }
 
 // waitForClient blocks while the session is idle. It holds no buffer then. What the
@@ -266,10 +299,15 @@ func (c *Client) close() {
 		c.state.Ready(wire.TxIdle, true, b.Parameter)
 		c.lease.ended(false)
 	}
+	c.resolve(ctx, true)
 	if c.state.Pins != 0 {
 		c.lease.leave(session.Discardable)
 		c.state.Pins = 0
 		c.publishPins()
+	}
+	if c.lease.doubts.Any() {
+		c.discard()
+		return
 	}
 	c.release()
 }

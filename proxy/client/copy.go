@@ -24,11 +24,23 @@ func (r relay) copyIn() error {
 		return err
 	}
 	r.try.flow = copying
+	r.keepTexts()
 	r.dropIgnoredSync()
 	r.consume()
 	for {
 		if err := r.feedCopy(); !errors.Is(err, errCopyAgain) {
 			return err
+		}
+	}
+}
+
+// keepTexts keeps the texts that may have to be planned anew, for the batch's bytes will be
+// gone by then.
+func (r relay) keepTexts() {
+	for i := range r.batch.Messages {
+		m := &r.batch.Messages[i]
+		if m.Kind.Executes() && m.Text == "" && m.Plan != nil && m.Plan.Uses {
+			m.Text = string(r.textOf(m))
 		}
 	}
 }

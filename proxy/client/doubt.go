@@ -2,77 +2,65 @@ package client
 
 import (
 	"bytes"
-	"slices"
+	"context"
 	"unicode/utf8"
 
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/doubt"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
 
-// A plan is as good as the catalog it was made with. From when DDL is seen to when the
-// catalog is read again, what a statement left behind is decided by its plan of then: the
-// server connection is kept until it is known.
+// A plan is as good as the catalog it was made with. What a statement left behind that ran
+// while the catalog did not know what it uses, or what is redefined since, is decided later
+// (package doubt). The server connection is kept so long, and only so long: for as long as
+// the client is busy, and a moment more.
 
-// doubts are statements that ran while the catalog was out of date.
-type doubts struct {
-	texts []string
-	ddl   uint64 // seen when they ran
-}
-
-// maxDoubts bounds the texts that are kept to be planned anew.
-const maxDoubts = 64 << 10
-
-// doubt notes a statement that used what others have changed since its plan was made. It
-// returns false if that cannot be judged later.
-func (o outcomes) doubt(m *batch.Message) bool {
-	l, d, text := &o.c.lease, &o.c.lease.doubts, o.textOf(m)
-	if l.onReplica() {
+// doubt notes a statement whose plan may tell too little. It returns false if that cannot be
+// judged later.
+func (o outcomes) doubt(m *batch.Message, redefined bool) bool {
+	l, removals := &o.c.lease, o.c.up.Database.Removals()
+	if l.onReplica() || l.doubts.Outdated(removals) {
 		l.leave(session.Opaque) // nothing it left there is to be kept
-		return true
 	}
-	ddl, size := o.c.up.Database.DDL(), len(text)
-	if size == 0 {
-		return false
-	}
-	if len(d.texts) > 0 && d.ddl != ddl {
-		l.leave(session.Opaque) // what ran first may have been redefined twice
-	}
-	for _, t := range d.texts {
-		size += len(t)
-	}
-	if size > maxDoubts {
-		return false
-	}
-	if d.ddl = ddl; !slices.Contains(d.texts, string(text)) {
-		d.texts = append(d.texts, string(text))
-	}
-	return true
+	return l.onReplica() || l.doubts.Add(o.textOf(m), redefined, removals)
 }
 
-// resolve waits, once no transaction is open, until the catalog is read, and decides what
-// the statements in doubt have left behind. The client has its answer by then.
-func (c *Client) resolve() {
+// doubtful reports whether a plan may tell too little of what ran, and whether that is because
+// what the catalog tells was redefined.
+func (o outcomes) doubtful(p *router.Plan) (doubtful, redefined bool) {
+	if p == nil || o.c.state.Pins&router.PinOpaque != 0 {
+		return false, false
+	}
+	redefined = p.Uses && recorder(o).redefined()
+	return redefined || doubt.Ignorant(p), redefined
+}
+
+// mayResolve reports whether doubts can be resolved now: there are some, and no transaction is
+// open.
+func (c *Client) mayResolve() bool {
 	l := &c.lease
-	if !l.held() || len(l.doubts.texts) == 0 || l.midBatch() || c.state.Tx.Phase.InBlock() {
-		return
+	if !l.held() || !l.doubts.Any() || l.midBatch() || c.state.Tx.Phase.InBlock() {
+		return false
 	}
-	d := l.doubts
-	l.doubts = doubts{}
 	if c.state.Pins&router.PinOpaque != 0 {
+		l.doubts.Drop() // it is tied to its connection anyhow
+	}
+	return l.doubts.Any()
+}
+
+// resolve resolves doubts: those that the catalog can tell of by now, or all.
+func (c *Client) resolve(ctx context.Context, all bool) {
+	if !c.mayResolve() {
 		return
 	}
-	db := c.up.Database
-	db.AwaitCatalog(c.ctx)
-	if db.Stale() || db.DDL() != d.ddl {
-		l.leave(session.Opaque) // it may have been redefined and redefined again: nobody else shall have it
+	of := doubt.Case{Doubts: &c.lease.doubts, State: &c.state, Service: c.svc, Up: c.up, Application: c.who.app, Backend: c.lease.b}
+	left := of.Known
+	if all {
+		left = func() []session.Effects { return of.All(ctx) }
 	}
-	for _, text := range d.texts {
-		p := db.Plans.Get([]byte(text)).For(c.up.Key.User, c.who.app)
-		left := &router.Plan{Class: p.Class, Target: p.Target, Reason: p.Reason, Statements: 1,
-			Pins: p.Pins, Touches: p.Touches, Flags: p.Flags & router.FlagDirty}
-		e := c.state.Ran(session.Executed{Plan: left}, session.Done, c.svc.Config.Settings.Track != nil)
-		l.ran(&e)
+	for _, e := range left() {
+		c.lease.ran(&e)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/doubt"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
@@ -30,7 +31,7 @@ type lease struct {
 	// own. asserted: what isolation rests on was asserted in the transaction under way, and
 	// is undone with it.
 	restore, asserted bool
-	doubts            doubts
+	doubts            doubt.Doubts
 }
 
 // stands is where the server stands in the protocol.
@@ -96,6 +97,7 @@ func (l *lease) ended(commit bool) {
 // rollback undoes what the transaction did to settings, and with it what was asserted.
 func (l *lease) rollback() {
 	l.carried.Rollback()
+	l.doubts.RolledBack()
 	if l.asserted {
 		l.b.HandOver(nobody)
 	}
@@ -169,7 +171,7 @@ func (c *Client) detach() lease {
 // made clean, or else closed.
 func (c *Client) release() {
 	l := &c.lease
-	if !l.held() || l.midBatch() || c.state.Tx.Phase.InBlock() || c.state.Pins != 0 {
+	if !l.held() || l.midBatch() || l.doubts.Any() || c.state.Tx.Phase.InBlock() || c.state.Pins != 0 {
 		return
 	}
 	switch l.verdict(&c.state) {

@@ -99,7 +99,7 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	var e session.Effects
 	switch parts := m.Parts(); {
 	case parts == nil:
-		st := session.Executed{Plan: m.Plan}
+		st := session.Executed{Plan: o.believed(m, m.Plan)}
 		if p := m.Plan; p != nil {
 			st.Sets, _ = m.Sets()
 			if p.SetOnly && len(p.Sets) == 0 && o.c.lease.onReplica() {
@@ -108,12 +108,10 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 		}
 		e = o.executed(&st, out)
 	case out == session.Failed && a.Parts < len(parts):
-		e = o.executed(&session.Executed{Plan: parts[a.Parts], Sets: parts[a.Parts].Sets}, out)
+		p := parts[a.Parts]
+		e = o.executed(&session.Executed{Plan: o.believed(m, p), Sets: p.Sets}, out)
 	case a.Parts != len(parts):
 		unseen = true // the server took it for other statements
-	}
-	if p := m.Plan; p != nil && p.Uses && recorder(o).redefined() {
-		unseen = unseen || !o.doubt(m)
 	}
 	if unseen {
 		o.c.ranUnseen()
@@ -134,8 +132,22 @@ func (o outcomes) ranPart(a *batch.Awaited) (again bool) {
 		o.c.ranUnseen()
 	}
 	p := parts[a.Parts-1]
-	o.executed(&session.Executed{Plan: p, Sets: p.Sets}, session.Done)
+	o.executed(&session.Executed{Plan: o.believed(a.Message, p), Sets: p.Sets}, session.Done)
 	return p.Opens()
+}
+
+// believed is p, the plan of what ran of a message, without what it says only because
+// names in it are not known, if that is judged later.
+func (o outcomes) believed(m *batch.Message, p *router.Plan) *router.Plan {
+	doubtful, redefined := o.doubtful(p)
+	switch {
+	case !doubtful:
+	case !o.doubt(m, redefined):
+		o.c.ranUnseen()
+	case p.Flags.Has(router.FlagIgnorant):
+		return p.Doubted()
+	}
+	return p
 }
 
 // executed gives the session's state, and what is known of the server connection, the
@@ -153,6 +165,9 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 		s.Tx.Did |= session.DidRead // in an implicit transaction too, which a BEGIN behind it may make a block
 	}
 	o.c.lease.follow(st, e.Ended, before)
+	if p != nil && p.Flags&(router.FlagDDL|router.FlagTemporary) != 0 {
+		o.c.lease.doubts.Makes(p)
+	}
 	if p != nil && p.Tx.Verb == router.TxRollback {
 		o.c.writes = noWrites // they are undone
 	}

@@ -45,7 +45,14 @@ func (st settlement) settle() error {
 	if err := st.restore(); err != nil {
 		return err
 	}
-	st.c.resolve()
+	st.c.resolve(st.c.ctx, false)
+	return st.part()
+}
+
+// part learns what the session has left on the connection, as far as it has to be asked, and
+// gives it back if nothing holds it.
+func (st settlement) part() error {
+	l := &st.c.lease
 	if err := st.readBack(); err != nil {
 		return err
 	}
@@ -85,7 +92,7 @@ func (st settlement) ready() {
 		l.leave(session.Opaque)
 	}
 	l.unpinned = router.PinNone
-	ddl := s.Tx.Did.Has(session.DidDDL)
+	did := s.Tx.Did
 	s.Ready(t.status, t.failed(), l.b.Parameter)
 	switch t.status {
 	case wire.TxIdle:
@@ -96,8 +103,8 @@ func (st settlement) ready() {
 		if s.Pins&router.PinSetting == 0 && session.MayMisread(s.Settings.Now()) {
 			s.Pins |= router.PinSetting // its texts cannot be understood elsewhere
 		}
-		if ddl {
-			st.c.up.Database.CatalogChanged()
+		if did.Has(session.DidDDL) {
+			recorder(st).changesCatalog(did)
 		}
 	case wire.TxOpen:
 		if t.failed() {

@@ -36,7 +36,8 @@ type attempt struct {
 	pass   int    // bytes of a message begun that pass unseen
 	status byte   // of the last ReadyForQuery
 	late   []byte // that, if the client is to have it once more is done: startup settings, its own notifications
-	ddl    uint64 // how often it was recorded to have changed the catalog
+	// redefined counts how often it was recorded to have redefined something in the catalog.
+	redefined uint64
 	// written is told how the writer of a long batch ended; nil if there is none.
 	written chan error
 }

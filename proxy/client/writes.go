@@ -6,6 +6,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -52,8 +53,8 @@ func (r recorder) recordWrites(ended bool) {
 		*did &^= session.DidCommit
 	}
 	if did.Has(session.DidDDL) && ended {
-		*did &^= session.DidDDL
-		r.changesCatalog()
+		r.changesCatalog(*did)
+		*did &^= session.DidChange
 	}
 }
 
@@ -72,18 +73,21 @@ func (r recorder) recordBeforeForwarding(a *batch.Awaited) {
 		r.c.recordCommit()
 	}
 	if p != nil && p.Flags.Has(router.FlagDDL) {
-		r.changesCatalog()
+		r.changesCatalog(session.Changes(p.Flags))
 	}
 }
 
-func (r recorder) changesCatalog() {
-	r.try.ddl++
-	r.c.up.Database.CatalogChanged()
+func (r recorder) changesCatalog(did session.Deeds) {
+	c := upstream.Change{Redefines: did.Has(session.DidRedefine), Removes: did.Has(session.DidRemove)}
+	if c.Redefines {
+		r.try.redefined++
+	}
+	r.c.up.Database.CatalogChanged(c)
 }
 
 // redefined reports whether what the batch used may have been changed meanwhile by others.
 func (r recorder) redefined() bool {
-	return r.c.up.Database.ChangedByOthers(r.try.ddl)
+	return r.c.up.Database.RedefinedByOthers(r.try.redefined)
 }
 
 // abandon deals with the writes of a batch whose connection is about to be closed
@@ -100,7 +104,7 @@ func (r recorder) abandon() {
 		return
 	}
 	if r.c.state.Tx.Did.Has(session.DidDDL) || slices.ContainsFunc(t.Queue, changesDefinitions) {
-		r.c.up.Database.CatalogChanged()
+		r.c.up.Database.CatalogChanged(upstream.Change{Redefines: true, Removes: true})
 	}
 	r.c.recordCommit()
 	d := r.c.up.Database

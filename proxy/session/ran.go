@@ -67,8 +67,8 @@ func (s *State) Ran(st Executed, out Outcome, declared bool) Effects {
 
 // succeeded takes over what a statement means when a server has carried it out.
 func (s *State) succeeded(p *router.Plan, st *Executed) (e Effects) {
-	if p.Flags.Has(router.FlagDDL) && (p.Statements > 1 || p.Pins != router.PinTemp) {
-		s.Tx.Did |= DidDDL // temporary objects are in no catalog of ours
+	if p.Flags&(router.FlagDDL|router.FlagTemporary) != 0 {
+		s.Tx.Did |= Changes(p.Flags)
 	}
 	if p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 || len(p.Sets) > 0 {
 		s.Tx.Did |= DidSet
@@ -184,8 +184,8 @@ func (s *State) ended(p *router.Plan) End {
 	modes := s.passedOn()
 	s.end(commit)
 	did := DidCommit
-	if p.Tx.Verb != router.TxRollback && s.Tx.Did.Has(DidDDL) {
-		did |= DidDDL
+	if p.Tx.Verb != router.TxRollback {
+		did |= s.Tx.Did & DidChange
 	}
 	if commit && s.Known == UnknownText {
 		// A ROLLBACK of what comes next in the batch does not undo it.

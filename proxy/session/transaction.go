@@ -51,11 +51,30 @@ const (
 	DidRead Deeds = 1 << iota
 	// DidSet: it changed settings, if only for itself.
 	DidSet
-	// DidDDL: it changed the catalog, perhaps.
+	// DidDDL: it changed the catalog, perhaps. DidRedefine and DidRemove: see the flags of plans.
 	DidDDL
+	DidRedefine
+	DidRemove
+	// DidTemporary: it made or dropped temporary objects.
+	DidTemporary
 	// DidCommit: a part of it was committed, as COMMIT AND CHAIN does.
 	DidCommit
 )
+
+// DidChange are the deeds that change the catalog for others.
+const DidChange = DidDDL | DidRedefine | DidRemove
+
+// Changes are the deeds of DDL with such flags.
+func Changes(f router.Flags) (d Deeds) {
+	for flag, deed := range map[router.Flags]Deeds{
+		router.FlagDDL: DidDDL, router.FlagRedefines: DidRedefine, router.FlagRemoves: DidRemove, router.FlagTemporary: DidTemporary,
+	} {
+		if f.Has(flag) {
+			d |= deed
+		}
+	}
+	return d
+}
 
 // Has reports whether all of want were done.
 func (d Deeds) Has(want Deeds) bool { return d&want == want }

@@ -34,9 +34,12 @@ type Database struct {
 
 	catalog struct {
 		*catalog.Refresher
-		ddl, known atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
-		failed     string        // the last failure told of; the reader's own
-		found      atomic.Uint64 // how often it was read and had changed
+		reader                    reader
+		ddl, known                atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
+		redefined, knownRedefined atomic.Uint64 // the same of what may redefine something
+		removed                   atomic.Uint64 // of what may remove something
+		found                     atomic.Uint64 // how often it was read and had changed
+		failed                    string        // the last failure told of; the reader's own
 	}
 
 	// The audit.
@@ -52,8 +55,8 @@ type Database struct {
 	ctx        context.Context
 	end        context.CancelFunc
 
-	mu   sync.Mutex    // protects read
-	read chan struct{} // closed when the catalog is next read
+	mu     sync.Mutex    // protects loaded
+	loaded chan struct{} // closed when the catalog is next read
 }
 
 func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
@@ -63,7 +66,7 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	}
 	cl, r := dir.clusters[eff.Cluster], dir.o.Routing
 	d := &Database{
-		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, read: make(chan struct{}),
+		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, loaded: make(chan struct{}),
 		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background, directory: dir,
 	}
 	for range cl.Topology().States {
@@ -85,7 +88,7 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	if dir.dropped { // it may have been this one, and what was committed in it is forgotten
 		d.Commits.WhileTablesChange(func() bool { return true })
 	}
-	d.background.Go(func() { d.catalog.Run(d.ctx) })
+	d.background.Go(d.readCatalog)
 	dir.databases[label] = d
 	return d
 }
@@ -103,6 +106,12 @@ func (d *Database) catalogFailed(err error) {
 		zap.String("database", d.label), zap.Error(err))
 }
 
+// readCatalog reads the catalog now and then until the database is given up.
+func (d *Database) readCatalog() {
+	defer d.catalog.reader.close()
+	d.catalog.Run(d.ctx)
+}
+
 // Label names the database in logs and metrics: its cluster and its name there.
 func (d *Database) Label() string { return d.label }
 
@@ -110,29 +119,41 @@ func (d *Database) Label() string { return d.label }
 // looked at, and if nothing is audited.
 func (d *Database) Protection() *tenant.Inspection { return d.protection.Load() }
 
+// Change is what DDL means for what others have run and will run.
+type Change struct {
+	Redefines bool // what is known by its name may do something else
+	Removes   bool // what statements have used may be gone, or something else
+}
+
 // CatalogChanged says that DDL was committed, of roles perhaps: until the catalog is read
 // again its facts are not relied on.
-func (d *Database) CatalogChanged() {
+func (d *Database) CatalogChanged(c Change) {
 	d.account.LoginsChanged()
+	if c.Redefines {
+		d.catalog.redefined.Add(1)
+	}
+	if c.Removes {
+		d.catalog.removed.Add(1)
+	}
 	d.catalog.ddl.Add(1)
 	d.catalog.Changed()
 }
 
-// DDL counts the DDL seen.
-func (d *Database) DDL() uint64 { return d.catalog.ddl.Load() }
-
-// Definitions counts what is known to have changed the catalog, whoever did it: a statement
-// parsed while it was less may mean something else now.
-func (d *Database) Definitions() uint64 { return d.catalog.ddl.Load() + d.catalog.found.Load() }
+// Removals counts the DDL seen that may have removed something.
+func (d *Database) Removals() uint64 { return d.catalog.removed.Load() }
 
 // Stale reports whether DDL was seen that is not in the catalog the plans know.
 func (d *Database) Stale() bool { return d.catalog.ddl.Load() != d.catalog.known.Load() }
 
-// ChangedByOthers reports whether DDL was seen, besides own times, that is not in the
-// catalog the plans know.
-func (d *Database) ChangedByOthers(own uint64) bool {
-	return d.catalog.ddl.Load()-own != d.catalog.known.Load()
+// RedefinedByOthers reports whether DDL was seen, besides own times, that may have redefined
+// what the catalog tells that the plans know.
+func (d *Database) RedefinedByOthers(own uint64) bool {
+	return d.catalog.redefined.Load()-own != d.catalog.knownRedefined.Load()
 }
+
+// Definitions counts what is known to have changed the catalog, whoever did it: a statement
+// parsed while it was less may mean something else now.
+func (d *Database) Definitions() uint64 { return d.catalog.ddl.Load() + d.catalog.found.Load() }
 
 // Knows reports whether the tables of a version of the catalog are what they were.
 func (d *Database) Knows(version uint64) bool { return !d.Stale() && d.Plans.Version() == version }
@@ -147,35 +168,55 @@ func (d *Database) AwaitCatalog(ctx context.Context) {
 	defer cancel()
 	for ctx.Err() == nil {
 		d.mu.Lock()
-		read := d.read
+		loaded := d.loaded
 		d.mu.Unlock()
 		if d.Plans.Snapshot().Loaded() && !d.Stale() {
 			return
 		}
+		d.catalog.Hurry()
 		select {
-		case <-read:
+		case <-loaded:
 		case <-ctx.Done():
 		}
 	}
 }
 
-// load reads the catalog over a connection of its own, once there is a server to
-// read it from: the primary, or a replica while there is none.
-func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catalog.Snapshot, error) {
+// load reads the catalog, once there is a server to read it from: the primary, or a
+// replica while there is none.
+func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (snapshot *catalog.Snapshot, err error) {
 	if err := d.cluster.Wait(ctx, func(t *cluster.Topology) bool { return t.Primary != nil || len(t.Replicas) > 0 }); err != nil {
 		return nil, cluster.ErrNoServer
 	}
-	at := d.catalog.ddl.Load()
+	at, redefined := d.catalog.ddl.Load(), d.catalog.redefined.Load()
 	t := d.cluster.Topology()
 	s := t.Primary
 	if s == nil {
 		s = t.Replicas[0]
 	}
-	b, err := d.account.Open(ctx, s, d.name)
+	err = d.read(ctx, s, func(b *backend.Backend) (err error) {
+		snapshot, err = d.loadOver(ctx, b, previous)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer b.Close()
+	if previous != nil && snapshot != previous {
+		d.catalog.found.Add(1)
+	}
+	if s == t.Primary {
+		d.catalog.known.Store(at)
+		d.catalog.knownRedefined.Store(redefined)
+	}
+	d.catalog.failed = ""
+	d.mu.Lock()
+	close(d.loaded)
+	d.loaded = make(chan struct{})
+	d.mu.Unlock()
+	return snapshot, nil
+}
+
+// loadOver reads the catalog over a connection, and has it used.
+func (d *Database) loadOver(ctx context.Context, b *backend.Backend, previous *catalog.Snapshot) (*catalog.Snapshot, error) {
 	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.Policy() != nil})
 	if err != nil {
 		return nil, err
@@ -189,17 +230,6 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (*catal
 	if defaults, err := b.AskDefaults(ctx, ""); err == nil {
 		d.learnDefaults(defaults)
 	}
-	if previous != nil && snapshot != previous {
-		d.catalog.found.Add(1)
-	}
-	if s == t.Primary {
-		d.catalog.known.Store(at)
-	}
-	d.mu.Lock()
-	close(d.read)
-	d.read = make(chan struct{})
-	d.mu.Unlock()
-	d.catalog.failed = ""
 	if previous == nil {
 		d.recommend(ctx, b.Query)
 	}

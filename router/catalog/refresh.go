@@ -33,6 +33,7 @@ type RefreshOptions struct {
 type Refresher struct {
 	o       RefreshOptions
 	changed chan struct{} // holds one wish at most
+	hurry   chan struct{} // the same: not to wait for more changes
 
 	mu      sync.Mutex // protects the fields below
 	changes uint64     // calls of Changed
@@ -51,7 +52,7 @@ func NewRefresher(o RefreshOptions) *Refresher {
 	if o.Interval > 0 {
 		o.Retry = min(o.Retry, o.Interval)
 	}
-	return &Refresher{o: o, changed: make(chan struct{}, 1)}
+	return &Refresher{o: o, changed: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 }
 
 // Changed says that the catalog may differ: DDL was committed. It never waits.
@@ -62,6 +63,15 @@ func (r *Refresher) Changed() {
 	select {
 	case r.changed <- struct{}{}:
 	default: // a load is due already
+	}
+}
+
+// Hurry says that somebody waits for what Changed told of: the load begins without Delay. It
+// never waits.
+func (r *Refresher) Hurry() {
+	select {
+	case r.hurry <- struct{}{}:
+	default:
 	}
 }
 
@@ -111,6 +121,8 @@ func (r *Refresher) pause(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
+		return true
+	case <-r.hurry:
 		return true
 	}
 }

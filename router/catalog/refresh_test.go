@@ -90,6 +90,20 @@ func (r *refreshing) want(t *testing.T, loads ...time.Duration) {
 	}
 }
 
+// TestRefreshHurry: who waits for a change does not wait for more changes.
+func TestRefreshHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := refresh(t, RefreshOptions{Delay: time.Second})
+		pass(10 * time.Second)
+		r.Changed()
+		pass(100 * time.Millisecond)
+		r.Hurry()
+		pass(10 * time.Second)
+		r.want(t, 0, 10100*time.Millisecond)
+		r.stop()
+	})
+}
+
 func TestRefreshInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := refresh(t, RefreshOptions{Interval: time.Minute})

@@ -1,0 +1,108 @@
+// Package doubt decides later what statements left on a server connection that ran while the
+// catalog did not know what they use, or what is redefined since: by asking the server of what
+// is unknown, or by the catalog read anew.
+package doubt
+
+import (
+	"slices"
+
+	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
+)
+
+// Doubts are statements of which it is not known what they left on their server connection.
+// The zero value is none.
+type Doubts struct {
+	texts    []string
+	removals uint64   // DDL seen when they ran that may have removed what they use
+	made     []string // tables made since the session has the connection, which run no code
+	cause    cause
+}
+
+// cause is what the doubts come from, besides names that are not known.
+type cause uint8
+
+const (
+	redefined  cause = 1 << iota // what the catalog tells was: only the catalog, read anew, tells
+	rolledBack                   // the transaction of some was rolled back
+)
+
+const (
+	maxDoubts = 64 << 10 // bytes of texts that are kept
+	maxMade   = 1000     // tables that are remembered
+)
+
+// Ignorant reports whether a plan knows too little to say what its statement leaves behind.
+func Ignorant(p *router.Plan) bool {
+	return p.Flags.Has(router.FlagIgnorant) && p.Pins&router.PinOpaque != 0
+}
+
+// Any reports whether there are doubts.
+func (d *Doubts) Any() bool { return len(d.texts) > 0 }
+
+// Add notes a statement. again is whether the catalog's word was redefined, removals counts
+// the DDL seen that removes. It returns false if the statement cannot be judged later.
+func (d *Doubts) Add(text []byte, again bool, removals uint64) bool {
+	size := len(text)
+	for _, t := range d.texts {
+		size += len(t)
+	}
+	if len(text) == 0 || size > maxDoubts {
+		return false
+	}
+	if d.removals = removals; again {
+		d.cause |= redefined
+	}
+	if !slices.Contains(d.texts, string(text)) {
+		d.texts = append(d.texts, string(text))
+	}
+	return true
+}
+
+// Outdated reports whether what ran may be something else by now, or gone.
+func (d *Doubts) Outdated(removals uint64) bool { return d.Any() && d.removals != removals }
+
+// Makes notes what DDL that ran means for what is in doubt.
+func (d *Doubts) Makes(p *router.Plan) {
+	if d.made = append(d.made, p.Makes...); p.Flags.Has(router.FlagRedefines) || len(d.made) > maxMade {
+		d.made = nil
+	}
+}
+
+// RolledBack says that a transaction was rolled back.
+func (d *Doubts) RolledBack() {
+	if d.Any() {
+		d.cause |= rolledBack
+	}
+}
+
+// Drop forgets the doubts: something else decides what becomes of the connection.
+func (d *Doubts) Drop() { *d = Doubts{} }
+
+// resolve decides those whose plans tell enough by now, or all of them if it is the last word,
+// and returns what they have left behind. What was used in a transaction that is undone is
+// gone with it, and so is what it set; locks may be left, and what nobody but it knows of:
+// that is the residue.
+func (d *Doubts) resolve(plan func(text string) *router.Plan, last bool) (left []*router.Plan, r session.Residue) {
+	texts := d.texts
+	d.texts = nil
+	for _, text := range texts {
+		p := plan(text)
+		pins := p.Pins
+		if Ignorant(p) {
+			if !last {
+				d.texts = append(d.texts, text)
+				continue
+			}
+			if d.cause&rolledBack != 0 {
+				pins, r = pins&^router.PinOpaque|router.PinLock, session.Opaque
+			}
+		}
+		left = append(left, &router.Plan{Class: p.Class, Target: p.Target, Reason: p.Reason, Statements: 1,
+			Pins: pins, Touches: p.Touches, Flags: p.Flags & router.FlagDirty})
+	}
+	if !d.Any() {
+		d.cause = 0
+	}
+	return left, r
+}
