@@ -52,6 +52,7 @@ type Options struct {
 // Want is what a session needs of a connection.
 type Want struct {
 	Settings setting.Settings // best carried already
+	Prefer   *backend.Backend // if it is idle and fits; nil: none
 	Defined  setting.Names    // custom settings it may find defined
 	// Dial makes a connection that only this session can use; nil: any of the pool's will
 	// do. It must honour its context.
@@ -110,26 +111,32 @@ func (p *Pool) TryAcquire(want Want) *backend.Backend {
 	return b
 }
 
-// takeLocked takes out the idle connection with equal settings used last, else the one
+// takeLocked takes out the idle connection that is preferred, else that with equal settings used last, else the one
 // used last, of those on which no custom setting may be defined that the session cannot
 // find defined; nil if there is none.
 func (p *Pool) takeLocked(want Want) *backend.Backend {
 	if want.Dial != nil {
 		return nil
 	}
-	pick := -1
-	for i := len(p.idle) - 1; i >= 0; i-- {
+	pick, equal := -1, -1
+	for i := len(p.idle) - 1; i >= 0 && (equal < 0 || want.Prefer != nil); i-- {
 		b := p.idle[i]
 		if !b.MayDefine().Within(want.Defined) {
 			continue
 		}
-		if b.Settings() == want.Settings {
-			pick = i
+		if b == want.Prefer {
+			pick, equal = i, i
 			break
+		}
+		if equal < 0 && b.Settings() == want.Settings {
+			equal = i
 		}
 		if pick < 0 {
 			pick = i
 		}
+	}
+	if equal >= 0 {
+		pick = equal
 	}
 	if pick < 0 {
 		return nil

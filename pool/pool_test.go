@@ -269,6 +269,8 @@ func TestSettings(t *testing.T) {
 		{"equal settings", Want{Settings: zone}, b},
 		{"equal custom settings", Want{Settings: tenant, Defined: tenant.Custom()}, a},
 		{"none", Want{}, c},
+		{"a certain one", Want{Settings: zone, Prefer: c}, c},
+		{"a certain one that does not fit", Want{Settings: zone, Prefer: a}, b},
 	} {
 		got := p.TryAcquire(try.want)
 		if got != try.got {

@@ -20,7 +20,7 @@ const peerLook = "select current_setting('app.a', true), current_setting('app.b'
 const peerSettings = "select name, setting from pg_settings where context in ('user', 'superuser') and setting is distinct from boot_val and name not like 'transaction%' order by name"
 
 // peerPins are the reasons the tests look at.
-var peerPins = []string{"setting", "role", "temp", "cursor", "lock", "listen", "load", "sequence", "opaque", "prepared"}
+var peerPins = []string{"setting", "role", "temp", "cursor", "lock", "listen", "load", "opaque", "prepared"}
 
 // pinsOf are the pins for which a metric is higher than before, by name.
 func (s *service) pinsOf(t testing.TB, metric string, before map[string]float64) (now map[string]float64, higher string) {

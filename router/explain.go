@@ -100,10 +100,10 @@ func split(name string) (schema, bare string) {
 }
 
 var pinNames = []string{
-	"setting", "temp", "cursor", "lock", "listen", "load", "sequence", "opaque", "prepared", "session",
+	"setting", "temp", "cursor", "lock", "listen", "load", "opaque", "prepared", "session",
 }
 
-func (s PinSet) names() []string { return bitNames(uint16(s), pinNames) }
+func (s PinSet) names() []string { return bitNames(uint32(s), pinNames) }
 
 // String lists the pins, separated by commas; "none" if there are none.
 func (s PinSet) String() string { return joinNames(s.names()) }
@@ -113,15 +113,15 @@ func (s PinSet) Names() []string { return s.names() }
 
 var flagNames = []string{
 	"ddl", "cursor", "stays", "tx_control", "copy_in", "hint", "sets_state", "sets_local", "dirty", "forgets",
-	"creates", "temporary", "redefines", "removes", "ignorant",
+	"creates", "temporary", "redefines", "removes", "ignorant", "sequence", "draws",
 }
 
-func (f Flags) names() []string { return bitNames(uint16(f), flagNames) }
+func (f Flags) names() []string { return bitNames(uint32(f), flagNames) }
 
 // String lists the flags, separated by commas; "none" if there are none.
 func (f Flags) String() string { return joinNames(f.names()) }
 
-func bitNames(bits uint16, names []string) (list []string) {
+func bitNames(bits uint32, names []string) (list []string) {
 	for i, n := range names {
 		if bits&(1<<i) != 0 {
 			list = append(list, n)

@@ -113,10 +113,11 @@ func (a *analysis) special(name string, args []*pg.Node) bool {
 	switch name {
 	case "nextval", "setval":
 		a.is(ReasonSequence)
+		a.cur.flags |= FlagDraws
 	case "currval", "lastval":
 		// They answer from what nextval left in this session's backend.
 		a.is(ReasonSequence)
-		a.pin(PinSequence)
+		a.cur.flags |= FlagSequence
 	case "set_config":
 		a.setConfig(args)
 	case "current_setting":

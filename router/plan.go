@@ -113,6 +113,9 @@ func (p *Plan) For(user, application string) *Plan {
 	return p
 }
 
+// MayDraw reports whether a statement may draw from a sequence, or have code do so.
+func (p *Plan) MayDraw() bool { return !p.WritesNothing() && p.Tx.Verb == TxNone }
+
 // Doubted is p without what it says only because names in it are not known.
 func (p *Plan) Doubted() *Plan {
 	q := *p
@@ -141,7 +144,7 @@ func (p *Plan) WritesNothing() bool {
 }
 
 // Flags say what a batch must know of a Plan beside its target.
-type Flags uint16
+type Flags uint32
 
 const (
 	// FlagDDL: the catalog may differ once it is committed, for others too.
@@ -183,6 +186,10 @@ const (
 	// FlagIgnorant: the catalog of Version does not know some name in it. What it may leave
 	// behind is the worst that may be.
 	FlagIgnorant
+	// FlagSequence: it asks what sequences gave to its session (currval, lastval).
+	FlagSequence
+	// FlagDraws: it inserts, or calls nextval itself: it may be asked what a sequence gave.
+	FlagDraws
 )
 
 // Has reports whether all of want are set.
@@ -277,7 +284,6 @@ const (
 	PinLock                        // session advisory locks
 	PinListen                      // LISTEN
 	PinLoad                        // LOAD
-	PinSequence                    // currval, lastval
 	PinOpaque                      // DO, CALL, functions not proved to leave no state
 	PinPrepared                    // a SQL-level prepared statement that cannot be carried
 	PinSession                     // session pooling is configured

@@ -117,7 +117,6 @@ func (a *analysis) discard(s *pg.DiscardStmt) {
 		a.cur.unpins |= PinTemp
 	case pg.DiscardMode_DISCARD_SEQUENCES:
 		a.command(ReasonUtility, 0, 0)
-		a.cur.unpins |= PinSequence
 	default:
 		a.command(ReasonUtility, 0, 0)
 	}
@@ -145,7 +144,7 @@ func (a *analysis) explain(s *pg.ExplainStmt) {
 		a.ddl(s.GetQuery())
 	}
 	if a.planOnly && a.cur.notRead != ReasonNone {
-		a.cur.flags &^= FlagDDL | FlagCreates | FlagTemporary | FlagRedefines | FlagRemoves
+		a.cur.flags &^= FlagDraws | FlagSequence | FlagDDL | FlagCreates | FlagTemporary | FlagRedefines | FlagRemoves
 		a.cur.pins &^= PinTemp
 		a.cur.fix(ClassUnknown, TargetPrimary, a.cur.notRead)
 	}

@@ -149,6 +149,7 @@ func visitSelect(a *analysis, m protoreflect.Message) bool {
 
 func visitInsert(a *analysis, m protoreflect.Message) bool {
 	s := m.Interface().(*pg.InsertStmt)
+	a.cur.flags |= FlagDraws
 	a.write(s.GetRelation())
 	a.scoped(s.GetWithClause(), func() { a.children(m, "with_clause", "relation") })
 	return false
@@ -170,6 +171,7 @@ func visitDelete(a *analysis, m protoreflect.Message) bool {
 
 func visitMerge(a *analysis, m protoreflect.Message) bool {
 	s := m.Interface().(*pg.MergeStmt)
+	a.cur.flags |= FlagDraws
 	a.write(s.GetRelation())
 	a.scoped(s.GetWithClause(), func() { a.children(m, "with_clause", "relation") })
 	return false

@@ -24,6 +24,7 @@ import (
 // refused a statement and then said that it is ready.
 type Backend struct {
 	Conn *wire.Conn
+	Sequences
 
 	login    *Login
 	origin   Origin

@@ -72,7 +72,7 @@ type Attempt struct {
 	Carries setting.Settings // what the connection carries then
 	User    string           // as whom the connection logged in
 	Replays Replay
-	Fresh   bool // its connection was somebody else's before
+	Forgets bool // what other sessions drew from sequences there
 	Renew   bool // prepared statements are prepared anew
 	// RefuseAt is 1 + the message that is refused although the batch was analysed without
 	// a refusal, with Refusal; 0 is none.

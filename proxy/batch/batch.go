@@ -337,10 +337,36 @@ func (b *Batch) TakesSnapshot() bool {
 	return false
 }
 
+// Draws returns the plan of the last statement that a server runs and that may draw from a
+// sequence, or asks what one gave; nil if there is none.
+func (b *Batch) Draws() (p *router.Plan) {
+	for i := range b.Messages {
+		if m := &b.Messages[i]; m.Kind.Executes() && !m.Here && (m.Plan == nil || m.Plan.MayDraw()) {
+			if p = m.Plan; p == nil {
+				p = unknownPlan
+			}
+		}
+	}
+	return p
+}
+
+// unknownPlan is the plan of a message of which nobody knows what it runs.
+var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary}
+
+// Runs reports whether a server runs any statement of the batch.
+func (b *Batch) Runs() bool {
+	for i := range b.Messages {
+		if m := &b.Messages[i]; m.Kind.Executes() && !m.Here {
+			return true
+		}
+	}
+	return false
+}
+
 // AsksForSequences reports whether the batch reads what a sequence gave to its session.
 func (b *Batch) AsksForSequences() bool {
 	for i := range b.Messages {
-		if p := b.Messages[i].Plan; p != nil && p.Pins&router.PinSequence != 0 {
+		if p := b.Messages[i].Plan; p != nil && p.Flags.Has(router.FlagSequence) {
 			return true
 		}
 	}

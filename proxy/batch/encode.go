@@ -91,9 +91,8 @@ func (e *Encoder) before() {
 	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
 	}
-	if e.Fresh && e.Batch.AsksForSequences() {
-		// What the last session drew there is not this one's to see.
-		e.run("DISCARD SEQUENCES", Internal)
+	if e.Forgets {
+		e.forget()
 	}
 }
 
@@ -266,6 +265,21 @@ func (e *Encoder) run(text string, origin Origin) {
 	e.Out = wire.AppendExecute(e.Out, "")
 	e.own(Bind, origin)
 	e.own(Execute, origin)
+}
+
+// forget has the server forget what other sessions drew from sequences there. Where the client
+// is in the middle of a pipeline its unnamed portal is left alone.
+func (e *Encoder) forget() {
+	portal := ""
+	if e.Batch.End == EndPart || e.Batch.End == EndFlush || e.Batch.Traits.Has(Resumes) {
+		portal = "pgweir: forget"
+	}
+	st := e.Registry.Statement([]byte("DISCARD SEQUENCES"), noTypes, "")
+	e.prepareOwn(st, Internal)
+	e.Out = wire.AppendBind(e.Out, []byte(portal), st.Name, nil)
+	e.Out = wire.AppendExecute(e.Out, portal)
+	e.own(Bind, Internal)
+	e.own(Execute, Internal)
 }
 
 // prepareOwn prepares a statement of the proxy's own if the server does not hold it.

@@ -205,7 +205,7 @@ var encodings = []struct {
 		a.query("SELECT 1")
 	}},
 	{"sequences of another session are not to be seen", func(a *asked) {
-		a.Fresh = true
+		a.Forgets = true
 		a.query("SELECT currval('s')")
 	}},
 	{"a refusal in the middle ends the batch", func(a *asked) {

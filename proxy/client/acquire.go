@@ -75,7 +75,7 @@ func (a acquisition) takeFromPool() error {
 		// What was set so far in this implicit transaction is a part of it.
 		t.Replays = batch.ReplaysImplicit
 	}
-	want := pool.Want{Settings: s.Settings.Now(), Defined: s.Defined.With(a.batch.SetsFirst())}
+	want := pool.Want{Prefer: a.drewOn(), Settings: s.Settings.Now(), Defined: s.Defined.With(a.batch.SetsFirst())}
 	if inBlock || t.Replays == batch.ReplaysImplicit {
 		want.Settings = s.Settings.Begin()
 	}
@@ -152,7 +152,6 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 // will, and brings it to where an aborted transaction is.
 func (a acquisition) prepare(want setting.Settings) error {
 	t := &a.try
-	t.Fresh = true
 	if err := a.takeChannels(); err != nil {
 		return err
 	}

@@ -98,6 +98,7 @@ func (w *work) answerByServer() error {
 		defer done()
 		w.c.up.Vacate(ctx, p.Vacates)
 	}
+	drawing{w}.foreseen()
 	if w.batch.Removes() && w.c.mayResolve() {
 		if err := w.c.resolveAndPart(); err != nil {
 			return err
@@ -169,6 +170,7 @@ func (w *work) attempt() error {
 		return w.refuseByError(err)
 	}
 	acquisition{w}.defines()
+	drawing{w}.begins()
 	rowCheck{w}.checkRows()
 	bytes := w.encode()
 	if !t.AsksServer() {

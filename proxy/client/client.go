@@ -42,8 +42,9 @@ type Client struct {
 	ear     notify.Ear
 	prefer  preferred
 	writes  freshness.Changes // of the open transaction
-	batches uint64            // read so far
-	tenant  string            // that it worked for when it last gave a server connection back
+	drew    draw
+	batches uint64 // read so far
+	tenant  string // that it worked for when it last gave a server connection back
 
 	stands standing
 
@@ -147,16 +148,25 @@ func (c *Client) loop() error {
 }
 
 // lingerFor is how long a session keeps its connection because of doubts alone: a client
-// that says more by then may be in the middle of a script.
-const lingerFor = 20 * time.Millisecond
+// that says more by then may be in the middle of a script. askedFor is that for one who is
+// expected to ask what a sequence gave it.
+const (
+	lingerFor = 20 * time.Millisecond
+	askedFor  = 200 * time.Millisecond
+)
 
-// linger waits a moment for the client if doubts hold the session's connection, and then
-// resolves them.
+// linger waits a moment for the client if something that will pass holds the session's
+// connection, and then sees to it that it does.
 func (c *Client) linger() error {
-	if c.state.Pins != 0 || len(c.front.Buffered()) > 0 || !c.mayResolve() {
+	asked := c.lease.asked != nil && !c.state.Tx.Phase.InBlock() && !c.lease.midBatch()
+	if c.state.Pins != 0 || len(c.front.Buffered()) > 0 || !asked && !c.mayResolve() {
 		return nil
 	}
-	_ = c.front.SetReadDeadline(time.Now().Add(lingerFor))
+	limit := lingerFor
+	if asked {
+		limit = askedFor
+	}
+	_ = c.front.SetReadDeadline(time.Now().Add(limit))
 	err := c.front.Fill()
 	_ = c.front.SetReadDeadline(time.Time{})
 	if c.ctx.Err() != nil {
@@ -164,6 +174,10 @@ func (c *Client) linger() error {
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
+	}
+	if asked {
+		c.lease.asked.Missed()
+		c.lease.asked = nil
 	}
 	return c.resolveAndPart()
 }
@@ -299,6 +313,7 @@ func (c *Client) close() {
 		c.state.Ready(wire.TxIdle, true, b.Parameter)
 		c.lease.ended(false)
 	}
+	c.lease.asked = nil
 	c.resolve(ctx, true)
 	if c.state.Pins != 0 {
 		c.lease.leave(session.Discardable)

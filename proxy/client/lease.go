@@ -10,6 +10,7 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/doubt"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -32,6 +33,8 @@ type lease struct {
 	// is undone with it.
 	restore, asserted bool
 	doubts            doubt.Doubts
+	// asked is set while the session is expected to ask what a sequence gave it there.
+	asked *upstream.Expectation
 }
 
 // stands is where the server stands in the protocol.
@@ -171,7 +174,7 @@ func (c *Client) detach() lease {
 // made clean, or else closed.
 func (c *Client) release() {
 	l := &c.lease
-	if !l.held() || l.midBatch() || l.doubts.Any() || c.state.Tx.Phase.InBlock() || c.state.Pins != 0 {
+	if !l.held() || l.midBatch() || l.doubts.Any() || l.asked != nil || c.state.Tx.Phase.InBlock() || c.state.Pins != 0 {
 		return
 	}
 	switch l.verdict(&c.state) {

@@ -264,6 +264,9 @@ func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error
 	}
 	t.sure()
 	t.fate = failed
+	if a.Origin == batch.Client {
+		drawing(o).drew() // in vain, perhaps, but the sequence has given
+	}
 	if keep {
 		o.c.svc.Metrics.ServerError()
 	}

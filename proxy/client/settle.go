@@ -21,6 +21,9 @@ func (st settlement) settle() error {
 	t, l := &st.try, &st.c.lease
 	l.server.Answered()
 	st.count()
+	if !t.failed() {
+		drawing(st).drew()
+	}
 	if t.status == 0 { // Flush: the server waits for the rest
 		if l.stands == atRest {
 			l.stands = midBatch

@@ -30,6 +30,8 @@ type Pools struct {
 	Consistency router.Consistency
 	Cluster     *cluster.Cluster
 	Database    *Database
+	// Sequences are what was learned of what sessions ask of them.
+	Sequences Sequences
 	// Parsed are statements a server has parsed for this user, with the catalog of then.
 	Parsed *lru.Cache[*prepared.Statement, *catalog.Snapshot]
 

@@ -187,3 +187,33 @@ func TestCustoms(t *testing.T) {
 	require.False(t, cs.Known("plpgsql.check_asserts"), "an extension checks it")
 	require.EqualValues(t, 1, cs.n.Load())
 }
+
+// TestExpectations: a connection is held for a question that comes now and then, and no more
+// for one that never comes.
+func TestExpectations(t *testing.T) {
+	var s Sequences
+	insert := func(table string) *Expectation {
+		return s.Expect(&router.Plan{Flags: router.FlagDraws, Relations: []string{table}})
+	}
+	for range patience {
+		require.True(t, insert("t").Likely())
+		insert("t").Missed()
+	}
+	require.False(t, insert("t").Likely())
+	require.True(t, insert("u").Likely(), "tables are learned apart")
+	insert("t").Asked()
+	for range credit {
+		insert("t").Missed()
+		require.True(t, insert("t").Likely())
+	}
+	call := &router.Plan{Functions: []string{"f"}}
+	require.False(t, s.Expect(call).Likely(), "nobody has asked after such a call")
+	s.Expect(call).Asked()
+	require.True(t, s.Expect(call).Likely())
+	require.True(t, s.Expect(&router.Plan{Flags: router.FlagSequence}).Likely())
+	for i := range maxExpectations + 10 {
+		insert(fmt.Sprint(i))
+	}
+	require.EqualValues(t, maxExpectations, s.n.Load())
+	require.Same(t, &s.others, insert("one more"))
+}
