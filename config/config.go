@@ -317,7 +317,7 @@ type AuditRule struct {
 	Table       string `yaml:"table"`
 	User        string `yaml:"user"`
 	Application string `yaml:"application"`
-	Kind        string `yaml:"kind" enum:"foreign_key,lookup,insert,row_write,list,bulk_write,truncate,mismatch"`
+	Kind        string `yaml:"kind" enum:"unparsed,foreign_key,lookup,insert,row_write,list,bulk_write,truncate,mismatch"`
 	Severity    string `yaml:"severity" enum:"info,warning,danger"`
 }
 

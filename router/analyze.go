@@ -10,6 +10,7 @@ import (
 	"github.com/pgweir/pgweir/router/tenant"
 
 	"github.com/pgweir/pgweir/internal/grammar"
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // analysis is the making of one Plan. It is used by one goroutine, once.
@@ -71,9 +72,7 @@ func newAnalysis(f facts, o *overrides, text string) *analysis {
 	return &analysis{facts: f, overrides: o, original: text, text: text, touched: touched{catalog.NoTable(), catalog.NoTable()}}
 }
 
-// run makes the Plan but for learned facts, rules and hints. A text the parser
-// refuses may be valid for a newer server, hence its pin (which counts only if
-// the statement succeeds).
+// run makes the Plan but for learned facts, rules and hints.
 func (a *analysis) run() *Plan {
 	tree := a.parse()
 	if tree == nil {
@@ -81,7 +80,7 @@ func (a *analysis) run() *Plan {
 			a.dependent = true
 			return &Plan{Class: ClassSetting, Target: TargetAny, Reason: ReasonLocal, Own: own, Statements: 1, neverOnReplica: true}
 		}
-		return &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Pins: PinOpaque, Uses: true}
+		return unparsed(a)
 	}
 	verdicts := make([]verdict, 0, len(tree.GetStmts()))
 	a.several = len(tree.GetStmts()) > 1
@@ -110,6 +109,34 @@ func (a *analysis) run() *Plan {
 		a.locateName(plan)
 	}
 	return plan
+}
+
+// asked are the kinds of state that a server connection is asked for.
+const asked = PinSetting | PinTemp | PinCursor | PinLock | PinListen
+
+// unparsed is the Plan of a text that the parser refuses: see takenApart.
+func unparsed(a *analysis) *Plan {
+	p := &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Uses: true, Pins: PinOpaque}
+	if a.tenants != nil {
+		if f := a.tenants.Unparsed(a.original); f.Verdict != tenant.NotTenant {
+			p.Tenant = f
+		}
+	}
+	apart := takenApart{Lexer: grammar.Lexer{Text: a.original}, source: []byte(a.original)}
+	if strings.IndexByte(a.original, 0) >= 0 || !utf8.ValidString(a.original) || !apart.run() {
+		return p
+	}
+	a.cur = &verdict{flags: apart.flags, pins: asked}
+	known := []catalog.Fact{a.facts.Body(string(apart.source))}
+	if apart.flags.Has(FlagDDL) {
+		known = append(known, a.facts.DDL())
+	}
+	for _, f := range known {
+		a.leaves(f.Clean, f.Touches, f.Sets)
+		a.dependent = a.dependent || f.Sets || f.Touches != (setting.Names{})
+	}
+	p.Pins, p.Flags, p.Touches, p.Statements = a.cur.pins, a.cur.flags, a.cur.touches.list, apart.statements
+	return p
 }
 
 // parse returns nil for what is not valid SQL.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
@@ -48,6 +49,25 @@ func (f *fakeCatalog) Relation(schema, name string) catalog.Relation {
 		return f.Snapshot.Relation("", name)
 	}
 	return f.Snapshot.Relation(schema, name)
+}
+
+// Body is what the source itself shows, with the functions and relations it names.
+func (f *fakeCatalog) Body(source string) catalog.Fact {
+	b := f.Snapshot.Body(source)
+	if !f.loaded {
+		return b
+	}
+	b.Clean = b.Why == ""
+	l := grammar.Lexer{Text: source}
+	for t := l.Next(); t.Kind != grammar.End && t.Kind != grammar.Bad; t = l.Next() {
+		if fn := f.Function("", l.Word(t)); fn.Known && l.Word(t) != "set_config" {
+			b.Clean = b.Clean && fn.Clean
+		}
+		if r := f.Relation("", l.Word(t)); r.Known {
+			b.Clean = b.Clean && r.Clean && r.WriteClean
+		}
+	}
+	return b
 }
 
 // worst joins a user's object with PostgreSQL's own of that name.

@@ -93,12 +93,12 @@ func (p *Plan) send(to Route, why Reason) bool {
 		if p.neverOnReplica || p.SQL.Verb == PreparedExecute {
 			return false
 		}
-		p.Class, p.Target, p.Reason = ClassRead, TargetReplica, why
-		if p.Pins&PinOpaque != 0 {
-			p.Pins &^= PinOpaque
+		if p.Pins&PinOpaque != 0 || p.Reason == ReasonUnparsed {
+			p.Pins &^= PinOpaque | asked
 			p.Flags |= FlagDirty
 			p.Parts = nil // what they leave behind does not count
 		}
+		p.Class, p.Target, p.Reason = ClassRead, TargetReplica, why
 	case RouteAuto: // no wish
 	}
 	return true

@@ -103,12 +103,12 @@ func (a *Auditor) Check(st *Statement, by *Session, notices []byte) ([]byte, *wi
 			return notices, nil // the configuration says so: nothing to report
 		}
 		return a.record(st, by, tenant.Case{Tables: unbound}, reason, notices)
-	case tenant.Missing:
+	case tenant.Missing, tenant.Unknown:
 		var refused *wire.Error
 		if notices, refused = a.record(st, by, tenant.Case{Tables: unbound}, "", notices); refused != nil {
 			return notices, refused
 		}
-	case tenant.NotTenant, tenant.Filtered, tenant.Many, tenant.Unknown:
+	case tenant.NotTenant, tenant.Filtered, tenant.Many:
 	}
 	if len(f.Values) == 0 || len(by.Tenants) == 0 || !by.Certain || !namesOther(st, by) {
 		return notices, nil
@@ -204,6 +204,10 @@ func complaint(code string, k *tenant.Case) *wire.Error {
 	if k.Mismatch {
 		return wire.Errorf(code, "statement names another tenant than its session for %s", tables).
 			WithHint("The tenant of the session is what its settings say.")
+	}
+	if k.Kind() == tenant.KindUnparsed.String() {
+		return wire.Errorf(code, "whether statement filters by tenant on %s is not known", tables).
+			WithHint("The grammar is newer than that of PostgreSQL 16. A rule of the kind unparsed says what becomes of such statements.")
 	}
 	hint := "If all tenants are meant, say so: /* pgweir:cross-tenant reason=… */"
 	if len(hints) > 0 {

@@ -56,7 +56,7 @@ func (m *Message) resets(own func(name string) bool, among, declared bool) bool 
 
 func resets(p *router.Plan, sets []router.Set, own func(name string) bool, among, declared bool) bool {
 	if !declared && !p.SetOnly {
-		opaque := p.Pins&router.PinOpaque != 0 || p.Pins&router.PinSetting != 0 && len(sets)+len(p.Touches) == 0
+		opaque := p.Pins&router.PinOpaque != 0 || p.Pins&router.PinSetting != 0 && p.Flags&setsAny != 0 && len(sets)+len(p.Touches) == 0
 		if opaque || len(sets) == 0 && slices.ContainsFunc(p.Touches, own) {
 			return true
 		}

@@ -75,7 +75,7 @@ const (
 	Many
 	// Exempt: a filter is missing, and a comment or the policy says that it may.
 	Exempt
-	// Unknown: the text cannot be parsed, so nothing is known.
+	// Unknown: the text cannot be parsed, so whether it filters is not known.
 	Unknown
 	// Missing: some occurrence is not bound.
 	Missing
@@ -92,6 +92,9 @@ type Kind uint8
 
 const (
 	KindNone Kind = iota
+	// KindUnparsed: the parser does not know the statement, which names the tenant column,
+	// so whether it filters by it is not known.
+	KindUnparsed
 	// KindForeignKey: rows are loaded by what refers to them or what they refer to.
 	KindForeignKey
 	// KindLookup: rows are found by primary key or another unique key.
@@ -110,7 +113,7 @@ const (
 )
 
 var kindNames = [Kinds]string{
-	"none", "foreign_key", "lookup", "insert", "row_write", "list", "bulk_write", "truncate",
+	"none", "unparsed", "foreign_key", "lookup", "insert", "row_write", "list", "bulk_write", "truncate",
 }
 
 func (k Kind) String() string { return nameOf(kindNames[:], int(k)) }

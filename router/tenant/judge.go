@@ -33,15 +33,6 @@ type Judge struct {
 // New makes a Judge; neither policy nor schema may change afterwards.
 func New(policy *Policy, schema Schema) *Judge { return &Judge{policy: policy, schema: schema} }
 
-// Text judges a text of one or several statements.
-func (j *Judge) Text(text string) *Finding {
-	tree, err := grammar.Parse(text)
-	if err != nil {
-		return &Finding{Verdict: Unknown}
-	}
-	return j.Tree(text, tree)
-}
-
 // Tree judges a text that is parsed already. Of several statements the worst
 // verdict counts, and the tables of all are given.
 //
@@ -81,10 +72,12 @@ func (j *Judge) Tree(text string, tree *pg.ParseResult) *Finding {
 
 // excuse makes a missing filter an exempt one, if the text or the policy says so.
 func (j *Judge) excuse(f *Finding, text string) {
-	if f.Verdict != Missing && f.Verdict != Exempt {
+	if f.Verdict < Exempt {
 		return
 	}
-	f.Fingerprint = grammar.Fingerprint(text)
+	if f.Fingerprint == "" {
+		f.Fingerprint = grammar.Fingerprint(text)
+	}
 	reason, said := exemption(text)
 	if said || slices.Contains(j.policy.ExemptStatements, f.Fingerprint) {
 		f.Verdict, f.Reason = Exempt, reason

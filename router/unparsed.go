@@ -1,0 +1,95 @@
+package router
+
+import "github.com/pgweir/pgweir/internal/grammar"
+
+// A text that the parser refuses may be valid for a newer server. It is taken apart by the
+// lexer: which statements it holds, by their first words, and what any of its names may be,
+// of which the worst counts, as in the source of a function. What it leaves behind all the
+// same is asked of its server.
+
+// takenApart is a text in which the first words of its statements are looked at.
+type takenApart struct {
+	grammar.Lexer
+	source     []byte // the text, without words that mean something else in the source of a function
+	statements int
+	flags      Flags
+
+	verb string // of the statement being read; empty before it
+	ddl  bool   // it changes the catalog
+	last grammar.Token
+}
+
+// run reports whether all statements are of kinds that leave nothing but what their names do.
+func (u *takenApart) run() bool {
+	for t := u.Next(); t.Kind != grammar.End; t = u.Next() {
+		word, ok := u.Word(t), true
+		switch {
+		case t.Kind == grammar.Comment:
+			continue
+		case u.Is(t, ';'):
+			u.verb = ""
+		case u.verb == "" && !u.Is(t, '('):
+			ok = u.begin(word, t)
+		default:
+			ok = u.word(word, t)
+		}
+		if !ok || t.Kind == grammar.Bad {
+			return false
+		}
+		u.last = t
+	}
+	return u.statements > 0
+}
+
+// begin takes the first word of a statement.
+func (u *takenApart) begin(word string, t grammar.Token) bool {
+	u.verb, u.ddl = word, false
+	u.statements++
+	switch word {
+	case "insert", "merge", "with", "copy", "explain":
+		u.flags |= FlagDraws
+		return true
+	case "select", "values", "table", "update", "delete", "truncate":
+		return true
+	case "create":
+		u.flags |= FlagCreates
+		fallthrough
+	case "alter", "drop":
+		// Checks, defaults, expressions of indexes may be computed, as they are for COPY.
+		copy(u.source[t.Start:], "copy  "[:t.End-t.Start])
+		fallthrough
+	case "comment", "grant", "revoke":
+		u.flags |= FlagDDL | FlagRedefines | FlagRemoves
+		u.ddl = true
+		return true
+	}
+	return false
+}
+
+func (u *takenApart) word(word string, t grammar.Token) bool {
+	switch before := u.Word(u.last); {
+	case word == "into" && before != "insert" && before != "merge": // SELECT INTO
+		u.flags |= FlagDDL | FlagCreates | FlagRedefines | FlagRemoves
+	case word == "stdin" && u.verb == "copy":
+		u.flags |= FlagCopyIn
+	case !u.ddl:
+	case word == "extension":
+		return false // its script is not in the text
+	case before == "execute" && (word == "function" || word == "procedure"): // of a trigger
+		u.blank(u.last)
+	case ddlWords[word]:
+		u.blank(t)
+	}
+	return true
+}
+
+// ddlWords do not act on the session in a statement that changes the catalog.
+var ddlWords = map[string]bool{"create": true, "alter": true, "drop": true, "set": true, "reset": true, "comment": true, "security": true,
+	"temp": true, "temporary": true}
+
+// blank takes a word out of the source.
+func (u *takenApart) blank(t grammar.Token) {
+	for i := t.Start; i < t.End; i++ {
+		u.source[i] = ' '
+	}
+}
