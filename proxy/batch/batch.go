@@ -383,6 +383,10 @@ func (b *Batch) Removes() bool {
 	return false
 }
 
+// LeavesBlock reports whether a server of a version may make what was executed since the last
+// Sync a block, which a simple query behind it does not end: 18 does, 15 does not.
+func LeavesBlock(version string) bool { return version >= "16" }
+
 // Several reports whether a server runs more than one statement of the batch.
 func (b *Batch) Several() bool {
 	n := 0

@@ -91,8 +91,8 @@ func (e *Encoder) before() {
 	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
 	}
-	if e.Forgets {
-		e.forget()
+	if e.Forgets && e.Takes != TakesAhead {
+		e.forget(Internal)
 	}
 }
 
@@ -101,6 +101,9 @@ func (e *Encoder) before() {
 // it fails there is no sentinel, and by its failure the server discards the batch too.
 func (e *Encoder) ahead() {
 	e.takeOver()
+	if e.Forgets {
+		e.forget(Setup)
+	}
 	e.Out = wire.AppendParse(e.Out, sentinel, "BEGIN", nil)
 	e.own(Parse, Setup)
 	e.Out = wire.AppendSync(e.Out)
@@ -269,17 +272,17 @@ func (e *Encoder) run(text string, origin Origin) {
 
 // forget has the server forget what other sessions drew from sequences there. Where the client
 // is in the middle of a pipeline its unnamed portal is left alone.
-func (e *Encoder) forget() {
+func (e *Encoder) forget(origin Origin) {
 	portal := ""
 	if e.Batch.End == EndPart || e.Batch.End == EndFlush || e.Batch.Traits.Has(Resumes) {
 		portal = "pgweir: forget"
 	}
 	st := e.Registry.Statement([]byte("DISCARD SEQUENCES"), noTypes, "")
-	e.prepareOwn(st, Internal)
+	e.prepareOwn(st, origin)
 	e.Out = wire.AppendBind(e.Out, []byte(portal), st.Name, nil)
 	e.Out = wire.AppendExecute(e.Out, portal)
-	e.own(Bind, Internal)
-	e.own(Execute, Internal)
+	e.own(Bind, origin)
+	e.own(Execute, origin)
 }
 
 // prepareOwn prepares a statement of the proxy's own if the server does not hold it.

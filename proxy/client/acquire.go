@@ -234,7 +234,13 @@ func (a acquisition) mayAdoptWithin(changes []setting.Change) bool {
 	if a.c.state.Pins != 0 || a.c.state.Tx.Phase.InBlock() || a.batch.End == batch.EndFlush || a.batch.End == batch.EndPart {
 		return false // the connection stays, whatever is undone
 	}
-	return a.batch.Plain()
+	return a.batch.Plain() && !a.leavesBlock()
+}
+
+// leavesBlock reports whether what is executed before the batch without a Sync may be a block
+// that the batch does not end.
+func (w *work) leavesBlock() bool {
+	return w.batch.End == batch.EndQuery && batch.LeavesBlock(w.c.lease.b.Parameter("server_version"))
 }
 
 // defines notes on the connection which placeholders the batch may define there,

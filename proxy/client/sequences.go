@@ -2,6 +2,7 @@ package client
 
 import (
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
@@ -52,6 +53,9 @@ func (d drawing) begins() {
 		d.c.drew.by.Asked() // in vain this time
 	}
 	d.try.Forgets = asks || d.batch.TakesSnapshot() && (p.Flags.Has(router.FlagDraws) || d.c.up.Sequences.Expect(p).Likely())
+	if t := &d.try; t.Forgets && t.Takes == batch.TakesNothing && d.leavesBlock() && !t.Opens() && !d.c.state.Tx.Phase.InBlock() && !l.midBatch() {
+		t.Takes, t.Carries = batch.TakesAhead, l.b.Settings()
+	}
 }
 
 // drew takes in that the batch has drawn, or may have.
