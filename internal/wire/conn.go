@@ -122,6 +122,18 @@ func (c *Conn) Fill() error {
 	return c.filled()
 }
 
+// FillWithin is Fill with a bound; late is that nothing came within it. Deadlines that others
+// set meanwhile are lost.
+func (c *Conn) FillWithin(d time.Duration) (late bool, err error) {
+	_ = c.nc.SetReadDeadline(time.Now().Add(d))
+	err = c.Fill()
+	_ = c.nc.SetReadDeadline(time.Time{})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return true, nil
+	}
+	return false, err
+}
+
 // Exchange writes p and then waits for an answer, without first trying to read
 // what cannot be there yet. Nothing may be buffered.
 func (c *Conn) Exchange(p []byte) error {

@@ -21,6 +21,10 @@ func (w *work) read() error {
 	}
 	a := analysis.New(w.c.analysed(), b, &w.names, &w.preview)
 	for {
+		if pauses, err := w.pauses(b); pauses || err != nil {
+			b.End = batch.EndPart
+			return err
+		}
 		buf, err := w.fill(b, b.Size+wire.HeaderSize)
 		if err != nil {
 			return err
@@ -43,6 +47,23 @@ func (w *work) read() error {
 			return nil
 		}
 	}
+}
+
+// syncWait is how long a client may keep a batch open that a server might refuse. Then what
+// there is of it is sent: servers tell an error at once, without waiting for Sync or Flush.
+const syncWait = 10 * time.Millisecond
+
+// pauses reports whether the client has begun a batch and says nothing more for now.
+func (w *work) pauses(b *batch.Batch) (bool, error) {
+	if b.Traits&(batch.NeedsServer|batch.Refused) == 0 || len(w.c.front.Buffered()) > b.Size {
+		return false, nil
+	}
+	pauses, err := w.c.front.FillWithin(syncWait)
+	if w.c.ctx.Err() != nil {
+		return false, errShutdown // its deadline may just have been taken away
+	}
+	b.Started = time.Now()
+	return pauses, err
 }
 
 // analysed is what analysis looks at of the session.
