@@ -122,3 +122,17 @@ func TestStringsOnReplicas(t *testing.T) {
 		t.Errorf("%v misses for texts that differ in literals", n)
 	}
 }
+
+// TestCustomSettingsUndone: a custom setting that was set reads as an empty string for ever
+// after, whatever undid it; one that no server ever came to set reads NULL.
+func TestCustomSettingsUndone(t *testing.T) {
+	read := "\nQ select current_setting('a.b%n%', true)\nQ select current_setting('a.b%n%', true) from items limit 1"
+	stage{setup: items}.tell(t,
+		story{name: "in a string", steps: "Q set a.b%n% = '8' ;; select 1/0" + read},
+		story{name: "in a block", steps: "Q begin\nQ set a.b%n% = '8'\nQ rollback" + read},
+		story{name: "behind an error", steps: "Q select 1/0 ;; set a.b%n% = '8'" + read},
+		story{name: "by set_config", steps: "Q select set_config('a.b%n%', '8', false) ;; select 1/0" + read},
+		story{name: "in a string that does not parse", steps: "Q set a.b%n% = '8' ;; selec" + read},
+		story{name: "a portal's name used again", mode: "once", steps: "Q begin\nP \"\" select 1\nB c \"\"\nH\nwait 2\nP \"\" select 2\nB c \"\"\nE c\nS\nQ rollback"},
+	)
+}
