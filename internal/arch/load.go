@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -29,6 +30,7 @@ type listed struct {
 	Export     string
 	Standard   bool
 	GoFiles    []string
+	CgoFiles   []string
 	Imports    []string
 	Deps       []string
 	Error      *struct{ Err string }
@@ -42,7 +44,7 @@ func (p listed) own() bool { return strings.HasPrefix(p.ImportPath, Module+"/") 
 
 // list runs "go list -json" with args in root and returns the packages it names.
 func list(root string, args ...string) ([]listed, error) {
-	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Dir,Export,Standard,GoFiles,Imports,Deps,Error"}, args...)...)
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Dir,Export,Standard,GoFiles,CgoFiles,Imports,Deps,Error"}, args...)...)
 	cmd.Dir = root
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -123,7 +125,7 @@ func check(p listed, fset *token.FileSet, imports types.Importer) (*source, erro
 		Defs: map[*ast.Ident]types.Object{},
 		Uses: map[*ast.Ident]types.Object{},
 	}}
-	for _, name := range p.GoFiles {
+	for _, name := range slices.Concat(p.GoFiles, p.CgoFiles) {
 		name = filepath.Join(p.Dir, name)
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -135,7 +137,7 @@ func check(p listed, fset *token.FileSet, imports types.Importer) (*source, erro
 		}
 		s.files = append(s.files, f)
 	}
-	conf := types.Config{Importer: imports}
+	conf := types.Config{Importer: imports, FakeImportC: true}
 	_, err := conf.Check(p.ImportPath, fset, s.files, s.info)
 	return s, err
 }

@@ -1,9 +1,6 @@
 package grammar
 
-import (
-	"strings"
-	"syscall"
-)
+import "strings"
 
 // PostgreSQL's parser, as a library, turns its tree into bytes by recursion
 // without a limit: `SELECT 1+1+1…` of 400 KB overflows the C stack and ends the
@@ -29,21 +26,14 @@ const (
 
 // maxDepth is how many levels of a tree are let through, estimated from above. A level
 // takes at least one byte of the text, so a shorter text is never too deep.
-var maxDepth = levels(threadStack())
+var maxDepth = levels(stack)
+
+// stack is what threadStack found when the process began.
+var stack = threadStack()
 
 // levels is how many levels of a tree fit on a stack.
 func levels(stack int) int {
 	return min(max((stack-reserved)/levelBytes, 0), mostLevels)
-}
-
-// threadStack is the size of the stack that C code called from Go runs on. glibc gives
-// new threads what the limit was when the process began.
-func threadStack() int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_STACK, &limit); err != nil || limit.Cur > 1<<40 {
-		return unlimitedStack
-	}
-	return int(limit.Cur)
 }
 
 // TooDeep estimates the depth of the parse tree of text from above. Within one

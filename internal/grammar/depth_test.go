@@ -96,7 +96,7 @@ func TestDepth(t *testing.T) {
 // deepest parses the deepest text of each kind that is not refused, on several
 // threads, so that at least one is not the process's first.
 func deepest(t *testing.T) {
-	t.Logf("%d levels on %d KB", maxDepth, threadStack()>>10)
+	t.Logf("%d levels on %d KB", maxDepth, stack>>10)
 	for name, of := range deep {
 		n := sort.Search(50000, func(n int) bool { return TooDeep(of(n)) }) - 1
 		text := of(n)
@@ -106,6 +106,9 @@ func deepest(t *testing.T) {
 			all.Go(func() {
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
+				if has := int(currentStack()); has > 0 && has < stack-reserved {
+					t.Errorf("a thread has %d bytes of stack, believed were %d", has, stack)
+				}
 				// Whether they refuse it does not matter.
 				_, _ = Parse(text)
 				_ = Valid(text)
