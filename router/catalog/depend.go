@@ -150,6 +150,9 @@ func (l *loader) refs(from int32, text string, f fault) {
 			if id, ok := l.g.find(kindType, oid); ok && oid >= firstUserOID {
 				l.g.depend(from, id, f)
 			}
+		case "large":
+			l.g.condemn(from, f, "a definition too large to be read")
+			l.loose[from] = looseBoth
 		case "commandType":
 			if oid > 5 {
 				l.g.condemn(from, f, "utility statement")
@@ -182,7 +185,7 @@ func eachRef(text string, f func(field string, oid uint32)) {
 // modifies reports whether a tree has an UPDATE, INSERT, DELETE or MERGE (2 to 5).
 func modifies(text string) bool {
 	var is bool
-	eachRef(text, func(field string, n uint32) { is = is || field == "commandType" && n >= 2 })
+	eachRef(text, func(field string, n uint32) { is = is || field == "large" || field == "commandType" && n >= 2 })
 	return is
 }
 

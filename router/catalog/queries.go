@@ -15,11 +15,26 @@ import "strings"
 // OIDs below 16384 are those of objects made by initdb. Temporary objects are
 // left out everywhere: other sessions come and go with theirs.
 
-// refs is the SQL that finds the references in a tree (an expression of type text).
-func refs(tree string) string {
-	return `(SELECT pg_catalog.string_agg(DISTINCT m[1] || ' ' || m[2], ',')
-  FROM pg_catalog.regexp_matches(` + tree + `,
-    ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype|typid|commandType) ([0-9]+)', 'g') m WHERE m[2] <> '0')`
+// maxTree bounds the trees and sources that are looked into, in bytes: whoever owns a table
+// can make larger ones, and what reads the catalog serves everybody. Of a value of type text
+// octet_length reads nothing but its header.
+const maxTree = "2097152"
+
+// refs is the SQL that finds the references in trees; of ones too large it is "large 1".
+func refs(trees ...string) string {
+	var texts, sizes []string
+	for _, t := range trees {
+		texts = append(texts, t+"::pg_catalog.text")
+		sizes = append(sizes, large(t))
+	}
+	return `CASE WHEN ` + strings.Join(sizes, " OR ") + ` THEN 'large 1' ELSE (SELECT pg_catalog.string_agg(DISTINCT m[1] || ' ' || m[2], ',')
+  FROM pg_catalog.regexp_matches(pg_catalog.concat(` + strings.Join(texts, ", ") + `),
+    ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype|typid|commandType) ([0-9]+)', 'g') m WHERE m[2] <> '0') END`
+}
+
+// large is the SQL that tells whether a tree, or NULL, is too large.
+func large(tree string) string {
+	return "COALESCE(pg_catalog.octet_length(" + tree + "::pg_catalog.text) > " + maxTree + ", false)"
 }
 
 // notTemporary keeps a schema n's temporary objects out.
@@ -97,9 +112,10 @@ SELECT NULL, false, name || '=' || reset_val
 func functionsQuery(of string) string {
 	return `
 SELECT x.oid, n.nspname, x.proname, x.provolatile, x.prokind, l.lanname, e.extname,
-  CASE WHEN x.oid >= 16384 AND x.prosqlbody IS NULL AND l.lanname IN ('sql', 'plpgsql') THEN x.prosrc END,
-  CASE WHEN x.oid >= 16384 AND x.prosqlbody IS NOT NULL THEN ` + refs("x.prosqlbody::pg_catalog.text") + ` END,
-  CASE WHEN x.oid >= 16384 AND x.proargdefaults IS NOT NULL THEN ` + refs("x.proargdefaults::pg_catalog.text") + ` END,
+  CASE WHEN x.oid >= 16384 AND x.prosqlbody IS NULL AND l.lanname IN ('sql', 'plpgsql') THEN
+    CASE WHEN pg_catalog.octet_length(x.prosrc) > ` + maxTree + ` THEN 'EXECUTE too large' ELSE x.prosrc END END,
+  CASE WHEN x.oid >= 16384 AND x.prosqlbody IS NOT NULL THEN ` + refs("x.prosqlbody") + ` END,
+  CASE WHEN x.oid >= 16384 AND x.proargdefaults IS NOT NULL THEN ` + refs("x.proargdefaults") + ` END,
   CASE WHEN x.oid >= 16384 AND l.lanname = 'internal' THEN
     (SELECT pg_catalog.string_agg('funcid ' || b.oid, ',') FROM pg_catalog.pg_proc b
       WHERE b.oid < 16384 AND b.prolang = x.prolang AND b.prosrc = x.prosrc) END,
@@ -135,7 +151,7 @@ var typesQuery = `
 SELECT t.oid, n.nspname, t.typname, t.typinput::pg_catalog.oid, t.typmodin::pg_catalog.oid,
   t.typbasetype, CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END,
   COALESCE(r.rngsubtype, 0), COALESCE(r.rngcanonical::pg_catalog.oid, 0), COALESCE(r.rngsubdiff::pg_catalog.oid, 0),
-  CASE WHEN t.typdefaultbin IS NOT NULL THEN ` + refs("t.typdefaultbin::pg_catalog.text") + ` END
+  CASE WHEN t.typdefaultbin IS NOT NULL THEN ` + refs("t.typdefaultbin") + ` END
   FROM pg_catalog.pg_type t
   JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
   LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
@@ -171,7 +187,7 @@ SELECT DISTINCT c.reltype, n.nspname, c.relname, c.oid, a.atttypid
 // PostgreSQL's own views or of users.
 func rulesQuery(of string) string {
 	return `
-SELECT x.ev_class, x.ev_type, ` + refs("x.ev_action::pg_catalog.text || x.ev_qual::pg_catalog.text") + `
+SELECT x.ev_class, x.ev_type, ` + refs("x.ev_action", "x.ev_qual") + `
   FROM pg_catalog.pg_rewrite x JOIN pg_catalog.pg_class c ON c.oid = x.ev_class
  WHERE c.relpersistence <> 't' AND (x.ev_enabled <> 'D' OR x.ev_type = '1') AND ` + of + ` ORDER BY x.oid`
 }
@@ -179,18 +195,19 @@ SELECT x.ev_class, x.ev_type, ` + refs("x.ev_action::pg_catalog.text || x.ev_qua
 // defaultsQuery: relation, whether it runs on reading too (a virtual generated
 // column), references. Most defaults are constants: the LIKE skips them cheaply.
 var defaultsQuery = `
-SELECT x.adrelid, a.attgenerated = 'v', ` + refs("x.adbin::pg_catalog.text") + `
+SELECT x.adrelid, a.attgenerated = 'v', ` + refs("x.adbin") + `
   FROM pg_catalog.pg_attrdef x
   JOIN pg_catalog.pg_class c ON c.oid = x.adrelid
   JOIN pg_catalog.pg_attribute a ON a.attrelid = x.adrelid AND a.attnum = x.adnum
- WHERE c.relpersistence <> 't' AND x.adbin::pg_catalog.text ~ ':(funcid|opfuncid|resulttype) ' ORDER BY x.oid`
+ WHERE c.relpersistence <> 't'
+   AND CASE WHEN ` + large("x.adbin") + ` THEN true ELSE x.adbin::pg_catalog.text ~ ':(funcid|opfuncid|resulttype) ' END ORDER BY x.oid`
 
 // constraintsQuery: kind, relation, domain, referenced relation, whether a change
 // of the referenced row changes this relation, references.
 var constraintsQuery = `
 SELECT x.contype, x.conrelid, x.contypid, x.confrelid,
   x.contype = 'f' AND (x.confdeltype NOT IN ('a', 'r') OR x.confupdtype NOT IN ('a', 'r')),
-  CASE WHEN x.contype = 'c' THEN ` + refs("x.conbin::pg_catalog.text") + ` END
+  CASE WHEN x.contype = 'c' THEN ` + refs("x.conbin") + ` END
   FROM pg_catalog.pg_constraint x LEFT JOIN pg_catalog.pg_class c ON c.oid = x.conrelid
  WHERE x.contype IN ('c', 'f') AND COALESCE(c.relpersistence <> 't', true) ORDER BY x.oid`
 
@@ -198,16 +215,16 @@ SELECT x.contype, x.conrelid, x.contypid, x.confrelid,
 // and predicates, the keys by which it or what it is a partition of is partitioned, and
 // the expressions of extended statistics.
 var computedQuery = `
-SELECT x.indrelid, ` + refs("pg_catalog.concat(x.indexprs::pg_catalog.text, x.indpred::pg_catalog.text)") + `
+SELECT x.indrelid, ` + refs("x.indexprs", "x.indpred") + `
   FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
  WHERE c.relpersistence <> 't' AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)
 UNION ALL
-SELECT t.relid::pg_catalog.oid, ` + refs("x.partexprs::pg_catalog.text") + `
+SELECT t.relid::pg_catalog.oid, ` + refs("x.partexprs") + `
   FROM pg_catalog.pg_partitioned_table x JOIN pg_catalog.pg_class c ON c.oid = x.partrelid,
   LATERAL pg_catalog.pg_partition_tree(x.partrelid) t
  WHERE c.relpersistence <> 't' AND x.partexprs IS NOT NULL
 UNION ALL
-SELECT x.stxrelid, ` + refs("x.stxexprs::pg_catalog.text") + `
+SELECT x.stxrelid, ` + refs("x.stxexprs") + `
   FROM pg_catalog.pg_statistic_ext x JOIN pg_catalog.pg_class c ON c.oid = x.stxrelid
  WHERE c.relpersistence <> 't' AND x.stxexprs IS NOT NULL ORDER BY 1, 2`
 
@@ -220,14 +237,14 @@ UNION SELECT lanvalidator FROM pg_catalog.pg_language WHERE lanvalidator >= 1638
 
 // policiesQuery: relation, references of USING, references of WITH CHECK.
 var policiesQuery = `
-SELECT x.polrelid, ` + refs("x.polqual::pg_catalog.text") + `, ` + refs("x.polwithcheck::pg_catalog.text") + `
+SELECT x.polrelid, ` + refs("x.polqual") + `, ` + refs("x.polwithcheck") + `
   FROM pg_catalog.pg_policy x JOIN pg_catalog.pg_class c ON c.oid = x.polrelid
  WHERE c.relrowsecurity AND c.relpersistence <> 't' ORDER BY x.oid`
 
 // triggersQuery: relation, function, references of WHEN. Built-in functions, such as
 // those of foreign keys, are clean and left out.
 var triggersQuery = `
-SELECT x.tgrelid, x.tgfoid, ` + refs("x.tgqual::pg_catalog.text") + `
+SELECT x.tgrelid, x.tgfoid, ` + refs("x.tgqual") + `
   FROM pg_catalog.pg_trigger x JOIN pg_catalog.pg_class c ON c.oid = x.tgrelid
  WHERE c.relpersistence <> 't' AND (x.tgfoid >= 16384 OR x.tgqual IS NOT NULL)
    AND x.tgenabled <> 'D' ORDER BY x.oid`

@@ -12,19 +12,20 @@ var tablesFingerprintQuery = fingerprintOf("table_columns", "pg_catalog.pg_attri
 	fingerprintOf("table_indexes", "pg_catalog.pg_index x", "x.indexrelid >= 16384 AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = x.indexrelid AND c.relpersistence <> 't')")
 
 // tablesQuery: oid, schema, name, kind, owner, row security, forced, definition of a view.
-const tablesQuery = `
+var tablesQuery = `
 SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.pg_get_userbyid(c.relowner), c.relrowsecurity,
-  c.relforcerowsecurity, CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END
+  c.relforcerowsecurity, CASE WHEN c.relkind = 'v' AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite x
+    WHERE x.ev_class = c.oid AND x.ev_type = '1' AND ` + large("x.ev_action") + `) THEN pg_catalog.pg_get_viewdef(c.oid) END
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE ` + userTable + ` ORDER BY c.oid`
 
 // tableColumnsQuery: relation, name, schema and name of the type ("[]" for arrays), not
 // null, and a default that calls current_setting (2077 and 3294).
-const tableColumnsQuery = `
+var tableColumnsQuery = `
 SELECT a.attrelid, a.attname, tn.nspname,
   CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN pg_catalog.concat(e.typname, '[]') ELSE t.typname::pg_catalog.text END,
   a.attnotnull,
-  CASE WHEN d.adbin::pg_catalog.text ~ ':funcid (2077|3294) ' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
+  CASE WHEN ` + large("d.adbin") + ` THEN NULL WHEN d.adbin::pg_catalog.text ~ ':funcid (2077|3294) ' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
