@@ -10,7 +10,6 @@ import (
 	"github.com/pgweir/pgweir/router/tenant"
 
 	"github.com/pgweir/pgweir/internal/grammar"
-	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // analysis is the making of one Plan. It is used by one goroutine, once.
@@ -123,9 +122,10 @@ func unparsed(a *analysis) *Plan {
 		}
 	}
 	apart := takenApart{Lexer: grammar.Lexer{Text: a.original}, source: []byte(a.original)}
-	if strings.IndexByte(a.original, 0) >= 0 || !utf8.ValidString(a.original) || !apart.run() {
+	if strings.IndexByte(a.original, 0) >= 0 || !apart.run() {
 		return p
 	}
+	a.dependent = a.dependent || strings.Contains(strings.ToLower(a.original), "set_config") // its last argument may be a literal
 	a.cur = &verdict{flags: apart.flags, pins: asked}
 	known := []catalog.Fact{a.facts.Body(string(apart.source))}
 	if apart.flags.Has(FlagDDL) {
@@ -133,7 +133,6 @@ func unparsed(a *analysis) *Plan {
 	}
 	for _, f := range known {
 		a.leaves(f.Clean, f.Touches, f.Sets)
-		a.dependent = a.dependent || f.Sets || f.Touches != (setting.Names{})
 	}
 	p.Pins, p.Flags, p.Touches, p.Statements = a.cur.pins, a.cur.flags, a.cur.touches.list, apart.statements
 	return p

@@ -1,6 +1,10 @@
 package router
 
-import "github.com/pgweir/pgweir/internal/grammar"
+import (
+	"unicode/utf8"
+
+	"github.com/pgweir/pgweir/internal/grammar"
+)
 
 // A text that the parser refuses may be valid for a newer server. It is taken apart by the
 // lexer: which statements it holds, by their first words, and what any of its names may be,
@@ -33,7 +37,8 @@ func (u *takenApart) run() bool {
 		default:
 			ok = u.word(word, t)
 		}
-		if !ok || t.Kind == grammar.Bad {
+		named := t.Kind == grammar.Word || t.Kind == grammar.Quoted
+		if !ok || t.Kind == grammar.Bad || named && !utf8.ValidString(u.Text[t.Start:t.End]) { // of another encoding: nobody knows it
 			return false
 		}
 		u.last = t
