@@ -136,3 +136,13 @@ func TestCustomSettingsUndone(t *testing.T) {
 		story{name: "a portal's name used again", mode: "once", steps: "Q begin\nP \"\" select 1\nB c \"\"\nH\nwait 2\nP \"\" select 2\nB c \"\"\nE c\nS\nQ rollback"},
 	)
 }
+
+// TestPreparedOutOfSight: a statement that code prepared, where nobody sees it, is executed by its
+// name, and an unknown name is refused when PostgreSQL refuses it.
+func TestPreparedOutOfSight(t *testing.T) {
+	stage{setup: items}.tell(t,
+		story{name: "in DO", mode: "outside", steps: "Q do $$ begin execute 'prepare pp%n% as select 41 + 1'; end $$\nQ execute pp%n%\nQ deallocate pp%n%\nQ execute pp%n%\nQ discard all"},
+		story{name: "unknown", steps: "Q execute nothing\nQ select 1"},
+		story{name: "unknown, parsed only", mode: "once", steps: "P \"\" execute nothing\nS\nwait\nP \"\" execute nothing\nB \"\" \"\"\nE \"\"\nS\nwait\nP s execute nothing\nS\nwait\nD S s\nS\nwait"},
+	)
+}

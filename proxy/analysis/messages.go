@@ -182,7 +182,7 @@ func (a *Analysis) executable(p *router.Plan) bool {
 	if p.SQL.Verb >= router.PreparedDeallocate && p.Own.Verb == router.OwnNone {
 		s := a.state()
 		named := p.SQL.Verb == router.PreparedDeallocateAll || a.names.Statement([]byte(p.SQL.Name)) != nil
-		return !s.Tx.Phase.Failed() && (named || s.Pins&router.PinPrepared == 0) // only its server may know the name
+		return !s.Tx.Phase.Failed() && (named || s.Pins&mayPrepare == 0) // only its server may know the name
 	}
 	held, awaits, known := a.Lease != NotHeld, a.awaits(), a.Up.Database.Customs.Known
 	if len(p.Parts) == 0 || p.SetOnly {

@@ -128,6 +128,10 @@ func (a *Analysis) misnamed(sql *session.SQLPrepared) *wire.Error {
 	return nil
 }
 
+// mayPrepare are the pins of a session whose connection may hold statements prepared by SQL
+// that the session does not know.
+const mayPrepare = router.PinPrepared | router.PinOpaque
+
 // rewriteSQL puts the shared name into the text of a PREPARE, EXECUTE or DEALLOCATE, as
 // m.Text, and what it makes or needs into m.SQL. It returns why it cannot.
 func (a *Analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wire.Error {
@@ -143,11 +147,14 @@ func (a *Analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wi
 		m.Text = shared.SQL
 		m.SQL = &session.SQLPrepared{Makes: a.newPrepared(shared, p.SQL.Inner, nil), Name: p.SQL.Name}
 	case router.PreparedExecute:
-		if st == nil && a.state().Pins&router.PinPrepared != 0 {
+		if st == nil && a.state().Pins&mayPrepare != 0 {
 			return nil // only its server may know the name
 		}
 		if st == nil && failed {
 			return ErrAborted
+		}
+		if st == nil && m.Kind == batch.Parse {
+			return nil // the server says so when it is executed
 		}
 		if st == nil {
 			return errNoStatement(p.SQL.Name)
