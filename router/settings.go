@@ -537,14 +537,14 @@ func carrySets(verdicts []verdict, followed bool) (sets []Set, only bool) {
 			sets = append(sets, v.sets...)
 			continue
 		}
+		if v.repeats && (!followed || len(v.sets) == 0) {
+			v.target = TargetPrimary // what stands beside it cannot be repeated
+		}
 		if followed {
 			v.flagSets()
 			continue
 		}
 		v.dropSets()
-		if v.repeats {
-			v.target = TargetPrimary // what stands beside it cannot be repeated
-		}
 	}
 	return sets, only && known
 }
