@@ -151,6 +151,7 @@ func (s *State) end(commit bool) {
 	if commit {
 		s.Settings.Commit()
 		s.Proxy.Commit()
+		s.settled, s.reported = append(s.settled[:len(s.settled):len(s.settled)], s.reported...), nil
 		if s.Known == UnknownLocal {
 			s.Known = Known
 		}

@@ -266,13 +266,13 @@ func (s *State) Ready(status byte, failed bool, parameter func(name string) stri
 
 // correct takes over the server's words for what was set since the session was idle.
 func (s *State) correct(parameter func(name string) string) {
-	for _, name := range s.reported {
+	for _, name := range s.settled {
 		if _, ok := s.Settings.Kept().Value(name); ok {
 			s.Settings.Correct(name, parameter(Reported[name]))
 			s.Settings.Commit()
 		}
 	}
-	s.reported = nil
+	s.settled = nil
 }
 
 // Moved says that the open transaction was ended on the server it ran on, to go on

@@ -30,7 +30,8 @@ type State struct {
 	Defined, MayDefine setting.Names
 
 	usual    setting.Settings // what sessions of the user begin with
-	reported []string         // settings changed since the session was idle whose values servers report
+	reported []string         // settings changed in the open transaction whose values servers report
+	settled  []string         // those that were committed since the session was idle
 }
 
 // New makes the State of a session that begins with what sessions of its user do, its own
