@@ -77,6 +77,7 @@ var sarifLevels = map[string]string{"danger": "error", "warning": "warning", "in
 
 // ruleTexts describe what each kind of issue is.
 var ruleTexts = map[string]string{
+	tenant.KindUnparsed.String():   "A statement whose grammar is not known uses a tenant table",
 	tenant.KindForeignKey.String(): "Rows of a tenant table are loaded by foreign key, without a tenant filter",
 	tenant.KindLookup.String():     "A row of a tenant table is found by its key, without a tenant filter",
 	tenant.KindInsert.String():     "Rows are stored in a tenant table without saying whose they are",
