@@ -250,6 +250,29 @@ func TestRoleNone(t *testing.T) {
 	})
 }
 
+// TestTemporaryObjectsOfEveryKind: what is created in the temporary schema stays with its
+// session, whatever it is.
+func TestTemporaryObjectsOfEveryKind(t *testing.T) {
+	g := stage{setup: "create table ledger (a int, b int)", look: "(select count(*) from pg_catalog.pg_depend" +
+		" where refclassid = 'pg_namespace'::regclass and refobjid = pg_my_temp_schema())"}
+	var stories []story
+	for _, object := range []string{
+		"table t (a int)", "view t as select 1 as a", "sequence t", "type t as (a int)", "type t as enum ('a')", "domain t as int",
+		"function t() returns int language sql as 'select 1'", "aggregate t (int) (sfunc = int4pl, stype = int)",
+		"statistics t on a, b from ledger", "operator === (function = int4eq, leftarg = int, rightarg = int)", `collation t from "C"`,
+		"operator family t using btree", "operator class t for type int using hash as operator 1 =", "text search configuration t (copy = simple)",
+		"text search dictionary t (template = simple)", "conversion t for 'LATIN1' to 'UTF8' from iso8859_1_to_utf8",
+	} {
+		words := strings.Fields(object)
+		name := slices.IndexFunc(words, func(w string) bool { return w == "t" || w == "t()" || w == "===" })
+		words[name] = "pg_temp." + words[name]
+		kind := strings.Join(words[:name], " ")
+		created := "Q create " + strings.Join(words, " ")
+		stories = append(stories, story{name: kind, mode: "outside", steps: created + "\nQ select 1\nQ " + created + "\n@b\nQ select 1"})
+	}
+	g.tell(t, stories...)
+}
+
 // TestTemporarySchemaInEffect: what is created where a temporary schema comes first in
 // the path is nobody else's.
 func TestTemporarySchemaInEffect(t *testing.T) {

@@ -28,9 +28,9 @@ var leftovers = []struct {
 	kind        Leftover
 	name, query string
 }{
-	{Temporary, "temp", `SELECT 1 FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
- UNION ALL SELECT 1 FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
- UNION ALL SELECT 1 FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()`},
+	// Whatever has a schema of its own depends on it, objects of every kind.
+	{Temporary, "temp", `SELECT 1 FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+ AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()`},
 	{Cursors, "cursor", `SELECT 1 FROM pg_catalog.pg_cursors WHERE is_holdable`},
 	{Locks, "lock", `SELECT 1 FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'
  AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()`},

@@ -51,8 +51,9 @@ func (a *Assertion) statement(value func(i int) string) string {
 		q.WriteString("CASE WHEN pg_catalog.current_setting('" + name + "') OPERATOR(pg_catalog.<>) " + v +
 			" THEN pg_catalog.set_config('" + name + "', " + v + ", false) END, ")
 	}
-	q.WriteString("CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0 AND EXISTS (SELECT FROM pg_catalog.pg_class" +
-		" WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN " + failure("temporary objects") + " END")
+	q.WriteString("CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0 AND EXISTS (SELECT FROM pg_catalog.pg_depend WHERE" +
+		" refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass" +
+		" AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN " + failure("temporary objects") + " END")
 	return q.String()
 }
 
