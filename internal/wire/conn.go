@@ -384,6 +384,20 @@ func (c *Conn) Quiet() bool {
 	return err == nil && quiet
 }
 
+// Readable reports, without waiting or reading, whether the peer has sent something that
+// is not in the buffer yet. It may be called from any goroutine.
+func (c *Conn) Readable() bool {
+	if l, ok := c.nc.(looker); ok {
+		return !l.Quiet() && !l.Gone()
+	}
+	if c.socket == nil {
+		return false
+	}
+	closed, waiting := true, true
+	err := c.socket.Control(func(fd uintptr) { closed, waiting = sysPeek(fd) })
+	return err == nil && !closed && !waiting
+}
+
 // Gone looks, without reading or waiting, whether the peer has closed the connection,
 // whatever it sent before that, or the system has given it up. It may be called from any
 // goroutine.

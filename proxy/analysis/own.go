@@ -53,8 +53,6 @@ func (a *Analysis) showLSN(m *batch.Message) *wire.Error {
 		return wire.Errorf("0A000", "SHOW pgweir.lsn must follow a Sync: what came before it may not be committed yet")
 	}
 	mine := freshness.Read{Level: router.Session, Session: freshness.SessionScope(a.ID), Began: cluster.Now()}
-	a.Interrupt.Begin()
-	defer a.Interrupt.Done()
 	ctx, cancel := context.WithTimeout(a.Interrupt.SlowContext(), a.Service.Config.Routing.PrimaryWait)
 	defer cancel()
 	at, err := a.Up.Cluster.Sampled(ctx, a.Up.Database.Commits.Required(&mine))

@@ -22,7 +22,8 @@ func (a *Analysis) plan(text []byte) *router.Plan {
 	p := a.Up.Database.Plans.Get(text)
 	if p.Flags.Has(router.FlagIgnorant) && a.Service.Audit.Policy() != nil && a.Up.Database.Stale() && a.Lease == NotHeld {
 		// What it uses may just have been created, and is not to escape the audit.
-		a.Up.Database.AwaitCatalog(a.Interrupt.Context())
+		a.Up.Database.AwaitCatalog(a.Interrupt.SlowContext())
+		a.Interrupt.EndWait()
 		p = a.Up.Database.Plans.Get(text)
 	}
 	return p.For(a.Up.Key.User, a.Application)

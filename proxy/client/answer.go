@@ -42,7 +42,10 @@ func (w *work) answer() error {
 	if err := w.read(); err != nil {
 		return err
 	}
-	defer func() { w.c.front.Discard(w.batch.Size) }()
+	defer func() {
+		w.answered()
+		w.c.front.Discard(w.batch.Size)
+	}()
 	b := &w.batch
 	w.reply = append(w.reply, b.Notices...)
 	needs := b.Traits.Has(batch.NeedsServer) || w.c.lease.midBatch() || b.Traits.Has(batch.Refused) && w.c.lease.held()
@@ -58,6 +61,10 @@ func (w *work) answer() error {
 	}
 	return w.answerByServer()
 }
+
+// answered says that the client has its answer: a cancel request is for the next batch from
+// now on.
+func (w *work) answered() { w.c.interrupt.Done(len(w.c.front.Buffered()) > w.batch.Size) }
 
 // answerAlone answers a batch that needs no server.
 func (w *work) answerAlone() error {
@@ -91,8 +98,6 @@ func (w *work) answerFirst() {
 
 // answerByServer sends the batch to a server until one has answered it.
 func (w *work) answerByServer() error {
-	w.c.interrupt.Begin()
-	defer w.c.interrupt.Done()
 	if p := w.batch.Plan; p != nil && p.Vacates != "" {
 		ctx, done := context.WithCancel(w.c.ctx)
 		defer done()
@@ -193,6 +198,9 @@ func (w *work) exchange(bytes []byte) error {
 	w.c.interrupt.Pause()
 	if err != nil {
 		return recovery{w}.recover(err)
+	}
+	if t.status != 0 && len(t.late) == 0 {
+		w.answered()
 	}
 	return settlement{w}.settle()
 }

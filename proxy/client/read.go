@@ -13,6 +13,7 @@ import (
 // until the batch is answered, so that it can be sent again.
 func (w *work) read() error {
 	w.c.batches++
+	w.c.interrupt.Begin()
 	b := &w.batch
 	w.names.Reset(&w.c.names)
 	b.Started = time.Now()
@@ -82,12 +83,15 @@ func (c *Client) analysed() analysis.Session {
 }
 
 // fill returns the client's bytes once there are n. The batch's clock starts when its
-// last byte has arrived.
+// last byte has arrived. As with PostgreSQL, a cancel request that comes while it is
+// waited for counts for nothing.
 func (w *work) fill(b *batch.Batch, n int) ([]byte, error) {
 	if buf := w.c.front.Buffered(); len(buf) >= n {
 		return buf, nil
 	}
+	w.c.interrupt.Done(false)
 	buf, err := w.c.front.Need(n)
+	w.c.interrupt.Begin()
 	b.Started = time.Now()
 	return buf, err
 }

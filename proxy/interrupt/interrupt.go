@@ -7,17 +7,17 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 )
 
-// Interrupt is one session's. From when a batch is to be answered by a server to when it
-// is answered, no cancel request is lost: it ends the wait, or keeps the batch from being
-// sent, or is sent to the server that runs it. Cancel, BeginCancel, HeldOn, Vanished and Wake
-// may be called from any goroutine, LookAtClient from one; the other methods are the
-// session's own.
+// Interrupt is one session's. From when a batch has arrived to when it is answered, no cancel
+// request is lost: it ends the wait, or keeps the batch from being sent (again), or is sent
+// to the server that runs it. Cancel, Insist, BeginCancel, HeldOn, Vanished and Wake may be
+// called from any goroutine, LookAtClient from one; the other methods are the session's own.
 type Interrupt struct {
 	front *wire.Conn
 	ctx   context.Context // of the session
@@ -32,18 +32,20 @@ type Interrupt struct {
 	running *backend.Backend // what a cancel request may reach
 	held    *backend.Backend // what may be closed at any time because of its server,
 	on      *cluster.Server  // which is this
+	batch   uint64           // counts them
 	phase   phase
-	begun   uint64                  // batches
 	waiting context.CancelCauseFunc // by which a cancel request ends a long wait
 }
 
-// phase is how far a batch is that a server is to answer.
+// phase is how far a batch is.
 type phase uint8
 
 const (
-	none     phase = iota
-	underWay       // it is on its way to a server, or runs there
-	canceled       // so it is, and a cancel request is noted
+	none     phase = iota // the session waits for its client, or has not come to look at what it sent
+	buffered              // the session has some of the next batch in its buffer
+	early                 // a cancel request is noted for the next batch, which has arrived
+	underWay              // the batch is looked at, on its way to a server, or runs there
+	canceled              // so it is, and a cancel request is noted
 )
 
 // New makes the Interrupt of a session that ends with ctx.
@@ -62,26 +64,62 @@ func (e *ClientGone) Error() string { return "client is gone: " + e.Err.Error() 
 func (e *ClientGone) Unwrap() error { return e.Err }
 
 // Cancel carries out a cancel request: what runs is canceled on its server, what waits
-// does not run.
-func (i *Interrupt) Cancel(ctx context.Context) error {
-	if send := i.stop(ErrCanceled); send != nil {
-		return send(ctx)
+// does not run. It returns the number of the batch that was to be canceled, 0 if there was
+// none.
+func (i *Interrupt) Cancel(ctx context.Context) (batch uint64, err error) {
+	var send func(context.Context) error
+	i.mu.Lock()
+	switch batch = i.batch; {
+	case i.phase < underWay && (i.phase != none || i.front.Readable()):
+		i.phase = early
+		batch++
+	case i.phase == none:
+		batch = 0
+	default:
+		send = i.stopLocked(ErrCanceled)
+	}
+	i.mu.Unlock()
+	if send == nil {
+		return batch, nil
+	}
+	return batch, send(ctx)
+}
+
+// stopLocked ends a wait because of something, or keeps the batch from being sent; what runs is
+// canceled by send, nil if nothing does.
+func (i *Interrupt) stopLocked(because error) (send func(context.Context) error) {
+	i.phase = canceled
+	switch {
+	case i.running != nil:
+		return i.running.BeginCancel()
+	case i.waiting != nil:
+		i.waiting(because)
 	}
 	return nil
 }
 
-// stop ends a wait because of something, or keeps the batch from being sent; what runs is
-// canceled by send, nil if nothing does.
-func (i *Interrupt) stop(because error) (send func(context.Context) error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	switch {
-	case i.running != nil:
-		return i.running.BeginCancel()
-	case i.phase != none:
-		i.phase = canceled
-		if i.waiting != nil {
-			i.waiting(because)
+// insistence are the pauses before a cancel request is sent once more.
+var insistence = [...]time.Duration{50 * time.Millisecond, 200 * time.Millisecond, 800 * time.Millisecond}
+
+// Insist sends the cancel request for a batch again, a few times, as long as the batch runs:
+// a server process ignores one that comes before it has read the statement, and the
+// statement may have been sent just before.
+func (i *Interrupt) Insist(ctx context.Context, batch uint64) error {
+	for _, pause := range insistence {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+		i.mu.Lock()
+		if i.batch != batch || i.running == nil {
+			i.mu.Unlock()
+			return nil
+		}
+		send := i.running.BeginCancel()
+		i.mu.Unlock()
+		if err := send(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -94,8 +132,8 @@ func (i *Interrupt) stop(because error) (send func(context.Context) error) {
 // lasts.
 func (i *Interrupt) LookAtClient() (send func(context.Context) error) {
 	i.mu.Lock()
-	lasts := i.phase != none && i.begun == i.looked
-	i.looked = i.begun
+	lasts := i.phase >= underWay && i.batch == i.looked
+	i.looked = i.batch
 	i.mu.Unlock()
 	if !lasts || !i.Vanished() && !i.front.Gone() {
 		return nil
@@ -105,7 +143,12 @@ func (i *Interrupt) LookAtClient() (send func(context.Context) error) {
 	if i.asked++; i.asked&(i.asked-1) != 0 {
 		return nil
 	}
-	return i.stop(&ClientGone{errors.New("closed while its statement was under way")})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.phase < underWay {
+		return nil
+	}
+	return i.stopLocked(&ClientGone{errors.New("closed while its statement was under way")})
 }
 
 // Vanish says that the client is gone. A batch that is under way is canceled if it lasts.
@@ -114,18 +157,30 @@ func (i *Interrupt) Vanish() { i.vanished.Store(true) }
 // Vanished reports whether the client is known to be gone.
 func (i *Interrupt) Vanished() bool { return i.vanished.Load() }
 
-// Begin says that a batch is on its way to a server.
+// Begin says that a batch, or a further part of one, is there.
 func (i *Interrupt) Begin() {
 	i.mu.Lock()
-	i.phase = underWay
-	i.begun++
+	i.batch++
+	if i.phase == early {
+		i.phase = canceled
+	} else {
+		i.phase = underWay
+	}
 	i.mu.Unlock()
 }
 
-// Done says that the batch is answered.
-func (i *Interrupt) Done() {
+// Done says that the client has its answer, or that the session waits for more of the
+// batch. more is whether some of the next is in the client's buffer.
+func (i *Interrupt) Done(more bool) {
 	i.mu.Lock()
-	i.phase, i.running = none, nil
+	i.running = nil
+	switch {
+	case i.phase == early: // between the answer and the end of what was left to do
+	case more:
+		i.phase = buffered
+	default:
+		i.phase = none
+	}
 	i.mu.Unlock()
 }
 

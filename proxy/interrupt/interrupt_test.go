@@ -32,17 +32,31 @@ func pair(t *testing.T) (i *Interrupt, client net.Conn) {
 
 // A cancel request counts for the batch that is under way, and for no other.
 func TestCancelBeforeSending(t *testing.T) {
-	i := New(t.Context(), nil)
-	require.NoError(t, i.Cancel(t.Context()))
+	i, client := pair(t)
+	requireCancel(t, i, false)
 	i.Begin()
 	require.False(t, i.Run(nil), "a request before the batch is not its")
 	i.Pause()
-	require.NoError(t, i.Cancel(t.Context()))
+	requireCancel(t, i, true)
 	require.True(t, i.Run(nil))
-	i.Done()
+	i.Done(false)
 	i.Begin()
 	require.False(t, i.Run(nil))
 	require.Nil(t, i.BeginCancel(), "nothing runs on a server")
+	i.Done(true)
+	requireCancel(t, i, true) // for the batch that is in the session's buffer
+	i.Begin()
+	require.True(t, i.Run(nil))
+	i.Done(false)
+	_, err := client.Write([]byte("Q"))
+	require.NoError(t, err)
+	require.Eventually(t, i.front.Readable, time.Second, time.Millisecond)
+	requireCancel(t, i, true) // for one that has arrived
+	i.Begin()
+	require.True(t, i.Run(nil))
+	i.Done(false)
+	i.Begin()
+	require.False(t, i.Run(nil))
 }
 
 func TestCancelEndsAWait(t *testing.T) {
@@ -50,14 +64,14 @@ func TestCancelEndsAWait(t *testing.T) {
 	i.Begin()
 	ctx := i.SlowContext()
 	require.NoError(t, ctx.Err())
-	require.NoError(t, i.Cancel(t.Context()))
+	requireCancel(t, i, true)
 	<-ctx.Done()
 	require.Equal(t, error(ErrCanceled), context.Cause(ctx))
 	require.True(t, i.EndWait())
 	again := i.SlowContext() // it is still canceled
 	require.Error(t, again.Err())
 	require.True(t, i.EndWait())
-	i.Done()
+	i.Done(false)
 	require.False(t, i.EndWait())
 }
 
@@ -87,7 +101,7 @@ func TestLooksAreOfOneBatch(t *testing.T) {
 		i.Begin()
 		require.Nil(t, i.LookAtClient())
 		require.False(t, i.Vanished())
-		i.Done()
+		i.Done(false)
 	}
 }
 
@@ -98,4 +112,12 @@ func TestHeldOn(t *testing.T) {
 	require.Nil(t, i.HeldOn(there))
 	i.Release()
 	require.Nil(t, i.HeldOn(here))
+}
+
+// requireCancel sends a cancel request, which finds a batch or none.
+func requireCancel(t *testing.T, i *Interrupt, batch bool) {
+	t.Helper()
+	found, err := i.Cancel(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, batch, found != 0)
 }

@@ -81,7 +81,9 @@ func (m *Metrics) collectClients(to sink) {
 	to.count(n.logins, m.logins.Load(), "ok")
 	to.count(n.logins, m.loginFailures.Load(), "failed")
 	m.login.collect(to, n.login)
-	to.count(n.cancels, m.cancels.Load())
+	for c := range m.cancels {
+		to.count(n.cancels, m.cancels[c].Load(), Cancel(c).String())
+	}
 	to.count(n.vanished, m.vanished.Load())
 	to.count(n.errors, m.proxyErrors.Load(), "proxy")
 	to.count(n.errors, m.serverErrors.Load(), "server")

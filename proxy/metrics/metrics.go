@@ -33,7 +33,7 @@ type Metrics struct {
 	logins        atomic.Uint64
 	loginFailures atomic.Uint64
 	login         histogram
-	cancels       atomic.Uint64
+	cancels       [Cancels]atomic.Uint64
 	vanished      atomic.Uint64
 
 	// Errors.
@@ -129,8 +129,25 @@ func (m *Metrics) LoginFailed() { m.loginFailures.Add(1) }
 // ClientVanished counts a client that was gone while it waited for an answer.
 func (m *Metrics) ClientVanished() { m.vanished.Add(1) }
 
-// CancelRequested counts a cancel request, whatever becomes of it.
-func (m *Metrics) CancelRequested() { m.cancels.Add(1) }
+// Cancel is what a cancel request found.
+type Cancel uint8
+
+// What there is to find.
+const (
+	CancelMet     Cancel = iota // a batch that was not answered yet
+	CancelIdle                  // a session that had nothing to be canceled: it came too late, or too early
+	CancelUnknown               // no session with its key
+
+	Cancels = iota // how many there are
+)
+
+var cancelNames = [Cancels]string{"met", "idle", "unknown"}
+
+// String is the label of the outcome.
+func (c Cancel) String() string { return cancelNames[c] }
+
+// CancelRequested counts a cancel request that has been dealt with.
+func (m *Metrics) CancelRequested(found Cancel) { m.cancels[found].Add(1) }
 
 // ProxyError counts an error of the proxy's own that a client is told of.
 func (m *Metrics) ProxyError() { m.proxyErrors.Add(1) }
