@@ -11,7 +11,7 @@ NEWEST := ./internal/pgtest ./internal/demo ./pool/... ./router/catalog ./proxy/
 
 GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format pkgname --format-hide-empty-pkg
-SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh)
+SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh internal/regress/*.sh)
 
 .DEFAULT_GOAL := help
 
@@ -77,6 +77,11 @@ sim: deps-build ## simulate clusters, for TIME (1m) from SEED on; with SEED alon
 bench: deps-server build ## compare with PgBouncer and direct connections (BENCH="-quick" …)
 	@.ci/deps.sh bench
 	$(GO) run ./bench $(BENCH)
+
+.PHONY: regress
+regress: deps-server ## PostgreSQL's own test suite, directly and through pgweir in both pool modes (REGRESS="-modes session" …)
+	@.ci/deps.sh regress
+	@suite=$$(internal/regress/install.sh) && $(GO) run ./internal/regress -suite "$$suite" $(REGRESS)
 
 .PHONY: release
 release: deps-build ## build the archives of a release into dist/ (of a clean work tree)

@@ -7,6 +7,7 @@
 #   server  PostgreSQL's server programs, 15 or later
 #   test    clients in other languages, a second PostgreSQL version, shellcheck
 #   bench   PgBouncer
+#   regress what internal/regress/install.sh needs, for PostgreSQL's own test suite
 #   release C compilers for both architectures of a release
 set -eu
 here=$(dirname "$0")
@@ -76,6 +77,12 @@ for set; do
 		want_18=true
 		;;
 	bench) package pgbouncer ;;
+	regress)
+		program gcc gcc
+		package libc6-dev
+		program bzip2 bzip2
+		program diff diffutils
+		;;
 	release)
 		case $(uname -m) in
 		x86_64) package gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;

@@ -56,12 +56,12 @@ var floors = map[string]int{
 
 // tools are programs and packages beside the floors. They may import any of them
 // and are imported by each other, by tests and by what importers names, only.
-var tools = []string{"bench", "internal/arch", "internal/arch/figures", "internal/clients", "internal/demo", "internal/pgtest", "internal/sim", "internal/simpg"}
+var tools = []string{"bench", "internal/arch", "internal/arch/figures", "internal/clients", "internal/demo", "internal/pgtest", "internal/regress", "internal/sim", "internal/simpg"}
 
 // importers names who may import a tool from outside the tests.
 var importers = map[string][]string{
 	"internal/arch":   {"internal/arch/figures"},
-	"internal/pgtest": {"internal/demo", "bench"},
+	"internal/pgtest": {"internal/demo", "internal/regress", "bench"},
 	"internal/simpg":  {"internal/sim"},
 	"internal/demo":   {"cmd/pgweir"},
 }
