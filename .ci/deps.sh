@@ -68,7 +68,7 @@ for set; do
 		;;
 	server) has_server || want_server=true ;;
 	test)
-		package python3-psycopg2 python3-psycopg python3-asyncpg python3-sqlalchemy libpostgresql-jdbc-java
+		package python3-psycopg2 python3-psycopg python3-asyncpg python3-sqlalchemy libpostgresql-jdbc-java php-cli php-pgsql
 		program javac default-jdk-headless
 		program psql postgresql-client
 		program pgbench postgresql-contrib

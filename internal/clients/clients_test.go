@@ -50,6 +50,7 @@ func clients(t *testing.T) []client {
 	all := []client{{"pgx", runPgx}}
 	all = append(all, pythonClients(t)...)
 	all = append(all, jdbcClients(t)...)
+	all = append(all, command("php_pdo", "testdata/php", "php", "pdo.php"))
 	return append(all, psqlClients(t)...)
 }
 
@@ -115,7 +116,7 @@ func TestDependencies(t *testing.T) {
 	if _, err := os.Stat(jdbcJar); err != nil {
 		t.Errorf("the package libpostgresql-jdbc-java is missing (\"make deps\" installs it): %v", err)
 	}
-	for _, program := range []string{"psql", "pgbench", "java", "javac"} {
+	for _, program := range []string{"psql", "pgbench", "java", "javac", "php"} {
 		if _, err := lookFor(program); err != nil {
 			t.Errorf("%s is missing (\"make deps\" installs it): %v", program, err)
 		}
