@@ -78,7 +78,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
 	s.service = upstream.Service{
-		Config: cfg, Log: log, Metrics: s.metrics, Audit: s.audit, Registry: prepared.NewRegistry(registrySize),
+		Config: cfg, Log: log, Metrics: s.metrics, Audit: s.audit, Registry: new(prepared.Registry),
 		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
 		Draining:  &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
 	}
@@ -108,9 +108,6 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	}
 	return s, nil
 }
-
-// registrySize bounds the prepared statements that have one identity over all clients.
-const registrySize = 50000
 
 // watch makes what asks the servers of a cluster for their state and their LSNs.
 func (s *Server) watch(a *upstream.Account) (cluster.Prober, cluster.Sampler) {

@@ -4,11 +4,12 @@ package prepared
 
 import (
 	"encoding/binary"
+	"maps"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"weak"
 )
 
 // NamePrefix begins the names statements bear on servers; clients' names never reach one.
@@ -26,22 +27,14 @@ type Statement struct {
 	key string // in the registry
 }
 
-// Registry gives equal statements one identity, so that servers hold them once
-// whoever prepared them. Safe for concurrent use. It forgets the least recently
-// asked for; a client that still has a forgotten one keeps it alive.
+// Registry gives equal statements one identity, so that servers hold them once whoever
+// prepared them. It keeps none alive: a statement is forgotten once no client and no server
+// connection has it. Safe for concurrent use; the zero value is ready.
 type Registry struct {
 	mu    sync.Mutex // protects the fields below
-	known *simplelru.LRU[string, *Statement]
-	last  uint64 // the number in the latest name
-}
-
-// NewRegistry makes a Registry that remembers up to size statements.
-func NewRegistry(size int) *Registry {
-	known, err := simplelru.NewLRU[string, *Statement](max(size, 1), nil)
-	if err != nil {
-		panic(err) // only for a size below 1
-	}
-	return &Registry{known: known}
+	known map[string]weak.Pointer[Statement]
+	most  int // entries that known had room for
+	last  uint64
 }
 
 // Statement returns the one statement of that text and those types, among sessions that
@@ -54,8 +47,9 @@ func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 	if reading != "" {
 		key.WriteString("\x00" + reading) // a text has no NUL
 	}
-	return r.find(key.String(), func(name string) *Statement {
-		return &Statement{Name: name, Text: string(text), Types: string(types)}
+	return r.find(key.String(), func(key, name string) *Statement {
+		key = key[1:]
+		return &Statement{Name: name, Text: key[len(types):][:len(text)], Types: key[:len(types)]}
 	})
 }
 
@@ -64,29 +58,54 @@ func (r *Registry) Statement(text, types []byte, reading string) *Statement {
 func (r *Registry) SQLStatement(before, after, reading string) *Statement {
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], uint64(len(before)))
-	return r.find("S"+string(n[:])+before+after+"\x00"+reading, func(name string) *Statement {
+	return r.find("S"+string(n[:])+before+after+"\x00"+reading, func(_, name string) *Statement {
 		return &Statement{Name: name, SQL: before + name + after}
 	})
 }
 
-func (r *Registry) find(key string, build func(name string) *Statement) *Statement {
+func (r *Registry) find(key string, build func(key, name string) *Statement) *Statement {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s, ok := r.known.Get(key); ok {
+	if s := r.known[key].Value(); s != nil {
 		return s
 	}
 	r.last++
-	s := build(NamePrefix + strconv.FormatUint(r.last, 10))
+	s := build(key, NamePrefix+strconv.FormatUint(r.last, 10))
 	s.key = key
-	r.known.Add(key, s)
+	if r.known == nil {
+		r.known = map[string]weak.Pointer[Statement]{}
+	}
+	r.known[key] = weak.Make(s)
+	r.most = max(r.most, len(r.known))
+	runtime.AddCleanup(s, r.gone, key)
 	return s
+}
+
+// gone drops what was known of a statement that nobody has any more.
+func (r *Registry) gone(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.known[key]; ok && s.Value() == nil {
+		delete(r.known, key)
+		r.shrinkLocked()
+	}
+}
+
+// shrinkLocked makes the map anew once it has far more room than entries: it gives none back.
+func (r *Registry) shrinkLocked() {
+	if r.most < 1024 || len(r.known) > r.most/4 {
+		return
+	}
+	known := make(map[string]weak.Pointer[Statement], len(r.known))
+	maps.Copy(known, r.known)
+	r.known, r.most = known, len(known)
 }
 
 // Forget gives the next asker for an equal statement a new one.
 func (r *Registry) Forget(s *Statement) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if known, ok := r.known.Peek(s.key); ok && known == s {
-		r.known.Remove(s.key)
+	if r.known[s.key].Value() == s {
+		delete(r.known, s.key)
 	}
 }

@@ -206,7 +206,7 @@ func TestAdoptEnds(t *testing.T) {
 func TestReset(t *testing.T) {
 	b := connect(t, 10)
 	adopt(t, b, settingsOf("work_mem", "8MB", "app.x", "1"))
-	st := prepared.NewRegistry(10).Statement([]byte("select 1"), []byte{0, 0}, "")
+	st := new(prepared.Registry).Statement([]byte("select 1"), []byte{0, 0}, "")
 	b.Held().Hold(st)
 	b.Held().Unnamed = 7
 	if _, err := b.RoundTrip(testContext(t), wire.AppendQuery(nil, "create temp table z (); listen l; prepare p as select 1; select pg_advisory_lock(1)")); err != nil {

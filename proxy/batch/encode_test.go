@@ -36,7 +36,7 @@ func newAsked() *asked {
 	a := &asked{names: map[string]*session.Prepared{}, plans: router.NewPlans(router.Options{})}
 	a.Encoder = Encoder{
 		Attempt: &Attempt{}, Batch: &Batch{}, State: &state, Unnamed: &a.unnamed,
-		Held: prepared.NewHeld(10), Registry: prepared.NewRegistry(100),
+		Held: prepared.NewHeld(10), Registry: new(prepared.Registry),
 	}
 	return a
 }

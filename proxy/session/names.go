@@ -11,6 +11,7 @@ import (
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
 type Names struct {
 	statements map[string]*Prepared
+	most       int // of them since the map was made
 	Unnamed    Unnamed
 	portal     Portal            // the unnamed one
 	portals    map[string]Portal // named ones of the transaction
@@ -82,10 +83,19 @@ func (n *Names) Define(name string, p *Prepared) {
 		n.statements = map[string]*Prepared{}
 	}
 	n.statements[name] = p
+	n.most = max(n.most, len(n.statements))
 }
 
+// manyNames is how many a map may have had for its room, which it does not give back, to be
+// kept when they are gone.
+const manyNames = 1000
+
 // Forget takes a name away.
-func (n *Names) Forget(name string) { delete(n.statements, name) }
+func (n *Names) Forget(name string) {
+	if delete(n.statements, name); len(n.statements) == 0 && n.most > manyNames {
+		n.statements, n.most = nil, 0
+	}
+}
 
 // ForgetAll takes all names away, as DEALLOCATE ALL does.
 func (n *Names) ForgetAll() { n.statements = nil }
@@ -153,9 +163,10 @@ func (n *Names) NamedPortals() bool { return len(n.portals) > 0 }
 // ClosePortals forgets all portals, which end with their transaction.
 func (n *Names) ClosePortals() {
 	n.portal = Portal{}
-	if len(n.portals) > 0 {
-		clear(n.portals)
+	if len(n.portals) > manyNames {
+		n.portals = nil
 	}
+	clear(n.portals)
 }
 
 // DoubtPortals forgets what the portals hold, not that they exist: an error may have
