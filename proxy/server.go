@@ -162,15 +162,17 @@ func (s *Server) Start() error {
 }
 
 // tend lets all pools close what is old and open what they should keep, has idle connections
-// verified, and the audit log what is due.
+// verified, and the audit log what is due, and gives back memory.
 func (s *Server) tend() {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	var memory memory
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
 		case now := <-ticker.C:
+			memory.tend(now)
 			s.audit.Flush(now, false)
 			s.upstream.Maintain(now)
 		}
