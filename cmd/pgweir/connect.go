@@ -12,12 +12,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
-)
-
-// The PostgreSQL releases this proxy is made for.
-const (
-	oldestVersion = 15
-	newestVersion = 18
+	"github.com/pgweir/pgweir/pool/cluster"
 )
 
 // stateQuery asks a server all that the table shows. On a primary the checkpoint's
@@ -201,13 +196,14 @@ func judge(cl config.Cluster, states []serverState) []string {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	reached := -1 // the server the others are compared with: the primary, or the first there is
 	for i, st := range states {
-		switch major := st.number / 10000; {
+		unsupported := cluster.Supported(st.number)
+		switch {
 		case st.err != nil:
 			said := strings.TrimPrefix(st.err.Error(), "connect to server "+cl.Servers[i].Address+": ")
 			add("%s: %s", cl.Servers[i].Address, strings.ReplaceAll(said, "\n", "; "))
 			continue
-		case major < oldestVersion || major > newestVersion:
-			add("%s runs PostgreSQL %s; supported are %d to %d", cl.Servers[i].Address, st.version, oldestVersion, newestVersion)
+		case unsupported != nil:
+			add("%s: %v", cl.Servers[i].Address, unsupported)
 		}
 		if st.many {
 			add("%s: several servers answer at this address; give each an address of its own, or reads there go to the primary", cl.Servers[i].Address)

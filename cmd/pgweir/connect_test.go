@@ -136,8 +136,8 @@ func TestJudge(t *testing.T) {
 		want   string
 	}{
 		"healthy":     {func(p, r *serverState) {}, ""},
-		"old":         {func(p, r *serverState) { r.version, r.number = "14.1", 140001 }, "b runs PostgreSQL 14.1; supported are 15 to 18"},
-		"new":         {func(p, r *serverState) { p.version, p.number = "19beta1", 190000 }, "a runs PostgreSQL 19beta1; supported are 15 to 18"},
+		"old":         {func(p, r *serverState) { r.version, r.number = "14.1", 140001 }, "b: it runs PostgreSQL 14; supported are 15 to 18"},
+		"new":         {func(p, r *serverState) { p.version, p.number = "19beta1", 190000 }, "a: it runs PostgreSQL 19; supported are 15 to 18"},
 		"foreign":     {func(p, r *serverState) { r.system = "2" }, "b has system identifier 2, a has 1: they are not one cluster"},
 		"left behind": {func(p, r *serverState) { r.timeline = 2 }, "b is on timeline 2, a on 3: it does not follow"},
 		"unreachable": {func(p, r *serverState) { *r = serverState{err: errors.New("no\nway")} }, "b: no; way"},

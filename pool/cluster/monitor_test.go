@@ -49,6 +49,23 @@ func TestMonitor(t *testing.T) {
 	})
 }
 
+// A server of a release that this is not made for is not used, and the reason told.
+func TestUnsupportedVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, beta := primary(1), replica(1)
+		old.Version, beta.Version = 140009, 190000
+		w := watch(t, old, replica(1), beta)
+		synctest.Wait()
+		tp := w.Topology()
+		if tp.Primary != nil || len(tp.Replicas) != 1 || tp.Replicas[0] != w.servers[1] {
+			t.Fatalf("%+v", tp)
+		}
+		if why := tp.reasons(); !strings.Contains(why, "server0: it runs PostgreSQL 14; supported are 15 to 18") || !strings.Contains(why, "server2: it runs PostgreSQL 19") {
+			t.Errorf("the reason: %s", why)
+		}
+	})
+}
+
 // With nothing to wait for, each server is asked once an interval.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -326,7 +343,7 @@ func TestRecheck(t *testing.T) {
 // A foreign server is told of once and never used, not even when it is all there is.
 func TestForeign(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, primary(1), replica(1), Probe{Timeline: 7, SystemID: "other"})
+		w := watch(t, primary(1), replica(1), Probe{Timeline: 7, SystemID: "other", Version: 150000})
 		time.Sleep(5 * interval)
 		synctest.Wait()
 		if told := w.told(); !slices.Equal(told, []string{"server0 primary serving", "server1 replica serving", "server2 primary foreign"}) {

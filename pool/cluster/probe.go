@@ -33,6 +33,9 @@ func (c *Cluster) probe(ctx context.Context, s *Server) {
 	if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
 		return // the monitor ends
 	}
+	if err == nil {
+		err = Supported(p.Version)
+	}
 	if err != nil {
 		c.probeFailed(s, began, err)
 		return
