@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/grammar"
+	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // hintWord stands in every comment that may be a hint; such comments stay in
@@ -59,15 +60,57 @@ func hintIn(comment string) Route {
 	}
 }
 
+// Misspelt returns the first hint in the comments of text that is none: it is close enough to
+// be meant as one, and would be passed over in silence. Empty is none.
+func Misspelt(text string) (hint string) {
+	if !strings.Contains(text, hintPrefix) {
+		return ""
+	}
+	l := grammar.Lexer{Text: text}
+	for t := l.Next(); t.Kind != grammar.End && t.Kind != grammar.Bad && hint == ""; t = l.Next() {
+		if t.Kind != grammar.Comment {
+			continue
+		}
+		comment := text[t.Start:t.End]
+		eachHint(comment, func(h string) {
+			if hint == "" && h != "" && !isHint(h) {
+				hint = hintPrefix + h
+			}
+		})
+		_, behind, _ := strings.Cut(comment, hintPrefix+" ")
+		if words := strings.Fields(behind); hint == "" && len(words) > 0 && isHint(words[0]) {
+			hint = hintPrefix + " " + words[0]
+		}
+	}
+	return hint
+}
+
+// isHint reports whether what follows pgweir: is a hint.
+func isHint(h string) (is bool) {
+	switch name, value, _ := strings.Cut(h, "="); name {
+	case "primary", "replica":
+		is = value == "" && name == h
+	case "consistency":
+		_, is = ParseConsistency(value)
+	case "min_lsn":
+		_, err := lsn.Parse(value)
+		is = err == nil
+	}
+	return is
+}
+
 // finish applies the wishes of the text, or else of the configuration.
 func (a *analysis) finish(p *Plan, r *rules) {
 	hint := findHint(a.text)
-	level, lsn := findWishes(a.text)
+	level, least := findWishes(a.text)
+	if Misspelt(a.text) != "" {
+		p.Flags |= FlagMisspelt
+	}
 	for _, plan := range []*Plan{p, p.SQL.Inner} {
 		if plan == nil {
 			continue
 		}
-		plan.Consistency, plan.MinLSN = level, lsn
+		plan.Consistency, plan.MinLSN = level, least
 		if hint == RouteAuto {
 			r.apply(plan, a.original)
 			continue

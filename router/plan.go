@@ -190,6 +190,8 @@ const (
 	FlagSequence
 	// FlagDraws: it inserts, or calls nextval itself: it may be asked what a sequence gave.
 	FlagDraws
+	// FlagMisspelt: a comment looks like a hint and is none; see Misspelt.
+	FlagMisspelt
 )
 
 // Has reports whether all of want are set.

@@ -28,6 +28,7 @@ type Session struct {
 	Lease       Lease
 	Front       *wire.Conn // the batch's bytes are in its buffer
 	Interrupt   *interrupt.Interrupt
+	Hints       *int // that were misspelt in the session so far
 }
 
 // Lease says whether the session holds a server connection.
@@ -223,6 +224,7 @@ func (a *Analysis) query(m batch.Message, frame []byte) {
 	a.names.DropUnnamed() // as PostgreSQL's simple query does
 	a.names.DefinePortal("", session.Portal{})
 	p := a.plan(text)
+	a.misspelt(p, text)
 	if len(a.b.Messages) == 0 && a.executable(p) {
 		m.Plan = p
 		if refused := a.refusal(&m); refused != nil {
@@ -259,6 +261,7 @@ func (a *Analysis) parse(m batch.Message, frame []byte) {
 		return
 	}
 	p := a.plan(text)
+	a.misspelt(p, text)
 	here := a.executable(p)
 	if p.SQL.Verb != router.PreparedNone && !here {
 		if refused := a.rewriteSQL(&m, p, text); refused != nil {

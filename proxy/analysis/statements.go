@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
@@ -27,6 +29,22 @@ func (a *Analysis) plan(text []byte) *router.Plan {
 		p = a.Up.Database.Plans.Get(text)
 	}
 	return p.For(a.Up.Key.User, a.Application)
+}
+
+// misspelt tells of a hint that is none, once a session: its author believes in it.
+func (a *Analysis) misspelt(p *router.Plan, text []byte) {
+	if !p.Flags.Has(router.FlagMisspelt) {
+		return
+	}
+	a.Service.Metrics.HintMisspelt()
+	if *a.Hints++; *a.Hints > 1 {
+		return
+	}
+	hint := router.Misspelt(string(text))
+	a.Service.Log.Warn("a comment looks like a hint and is none", zap.String("hint", hint), zap.String("user", a.Up.Key.User),
+		zap.String("database", a.Up.Key.Database), zap.String("application", a.Application))
+	a.b.Notices = wire.AppendNotice(a.b.Notices, "WARNING", "01000", "pgweir knows no hint \""+hint+
+		"\": there are pgweir:primary, pgweir:replica, pgweir:consistency=LEVEL and pgweir:min_lsn=LSN")
 }
 
 // refresh is the plan of a statement, made anew if the catalog has changed.

@@ -67,7 +67,7 @@ type Batch struct {
 	End      End
 	Traits   Traits
 	Plan     *router.Plan // the strictest; nil without one
-	Notices  []byte       // of the tenant audit, to go before the answers
+	Notices  []byte       // of the proxy's own, to go before the answers
 	Started  time.Time    // when its last byte had arrived
 
 	// Here counts the leading messages that the proxy answers before a server is needed.
@@ -136,6 +136,14 @@ func rereads(p *router.Plan) bool {
 		}
 	}
 	return false
+}
+
+// Vacates is the database that nobody else may be connected to while b runs; empty is none.
+func (b *Batch) Vacates() string {
+	if b.Plan == nil {
+		return ""
+	}
+	return b.Plan.Vacates
 }
 
 // Add appends a message, and returns it.

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -98,11 +97,7 @@ func (w *work) answerFirst() {
 
 // answerByServer sends the batch to a server until one has answered it.
 func (w *work) answerByServer() error {
-	if p := w.batch.Plan; p != nil && p.Vacates != "" {
-		ctx, done := context.WithCancel(w.c.ctx)
-		defer done()
-		w.c.up.Vacate(ctx, p.Vacates)
-	}
+	defer w.c.up.Vacate(w.c.ctx, w.batch.Vacates())()
 	drawing{w}.foreseen()
 	if w.batch.Removes() && w.c.mayResolve() {
 		if err := w.c.resolveAndPart(); err != nil {

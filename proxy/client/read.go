@@ -71,7 +71,7 @@ func (w *work) pauses(b *batch.Batch) (bool, error) {
 func (c *Client) analysed() analysis.Session {
 	s := analysis.Session{
 		ID: c.who.id, Batch: c.batches, Application: c.who.app, Service: c.svc, Up: c.up,
-		State: &c.state, Names: &c.names, Front: c.front, Interrupt: c.interrupt,
+		State: &c.state, Names: &c.names, Front: c.front, Interrupt: c.interrupt, Hints: &c.told.hints,
 	}
 	switch {
 	case c.lease.midBatch():

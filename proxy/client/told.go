@@ -17,6 +17,7 @@ type told struct {
 	since   map[string]string
 	pending bool // there may be something it has yet to be told
 	texts   texts
+	hints   int // that are misspelt; it is told of the first
 }
 
 // texts is whether the router understands the session's texts, by what its client was told.

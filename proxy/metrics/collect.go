@@ -81,10 +81,11 @@ func (m *Metrics) collectClients(to sink) {
 	to.count(n.logins, m.logins.Load(), "ok")
 	to.count(n.logins, m.loginFailures.Load(), "failed")
 	m.login.collect(to, n.login)
-	for c := range m.cancels {
-		to.count(n.cancels, m.cancels[c].Load(), Cancel(c).String())
+	for c := range m.odd.cancels {
+		to.count(n.cancels, m.odd.cancels[c].Load(), Cancel(c).String())
 	}
-	to.count(n.vanished, m.vanished.Load())
+	to.count(n.vanished, m.odd.vanished.Load())
+	to.count(n.misspelt, m.odd.misspelt.Load())
 	to.count(n.errors, m.proxyErrors.Load(), "proxy")
 	to.count(n.errors, m.serverErrors.Load(), "server")
 	to.count(n.lost, m.serversLost.Load())

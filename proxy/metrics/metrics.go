@@ -33,8 +33,10 @@ type Metrics struct {
 	logins        atomic.Uint64
 	loginFailures atomic.Uint64
 	login         histogram
-	cancels       [Cancels]atomic.Uint64
-	vanished      atomic.Uint64
+	odd           struct {
+		cancels            [Cancels]atomic.Uint64
+		vanished, misspelt atomic.Uint64
+	}
 
 	// Errors.
 	proxyErrors  atomic.Uint64
@@ -127,7 +129,10 @@ func (m *Metrics) LoggedIn(d time.Duration) {
 func (m *Metrics) LoginFailed() { m.loginFailures.Add(1) }
 
 // ClientVanished counts a client that was gone while it waited for an answer.
-func (m *Metrics) ClientVanished() { m.vanished.Add(1) }
+func (m *Metrics) ClientVanished() { m.odd.vanished.Add(1) }
+
+// HintMisspelt counts a statement with a comment that looks like a hint and is none.
+func (m *Metrics) HintMisspelt() { m.odd.misspelt.Add(1) }
 
 // Cancel is what a cancel request found.
 type Cancel uint8
@@ -147,7 +152,7 @@ var cancelNames = [Cancels]string{"met", "idle", "unknown"}
 func (c Cancel) String() string { return cancelNames[c] }
 
 // CancelRequested counts a cancel request that has been dealt with.
-func (m *Metrics) CancelRequested(found Cancel) { m.cancels[found].Add(1) }
+func (m *Metrics) CancelRequested(found Cancel) { m.odd.cancels[found].Add(1) }
 
 // ProxyError counts an error of the proxy's own that a client is told of.
 func (m *Metrics) ProxyError() { m.proxyErrors.Add(1) }

@@ -18,7 +18,7 @@ type (
 		statements, answered, sent, waited, held, retries, delayed, redirected, freshness *prometheus.Desc
 	}
 	clientNames struct {
-		clients, logins, login, cancels, vanished, errors, lost *prometheus.Desc
+		clients, logins, login, cancels, vanished, misspelt, errors, lost *prometheus.Desc
 	}
 	pinNames struct {
 		pins, pinsTotal, oldestPin *prometheus.Desc
@@ -70,6 +70,7 @@ func newClientNames() clientNames {
 		login:    desc("login_seconds", "Logins of clients."),
 		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, unknown key).", "outcome"),
 		vanished: desc("clients_vanished_total", "Clients that were gone while they waited for an answer: what ran for them was canceled."),
+		misspelt: desc("misspelt_hints_total", "Statements with a comment that looks like a hint of pgweir and is none."),
 		errors:   desc("errors_total", "Errors told to clients, by side.", "side"),
 		lost:     desc("server_connections_lost_total", "Server connections that ended in the middle of a batch."),
 	}

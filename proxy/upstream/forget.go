@@ -69,25 +69,14 @@ func (dir *Directory) dropUnusedLocked(d *Database) {
 const vacateInterval = 50 * time.Millisecond
 
 // Vacate closes what is kept open to a database of the same cluster, for a statement that
-// needs it for itself. As long as there are clients in it that is theirs, and it is tried
-// again until ctx ends: the server waits a while, too.
-func (p *Pools) Vacate(ctx context.Context, name string) {
-	dir := p.Database.directory
-	vacate := func() (done bool) {
-		dir.clusters[p.Config.Cluster].leave(name)
-		if p.Config.Database == name {
-			p.Database.expire(1) // who asks
-			return false
-		}
-		dir.mu.Lock()
-		d := dir.databases[label(p.Config.Cluster, name)]
-		dir.mu.Unlock()
-		return d == nil || dir.forgetDatabase(d)
+// needs it for itself; an empty name is none. As long as there are clients in it that is
+// theirs, and it is tried again until done is called: the server waits a while, too.
+func (p *Pools) Vacate(ctx context.Context, name string) (done func()) {
+	if name == "" || p.vacate(name) {
+		return func() {}
 	}
-	if vacate() {
-		return
-	}
-	dir.background.Go(func() {
+	ctx, done = context.WithCancel(ctx)
+	p.Database.directory.background.Go(func() {
 		ticker := time.NewTicker(vacateInterval)
 		defer ticker.Stop()
 		for {
@@ -95,10 +84,25 @@ func (p *Pools) Vacate(ctx context.Context, name string) {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				vacate()
+				p.vacate(name)
 			}
 		}
 	})
+	return done
+}
+
+// vacate tries once, and reports whether nothing is kept open any more.
+func (p *Pools) vacate(name string) bool {
+	dir := p.Database.directory
+	dir.clusters[p.Config.Cluster].leave(name)
+	if p.Config.Database == name {
+		p.Database.expire(1) // who asks
+		return false
+	}
+	dir.mu.Lock()
+	d := dir.databases[label(p.Config.Cluster, name)]
+	dir.mu.Unlock()
+	return d == nil || dir.forgetDatabase(d)
 }
 
 // expire closes the connections at rest to a database that has no more than some clients.
