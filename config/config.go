@@ -24,6 +24,9 @@ type Config struct {
 	HTTP string `yaml:"http"`
 	// MaxClients bounds the clients of the whole process; 0 is no bound.
 	MaxClients int `yaml:"max_clients"`
+	// ApplicationNameAddHost has the client's address added to the application_name that a
+	// session begins with, for those who look at pg_stat_activity. Rules see the name without.
+	ApplicationNameAddHost bool `yaml:"application_name_add_host"`
 	// TCPUserTimeout is how long what was sent to a client may go unacknowledged, or wait for
 	// it to read on, before its connection is given up; 0 is the system's own, which is about
 	// 15 minutes, and for ever for a client that is there. https://www.man7.org/linux/man-pages/man7/tcp.7.html

@@ -42,6 +42,9 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if err != nil {
 		return nil, err
 	}
+	if s.cfg.ApplicationNameAddHost {
+		start.settings = start.settings.With("application_name", addHost(start.application, h.nc.RemoteAddr()))
+	}
 	up, err := s.enter(upstream.Key{User: as.User, Database: database}, eff, cred)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/setting"
@@ -50,6 +51,22 @@ func parseStartup(params map[string]string) (startup, error) {
 		own[preferences.Prefix+name] = v
 	}
 	return startup{setting.From(values), setting.From(own), params["application_name"]}, nil
+}
+
+// maxName is how many bytes of an application_name a server keeps: one less than NAMEDATALEN.
+const maxName = 63
+
+// addHost adds a client's address to its application_name, which gives way if it is long:
+// "app - 192.0.2.1:49152".
+func addHost(application string, client net.Addr) string {
+	from := " - " + client.String()
+	if client.Network() == "unix" {
+		from = " - local"
+	}
+	if application == "" {
+		application = "app"
+	}
+	return application[:min(len(application), max(maxName-len(from), 0))] + from
 }
 
 // printable is what a server of a version makes of an application_name: it looks at bytes,

@@ -348,6 +348,38 @@ func TestSilentConnections(t *testing.T) {
 	until(t, "their goroutines are gone", func() bool { return runtime.NumGoroutine() < before+20 })
 }
 
+// With application_name_add_host servers show which client a session is of; its own SET and
+// the rules of the configuration are about the name as it is.
+func TestApplicationNameAddHost(t *testing.T) {
+	database := newDatabase(t, "")
+	s := start(t, poolSize(1), func(c *config.Config) {
+		c.ApplicationNameAddHost = true
+		c.Routing.Rules = []config.Rule{{Route: "primary", Application: "reports"}}
+	})
+	for name, want := range map[string]string{"reports": "reports - %s", "": "app - %s", strings.Repeat("x", 80): strings.Repeat("x", 63-3-len("127.0.0.1:12345")) + " - %s"} {
+		conn := s.connect(t, database, "application_name='"+name+"'")
+		local := conn.PgConn().Conn().LocalAddr().String()
+		for _, sql := range []string{"select current_setting('application_name')", "select application_name from pg_stat_activity where pid = pg_backend_pid()", "show application_name"} {
+			var got string
+			if err := conn.QueryRow(context.Background(), sql).Scan(&got); err != nil {
+				t.Fatal(err)
+			}
+			if got != fmt.Sprintf(want, local) {
+				t.Errorf("%q, %s: %q", name, sql, got)
+			}
+		}
+		if name != "reports" {
+			continue
+		}
+		if got := conn.PgConn().ParameterStatus("application_name"); got != fmt.Sprintf(want, local) {
+			t.Errorf("the client is told %q", got)
+		}
+		if _, err := conn.Exec(context.Background(), "select 1"); err != nil || s.metric(t, "pgweir_statements_total", "reason=rule") == 0 {
+			t.Errorf("the rule for the application does not hold, or %v", err)
+		}
+	}
+}
+
 func TestMaxClients(t *testing.T) {
 	database := newDatabase(t, "")
 	s := start(t, func(c *config.Config) { c.MaxClients = 2 })
