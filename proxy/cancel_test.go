@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
@@ -221,10 +222,10 @@ func (c *canceler) cancel(ctx context.Context, t *testing.T, done <-chan error, 
 	}
 }
 
-// A statement that waits for the catalog to be read can be canceled.
+// A statement that waits for the catalog, so that the audit knows its tables, can be canceled.
 func TestCancelWhileTheCatalogIsRead(t *testing.T) {
 	database := newDatabase(t, "")
-	s := start(t)
+	s := start(t, func(c *config.Config) { c.Tenant.Columns = []string{"organization_id"} })
 	conn := s.connect(t, database)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
