@@ -42,7 +42,7 @@ func (w *work) answer() error {
 		return err
 	}
 	defer func() {
-		w.answered()
+		w.c.interrupt.Done(w.more())
 		w.c.front.Discard(w.batch.Size)
 	}()
 	b := &w.batch
@@ -61,9 +61,14 @@ func (w *work) answer() error {
 	return w.answerByServer()
 }
 
-// answered says that the client has its answer: a cancel request is for the next batch from
-// now on.
-func (w *work) answered() { w.c.interrupt.Done(len(w.c.front.Buffered()) > w.batch.Size) }
+// more reports whether some of the next batch is in the client's buffer.
+func (w *work) more() bool { return len(w.c.front.Buffered()) > w.batch.Size }
+
+// flushLast is flush with the last of the answer.
+func (w *work) flushLast() error {
+	w.c.interrupt.Tell(w.more())
+	return w.flush()
+}
 
 // answerAlone answers a batch that needs no server.
 func (w *work) answerAlone() error {
@@ -80,7 +85,7 @@ func (w *work) answerAlone() error {
 			w.emit(m)
 		}
 	}
-	return w.flush()
+	return w.flushLast()
 }
 
 // answerFirst answers the messages before the first that needs a server.
@@ -193,9 +198,6 @@ func (w *work) exchange(bytes []byte) error {
 	w.c.interrupt.Pause()
 	if err != nil {
 		return recovery{w}.recover(err)
-	}
-	if t.status != 0 && len(t.late) == 0 {
-		w.answered()
 	}
 	return settlement{w}.settle()
 }

@@ -140,7 +140,7 @@ func (r recovery) serverGone(err error, frame []byte) error {
 		r.c.stands = inStep
 		r.reply = wire.AppendReady(r.reply, r.c.state.Tx.Phase.Status())
 	}
-	return r.flush()
+	return r.flushLast()
 }
 
 // giveUp answers a batch that was not sent with an error, its connection being ready.

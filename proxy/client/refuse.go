@@ -31,7 +31,7 @@ func (w *work) refuseBatch(e *wire.Error) error {
 		w.c.stands = inStep
 		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 	}
-	return w.flush()
+	return w.flushLast()
 }
 
 // refuseByError answers the batch with what kept a server from taking it.

@@ -77,8 +77,12 @@ func (r relay) relayAnswers() error {
 		if err != nil {
 			return err
 		}
-		if r.try.Awaits() == nil {
-			return r.flush()
+		switch {
+		case r.try.Awaits() != nil:
+		case r.try.status != 0 && len(r.try.late) == 0:
+			return r.flushLast()
+		default:
+			return r.flush() // more is to come
 		}
 		if r.try.flow != heldBack {
 			if err := r.flush(); err != nil {

@@ -181,8 +181,7 @@ func (st settlement) sendLate() error {
 		return nil
 	}
 	st.reply = append(st.c.told.report(st.reply, st.c.lease.b.Parameters()), st.try.late...)
-	defer st.answered()
-	return st.flush()
+	return st.flushLast()
 }
 
 // count counts and logs what a batch ran.

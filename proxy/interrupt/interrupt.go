@@ -42,6 +42,7 @@ type phase uint8
 
 const (
 	none     phase = iota // the session waits for its client, or has not come to look at what it sent
+	telling               // the client is being told the last of its answer, or the session tidies up behind it
 	buffered              // the session has some of the next batch in its buffer
 	early                 // a cancel request is noted for the next batch, which has arrived
 	underWay              // the batch is looked at, on its way to a server, or runs there
@@ -70,10 +71,10 @@ func (i *Interrupt) Cancel(ctx context.Context) (batch uint64, err error) {
 	var send func(context.Context) error
 	i.mu.Lock()
 	switch batch = i.batch; {
-	case i.phase < underWay && (i.phase != none || i.front.Readable()):
+	case i.phase == buffered || i.phase == early || i.phase < underWay && i.front.Readable():
 		i.phase = early
 		batch++
-	case i.phase == none:
+	case i.phase < underWay:
 		batch = 0
 	default:
 		send = i.stopLocked(ErrCanceled)
@@ -132,7 +133,7 @@ func (i *Interrupt) Insist(ctx context.Context, batch uint64) error {
 // lasts.
 func (i *Interrupt) LookAtClient() (send func(context.Context) error) {
 	i.mu.Lock()
-	lasts := i.phase >= underWay && i.batch == i.looked
+	lasts := i.phase != none && i.batch == i.looked
 	i.looked = i.batch
 	i.mu.Unlock()
 	if !lasts || !i.Vanished() && !i.front.Gone() {
@@ -169,17 +170,23 @@ func (i *Interrupt) Begin() {
 	i.mu.Unlock()
 }
 
-// Done says that the client has its answer, or that the session waits for more of the
-// batch. more is whether some of the next is in the client's buffer.
-func (i *Interrupt) Done(more bool) {
+// Tell says that the client is told the last of its answer next: from now on a cancel
+// request is for the next batch. more is whether some of that is in the session's buffer.
+func (i *Interrupt) Tell(more bool) { i.over(telling, more) }
+
+// Done says that nothing of the batch is left to do, or that the session waits for more of
+// it. more is as for Tell.
+func (i *Interrupt) Done(more bool) { i.over(none, more) }
+
+func (i *Interrupt) over(p phase, more bool) {
 	i.mu.Lock()
 	i.running = nil
 	switch {
-	case i.phase == early: // between the answer and the end of what was left to do
+	case i.phase == early: // it came since Tell
 	case more:
 		i.phase = buffered
 	default:
-		i.phase = none
+		i.phase = p
 	}
 	i.mu.Unlock()
 }
