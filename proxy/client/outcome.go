@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -187,6 +188,9 @@ func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 	if forgets || m.Plan != nil && m.Plan.SQL.Verb == router.PreparedDeallocateAll {
 		held.Clear()
 		o.c.names.ForgetAll()
+		if slices.ContainsFunc(o.try.Queue[o.try.Head:], func(a batch.Awaited) bool { return a.Kind == batch.Parse && a.Shared != nil }) {
+			o.c.lease.leave(session.Opaque) // what is prepared behind it in the batch is held, and not known to be
+		}
 	}
 	if m.SQL != nil && m.SQL.Makes != nil {
 		if len(held.Hold(m.SQL.Makes.Statement)) > 0 {
