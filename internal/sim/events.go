@@ -39,6 +39,9 @@ func (w *world) happen(ctx context.Context, e *Event) {
 			return
 		}
 		w.leave(s, i, e.Do)
+		if s.Name == synchronous {
+			w.model.Synchronous() // as an administrator would
+		}
 		wait(ctx, e.For)
 		w.back(s, i)
 	case Promote:
@@ -95,6 +98,7 @@ func (w *world) promote(ctx context.Context, s *simpg.Server, after time.Duratio
 	}
 	w.leave(all[old], old, Crash)
 	s.Promote()
+	w.model.Synchronous()
 	for i, o := range all {
 		if running, primary := o.Running(); running && !primary {
 			w.leave(o, i, Crash)

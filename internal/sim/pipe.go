@@ -15,6 +15,9 @@ import (
 // the two sockets' buffers of a connection.
 const window = 32 << 10
 
+// keepAlive is after how long a kernel finds out that a peer has fallen silent.
+const keepAlive = time.Minute
+
 // delays are how long bytes take.
 type delays struct {
 	least, most time.Duration
@@ -158,6 +161,8 @@ func (p *pipe) arrive() {
 		p.of.note(f.String())
 		if f.Kind == Cut {
 			p.of.reset()
+		} else {
+			time.AfterFunc(keepAlive, p.of.reset)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -126,10 +127,11 @@ func drawFaults(r *rand.Rand, h *History) {
 	for range r.IntN(3) {
 		e := Event{At: between(r, 0, 3*time.Second), On: name(server()), For: between(r, time.Millisecond, 4*time.Second),
 			Do: pick(r, Crash, Stop, Freeze, Reset, Lag, Terminate)}
-		if h.Knobs.Replicas > 0 && !h.Knobs.Async && chance(r, 250) {
-			e.Do, e.On = Promote, "replica1"
-		}
 		h.Events = append(h.Events, e)
+	}
+	if h.Knobs.Replicas > 0 && !h.Knobs.Async && chance(r, 200) {
+		h.Events = slices.DeleteFunc(h.Events, func(e Event) bool { return e.On == synchronous && (e.Do == Crash || e.Do == Stop) })
+		h.Events = append(h.Events, Event{At: between(r, 0, 3*time.Second), Do: Promote, On: synchronous, For: pick(r, 0, time.Second, 3*time.Second)})
 	}
 }
 

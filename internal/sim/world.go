@@ -26,6 +26,10 @@ const (
 	proxyHost    = "proxy"
 	proxyAddress = "10.0.1.1:6432"
 	database     = "app"
+
+	// synchronous is the standby that COMMIT waits for, and the one that takes over: what
+	// is acknowledged is there.
+	synchronous = "replica1"
 )
 
 func serverName(i int) string    { return fmt.Sprintf("pg%d:5432", i+1) }
@@ -120,7 +124,7 @@ func (w *world) startServers() (err error) {
 		Observer: &observer{w.oracle, false},
 	}
 	if k.Replicas > 0 && !k.Async {
-		o.Synchronous = []string{"replica1"}
+		o.Synchronous = []string{synchronous}
 	}
 	if w.model, err = simpg.New(o); err != nil {
 		return fmt.Errorf("the model: %w", err)
@@ -239,8 +243,9 @@ func (w *world) rest() {
 	} else {
 		time.Sleep(15 * time.Second) // the longest that a connection is waited for that is in use by nobody
 	}
-	// A client that fell silent is there for ever, as far as the proxy can tell: a kernel would ask.
-	silent := slices.ContainsFunc(w.h.Faults, func(f Fault) bool { return f.Kind == Silence && f.From != proxyHost })
+	if slices.ContainsFunc(w.h.Faults, func(f Fault) bool { return f.Kind == Silence }) {
+		time.Sleep(keepAlive)
+	}
 	families, err := w.reg.Gather()
 	if err != nil {
 		w.fault("metrics: %v", err)
@@ -254,7 +259,7 @@ func (w *world) rest() {
 			switch name := f.GetName(); {
 			case v == 0:
 			case name == "pgweir_pool_connections" && strings.Contains(what, "state=used"),
-				name == "pgweir_pool_waiting", name == "pgweir_clients" && !silent, name == "pgweir_pool_refused_total":
+				name == "pgweir_pool_waiting", name == "pgweir_clients", name == "pgweir_pool_refused_total":
 				w.fault("at rest %s is %v:%s", name, v, what)
 			}
 		}
