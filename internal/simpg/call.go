@@ -123,6 +123,11 @@ func (a *analysis) callBuiltin(name string, b *builtin, args []expr) expr {
 		}
 	}
 	se := a.se
+	if sequences[name] && args[0].constant && args[0].param == 0 { // a regclass, looked up when it is read
+		if e := caught(func() { se.sequence(output(args[0].eval(nil))) }); e != nil {
+			at(args[0].location, e)
+		}
+	}
 	return expr{typ: b.returns, name: name, eval: func(e *env) datum {
 		vals := evaluate(args, e)
 		if !b.nulls && slices.Contains(vals, nil) {
@@ -134,6 +139,9 @@ func (a *analysis) callBuiltin(name string, b *builtin, args []expr) expr {
 		return b.f(se, vals)
 	}}
 }
+
+// sequences are the functions whose first argument names a sequence.
+var sequences = map[string]bool{"nextval": true, "currval": true, "setval": true}
 
 func isAggregate(name string) bool {
 	switch name {

@@ -21,6 +21,9 @@ func (se *session) copyStmt(n *pg.CopyStmt, p *portal) string {
 		}
 	}
 	se.takeSnapshot()
+	if v := n.Relation; v != nil && se.find(v.Schemaname, v.Relname) == nil && catalogTables[v.Relname].rows == nil {
+		(&analysis{}).gone(v)
+	}
 	a := &analysis{se: se, st: se.see(), params: p.types}
 	if n.IsFrom {
 		return se.copyIn(a, n)
@@ -47,6 +50,7 @@ func (se *session) copyOut(a *analysis, n *pg.CopyStmt, p *portal) string {
 		query = &pg.Node{Node: &pg.Node_SelectStmt{SelectStmt: s}}
 	}
 	q := a.query(query, nil)
+	a.permit()
 	se.io.send(&pgproto3.CopyOutResponse{ColumnFormatCodes: make([]uint16, len(q.fields))})
 	rows := 0
 	q.run(&env{se: se, st: a.st, params: p.params}, func(r []datum) bool {
@@ -71,9 +75,9 @@ func (se *session) copyOut(a *analysis, n *pg.CopyStmt, p *portal) string {
 // is refused, but for Flush and Sync, which are passed over.
 func (se *session) copyIn(a *analysis, n *pg.CopyStmt) string {
 	t := a.target(n.Relation, "INSERT", 'a')
-	t.word = "COPY FROM"
+	a.writes = []string{"COPY FROM"}
 	e := &env{se: se, st: a.st}
-	t.begin(e)
+	a.permit()
 	columns := t.copyColumns(stringsOf(n.Attlist))
 	defaults := t.defaults(columns)
 	se.io.send(&pgproto3.CopyInResponse{ColumnFormatCodes: make([]uint16, len(columns))})

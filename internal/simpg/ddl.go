@@ -46,6 +46,11 @@ func (se *session) ddl(p *portal) string {
 		return a.createTrigger(n.CreateTrigStmt)
 	case *pg.Node_IndexStmt:
 		se.refuseReadOnly("CREATE INDEX")
+		r := a.relation(n.IndexStmt.Relation)
+		if r == nil {
+			a.gone(n.IndexStmt.Relation)
+		}
+		a.owns(r)
 		a.catalogChange(func(*state) {})
 		return "CREATE INDEX"
 	case *pg.Node_CommentStmt:
@@ -152,7 +157,7 @@ func (a *analysis) schemaFor(v *pg.RangeVar, word string) string {
 	if !temp && schema == "" {
 		s, ok := se.creationSchema().(string)
 		if !ok {
-			raise("3F000", "no schema has been selected to create in")
+			at(v.Location, failure("3F000", "no schema has been selected to create in"))
 		}
 		schema = s
 		temp = s == se.tempSchema()
@@ -169,7 +174,23 @@ func (a *analysis) schemaFor(v *pg.RangeVar, word string) string {
 	if !a.st.databases[se.database].schemas[schema] {
 		at(v.Location, failure("3F000", `schema "%s" does not exist`, schema))
 	}
+	if !temp {
+		a.mayCreate(schema, v.Location)
+	}
 	return schema
+}
+
+// mayCreate refuses who may not create in a schema.
+func (a *analysis) mayCreate(schema string, location int32) {
+	if a.se.super() {
+		return
+	}
+	for grant := range a.st.databases[a.se.database].creators {
+		if of, who, _ := strings.Cut(grant, " "); of == schema && (who == "public" || a.se.hasRole(a.se.currentUser(), who)) {
+			return
+		}
+	}
+	at(location, failure("42501", "permission denied for schema %s", schema))
 }
 
 // create adds a relation.
@@ -348,6 +369,12 @@ func (a *analysis) createFunction(n *pg.CreateFunctionStmt) string {
 	if f.schema, _ = a.se.creationSchema().(string); len(names) > 1 {
 		f.schema = names[0]
 	}
+	if f.schema == "" {
+		raise("3F000", "no schema has been selected to create in")
+	}
+	if f.schema != a.se.tempSchema() {
+		a.mayCreate(f.schema, -1)
+	}
 	if n.ReturnType != nil {
 		f.returns, f.set = a.typeName(n.ReturnType), n.ReturnType.Setof
 	}
@@ -389,7 +416,7 @@ func (a *analysis) alterTable(n *pg.AlterTableStmt) string {
 	a.se.refuseReadOnly("ALTER TABLE")
 	r := a.relation(n.Relation)
 	if r == nil {
-		a.missing(n.Relation)
+		a.gone(n.Relation)
 	}
 	a.owns(r)
 	for _, c := range n.Cmds {
@@ -593,8 +620,9 @@ func (a *analysis) truncate(n *pg.TruncateStmt) string {
 		v := o.GetRangeVar()
 		r := a.relation(v)
 		if r == nil {
-			a.missing(v)
+			a.gone(v)
 		}
+		a.se.allowed(r, "TRUNCATE")
 		db := a.se.database
 		a.catalogChange(func(s *state) { s.changing(db).changing(r.key()).rows = nil })
 	}
@@ -605,7 +633,7 @@ func (a *analysis) createPolicy(n *pg.CreatePolicyStmt) string {
 	a.se.refuseReadOnly("CREATE POLICY")
 	r := a.relation(n.Table)
 	if r == nil {
-		a.missing(n.Table)
+		a.gone(n.Table)
 	}
 	a.owns(r)
 	p := policy{name: n.PolicyName, permissive: n.Permissive, using: n.Qual, check: n.WithCheck, command: map[string]byte{"all": '*', "select": 'r', "insert": 'a', "update": 'w', "delete": 'd'}[n.CmdName]}
@@ -636,7 +664,7 @@ func (a *analysis) createTrigger(n *pg.CreateTrigStmt) string {
 	a.se.refuseReadOnly("CREATE TRIGGER")
 	r := a.relation(n.Relation)
 	if r == nil {
-		a.missing(n.Relation)
+		a.gone(n.Relation)
 	}
 	f := a.function(stringsOf(n.Funcname), 0)
 	if f == nil {
@@ -761,11 +789,15 @@ func (a *analysis) grant(n *pg.GrantStmt) string {
 	}
 	a.se.refuseReadOnly(tag)
 	var keys, grants []string
+	if n.Objtype == pg.ObjectType_OBJECT_SCHEMA {
+		a.grantSchemas(n)
+		return tag
+	}
 	for _, o := range n.Objects {
 		if v := o.GetRangeVar(); v != nil {
 			r := a.relation(v)
 			if r == nil {
-				a.missing(v)
+				a.gone(v)
 			}
 			keys = append(keys, r.key())
 		} else if schema := o.GetString_().GetSval(); n.Targtype == pg.GrantTargetType_ACL_TARGET_ALL_IN_SCHEMA {
@@ -803,6 +835,37 @@ func (a *analysis) grant(n *pg.GrantStmt) string {
 		}
 	})
 	return tag
+}
+
+// grantSchemas gives the right to create in schemas, or takes it.
+func (a *analysis) grantSchemas(n *pg.GrantStmt) {
+	creates := len(n.Privileges) == 0
+	for _, p := range n.Privileges {
+		creates = creates || p.GetAccessPriv().PrivName == "create"
+	}
+	var keys []string
+	for _, o := range n.Objects {
+		for _, g := range n.Grantees {
+			keys = append(keys, o.GetString_().GetSval()+" "+a.roleName(g.GetRoleSpec()))
+		}
+	}
+	db := a.se.database
+	if !creates {
+		return
+	}
+	a.catalogChange(func(s *state) {
+		d := s.changingAll(db)
+		old := d.creators
+		d.creators = map[string]bool{}
+		for k := range old {
+			d.creators[k] = true
+		}
+		for _, k := range keys {
+			if d.creators[k] = true; !n.IsGrant {
+				delete(d.creators, k)
+			}
+		}
+	})
 }
 
 func (a *analysis) grantRole(n *pg.GrantRoleStmt) string {

@@ -10,14 +10,16 @@ import (
 
 // target is the table that a statement changes.
 type target struct {
-	a     *analysis
-	r     *relation
-	cols  []scopeCol
-	word  string // INSERT, UPDATE, DELETE
-	check func(e *env) bool
-	rules []func(e *env) datum // CHECK constraints
-	n     int                  // rows changed
-	back  []expr
+	a       *analysis
+	r       *relation
+	cols    []scopeCol
+	word    string               // INSERT, UPDATE, DELETE
+	command byte                 // as policies have it
+	check   func(e *env) bool    // of new rows
+	visible func(e *env) bool    // of old ones
+	rules   []func(e *env) datum // CHECK constraints
+	n       int                  // rows changed
+	back    []expr
 }
 
 // target finds the table that a statement changes.
@@ -31,8 +33,10 @@ func (a *analysis) target(v *pg.RangeVar, word string, command byte) *target {
 	}
 	a.use(r, word)
 	t := &target{a: a, r: r, word: word, cols: a.table(r, v.Alias).cols}
-	if word != "DELETE" {
-		t.check = a.checked(r, command)
+	if !t.temporary() {
+		a.writes = append(a.writes, word)
+	}
+	if t.command = command; word != "DELETE" {
 		for _, c := range r.checks {
 			t.rules = append(t.rules, a.policy(c.x, r, t.cols))
 		}
@@ -40,11 +44,22 @@ func (a *analysis) target(v *pg.RangeVar, word string, command byte) *target {
 	return t
 }
 
-// begin refuses what may not be written.
-func (t *target) begin(e *env) {
-	t.n = 0
-	if !t.temporary() {
-		e.se.refuseReadOnly(t.word)
+// secure applies the policies, once the rest is analyzed: where rows are read, those of
+// SELECT count as well.
+func (t *target) secure() {
+	if t.word == "UPDATE" || t.word == "DELETE" {
+		t.visible = t.a.visible(t.r, t.command, t.cols)
+	}
+	if t.word != "DELETE" {
+		t.check = t.a.checked(t.r, t.command)
+	}
+	if !t.a.reads[t.r.oid] {
+		return
+	}
+	t.a.rights = append(t.a.rights, func() { t.a.se.allowed(t.r, "SELECT") })
+	reads := t.a.visible(t.r, 'r', t.cols)
+	if t.visible = both(t.visible, reads); t.word != "DELETE" {
+		t.check = both(t.check, reads)
 	}
 }
 
@@ -56,6 +71,7 @@ func (t *target) query(returning []*pg.Node, outer []scopeCol, run func(e *env, 
 	if len(returning) > 0 {
 		t.back, q.fields = t.a.targets(returning, &scope{outer: t.a.vars, cols: slices.Concat(t.cols, outer)})
 	}
+	t.secure()
 	q.tag = func(*env) string {
 		if t.word == "INSERT" {
 			return fmt.Sprintf("INSERT 0 %d", t.n)
@@ -63,7 +79,7 @@ func (t *target) query(returning []*pg.Node, outer []scopeCol, run func(e *env, 
 		return fmt.Sprintf("%s %d", t.word, t.n)
 	}
 	q.run = func(e *env, each func([]datum) bool) {
-		t.begin(e)
+		t.n = 0
 		run(e, func(row, more []datum) {
 			t.n++
 			if len(t.back) == 0 {
@@ -135,7 +151,9 @@ func (t *target) input(n *pg.InsertStmt, columns []int) func(e *env, each func(v
 	}
 	if len(s.ValuesLists) == 0 || s.WithClause != nil {
 		q := a.selectStmt(s, a.vars)
-		t.fits(len(q.fields), len(columns))
+		if len(q.fields) > len(columns) {
+			at(location(s.TargetList[len(columns)].GetResTarget().GetVal()), failure("42601", "INSERT has more expressions than target columns"))
+		}
 		return func(e *env, each func([]datum)) {
 			var rows [][]datum
 			q.run(e, func(r []datum) bool { rows = append(rows, slices.Clone(r)); return true })
@@ -150,7 +168,12 @@ func (t *target) input(n *pg.InsertStmt, columns []int) func(e *env, each func(v
 	var lists [][]expr
 	for _, l := range s.ValuesLists {
 		items := l.GetList().Items
-		t.fits(len(items), len(columns))
+		if len(items) > len(columns) {
+			at(location(items[len(columns)]), failure("42601", "INSERT has more expressions than target columns"))
+		}
+		if len(items) < len(n.Cols) {
+			at(n.Cols[len(items)].GetResTarget().Location, failure("42601", "INSERT has more target columns than expressions"))
+		}
 		var list []expr
 		for i, x := range items {
 			if x.GetSetToDefault() != nil {
@@ -168,13 +191,23 @@ func (t *target) input(n *pg.InsertStmt, columns []int) func(e *env, each func(v
 	}
 }
 
-func (t *target) fits(have, want int) {
-	switch {
-	case have > want:
-		raise("42601", "INSERT has more expressions than target columns")
-	case have < want && want < len(t.r.columns):
-		raise("42601", "INSERT has more target columns than expressions")
+// location is where an expression stands, -1 if that is not known.
+func location(n *pg.Node) int32 {
+	switch n := n.GetNode().(type) {
+	case *pg.Node_AConst:
+		return n.AConst.Location
+	case *pg.Node_ColumnRef:
+		return n.ColumnRef.Location
+	case *pg.Node_FuncCall:
+		return n.FuncCall.Location
+	case *pg.Node_ParamRef:
+		return n.ParamRef.Location
+	case *pg.Node_TypeCast:
+		return location(n.TypeCast.Arg)
+	case *pg.Node_AExpr:
+		return location(n.AExpr.Lexpr)
 	}
+	return -1
 }
 
 // assignable coerces an expression to a column's type.
@@ -249,26 +282,34 @@ func (t *target) write(se *session, c *rowChange) {
 
 // checkRow checks NOT NULL and the policies.
 func (t *target) checkRow(e *env, row []datum) {
+	in := &env{se: e.se, st: e.st, row: append(slices.Clone(row), nil)}
+	if t.check != nil && !t.check(in) {
+		raise("42501", `new row violates row-level security policy for table "%s"`, t.r.name)
+	}
 	for i, c := range t.r.columns {
 		if c.notNull && row[i] == nil {
 			er := failure("23502", `null value in column "%s" of relation "%s" violates not-null constraint`, c.name, t.r.name)
-			er.Detail = "Failing row contains " + rowText(row) + "."
+			er.Detail = t.failing(row)
 			er.Schema, er.Table, er.Column = t.r.schema, t.r.name, c.name
 			panic(er)
 		}
 	}
-	in := &env{se: e.se, st: e.st, row: append(slices.Clone(row), nil)}
 	for i, rule := range t.rules {
 		if rule(in) == false {
 			er := failure("23514", `new row for relation "%s" violates check constraint "%s"`, t.r.name, t.r.checks[i].name)
-			er.Detail = "Failing row contains " + rowText(row) + "."
+			er.Detail = t.failing(row)
 			er.Schema, er.Table, er.Constraint = t.r.schema, t.r.name, t.r.checks[i].name
 			panic(er)
 		}
 	}
-	if t.check != nil && !t.check(in) {
-		raise("42501", `new row violates row-level security policy for table "%s"`, t.r.name)
+}
+
+// failing is the detail of what is wrong with a row, if the user may know it.
+func (t *target) failing(row []datum) string {
+	if !t.a.exempt(t.r) {
+		return ""
 	}
+	return "Failing row contains " + rowText(row) + "."
 }
 
 func rowText(row []datum) string {
@@ -342,7 +383,9 @@ func (t *target) duplicate(se *session, k key, r []datum, id int64) {
 	for _, c := range k.columns {
 		names = append(names, t.r.columns[c].name)
 	}
-	e.Detail = "Key (" + strings.Join(names, ", ") + ")=" + rowText(vals) + " already exists."
+	if t.a.exempt(t.r) {
+		e.Detail = "Key (" + strings.Join(names, ", ") + ")=" + rowText(vals) + " already exists."
+	}
 	e.Schema, e.Table, e.Constraint = t.r.schema, t.r.name, k.name
 	panic(e)
 }
@@ -381,7 +424,7 @@ func (se *session) changedByOwn(key string, id int64) bool {
 
 // scan gives the rows of the target that a statement is to change, joined with others, each
 // locked and of its newest version.
-func (t *target) scan(others *source, where func(e *env) datum, visible func(e *env) bool) func(e *env, each func(id int64, row, more []datum)) {
+func (t *target) scan(others *source, where func(e *env) datum) func(e *env, each func(id int64, row, more []datum)) {
 	key := t.r.key()
 	return func(e *env, each func(id int64, row, more []datum)) {
 		rel := e.st.databases[e.se.database].relations[key]
@@ -395,7 +438,7 @@ func (t *target) scan(others *source, where func(e *env) datum, visible func(e *
 			row = append(row, r.id)
 			fits := func(row, more []datum) bool {
 				in := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(row, more), outer: e.outer}
-				return (visible == nil || visible(in)) && where(in) == true
+				return (t.visible == nil || t.visible(in)) && where(in) == true
 			}
 			var with []datum
 			found := false
@@ -430,7 +473,7 @@ func (a *analysis) update(n *pg.UpdateStmt) *query {
 	others := a.from(n.FromClause, nil)
 	sc := &scope{outer: a.vars, cols: slices.Concat(t.cols, others.cols)}
 	sets := t.sets(n.TargetList, sc)
-	scan := t.scan(others, a.where(n.WhereClause, sc), a.visible(t.r, 'w', t.cols))
+	scan := t.scan(others, a.where(n.WhereClause, sc))
 	return t.query(n.ReturningList, others.cols, func(e *env, each func(row, more []datum)) {
 		begin(e)
 		scan(e, func(id int64, old, more []datum) {
@@ -491,7 +534,7 @@ func (a *analysis) delete(n *pg.DeleteStmt) *query {
 	t := a.target(n.Relation, "DELETE", 'd')
 	others := a.from(n.UsingClause, nil)
 	sc := &scope{outer: a.vars, cols: slices.Concat(t.cols, others.cols)}
-	scan := t.scan(others, a.where(n.WhereClause, sc), a.visible(t.r, 'd', t.cols))
+	scan := t.scan(others, a.where(n.WhereClause, sc))
 	return t.query(n.ReturningList, others.cols, func(e *env, each func(row, more []datum)) {
 		begin(e)
 		scan(e, func(id int64, old, more []datum) {
@@ -516,6 +559,9 @@ func (t *target) upsert(n *pg.InsertStmt, columns []int) *query {
 	// An unqualified name is the target's.
 	sets := t.sets(n.OnConflictClause.TargetList, sc)
 	where := t.a.where(n.OnConflictClause.WhereClause, sc)
+	t.a.read(t.r.oid)
+	t.a.rights = append(t.a.rights, func() { t.a.se.allowed(t.r, "UPDATE") })
+	uses := both(t.a.visible(t.r, 'w', t.cols), t.a.visible(t.r, 'r', t.cols))
 	return t.query(n.ReturningList, nil, func(e *env, each func(row, more []datum)) {
 		in(e, func(vals []datum) {
 			row := t.fill(e, columns, vals, defaults)
@@ -531,6 +577,9 @@ func (t *target) upsert(n *pg.InsertStmt, columns []int) *query {
 			old, _ := t.claim(e, o.id, o.vals)
 			if old == nil {
 				raise("40001", "could not serialize access due to concurrent delete")
+			}
+			if uses != nil && !uses(&env{se: e.se, st: e.st, row: append(slices.Clone(old), o.id)}) {
+				raise("42501", `new row violates row-level security policy (USING expression) for table "%s"`, t.r.name)
 			}
 			ctx := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(old, []datum{o.id}, row, []datum{nil}), outer: e.outer}
 			if where(ctx) != true {
@@ -557,13 +606,13 @@ func (a *analysis) locking(s *pg.SelectStmt, from *source, where func(e *env) da
 	r := a.relation(v)
 	t := &target{a: a, r: r}
 	share := strings.HasSuffix(word, "SHARE")
-	if a.bound != nil {
-		a.se.refuseReadOnly("SELECT FOR " + word)
-	}
+	visible := a.visible(r, 'w', from.cols)
+	a.rights = append(a.rights, func() { a.se.allowed(r, "UPDATE") })
+	a.writes = append(a.writes, "SELECT FOR "+word)
 	return func(e *env, each func(e *env) bool) {
 		from.run(e, func(row []datum) bool {
 			in := &env{se: e.se, st: e.st, params: e.params, row: row, outer: e.outer}
-			if where(in) != true {
+			if where(in) != true || visible != nil && !visible(in) {
 				return true
 			}
 			id := row[len(row)-1].(int64)

@@ -105,11 +105,12 @@ func (se *session) simple(text string) {
 		se.refuseAborted(s)
 		se.checkInterrupts()
 		se.begin()
-		p := &portal{prepared: &prepared{text: text, stmt: s}}
+		p := &portal{prepared: &prepared{text: text, stmt: s, literal: true}}
 		se.observing(text, s, nil)
 		se.analyze(p.prepared)
-		if s.kind == "SelectStmt" && p.columns != nil {
-			se.plan(p)
+		if isQuery(s.node) && s.kind == "SelectStmt" {
+			_, a := se.plan(p)
+			a.permit()
 			se.describeRows(p.columns, nil)
 			se.run(p)
 		} else if se.run(p); p.columns != nil {
@@ -129,10 +130,13 @@ func (se *session) simple(text string) {
 
 // tagFor is the command tag when so many rows were returned at last.
 func (p *portal) tagFor(n int) string {
-	if p.tag != "" {
-		return p.tag
+	if p.tag == "" {
+		return fmt.Sprintf("SELECT %d", n)
 	}
-	return fmt.Sprintf("SELECT %d", n)
+	if i := strings.LastIndexByte(p.tag, ' '); i > 0 && p.columns != nil && p.tag[i+1] >= '0' && p.tag[i+1] <= '9' {
+		return fmt.Sprintf("%s %d", p.tag[:i], n) // it counts the rows of this Execute only
+	}
+	return p.tag
 }
 
 // analyze finds the types of a statement's parameters and the columns of its answer, and
@@ -141,7 +145,7 @@ func (se *session) analyze(p *prepared) {
 	if snapshots(p.stmt.node) {
 		se.takeSnapshot()
 	}
-	a := &analysis{se: se, st: se.see(), params: p.types, given: len(p.types)}
+	a := &analysis{se: se, st: se.see(), params: p.types, literal: p.literal}
 	p.columns = a.describe(p)
 	for i, t := range a.params {
 		if t == typUnknown || t == 0 {
@@ -176,6 +180,7 @@ func (se *session) run(p *portal) {
 	if isQuery(p.stmt.node) {
 		se.takeSnapshot()
 		q, a := se.plan(p)
+		a.permit()
 		if se.event != nil {
 			se.event.Tables, se.event.Read = a.tables, se.tx.read
 		}
@@ -200,9 +205,20 @@ func (se *session) run(p *portal) {
 
 // plan analyzes a portal's statement with its parameters known.
 func (se *session) plan(p *portal) (*query, *analysis) {
-	a := &analysis{se: se, st: se.see(), params: p.types, given: len(p.types)}
+	a := &analysis{se: se, st: se.see(), params: p.types}
 	a.bound = &env{se: se, st: a.st, params: p.params}
 	return a.top(p.prepared), a
+}
+
+// permit checks what may be run now.
+func (a *analysis) permit() {
+	a.refuse()
+	for _, w := range slices.Backward(a.writes) { // what is in WITH was analyzed first
+		a.se.refuseReadOnly(w)
+	}
+	for _, check := range a.rights {
+		check()
+	}
 }
 
 // snapshots reports whether to analyze a statement takes a snapshot.

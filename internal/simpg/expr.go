@@ -12,16 +12,21 @@ import (
 // analysis turns a statement's tree into what can be run. Names and types are looked up
 // once, as PostgreSQL does it; nothing of it outlives the state it was made for.
 type analysis struct {
-	se     *session
-	st     *state
-	params []uint32 // types of the parameters, 0 while not known
-	given  int      // how many were given
-	ctes   map[string]*cte
-	tables []string // relations that are used
-	noRLS  bool     // within a policy
-	vars   *scope   // variables of the function that the statement stands in
-	bound  *env     // what holds the parameters, when the statement is planned
-	depth  int      // of views and policies
+	se      *session
+	st      *state
+	params  []uint32 // types of the parameters, 0 while not known
+	literal bool     // there can be no parameters
+	ctes    map[string]*cte
+	tables  []string        // relations that are used
+	noRLS   bool            // within a policy
+	vars    *scope          // variables of the function that the statement stands in
+	user    string          // whose rights count; empty is the current user's
+	reads   map[uint32]bool // relations of which columns are read
+	refused *Error          // why it may not run at all
+	rights  []func()        // what is checked before it is run
+	writes  []string        // what a read-only transaction does not allow
+	bound   *env            // what holds the parameters, when the statement is planned
+	depth   int             // of views and policies
 }
 
 // scope is what names of columns mean.
@@ -206,7 +211,7 @@ func inside(outer *scope) *scope {
 }
 
 func (a *analysis) param(n int, location int32) expr {
-	if n < 1 || n > 65535 {
+	if n < 1 || n > 65535 || a.literal {
 		at(location, failure("42P02", "there is no parameter $%d", n))
 	}
 	for len(a.params) < n {
@@ -260,6 +265,7 @@ func (a *analysis) column(c *pg.ColumnRef, s *scope) expr {
 		}
 		if found >= 0 {
 			col, d := s.cols[found], depth
+			a.read(col.table)
 			return expr{typ: col.typ, name: name, table: col.table, num: col.num, location: c.Location, eval: func(e *env) datum {
 				for range d {
 					e = e.outer
@@ -277,6 +283,14 @@ func (a *analysis) column(c *pg.ColumnRef, s *scope) expr {
 	}
 	at(c.Location, failure("42703", `column "%s" does not exist`, name))
 	return expr{}
+}
+
+// read notes that a column of a relation is read.
+func (a *analysis) read(oid uint32) {
+	if a.reads == nil {
+		a.reads = map[uint32]bool{}
+	}
+	a.reads[oid] = true
 }
 
 // typeName is the type a name stands for.

@@ -109,6 +109,7 @@ func (se *session) nestedQuery(s *stmt, params []param, args []datum, one bool) 
 	e := &env{se: se, st: a.st, row: args, params: args}
 	a.vars = outer
 	q := a.query(s.node, outer)
+	a.permit()
 	q.run(&env{se: se, st: a.st, params: args, outer: e}, func(r []datum) bool {
 		rows = append(rows, slices.Clone(r))
 		return !one

@@ -18,6 +18,7 @@ type prepared struct {
 	types   []uint32
 	columns []field // what it was described to return; nil is no rows
 	bySQL   bool
+	literal bool   // it can have no parameters
 	version int64  // of the catalog when it was analyzed
 	path    string // and the search_path and user then
 }
@@ -340,7 +341,9 @@ func (se *session) bind(m *pgproto3.Bind) {
 	}
 	se.revalidate(p)
 	if p.stmt != nil && isQuery(p.stmt.node) && se.tx.block != 'E' {
-		se.plan(o)
+		if _, a := se.plan(o); p.stmt.kind == "SelectStmt" {
+			a.permit() // the executor of what only reads starts with the portal
+		}
 	}
 	se.names.portals[m.DestinationPortal] = o
 }

@@ -374,8 +374,10 @@ func (c *plCall) value(text string, typ uint32) datum {
 // sql runs a statement. SELECT … INTO name gives a variable the first value.
 func (c *plCall) sql(text string) [][]datum {
 	into := ""
-	if low := strings.ToLower(text); strings.HasPrefix(low, "select") {
-		if i := strings.Index(low, " into "); i > 0 {
+	low := strings.ToLower(text)
+	if from := max(strings.Index(low, " returning "), 0); strings.HasPrefix(low, "select") || from > 0 {
+		if i := strings.Index(low[from:], " into "); i > 0 {
+			i += from
 			name, rest, _ := strings.Cut(strings.TrimSpace(text[i+6:])+" ", " ")
 			into, text = strings.ToLower(name), text[:i]+" "+rest
 		}

@@ -54,7 +54,16 @@ func (a *analysis) top(p *prepared) *query {
 		}
 		return k.query(a.se)
 	}
-	return a.query(p.stmt.node, nil)
+	q := a.query(p.stmt.node, nil)
+	a.refuse()
+	return q
+}
+
+// refuse raises what was found to be in the way.
+func (a *analysis) refuse() {
+	if a.refused != nil {
+		panic(a.refused)
+	}
 }
 
 // query analyzes a statement that returns rows or changes data, within outer.
@@ -488,6 +497,7 @@ func (a *analysis) targets(list []*pg.Node, s *scope) (outs []expr, fields []fie
 			n := len(outs)
 			for i, col := range s.cols {
 				if !col.hidden && (rel == "" || col.rel == rel) {
+					a.read(col.table)
 					outs = append(outs, expr{typ: col.typ, eval: func(e *env) datum { return e.row[i] }})
 					fields = append(fields, field{col.name, col.typ, col.table, col.num})
 				}
@@ -721,18 +731,24 @@ func (a *analysis) rangeVar(v *pg.RangeVar) *source {
 }
 
 func (a *analysis) missing(v *pg.RangeVar) {
+	e := caught(func() { a.gone(v) })
+	at(v.Location, e)
+}
+
+// gone is missing for commands, which do not say where.
+func (a *analysis) gone(v *pg.RangeVar) {
 	name := v.Relname
 	if v.Schemaname != "" {
 		name = v.Schemaname + "." + name
 	}
-	at(v.Location, failure("42P01", `relation "%s" does not exist`, name))
+	raise("42P01", `relation "%s" does not exist`, name)
 }
 
 // use notes that a relation is used, and checks that the user may.
 func (a *analysis) use(r *relation, privilege string) {
 	a.tables = append(a.tables, r.key())
 	if a.depth == 0 {
-		a.se.allowed(r, privilege)
+		a.rights = append(a.rights, func() { a.se.allowed(r, privilege) })
 	}
 }
 
@@ -770,12 +786,12 @@ func (a *analysis) table(r *relation, alias *pg.Alias) *source {
 }
 
 func (a *analysis) view(r *relation, v *pg.RangeVar) *source {
-	ctes := a.ctes
-	a.ctes = nil
+	ctes, user := a.ctes, a.user
+	a.ctes, a.user = nil, r.owner
 	a.depth++
 	q := a.selectStmt(r.view, nil)
 	a.depth--
-	a.ctes = ctes
+	a.ctes, a.user = ctes, user
 	s := &source{run: func(e *env, each func([]datum) bool) { q.run(&env{se: e.se, st: e.st}, each) }}
 	fields := slices.Clone(q.fields)
 	for i := range fields {

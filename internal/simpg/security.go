@@ -48,9 +48,28 @@ func (se *session) allowed(r *relation, privilege string) {
 	raise("42501", "permission denied for %s %s", map[byte]string{'r': "table", 'v': "view", 'S': "sequence"}[r.kind], r.name)
 }
 
+// who is the role whose rights count.
+func (a *analysis) who() string {
+	if a.user != "" {
+		return a.user
+	}
+	return a.se.currentUser()
+}
+
+// both joins conditions of policies; nil is none.
+func both(f, g func(e *env) bool) func(e *env) bool {
+	switch {
+	case f == nil:
+		return g
+	case g == nil:
+		return f
+	}
+	return func(e *env) bool { return f(e) && g(e) }
+}
+
 // exempt reports whether row security does not concern the session on a table.
 func (a *analysis) exempt(r *relation) bool {
-	user := a.se.currentUser()
+	user := a.who()
 	u := a.se.roleOf(user)
 	return !r.rowLevel || u.super || u.bypassRLS || !r.forced && a.se.hasRole(user, r.owner) || a.noRLS
 }
@@ -71,10 +90,13 @@ func (a *analysis) policed(r *relation, command byte, cols []scopeCol, check boo
 		return nil
 	}
 	if !a.se.set.on("row_security") {
-		raise("42501", `query would be affected by row-level security policy for table "%s"`, r.name)
+		if a.refused == nil { // it is found after all names are
+			a.refused = failure("42501", `query would be affected by row-level security policy for table "%s"`, r.name)
+		}
+		return nil
 	}
 	var permissive, restrictive []func(e *env) datum
-	user := a.se.currentUser()
+	user := a.who()
 	for _, p := range r.policies {
 		if p.command != '*' && p.command != command || len(p.roles) > 0 && !slices.ContainsFunc(p.roles, func(o string) bool { return a.se.hasRole(user, o) }) {
 			continue

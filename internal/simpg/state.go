@@ -24,6 +24,7 @@ type database struct {
 	relations map[string]*relation
 	functions map[string]*function
 	types     map[string]uint32 // enums and domains: their OID; values are text
+	creators  map[string]bool   // "schema role": who may create in it
 }
 
 // role is a user or group.

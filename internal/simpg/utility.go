@@ -30,17 +30,31 @@ func (a *analysis) describeUtility(s *stmt) []field {
 		if p := a.se.names.portals[n.FetchStmt.Portalname]; p != nil && !n.FetchStmt.Ismove {
 			return p.columns
 		}
+	case *pg.Node_DeclareCursorStmt:
+		a.inner(n.DeclareCursorStmt.Query)
+	case *pg.Node_CreateTableAsStmt:
+		a.inner(n.CreateTableAsStmt.Query)
 	case *pg.Node_ExplainStmt:
+		a.inner(n.ExplainStmt.Query)
 		return []field{{name: "QUERY PLAN", typ: typText}}
-	case *pg.Node_CallStmt:
-		return nil
 	}
 	return nil
+}
+
+// inner analyzes the query that a command is about.
+func (a *analysis) inner(n *pg.Node) {
+	if isQuery(n) {
+		a.query(n, nil)
+		a.refuse()
+	}
 }
 
 // utility executes a command and returns its tag.
 func (se *session) utility(p *portal) string {
 	se.refuseUtility(p.stmt)
+	if utilitySnapshot(p.stmt.node) {
+		se.takeSnapshot()
+	}
 	switch n := p.stmt.node.Node.(type) {
 	case *pg.Node_TransactionStmt:
 		return se.transactionStmt(n.TransactionStmt)
@@ -92,6 +106,16 @@ func (se *session) utility(p *portal) string {
 		return "ANALYZE"
 	}
 	return se.ddl(p)
+}
+
+// utilitySnapshot reports whether a command is run with a snapshot (PlannedStmtRequiresSnapshot).
+func utilitySnapshot(n *pg.Node) bool {
+	switch n.Node.(type) {
+	case *pg.Node_TransactionStmt, *pg.Node_LockStmt, *pg.Node_VariableSetStmt, *pg.Node_VariableShowStmt, *pg.Node_ConstraintsSetStmt, *pg.Node_FetchStmt,
+		*pg.Node_ListenStmt, *pg.Node_NotifyStmt, *pg.Node_UnlistenStmt, *pg.Node_CheckPointStmt:
+		return false
+	}
+	return true
 }
 
 // refuseUtility refuses what may not run in a read-only transaction, or not in a block.
@@ -290,10 +314,11 @@ func (se *session) transactionStmt(n *pg.TransactionStmt) string {
 		if t.block == 'T' {
 			se.warn("25001", "there is already a transaction in progress")
 		}
+		was := t.block
 		t.block = 'T' // what the implicit transaction has done is a part of it
 		e := caught(func() { se.say(saidModes(n.Options)) })
 		if e != nil {
-			t.block = 'I'
+			t.block = was
 			panic(e)
 		}
 		if n.Kind == pg.TransactionStmtKind_TRANS_STMT_START {
@@ -501,6 +526,7 @@ func (se *session) executeStmt(p *portal, n *pg.ExecuteStmt) string {
 		e.Detail = fmt.Sprintf("Expected %d parameters but got %d.", len(st.types), len(n.Params))
 		panic(e)
 	}
+	se.text = st.text
 	se.revalidate(st)
 	inner := &portal{prepared: st, own: true}
 	a := &analysis{se: se, st: se.see(), params: p.types}
@@ -555,7 +581,7 @@ func (se *session) lockTables(n *pg.LockStmt) string {
 		a := &analysis{se: se, st: se.see()}
 		rel := a.relation(v)
 		if rel == nil {
-			a.missing(v)
+			a.gone(v)
 		}
 		if n.Mode > 3 { // stronger than ROW EXCLUSIVE
 			se.refuseRecovery("LOCK TABLE")
