@@ -102,6 +102,7 @@ func (se *session) simple(text string) {
 	}
 	se.tx.implicit = len(list) > 1
 	for i, s := range list {
+		se.startTimer()
 		se.refuseAborted(s)
 		se.checkInterrupts()
 		se.begin()

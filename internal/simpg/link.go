@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,8 +21,11 @@ type link struct {
 	urgent  bool      // what is to be sent should be sent now
 	readyAt time.Time // when the last ReadyForQuery was sent; zero while something is under way
 	poked   atomic.Bool
-	writing atomic.Bool
 	failed  error
+
+	mu        sync.Mutex // protects the fields below
+	writing   bool
+	unblocked bool
 }
 
 const maxFrame = 0x3fffffff
@@ -37,9 +41,26 @@ func (l *link) interrupt() {
 
 // unblock has a write that waits for the client fail.
 func (l *link) unblock() {
-	if l.writing.Load() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.writing {
+		l.unblocked = true
 		_ = l.conn.SetWriteDeadline(time.Unix(1, 0))
 	}
+}
+
+func (l *link) write(p []byte) error {
+	l.mu.Lock()
+	l.writing = true
+	l.mu.Unlock()
+	_, err := l.conn.Write(p)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.writing = false; l.unblocked {
+		l.unblocked = false // it came too late for this write, or ended it
+		_ = l.conn.SetWriteDeadline(time.Time{})
+	}
+	return err
 }
 
 // frame reads a message. It returns os.ErrDeadlineExceeded at until, and when it is interrupted.
@@ -111,9 +132,7 @@ func (l *link) send(m pgproto3.BackendMessage) {
 
 func (l *link) flush() error {
 	if l.failed == nil && len(l.out) > 0 {
-		l.writing.Store(true)
-		_, l.failed = l.conn.Write(l.out)
-		l.writing.Store(false)
+		l.failed = l.write(l.out)
 	}
 	l.out, l.urgent = l.out[:0], false
 	return l.failed

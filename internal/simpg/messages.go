@@ -192,7 +192,7 @@ func cut(b []byte) (text string, rest []byte) {
 // startTimer begins to count statement_timeout, unless that has begun.
 func (se *session) startTimer() {
 	ms, err := strconv.ParseInt(gucs["statement_timeout"].plain(se.set.is("statement_timeout")), 10, 64)
-	if err == nil && ms > 0 {
+	if err == nil && ms > 0 && se.deadline.IsZero() {
 		se.deadline = se.server.cluster.clock().Add(time.Duration(ms) * time.Millisecond)
 	}
 }

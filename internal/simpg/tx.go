@@ -26,6 +26,7 @@ type transaction struct {
 	read      lsn.LSN // of the snapshot
 	points    []point
 	changes   []change
+	wrote     bool // it has changed something, whatever became of it
 	notifies  []notification
 	xactLock  bool // it holds advisory locks
 	deferred  []func()
@@ -74,7 +75,7 @@ func (se *session) see() *state {
 
 // change notes what a statement does to the data; from then on the session sees it.
 func (se *session) change(c change) {
-	se.tx.changes = append(se.tx.changes, c)
+	se.tx.changes, se.tx.wrote = append(se.tx.changes, c), true
 }
 
 // takeSnapshot gives the transaction a snapshot, and each statement under READ COMMITTED a
@@ -125,7 +126,7 @@ func (se *session) rollback() {
 func (se *session) finish(committed bool, o *Outcome) {
 	t := se.tx
 	s := se.server
-	if ob := s.cluster.options.Observer; ob != nil && len(t.changes) > 0 {
+	if ob := s.cluster.options.Observer; ob != nil && t.wrote {
 		o.Server, o.PID, o.Transaction, o.Time = s.Name, se.pid, t.id, s.cluster.clock()
 		ob.Transaction(o)
 	}
@@ -152,9 +153,12 @@ func (se *session) fail() {
 	case t.block == 'T' && len(t.points) > 0:
 		p := t.points[len(t.points)-1]
 		t.block, t.modes = 'E', p.modes
+		se.undo(&p)
 		se.set.now, se.set.kept = maps.Clone(p.now), maps.Clone(p.kept)
 	case t.block == 'T':
 		t.block, t.modes = 'E', t.first
+		se.undo(&point{})
+		se.server.unlockAdvisory(se, true)
 		se.set.end(false)
 	}
 	se.names.fail()
@@ -192,11 +196,17 @@ func (se *session) rollbackTo(name string) {
 	p := t.points[i]
 	t.points = t.points[:i+1]
 	t.block, t.modes = 'T', p.modes
+	se.undo(&p)
+	se.set.now, se.set.kept = maps.Clone(p.now), maps.Clone(p.kept)
+	se.names.rollbackTo(p.portals)
+}
+
+// undo takes back what was done to data since a point, and gives up the locks taken since.
+func (se *session) undo(p *point) {
+	t := se.tx
 	t.changes, t.notifies, t.listens = t.changes[:p.changes:p.changes], t.notifies[:p.notifies], t.listens[:p.listens]
 	t.sees.reset()
 	t.newest.reset()
-	se.set.now, se.set.kept = maps.Clone(p.now), maps.Clone(p.kept)
 	se.server.unlockRows(se, p.locks)
-	se.names.rollbackTo(p.portals)
 	se.server.cluster.wakeAll()
 }

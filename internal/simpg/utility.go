@@ -583,6 +583,18 @@ func (se *session) lockTables(n *pg.LockStmt) string {
 		if rel == nil {
 			a.gone(v)
 		}
+		if user := se.currentUser(); !se.super() && !se.hasRole(user, rel.owner) {
+			for _, privilege := range []string{"UPDATE", "DELETE", "TRUNCATE"} {
+				if caught(func() { se.allowed(rel, privilege) }) == nil {
+					break
+				} else if privilege == "TRUNCATE" && n.Mode > 1 {
+					se.allowed(rel, privilege)
+				}
+			}
+			if n.Mode == 1 {
+				se.allowed(rel, "SELECT")
+			}
+		}
 		if n.Mode > 3 { // stronger than ROW EXCLUSIVE
 			se.refuseRecovery("LOCK TABLE")
 		}

@@ -62,8 +62,8 @@ func (s *Server) write(st *state, size int, wait bool, r *rand.Rand) *record {
 		due = now.Add(time.Duration(1+r.IntN(3*int(walWriterDelay/time.Millisecond))) * time.Millisecond)
 	}
 	s.log = append(s.log, record{end: last.end + lsn.LSN(size+7)&^7, state: st, timeline: last.timeline, flushed: due})
-	if wait {
-		s.flush(now)
+	for i := len(s.log) - 2; i > 0 && s.log[i].flushed.After(due); i-- {
+		s.log[i].flushed = due
 	}
 	return s.now()
 }
