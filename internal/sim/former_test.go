@@ -11,6 +11,8 @@ func TestFormerFaults(t *testing.T) {
 	plain := Knobs{PoolSize: 2, Consistency: "database", Delay: time.Millisecond}
 	slow := plain
 	slow.Delay, slow.Replicas = 5*time.Millisecond, 2
+	far := plain
+	far.Delay = 400 * time.Millisecond
 	for name, h := range map[string]History{
 		"a cancel request while a connection is dialled": {Knobs: slow, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', pg_sleep(0.05)", Cancel: 3 * time.Millisecond}}},
@@ -28,6 +30,9 @@ func TestFormerFaults(t *testing.T) {
 				{Calls: []Call{{Parse: "deallocate all"}, {Parse: "deallocate p"}}},
 				{Calls: []Call{{Name: "s0", Parse: "select $1::text, 2", Args: []string{"%m"}}}},
 			}},
+		}},
+		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,9 +24,15 @@ var (
 // usual is for how long TestSimulation plays when nobody says.
 const usual = 25 * time.Second
 
+// endless is how long a history may take, in real time.
+const endless = time.Minute
+
 // play plays a history in a bubble of its own.
 func play(t *testing.T, h *History) (o *Outcome) {
 	t.Helper()
+	// Where the proxy turns in a circle without waiting, virtual time stands still.
+	watch := time.AfterFunc(endless, func() { panic(fmt.Sprintf("seed %d: no end of it in %v\n%v", h.Seed, endless, h)) })
+	defer watch.Stop()
 	defer func() {
 		if p := recover(); p != nil {
 			o = &Outcome{Faults: []string{fmt.Sprint("in the bubble: ", p)}}
