@@ -250,9 +250,24 @@ func (s *session) tolerable(got []frame) bool {
 	return false
 }
 
-// known reports whether answers differ in what is known to: a name that is taken is refused
-// before the text is looked at (PostgreSQL analyses the text first).
+// known reports whether answers differ in what is known to: at which of its messages a
+// statement is refused (the service may know a Parse to succeed, or an EXECUTE to fail), and
+// a name that is taken is refused before the text is looked at.
 func known(got, want []frame) bool {
-	i := slices.IndexFunc(got, func(f frame) bool { return f.typ == 'E' })
-	return i >= 0 && got[i].field('C') == "42P05" && i < len(want) && want[i].typ == 'E'
+	a, b := refusal(got), refusal(want)
+	return a != "" && b != "" && (a == b || strings.Contains(a, "42P05"))
+}
+
+// refusal writes an answer up to its first error, without what tells that messages before it
+// succeeded that show nothing; empty if there is no error.
+func refusal(of []frame) string {
+	i := slices.IndexFunc(of, func(f frame) bool { return f.typ == 'E' })
+	if i < 0 {
+		return ""
+	}
+	n := i
+	for n > 0 && strings.IndexByte("12n", of[n-1].typ) >= 0 {
+		n--
+	}
+	return text(append(slices.Clone(of[:n]), of[i:]...))
 }

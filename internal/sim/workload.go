@@ -78,6 +78,8 @@ func Draw(seed Seed) *History {
 		s := Script{Name: fmt.Sprintf("c%d", i), User: pick(r, "app", "app", "app", "clerk")}
 		if chance(r, 200) {
 			s.Options = map[string]string{pick(r, "app.tenant", "application_name", "search_path"): pick(r, "t1", "s2")}
+			// RESET among others returns to the server's defaults at first: see docs/settings.md.
+			g.on[strings_], g.on[pipelines] = 0, 0
 		}
 		for range steps {
 			s.Steps = append(s.Steps, g.step())
