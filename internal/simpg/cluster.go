@@ -17,6 +17,7 @@ package simpg
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -37,6 +38,8 @@ type Options struct {
 	// Setup is SQL run on the primary by the superuser before anything else, in each of
 	// Databases (postgres if there are none).
 	Setup string
+	// Image, if given, is what the cluster begins with instead of Databases and Setup.
+	Image *Image
 	// SCRAM has everybody prove a password; else everybody is trusted. Iterations is
 	// what new passwords are hashed with, 4096 where it is zero.
 	SCRAM      bool
@@ -66,6 +69,7 @@ type Cluster struct {
 	timeline uint32
 	tx       uint64 // counts transactions
 	serial   uint32 // counts connections
+	rows     int64  // counts rows
 }
 
 // New makes a cluster whose servers run. The error is that of Setup.
@@ -77,12 +81,12 @@ func New(o Options) (*Cluster, error) {
 		o.Iterations = 4096
 	}
 	c := &Cluster{options: o, timeline: 1, systemID: fmt.Sprint(7000000000000000000 + o.Seed%1000000)}
-	first := newState()
-	first.roles[Superuser] = &role{oid: 10, login: true, super: true, bypassRLS: true}
-	for i, name := range append([]string{"postgres"}, o.Databases...) {
-		first.databases[name] = newDatabase(uint32(16000 + i))
+	image := o.Image
+	if image == nil {
+		image = &Image{state: initdb(o.Databases)}
 	}
-	log := []record{{end: firstLSN, state: first, timeline: 1}}
+	c.rows = image.rows
+	log := []record{{end: firstLSN, state: image.state, timeline: 1}}
 	for i := range 1 + o.Replicas {
 		name := "primary"
 		if i > 0 {
@@ -94,8 +98,9 @@ func New(o Options) (*Cluster, error) {
 		}
 		c.servers = append(c.servers, s)
 		s.start()
+		maps.Copy(s.drawn, image.drawn)
 	}
-	if o.Setup == "" {
+	if o.Setup == "" || o.Image != nil {
 		return c, nil
 	}
 	databases := o.Databases
@@ -109,6 +114,32 @@ func New(o Options) (*Cluster, error) {
 	}
 	c.CatchUp()
 	return c, nil
+}
+
+// initdb is the data of a cluster that is new.
+func initdb(databases []string) *state {
+	s := newState()
+	s.roles[Superuser] = &role{oid: 10, login: true, super: true, bypassRLS: true}
+	for i, name := range append([]string{"postgres"}, databases...) {
+		s.databases[name] = newDatabase(uint32(16000 + i))
+	}
+	return s
+}
+
+// Image is the data of a cluster at one moment, which any number of others may begin with:
+// that costs nothing. It does not change.
+type Image struct {
+	state *state
+	rows  int64
+	drawn map[string]int64
+}
+
+// Image returns the data of the primary, which must run.
+func (c *Cluster) Image() *Image {
+	p := c.Primary()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &Image{p.now().state, c.rows, maps.Clone(p.drawn)}
 }
 
 // Exec runs SQL on the primary as the superuser. The error is an *Error, or that there is

@@ -203,7 +203,7 @@ func (a *analysis) create(r *relation) {
 }
 
 func (a *analysis) newRelation(schema, name string, kind byte) *relation {
-	return &relation{oid: a.oid(), schema: schema, name: name, kind: kind, owner: a.se.currentUser(), nextRow: new(int64), grants: map[string]bool{}, increment: 1}
+	return &relation{oid: a.oid(), schema: schema, name: name, kind: kind, owner: a.se.currentUser(), grants: map[string]bool{}, increment: 1}
 }
 
 func (a *analysis) newSequence(schema, name string) *relation {
@@ -336,8 +336,7 @@ func (a *analysis) createTableAs(into *pg.IntoClause, query *pg.Node, ifNotExist
 	}
 	a.create(r)
 	for _, row := range inner.rows {
-		se.change(&rowChange{se.database, r.key(), *r.nextRow, row})
-		*r.nextRow++
+		se.change(&rowChange{se.database, r.key(), se.rowID(), row})
 	}
 	return fmt.Sprintf("SELECT %d", len(inner.rows))
 }

@@ -263,13 +263,18 @@ func (t *target) fill(e *env, columns []int, vals []datum, defaults []*expr) []d
 func (t *target) put(e *env, row []datum, ignore bool) bool {
 	se := e.se
 	t.checkRow(e, row)
-	id := *t.r.nextRow
-	*t.r.nextRow++
+	id := se.rowID()
 	if t.conflict(se, row, id, ignore) != nil {
 		return false
 	}
 	t.write(se, &rowChange{se.database, t.r.key(), id, row})
 	return true
+}
+
+// rowID is a number no row has had.
+func (se *session) rowID() int64 {
+	se.server.cluster.rows++
+	return se.server.cluster.rows
 }
 
 // write notes a change and gives it its record in the log.
@@ -566,8 +571,7 @@ func (t *target) upsert(n *pg.InsertStmt, columns []int) *query {
 		in(e, func(vals []datum) {
 			row := t.fill(e, columns, vals, defaults)
 			t.checkRow(e, row)
-			id := *t.r.nextRow
-			*t.r.nextRow++
+			id := e.se.rowID()
 			o := t.conflict(e.se, row, id, true)
 			if o == nil {
 				t.write(e.se, &rowChange{e.se.database, t.r.key(), id, row})

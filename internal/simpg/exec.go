@@ -108,10 +108,15 @@ func (se *session) simple(text string) {
 		se.begin()
 		p := &portal{prepared: &prepared{text: text, stmt: s, literal: true}}
 		se.observing(text, s, nil)
-		se.analyze(p.prepared)
+		if isQuery(s.node) {
+			se.takeSnapshot()
+			se.plan(p)
+			p.columns = p.query.columns(s)
+		} else {
+			se.analyze(p.prepared)
+		}
 		if isQuery(s.node) && s.kind == "SelectStmt" {
-			_, a := se.plan(p)
-			a.permit()
+			p.plan.permit()
 			se.describeRows(p.columns, nil)
 			se.run(p)
 		} else if se.run(p); p.columns != nil {
@@ -180,12 +185,15 @@ func (se *session) run(p *portal) {
 	se.checkInterrupts()
 	if isQuery(p.stmt.node) {
 		se.takeSnapshot()
-		q, a := se.plan(p)
-		a.permit()
-		if se.event != nil {
-			se.event.Tables, se.event.Read = a.tables, se.tx.read
+		if p.query == nil {
+			se.plan(p)
 		}
-		e := &env{se: se, st: a.st, params: p.params}
+		q := p.query
+		p.plan.permit()
+		if se.event != nil {
+			se.event.Tables, se.event.Read = p.plan.tables, se.tx.read
+		}
+		e := &env{se: se, st: se.see(), params: p.params}
 		emit := func(r []datum) bool {
 			p.rows = append(p.rows, slices.Clone(r))
 			return true
@@ -205,10 +213,10 @@ func (se *session) run(p *portal) {
 }
 
 // plan analyzes a portal's statement with its parameters known.
-func (se *session) plan(p *portal) (*query, *analysis) {
-	a := &analysis{se: se, st: se.see(), params: p.types}
+func (se *session) plan(p *portal) {
+	a := &analysis{se: se, st: se.see(), params: p.types, literal: p.literal}
 	a.bound = &env{se: se, st: a.st, params: p.params}
-	return a.top(p.prepared), a
+	p.query, p.plan = a.top(p.prepared), a
 }
 
 // permit checks what may be run now.

@@ -34,6 +34,8 @@ type portal struct {
 	rows    [][]datum
 	at      int    // of rows: how many were fetched
 	failed  *Error // what came behind the rows
+	query   *query // the plan, once there is one
+	plan    *analysis
 	tag     string // empty is SELECT with the number of rows
 	hold    bool   // survives its transaction
 	cursor  bool
@@ -341,8 +343,8 @@ func (se *session) bind(m *pgproto3.Bind) {
 	}
 	se.revalidate(p)
 	if p.stmt != nil && isQuery(p.stmt.node) && se.tx.block != 'E' {
-		if _, a := se.plan(o); p.stmt.kind == "SelectStmt" {
-			a.permit() // the executor of what only reads starts with the portal
+		if se.plan(o); p.stmt.kind == "SelectStmt" {
+			o.plan.permit() // the executor of what only reads starts with the portal
 		}
 	}
 	se.names.portals[m.DestinationPortal] = o

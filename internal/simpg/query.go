@@ -36,7 +36,11 @@ func (a *analysis) describe(p *prepared) []field {
 	if !isQuery(s.node) {
 		return a.describeUtility(s)
 	}
-	q := a.top(p)
+	return a.top(p).columns(s)
+}
+
+// columns are those of the answer; nil is that there are no rows.
+func (q *query) columns(s *stmt) []field {
 	if len(q.fields) == 0 && s.kind != "SelectStmt" {
 		return nil
 	}

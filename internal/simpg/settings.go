@@ -16,6 +16,7 @@ type guc struct {
 	name     string // as PostgreSQL spells it
 	context  string // of pg_settings
 	boot     string
+	shown    string   // boot with its unit
 	kind     byte     // s string, b bool, i integer, e enumeration, l list
 	unit     string   // of an integer: kB, ms, s
 	values   []string // of an enumeration
@@ -70,6 +71,7 @@ var gucs = func() map[string]*guc {
 		{name: "wal_writer_delay", context: "sighup", boot: "200", kind: 'i', unit: "ms"},
 		{name: "work_mem", context: "user", boot: "4096", kind: 'i', unit: "kB"},
 	} {
+		g.shown = g.show(g.boot)
 		all[setting.Fold(g.name)] = &g
 	}
 	return all
@@ -107,7 +109,7 @@ func (s *settings) value(name string) (v string, ok bool) {
 		return v, true
 	}
 	if g := gucs[name]; g != nil {
-		return g.show(g.boot), true
+		return g.shown, true
 	}
 	_, ok = s.defined[name]
 	return "", ok

@@ -51,7 +51,6 @@ type relation struct {
 	columns   []column
 	rows      []row
 	by        *overlay // whose appending to rows nobody else sees
-	nextRow   *int64   // shared by all versions of the table: row ids are never used twice
 	keys      []key
 	checks    []check
 	policies  []policy

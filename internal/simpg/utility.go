@@ -45,7 +45,6 @@ func (a *analysis) describeUtility(s *stmt) []field {
 func (a *analysis) inner(n *pg.Node) {
 	if isQuery(n) {
 		a.query(n, nil)
-		a.refuse()
 	}
 }
 
