@@ -46,10 +46,7 @@ func (se *session) ddl(p *portal) string {
 		return a.createTrigger(n.CreateTrigStmt)
 	case *pg.Node_IndexStmt:
 		se.refuseReadOnly("CREATE INDEX")
-		r := a.relation(n.IndexStmt.Relation)
-		if r == nil {
-			a.gone(n.IndexStmt.Relation)
-		}
+		r := a.locked(n.IndexStmt.Relation, lockShare)
 		a.owns(r)
 		a.catalogChange(func(*state) {})
 		return "CREATE INDEX"
@@ -413,15 +410,27 @@ func (f *function) option(d *pg.DefElem) {
 
 func (a *analysis) alterTable(n *pg.AlterTableStmt) string {
 	a.se.refuseReadOnly("ALTER TABLE")
-	r := a.relation(n.Relation)
-	if r == nil {
-		a.gone(n.Relation)
-	}
+	r := a.locked(n.Relation, lockExclusive)
 	a.owns(r)
 	for _, c := range n.Cmds {
 		a.alter(r.key(), c.GetAlterTableCmd())
 	}
 	return "ALTER TABLE"
+}
+
+// locked finds the relation that a command is about and locks it.
+func (a *analysis) locked(v *pg.RangeVar, mode lockMode) *relation {
+	for {
+		r := a.relation(v)
+		if r == nil {
+			a.gone(v)
+		}
+		if waited, _ := a.se.lock(tableID{a.se.database, r.oid}, mode, false, false); !waited {
+			return r
+		}
+		a.se.takeSnapshot()
+		a.st = a.se.see()
+	}
 }
 
 // owns refuses what only the owner of a relation may do.
@@ -561,6 +570,11 @@ func (a *analysis) dropOne(kind pg.ObjectType, o *pg.Node) (name string, f func(
 			return schema + "." + name, nil
 		}
 		a.owns(r)
+		if waited, _ := a.se.lock(tableID{db, r.oid}, lockExclusive, false, false); waited {
+			a.se.takeSnapshot()
+			a.st = a.se.see()
+			return a.dropOne(kind, o)
+		}
 		return name, func(s *state) {
 			d := s.changing(db)
 			delete(d.relations, r.key())
@@ -617,10 +631,7 @@ func (a *analysis) truncate(n *pg.TruncateStmt) string {
 	a.se.refuseReadOnly("TRUNCATE TABLE")
 	for _, o := range n.Relations {
 		v := o.GetRangeVar()
-		r := a.relation(v)
-		if r == nil {
-			a.gone(v)
-		}
+		r := a.locked(v, lockExclusive)
 		a.se.allowed(r, "TRUNCATE")
 		db := a.se.database
 		a.catalogChange(func(s *state) { s.changing(db).changing(r.key()).rows = nil })
@@ -630,10 +641,7 @@ func (a *analysis) truncate(n *pg.TruncateStmt) string {
 
 func (a *analysis) createPolicy(n *pg.CreatePolicyStmt) string {
 	a.se.refuseReadOnly("CREATE POLICY")
-	r := a.relation(n.Table)
-	if r == nil {
-		a.gone(n.Table)
-	}
+	r := a.locked(n.Table, lockExclusive)
 	a.owns(r)
 	p := policy{name: n.PolicyName, permissive: n.Permissive, using: n.Qual, check: n.WithCheck, command: map[string]byte{"all": '*', "select": 'r', "insert": 'a', "update": 'w', "delete": 'd'}[n.CmdName]}
 	for _, o := range n.Roles {
@@ -661,10 +669,7 @@ const (
 
 func (a *analysis) createTrigger(n *pg.CreateTrigStmt) string {
 	a.se.refuseReadOnly("CREATE TRIGGER")
-	r := a.relation(n.Relation)
-	if r == nil {
-		a.gone(n.Relation)
-	}
+	r := a.locked(n.Relation, lockShareRow)
 	f := a.function(stringsOf(n.Funcname), 0)
 	if f == nil {
 		a.noFunction(stringsOf(n.Funcname), nil, 0)

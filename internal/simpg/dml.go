@@ -31,7 +31,7 @@ func (a *analysis) target(v *pg.RangeVar, word string, command byte) *target {
 	if r.kind != 'r' {
 		raise("0A000", "simpg: changing a view is not modelled")
 	}
-	a.use(r, word)
+	a.use(r, word, lockWrite)
 	t := &target{a: a, r: r, word: word, cols: a.table(r, v.Alias).cols}
 	if !t.temporary() {
 		a.writes = append(a.writes, word)
@@ -339,7 +339,8 @@ func (t *target) conflict(se *session, row []datum, id int64, ignore bool) *row 
 		if null {
 			continue
 		}
-		se.lock(keyValue{se.database, t.r.key(), k.name, rowKey(vals)}, false, false, false)
+		se.lock(keyValue{se.database, t.r.key(), k.name, rowKey(vals)}, lockExclusive, false, false)
+		t.awaitHolder(se, k, row, id)
 		if ignore {
 			if o := t.holder(se, k, row, id); o != nil {
 				return o
@@ -375,6 +376,23 @@ func (t *target) holder(se *session, k key, r []datum, id int64) *row {
 	return nil
 }
 
+// awaitHolder waits for who is changing the row that has the key.
+func (t *target) awaitHolder(se *session, k key, r []datum, id int64) {
+	for {
+		o := t.holder(se, k, r, id)
+		if o == nil {
+			return
+		}
+		what := rowID{se.database, t.r.key(), o.id}
+		i := slices.IndexFunc(se.server.locks[what], func(l rowLock) bool { return l.owner != se && l.owner.changedByOwn(t.r.key(), o.id) })
+		if i < 0 {
+			return
+		}
+		owner, tx := se.server.locks[what][i].owner, se.server.locks[what][i].owner.tx.id
+		se.waitFor(owner, func() bool { return owner.tx.id != tx || !owner.changedByOwn(t.r.key(), o.id) })
+	}
+}
+
 func (t *target) duplicate(se *session, k key, r []datum, id int64) {
 	if rel := se.latest().databases[se.database].relations[t.r.key()]; k.deferred && (rel == nil || rel.row(id) < 0) {
 		return // the row itself is gone
@@ -402,7 +420,7 @@ func (se *session) latest() *state { return se.tx.newest.on(se.server.now().stat
 // it is gone; changed tells that it is not the one the statement saw.
 func (t *target) claim(e *env, id int64, saw []datum) (vals []datum, changed bool) {
 	se := e.se
-	_, _ = se.lock(rowID{se.database, t.r.key(), id}, false, false, false)
+	_, _ = se.lock(rowID{se.database, t.r.key(), id}, lockExclusive, false, false)
 	return t.newest(se, id, saw)
 }
 
@@ -609,7 +627,11 @@ func (a *analysis) locking(s *pg.SelectStmt, from *source, where func(e *env) da
 	}
 	r := a.relation(v)
 	t := &target{a: a, r: r}
-	share := strings.HasSuffix(word, "SHARE")
+	mode := lockExclusive
+	if strings.HasSuffix(word, "SHARE") {
+		mode = lockShare
+	}
+	a.hold(r, lockRowShare)
 	visible := a.visible(r, 'w', from.cols)
 	a.rights = append(a.rights, func() { a.se.allowed(r, "UPDATE") })
 	a.writes = append(a.writes, "SELECT FOR "+word)
@@ -623,7 +645,7 @@ func (a *analysis) locking(s *pg.SelectStmt, from *source, where func(e *env) da
 			rel := e.st.databases[e.se.database].relations[r.key()]
 			saw := rel.rows[rel.row(id)].vals
 			nowait := l.WaitPolicy == pg.LockWaitPolicy_LockWaitError
-			if _, got := e.se.lock(rowID{e.se.database, r.key(), id}, share, nowait, l.WaitPolicy == pg.LockWaitPolicy_LockWaitSkip); !got {
+			if _, got := e.se.lock(rowID{e.se.database, r.key(), id}, mode, nowait, l.WaitPolicy == pg.LockWaitPolicy_LockWaitSkip); !got {
 				return true
 			}
 			now, changed := t.newest(e.se, id, saw)

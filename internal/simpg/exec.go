@@ -151,8 +151,11 @@ func (se *session) analyze(p *prepared) {
 	if snapshots(p.stmt.node) {
 		se.takeSnapshot()
 	}
-	a := &analysis{se: se, st: se.see(), params: p.types, literal: p.literal}
-	p.columns = a.describe(p)
+	var a *analysis
+	se.steadily(func() {
+		a = &analysis{se: se, st: se.see(), params: slices.Clone(p.types), literal: p.literal}
+		p.columns = a.describe(p)
+	})
 	for i, t := range a.params {
 		if t == typUnknown || t == 0 {
 			a.params[i] = typText
@@ -214,9 +217,11 @@ func (se *session) run(p *portal) {
 
 // plan analyzes a portal's statement with its parameters known.
 func (se *session) plan(p *portal) {
-	a := &analysis{se: se, st: se.see(), params: p.types, literal: p.literal}
-	a.bound = &env{se: se, st: a.st, params: p.params}
-	p.query, p.plan = a.top(p.prepared), a
+	se.steadily(func() {
+		a := &analysis{se: se, st: se.see(), params: p.types, literal: p.literal}
+		a.bound = &env{se: se, st: a.st, params: p.params}
+		p.query, p.plan = a.top(p.prepared), a
+	})
 }
 
 // permit checks what may be run now.

@@ -106,10 +106,14 @@ func (se *session) nestedQuery(s *stmt, params []param, args []datum, one bool) 
 		a.st = se.see()
 		defer func() { se.tx.snapshot = was }()
 	}
-	e := &env{se: se, st: a.st, row: args, params: args}
 	a.vars = outer
-	q := a.query(s.node, outer)
+	var q *query
+	se.steadily(func() {
+		a.st, a.rights, a.writes = se.see(), nil, nil
+		q = a.query(s.node, outer)
+	})
 	a.permit()
+	e := &env{se: se, st: a.st, row: args, params: args}
 	q.run(&env{se: se, st: a.st, params: args, outer: e}, func(r []datum) bool {
 		rows = append(rows, slices.Clone(r))
 		return !one

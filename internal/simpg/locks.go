@@ -2,11 +2,51 @@ package simpg
 
 import "slices"
 
-// rowLock is a session's lock of a row, of a value of a key or of a table.
+// lockMode is a mode of a lock on a table (13.3.1 of the manual). Rows and values of keys
+// are locked in lockShare or lockExclusive.
+type lockMode int8
+
+const (
+	lockRead      lockMode = iota + 1 // ACCESS SHARE
+	lockRowShare                      // ROW SHARE
+	lockWrite                         // ROW EXCLUSIVE
+	lockSelf                          // SHARE UPDATE EXCLUSIVE
+	lockShare                         // SHARE
+	lockShareRow                      // SHARE ROW EXCLUSIVE
+	lockAlmost                        // EXCLUSIVE
+	lockExclusive                     // ACCESS EXCLUSIVE
+)
+
+// conflicts reports whether two sessions cannot hold the modes at a time.
+func (m lockMode) conflicts(o lockMode) bool {
+	if m < o {
+		m, o = o, m
+	}
+	switch m {
+	case lockExclusive:
+		return true
+	case lockAlmost:
+		return o >= lockRowShare
+	case lockShareRow:
+		return o >= lockWrite
+	case lockShare:
+		return o == lockWrite || o == lockSelf
+	case lockSelf:
+		return o == lockSelf
+	}
+	return false
+}
+
+// rowLock is a session's lock of a table, a row or a value of a key.
 type rowLock struct {
 	owner *session
-	share bool
+	mode  lockMode
 	at    int // how many the owner had before, for savepoints
+}
+
+type tableID struct {
+	database string
+	oid      uint32
 }
 
 type rowID struct {
@@ -16,12 +56,12 @@ type rowID struct {
 
 type keyValue struct{ database, relation, key, value string }
 
-// lock locks what for the session, waiting while another has it. waited tells that it had
-// to; got is false only with skip.
-func (se *session) lock(what any, share, nowait, skip bool) (waited, got bool) {
+// lock locks what for the session, waiting while another has it in the way. waited tells
+// that it had to; got is false only with skip.
+func (se *session) lock(what any, mode lockMode, nowait, skip bool) (waited, got bool) {
 	s := se.server
 	for {
-		i := slices.IndexFunc(s.locks[what], func(l rowLock) bool { return l.owner != se && !(l.share && share) })
+		i := slices.IndexFunc(s.locks[what], func(l rowLock) bool { return l.owner != se && l.mode.conflicts(mode) })
 		if i < 0 {
 			break
 		}
@@ -31,26 +71,45 @@ func (se *session) lock(what any, share, nowait, skip bool) (waited, got bool) {
 		case nowait:
 			raise("55P03", "could not obtain lock on row in relation")
 		}
-		holder := s.locks[what][i].owner
 		waited = true
-		if s.deadlock(se, holder) {
-			raise("40P01", "deadlock detected")
-		}
-		se.waitsFor = holder
-		e := caught(func() {
-			se.await(func() bool {
-				return !slices.ContainsFunc(s.locks[what], func(l rowLock) bool { return l.owner == holder })
-			})
+		se.waitFor(s.locks[what][i].owner, func() bool {
+			return !slices.ContainsFunc(s.locks[what], func(l rowLock) bool { return l.owner != se && l.mode.conflicts(mode) })
 		})
-		if se.waitsFor = nil; e != nil {
-			panic(e)
-		}
 	}
-	if !slices.ContainsFunc(s.locks[what], func(l rowLock) bool { return l.owner == se && (share || !l.share) }) {
-		s.locks[what] = append(s.locks[what], rowLock{se, share, se.locked})
+	if !slices.ContainsFunc(s.locks[what], func(l rowLock) bool { return l.owner == se && l.mode >= mode }) {
+		s.locks[what] = append(s.locks[what], rowLock{se, mode, se.locked})
 		se.locked++
 	}
 	return waited, true
+}
+
+// waitFor waits for what another session holds, unless they wait for each other.
+func (se *session) waitFor(holder *session, ready func() bool) {
+	if se.server.deadlock(se, holder) {
+		raise("40P01", "deadlock detected")
+	}
+	se.waitsFor = holder
+	e := caught(func() { se.await(ready) })
+	if se.waitsFor = nil; e != nil {
+		panic(e)
+	}
+}
+
+// errAgain has a statement be analyzed again: it waited for who may have changed a table.
+var errAgain = &Error{Severity: "ERROR", Code: "XX000", Message: "simpg: not analyzed again"}
+
+// steadily analyzes what f does, again if it had to wait.
+func (se *session) steadily(f func()) {
+	for {
+		e := caught(f)
+		if e == nil {
+			return
+		}
+		if e != errAgain {
+			panic(e)
+		}
+		se.takeSnapshot()
+	}
 }
 
 // deadlock reports whether se waiting for holder closes a circle.

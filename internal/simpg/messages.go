@@ -97,6 +97,7 @@ func (se *session) handle(typ byte, body []byte) {
 // refused is what an error does to the session.
 func (se *session) refused(typ byte, e *Error) {
 	if e.Severity != "ERROR" {
+		se.observe(e)
 		if se.ended == nil {
 			se.ended = e
 		}

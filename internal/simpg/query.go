@@ -716,7 +716,7 @@ func (a *analysis) rangeVar(v *pg.RangeVar) *source {
 		}
 		a.missing(v)
 	}
-	a.use(r, "SELECT")
+	a.use(r, "SELECT", lockRead)
 	if r.kind == 'v' {
 		return a.view(r, v)
 	}
@@ -749,10 +749,18 @@ func (a *analysis) gone(v *pg.RangeVar) {
 }
 
 // use notes that a relation is used, and checks that the user may.
-func (a *analysis) use(r *relation, privilege string) {
+func (a *analysis) use(r *relation, privilege string, mode lockMode) {
 	a.tables = append(a.tables, r.key())
+	a.hold(r, mode)
 	if a.depth == 0 {
 		a.rights = append(a.rights, func() { a.se.allowed(r, privilege) })
+	}
+}
+
+// hold locks a relation. If it had to wait, all is analyzed again.
+func (a *analysis) hold(r *relation, mode lockMode) {
+	if waited, _ := a.se.lock(tableID{a.se.database, r.oid}, mode, false, false); waited {
+		panic(errAgain)
 	}
 }
 

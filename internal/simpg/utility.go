@@ -597,7 +597,7 @@ func (se *session) lockTables(n *pg.LockStmt) string {
 		if n.Mode > 3 { // stronger than ROW EXCLUSIVE
 			se.refuseRecovery("LOCK TABLE")
 		}
-		se.lock(keyValue{se.database, rel.key(), "the table", ""}, n.Mode <= 3, n.Nowait, false)
+		se.lock(tableID{se.database, rel.oid}, lockMode(n.Mode), n.Nowait, false)
 	}
 	return "LOCK TABLE"
 }
