@@ -68,7 +68,7 @@ func (a *analysis) call(c *pg.FuncCall, s *scope) expr {
 func (a *analysis) noFunction(names []string, args []expr, location int32) {
 	var of []string
 	for _, x := range args {
-		of = append(of, types[x.typ].words)
+		of = append(of, infoOf(x.typ).words)
 	}
 	e := failure("42883", "function %s(%s) does not exist", strings.Join(names, "."), strings.Join(of, ", "))
 	e.Hint = "No function matches the given name and argument types. You might need to add explicit type casts."
@@ -100,7 +100,7 @@ func match(list []builtin, args []expr) *builtin {
 				n += 2
 			case x.typ == typUnknown, want == 0:
 				n++
-			case rank(x.typ) >= 0 && rank(want) > rank(x.typ), types[x.typ].category == 'S' && types[want].category == 'S',
+			case rank(x.typ) >= 0 && rank(want) > rank(x.typ), infoOf(x.typ).category == 'S' && infoOf(want).category == 'S',
 				x.typ == typInt4 && want == typOID:
 				n++
 			default:

@@ -149,7 +149,7 @@ func procRows(se *session, st *state, each func(r ...datum)) {
 
 func typeRows(se *session, st *state, each func(r ...datum)) {
 	for _, oid := range slices.Sorted(maps.Keys(types)) {
-		each(int64(oid), types[oid].name, int64(11))
+		each(int64(oid), infoOf(oid).name, int64(11))
 	}
 	d := st.databases[se.database]
 	for _, name := range slices.Sorted(maps.Keys(d.types)) {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -224,7 +225,7 @@ func newStage(t testing.TB, sessions int, options string) *stage {
 		if err != nil {
 			t.Fatal(err)
 		}
-		near, far := net.Pipe()
+		near, far := pair(t)
 		done := make(chan struct{})
 		go func() { s.model.Primary().Serve(far); close(done) }()
 		s.done = append(s.done, done)
@@ -232,6 +233,22 @@ func newStage(t testing.TB, sessions int, options string) *stage {
 		s.sides[1] = append(s.sides[1], connectWire(t, near, db, options))
 	}
 	return s
+}
+
+// pair is a connection with both its ends; unlike a net.Pipe it holds what is not read yet.
+func pair(t testing.TB) (near, far net.Conn) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if near, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if far, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
 }
 
 func (s *stage) close() {
@@ -302,4 +319,42 @@ func answers(lines []string, sessions int) string {
 		lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "A ") })
 	}
 	return strings.Join(lines, "\n\t")
+}
+
+// TestPrepared plays what prepared statements go through when the catalog changes.
+func TestPrepared(t *testing.T) {
+	q := func(sql string) []pgproto3.FrontendMessage {
+		return []pgproto3.FrontendMessage{&pgproto3.Query{String: sql}}
+	}
+	prepare := func(name, sql string) []pgproto3.FrontendMessage {
+		return []pgproto3.FrontendMessage{&pgproto3.Parse{Name: name, Query: sql}, &pgproto3.Describe{ObjectType: 'S', Name: name}, &pgproto3.Sync{}}
+	}
+	run := func(name string, params ...string) []pgproto3.FrontendMessage {
+		b := &pgproto3.Bind{PreparedStatement: name}
+		for _, p := range params {
+			b.Parameters = append(b.Parameters, []byte(p))
+		}
+		return []pgproto3.FrontendMessage{b, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}, &pgproto3.Sync{}}
+	}
+	numbers := regexp.MustCompile(`(type|t \[)( ?)[0-9]{5,}|:[0-9]{5,}:`)
+	s := newStage(t, 1, "")
+	defer s.close()
+	for i, ms := range [][]pgproto3.FrontendMessage{
+		q("create type mood as enum ('sad', 'ok')"), q("create table m (x mood, n int)"), prepare("e", "insert into m values ($1, $2)"), run("e", "ok", "1"), prepare("r", "select x, n from m where x = $1"), run("r", "ok"),
+		q("drop table m; drop type mood"), run("e", "ok", "2"), q("create type mood as enum ('sad', 'ok'); create table m (x mood, n int)"), run("e", "ok", "2"), run("r", "ok"),
+		prepare("e", "select 1"), {&pgproto3.Close{ObjectType: 'S', Name: "e"}, &pgproto3.Sync{}}, prepare("e", "insert into m values ($1, $2)"), run("e", "sad", "3"),
+		prepare("s", "select * from plain where a = $1"), run("s", "1"), q("alter table plain add c text default 'new'"), run("s", "1"), q("begin"), run("s", "1"), q("rollback"), q("alter table plain drop c"), run("s", "2"),
+		prepare("p", "select count(*) from plain"), q("create temp table plain (a int)"), run("p"), q("drop table plain"), run("p"), q("create schema other; create table other.plain (a int)"), q("set search_path = other, public"), run("p"), run("s", "1"),
+		q("reset search_path"), run("s", "1"), prepare("x", "select $1 + 1, $2 || 'x', $3, $4::int"), run("x", "1", "a", "b", "7"), run("x", "one", "a", "b", "7"), run("x", "1"),
+		prepare("l", "select id from items order by id limit $1"), run("l", "2"), prepare("i", "select id from items where id = any ($1) order by id"), run("i", "{1,3}"), prepare("v", "values ($1::int, $2)"), run("v", "3", "z"),
+		prepare("b", "begin"), run("b"), run("b"), prepare("c", "commit"), run("c"), run("c"), q("deallocate e"), run("e", "ok", "1"), q("prepare e as select 5"), run("e"), prepare("d", "deallocate e"), run("d"), run("d"),
+		{&pgproto3.Parse{Query: "select 1"}, &pgproto3.Bind{DestinationPortal: "one"}, &pgproto3.Bind{DestinationPortal: "one"}, &pgproto3.Sync{}}, q("begin"), {&pgproto3.Parse{Query: "select id from items order by id"}, &pgproto3.Bind{DestinationPortal: "two"}, &pgproto3.Execute{Portal: "two", MaxRows: 2}, &pgproto3.Sync{}},
+		{&pgproto3.Execute{Portal: "two", MaxRows: 1}, &pgproto3.Execute{Portal: "two"}, &pgproto3.Execute{Portal: "two"}, &pgproto3.Sync{}}, q("commit"), {&pgproto3.Execute{Portal: "two"}, &pgproto3.Sync{}},
+	} {
+		want, got := s.sides[0][0].say(ms), s.sides[1][0].say(ms)
+		w, h := numbers.ReplaceAllString(strings.Join(want, "\n\t"), "$1 own"), numbers.ReplaceAllString(strings.Join(got, "\n\t"), "$1 own")
+		if w != h {
+			t.Errorf("step %d: %+v\nPostgreSQL:\n\t%s\nthe model:\n\t%s", i, ms[0], w, h)
+		}
+	}
 }

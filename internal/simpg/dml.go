@@ -213,9 +213,9 @@ func location(n *pg.Node) int32 {
 // assignable coerces an expression to a column's type.
 func (t *target) assignable(x expr, column int, n *pg.Node) expr {
 	c := t.r.columns[column]
-	from, to := types[x.typ].category, types[c.typ].category
+	from, to := infoOf(x.typ).category, infoOf(c.typ).category
 	if x.typ != typUnknown && from != to && to != 'S' {
-		e := failure("42804", `column "%s" is of type %s but expression is of type %s`, c.name, types[c.typ].words, types[x.typ].words)
+		e := failure("42804", `column "%s" is of type %s but expression is of type %s`, c.name, infoOf(c.typ).words, infoOf(x.typ).words)
 		e.Hint = "You will need to rewrite or cast the expression."
 		panic(e)
 	}

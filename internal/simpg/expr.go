@@ -310,7 +310,7 @@ func (a *analysis) typeName(t *pg.TypeName) uint32 {
 		return typInt8
 	}
 	if d := a.st.databases[a.se.database]; d != nil && d.types[name] != 0 {
-		return typText
+		return d.types[name]
 	}
 	at(t.Location, failure("42704", `type "%s" does not exist`, strings.Join(parts, ".")))
 	return 0
@@ -321,7 +321,7 @@ func (a *analysis) typeCast(c *pg.TypeCast, s *scope) expr {
 	x := a.expr(c.Arg, s)
 	name := x.name
 	if name == "?column?" {
-		name = types[to].name
+		name = infoOf(to).name
 	}
 	x = a.coerce(x, to)
 	x.name, x.table, x.num = name, 0, 0
@@ -367,7 +367,7 @@ func (a *analysis) logic(b *pg.BoolExpr, s *scope) expr {
 func (a *analysis) condition(n *pg.Node, s *scope, of string) expr {
 	x := a.expr(n, s)
 	if x.typ != typBool && x.typ != typUnknown {
-		panic(failure("42804", "argument of %s must be type boolean, not type %s", of, types[x.typ].words))
+		panic(failure("42804", "argument of %s must be type boolean, not type %s", of, infoOf(x.typ).words))
 	}
 	return a.coerce(x, typBool)
 }
@@ -687,7 +687,7 @@ func (a *analysis) anyAll(op string, x *pg.A_Expr, s *scope) expr {
 
 func (a *analysis) prefix(op string, x expr, location int32) expr {
 	if op != "-" && op != "+" || rank(x.typ) < 0 {
-		at(location, failure("42883", "operator does not exist: %s %s", op, types[x.typ].words))
+		at(location, failure("42883", "operator does not exist: %s %s", op, infoOf(x.typ).words))
 	}
 	inner := x.eval
 	return expr{typ: x.typ, name: "?column?", eval: func(e *env) datum {
@@ -744,7 +744,7 @@ func (a *analysis) binary(op string, l, r expr, location int32) expr {
 	x := expr{typ: typBool, name: "?column?"}
 	f := operation(op, l.typ, r.typ)
 	if f == nil {
-		e := failure("42883", "operator does not exist: %s %s %s", types[asked[0]].words, op, types[asked[1]].words)
+		e := failure("42883", "operator does not exist: %s %s %s", infoOf(asked[0]).words, op, infoOf(asked[1]).words)
 		e.Hint = "No operator matches the given name and argument types. You might need to add explicit type casts."
 		at(location, e)
 	}
@@ -776,7 +776,7 @@ func (a *analysis) binary(op string, l, r expr, location int32) expr {
 // operation is what an operator does with two values that are not NULL; nil is that there
 // is no such operator.
 func operation(op string, l, r uint32) func(l, r datum) datum {
-	textual := func(t uint32) bool { return types[t].category == 'S' || t == typChar }
+	textual := func(t uint32) bool { return infoOf(t).category == 'S' || t == typChar }
 	comparable := l == r || rank(l) >= 0 && rank(r) >= 0 || textual(l) && textual(r) || (l == typOID || r == typOID) && rank(l)+rank(r) >= -1
 	order := func(l, r datum) int {
 		if ls, ok := l.(string); ok {

@@ -295,7 +295,13 @@ func (k *asked) tableColumns() (rows [][]datum) {
 					def = text
 				}
 			}
-			rows = append(rows, []datum{number(r.oid), c.name, "pg_catalog", types[c.typ].name, yesNo(c.notNull), def})
+			schema, name := "pg_catalog", infoOf(c.typ).name
+			for own, oid := range k.d.types {
+				if oid == c.typ {
+					schema, name = "public", own
+				}
+			}
+			rows = append(rows, []datum{number(r.oid), c.name, schema, name, yesNo(c.notNull), def})
 		}
 	})
 	return rows

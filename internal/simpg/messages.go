@@ -325,6 +325,11 @@ func (se *session) bind(m *pgproto3.Bind) {
 		raise("42P03", `cursor "%s" already exists`, m.DestinationPortal)
 	}
 	se.begin()
+	for _, oid := range p.types {
+		if oid >= firstOID && !se.hasType(oid) {
+			raise("XX000", "cache lookup failed for type %d", oid)
+		}
+	}
 	o := &portal{prepared: p, formats: m.ResultFormatCodes, own: true}
 	for i, b := range m.Parameters {
 		e := caught(func() { o.params = append(o.params, decode(b, p.types[i], formatOf(m.ParameterFormatCodes, i))) })
@@ -349,6 +354,16 @@ func (se *session) bind(m *pgproto3.Bind) {
 		}
 	}
 	se.names.portals[m.DestinationPortal] = o
+}
+
+// hasType reports whether a type of users is there.
+func (se *session) hasType(oid uint32) bool {
+	for _, o := range se.see().databases[se.database].types {
+		if o == oid {
+			return true
+		}
+	}
+	return false
 }
 
 // formatOf is the format of the value at an index.
@@ -394,7 +409,7 @@ func (se *session) describeRows(columns []field, formats []int16) {
 	for i, c := range columns {
 		m.Fields = append(m.Fields, pgproto3.FieldDescription{
 			Name: []byte(c.name), TableOID: c.table, TableAttributeNumber: uint16(c.num), DataTypeOID: c.typ,
-			DataTypeSize: types[c.typ].size, TypeModifier: -1, Format: formatOf(formats, i),
+			DataTypeSize: infoOf(c.typ).size, TypeModifier: -1, Format: formatOf(formats, i),
 		})
 	}
 	se.io.send(m)

@@ -234,7 +234,7 @@ var words = map[string]string{"perform": "PERFORM", "assign": "assignment", "sql
 func (c *plCall) where() string {
 	var args []string
 	for _, p := range c.f.args {
-		args = append(args, types[p.typ].words)
+		args = append(args, infoOf(p.typ).words)
 	}
 	name := fmt.Sprintf("function %s(%s)", c.f.name, strings.Join(args, ","))
 	if c.f.name == "" {
@@ -407,9 +407,9 @@ func (c *plCall) rows(text string) string {
 			if row == nil {
 				continue
 			}
-			v := "null::" + types[col.typ].name
+			v := "null::" + infoOf(col.typ).name
 			if row[i] != nil {
-				v = "'" + strings.ReplaceAll(output(row[i]), "'", "''") + "'::" + types[col.typ].name
+				v = "'" + strings.ReplaceAll(output(row[i]), "'", "''") + "'::" + infoOf(col.typ).name
 			}
 			text = strings.ReplaceAll(strings.ReplaceAll(text, name+col.name, v), strings.ToUpper(name)+col.name, v)
 		}

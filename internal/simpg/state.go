@@ -132,8 +132,11 @@ type param struct {
 	typ  uint32
 }
 
+// firstOID is the first OID of what users make.
+const firstOID = 16384
+
 func newState() *state {
-	return &state{databases: map[string]*database{}, roles: map[string]*role{}, nextOID: 16384}
+	return &state{databases: map[string]*database{}, roles: map[string]*role{}, nextOID: firstOID}
 }
 
 func newDatabase(oid uint32) *database {

@@ -69,6 +69,14 @@ var types = map[uint32]typeInfo{
 	typLSN:       {"pg_lsn", "pg_lsn", 8, 'U'},
 }
 
+// infoOf is what the model knows of a type; those of users are enumerations of any text.
+func infoOf(oid uint32) typeInfo {
+	if oid >= firstOID {
+		return typeInfo{name: "own", words: "own", size: 4, category: 'E'}
+	}
+	return types[oid]
+}
+
 // typeNamed finds a type by its name in pg_type; 0 is none.
 func typeNamed(name string) uint32 {
 	switch name {
@@ -134,7 +142,7 @@ var bounds = map[uint32][2]int64{
 // input reads a value of a type.
 func input(s string, typ uint32) datum {
 	invalid := func() {
-		raise("22P02", `invalid input syntax for type %s: "%s"`, types[typ].words, s)
+		raise("22P02", `invalid input syntax for type %s: "%s"`, infoOf(typ).words, s)
 	}
 	switch typ {
 	case typBool:
@@ -148,7 +156,7 @@ func input(s string, typ uint32) datum {
 	case typInt2, typInt4, typInt8, typOID:
 		n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
 		if e, ok := err.(*strconv.NumError); ok && e.Err == strconv.ErrRange || err == nil && (n < bounds[typ][0] || n > bounds[typ][1]) {
-			raise("22003", `value "%s" is out of range for type %s`, s, types[typ].words)
+			raise("22003", `value "%s" is out of range for type %s`, s, infoOf(typ).words)
 		}
 		if err != nil {
 			invalid()
@@ -223,7 +231,7 @@ func cast(d datum, from, to uint32) datum {
 	}
 	switch v := d.(type) {
 	case string:
-		if types[from].category == 'S' || from == typUnknown || from == typNumeric {
+		if infoOf(from).category == 'S' || from == typUnknown || from == typNumeric {
 			if from == typNumeric && (to == typInt4 || to == typInt8 || to == typInt2) {
 				f, _ := strconv.ParseFloat(v, 64)
 				return inRange(int64(math.Round(f)), to)
@@ -236,9 +244,9 @@ func cast(d datum, from, to uint32) datum {
 			return int64(1)
 		case to == typInt4:
 			return int64(0)
-		case types[to].category == 'S' && v:
+		case infoOf(to).category == 'S' && v:
 			return "true"
-		case types[to].category == 'S':
+		case infoOf(to).category == 'S':
 			return "false"
 		}
 	case int64:
@@ -261,7 +269,7 @@ func cast(d datum, from, to uint32) datum {
 
 func inRange(n int64, typ uint32) int64 {
 	if b := bounds[typ]; n < b[0] || n > b[1] {
-		raise("22003", "%s out of range", types[typ].words)
+		raise("22003", "%s out of range", infoOf(typ).words)
 	}
 	return n
 }
@@ -279,7 +287,7 @@ func encode(d datum, typ uint32, format int16) []byte {
 			}
 			return []byte{0}
 		case int64:
-			switch types[typ].size {
+			switch infoOf(typ).size {
 			case 2:
 				return binary.BigEndian.AppendUint16(nil, uint16(v))
 			case 4:
