@@ -208,7 +208,7 @@ type stage struct {
 }
 
 // newStage makes it; sessions wait for each other for so long.
-func newStage(t testing.TB, sessions int, options string) *stage {
+func newStage(t testing.TB, sessions int, options string, standby bool) *stage {
 	real := pgtest.Shared(t)
 	db := real.Database(t)
 	s := &stage{t: t, database: db, role: "r_" + db}
@@ -217,17 +217,24 @@ func newStage(t testing.TB, sessions int, options string) *stage {
 		t.Fatal(err)
 	}
 	var err error
-	if s.model, err = New(Options{Databases: []string{db}, Setup: schema, Parameters: map[string]string{"TimeZone": "UTC", "jit": "off"}}); err != nil {
+	if s.model, err = New(Options{Replicas: 1, Databases: []string{db}, Setup: schema, Parameters: map[string]string{"TimeZone": "UTC", "jit": "off"}}); err != nil {
 		t.Fatal(err)
 	}
+	addr, server := real.Primary.Addr(), s.model.Primary()
+	if standby {
+		if err := real.WaitReplay(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		addr, server = real.Replicas[0].Addr(), s.model.Server("replica1")
+	}
 	for range sessions {
-		conn, err := net.Dial("tcp", real.Primary.Addr())
+		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		near, far := pair(t)
 		done := make(chan struct{})
-		go func() { s.model.Primary().Serve(far); close(done) }()
+		go func() { server.Serve(far); close(done) }()
 		s.done = append(s.done, done)
 		s.sides[0] = append(s.sides[0], connectWire(t, conn, db, options))
 		s.sides[1] = append(s.sides[1], connectWire(t, near, db, options))
@@ -277,16 +284,21 @@ func exploring() (seed uint64) {
 
 // TestStatements plays made-up statements of one session on PostgreSQL and on the model.
 // SIMPG_SEED has it explore others.
-func TestStatements(t *testing.T) { compareHistories(t, 40, 60, 1, "", 0) }
+func TestStatements(t *testing.T) { compareHistories(t, 40, 60, 1, "", 0, false) }
 
 // TestSessions plays made-up statements of several sessions, one after the other: who
 // would wait for another runs into its time limit.
-func TestSessions(t *testing.T) { compareHistories(t, 12, 60, 3, "-c statement_timeout=300", 1000) }
+func TestSessions(t *testing.T) {
+	compareHistories(t, 12, 60, 3, "-c statement_timeout=300", 1000, false)
+}
 
-func compareHistories(t *testing.T, histories, length, sessions int, options string, salt uint64) {
+// TestStandby plays made-up statements on a standby, which refuses most.
+func TestStandby(t *testing.T) { compareHistories(t, 20, 60, 1, "", 2000, true) }
+
+func compareHistories(t *testing.T, histories, length, sessions int, options string, salt uint64, standby bool) {
 	steps := 0
 	for n := range histories {
-		s := newStage(t, sessions, options)
+		s := newStage(t, sessions, options, standby)
 		g := &comparer{Rand: rand.New(rand.NewPCG(exploring()+salt, uint64(n))), role: s.role}
 		var told []string
 		for range length {
@@ -337,7 +349,7 @@ func TestPrepared(t *testing.T) {
 		return []pgproto3.FrontendMessage{b, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}, &pgproto3.Sync{}}
 	}
 	numbers := regexp.MustCompile(`(type|t \[)( ?)[0-9]{5,}|:[0-9]{5,}:`)
-	s := newStage(t, 1, "")
+	s := newStage(t, 1, "", false)
 	defer s.close()
 	for i, ms := range [][]pgproto3.FrontendMessage{
 		q("create type mood as enum ('sad', 'ok')"), q("create table m (x mood, n int)"), prepare("e", "insert into m values ($1, $2)"), run("e", "ok", "1"), prepare("r", "select x, n from m where x = $1"), run("r", "ok"),

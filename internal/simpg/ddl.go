@@ -48,7 +48,7 @@ func (se *session) ddl(p *portal) string {
 		se.refuseReadOnly("CREATE INDEX")
 		r := a.locked(n.IndexStmt.Relation, lockShare)
 		a.owns(r)
-		a.catalogChange(func(*state) {})
+		a.createIndex(r, n.IndexStmt)
 		return "CREATE INDEX"
 	case *pg.Node_CommentStmt:
 		se.refuseReadOnly("COMMENT")
@@ -80,9 +80,11 @@ func (a *analysis) ddlShared(p *portal) string {
 	switch n := p.stmt.node.Node.(type) {
 	case *pg.Node_CreateRoleStmt:
 		se.refuseReadOnly("CREATE ROLE")
+		a.rules("create role")
 		return a.createRole(n.CreateRoleStmt)
 	case *pg.Node_AlterRoleStmt:
 		se.refuseReadOnly("ALTER ROLE")
+		a.rules("alter role")
 		return a.alterRole(n.AlterRoleStmt.Role.Rolename, n.AlterRoleStmt.Options)
 	case *pg.Node_AlterRoleSetStmt:
 		se.refuseReadOnly("ALTER ROLE")
@@ -90,14 +92,19 @@ func (a *analysis) ddlShared(p *portal) string {
 		if n.AlterRoleSetStmt.Role != nil {
 			role = a.roleName(n.AlterRoleSetStmt.Role)
 		}
+		if role != se.currentUser() {
+			a.rules("alter setting of another role")
+		}
 		a.setDefault(role, n.AlterRoleSetStmt.Database, n.AlterRoleSetStmt.Setstmt)
 		return "ALTER ROLE"
 	case *pg.Node_AlterDatabaseSetStmt:
 		se.refuseReadOnly("ALTER DATABASE")
+		a.rules("alter database")
 		a.setDefault("", n.AlterDatabaseSetStmt.Dbname, n.AlterDatabaseSetStmt.Setstmt)
 		return "ALTER DATABASE"
 	case *pg.Node_DropRoleStmt:
 		se.refuseReadOnly("DROP ROLE")
+		a.rules("drop role")
 		for _, r := range n.DropRoleStmt.Roles {
 			name := r.GetRoleSpec().Rolename
 			if a.st.roles[name] == nil {
@@ -118,11 +125,42 @@ func (a *analysis) ddlShared(p *portal) string {
 		return a.grant(n.GrantStmt)
 	case *pg.Node_GrantRoleStmt:
 		return a.grantRole(n.GrantRoleStmt)
-	case *pg.Node_AlterOwnerStmt:
-		return "ALTER TABLE"
 	}
 	raise("0A000", "simpg: %s is not modelled", p.stmt.kind)
 	return ""
+}
+
+// beyond refuses what the model has not, if a statement has it.
+func beyond(has bool, what string) {
+	if has {
+		raise("0A000", "simpg: %s is not modelled", what)
+	}
+}
+
+// createIndex keeps of an index that what it holds is unique.
+func (a *analysis) createIndex(r *relation, n *pg.IndexStmt) {
+	beyond(n.Unique && (n.WhereClause != nil || n.NullsNotDistinct), "such a unique index")
+	k := key{name: n.Idxname}
+	var names []string
+	for _, p := range n.IndexParams {
+		e := p.GetIndexElem()
+		beyond(n.Unique && e.Name == "", "a unique index of expressions")
+		if i := r.column(e.Name); i >= 0 {
+			k.columns, names = append(k.columns, i), append(names, e.Name)
+		} else if e.Name != "" {
+			raise("42703", `column "%s" does not exist`, e.Name)
+		}
+	}
+	if k.name == "" {
+		k.name = r.name + "_" + strings.Join(names, "_") + "_idx"
+	}
+	db, key := a.se.database, r.key()
+	a.catalogChange(func(s *state) {
+		if n.Unique {
+			r := s.changing(db).changing(key)
+			r.keys = append(slices.Clip(r.keys), k)
+		}
+	})
 }
 
 // catalogChange notes a change of the catalog. f is run again whenever the data are made
@@ -217,6 +255,7 @@ func (a *analysis) skips(ifNotExists bool, schema, name string) bool {
 }
 
 func (a *analysis) createTable(n *pg.CreateStmt) string {
+	beyond(len(n.InhRelations) > 0 || n.Partbound != nil || n.Partspec != nil || n.OfTypename != nil || n.Relation.Relpersistence == "u", "such a table")
 	schema := a.schemaFor(n.Relation, "CREATE TABLE")
 	if a.skips(n.IfNotExists, schema, n.Relation.Relname) {
 		return "CREATE TABLE"
@@ -230,6 +269,7 @@ func (a *analysis) createTable(n *pg.CreateStmt) string {
 				sequences = append(sequences, seq)
 			}
 		} else if c := e.GetConstraint(); c != nil {
+			refuseConstraint(c)
 			if r.addKey(c, stringsOf(c.Keys)); c.Contype == pg.ConstrType_CONSTR_CHECK {
 				r.checks = append(r.checks, check{cmp.Or(c.Conname, r.name+"_check"), c.RawExpr})
 			}
@@ -250,6 +290,7 @@ func (a *analysis) addColumn(r *relation, c *pg.ColumnDef) (seq *relation) {
 	serial := strings.HasSuffix(parts[len(parts)-1], "serial")
 	for _, n := range c.Constraints {
 		k := n.GetConstraint()
+		refuseConstraint(k)
 		switch k.Contype {
 		case pg.ConstrType_CONSTR_NOTNULL:
 			col.notNull = true
@@ -273,6 +314,15 @@ func (a *analysis) addColumn(r *relation, c *pg.ColumnDef) (seq *relation) {
 		r.addKey(n.GetConstraint(), []string{c.Colname})
 	}
 	return seq
+}
+
+// refuseConstraint refuses the kinds of constraints that the model has not.
+func refuseConstraint(c *pg.Constraint) {
+	switch c.Contype {
+	case pg.ConstrType_CONSTR_FOREIGN, pg.ConstrType_CONSTR_EXCLUSION, pg.ConstrType_CONSTR_GENERATED:
+		beyond(true, c.Contype.String())
+	}
+	beyond(c.Contype == pg.ConstrType_CONSTR_IDENTITY && c.GeneratedWhen == "a" || c.NullsNotDistinct, "such a constraint")
 }
 
 // addKey adds a key to a relation that is being made, if the constraint is one.
@@ -339,6 +389,7 @@ func (a *analysis) createTableAs(into *pg.IntoClause, query *pg.Node, ifNotExist
 }
 
 func (a *analysis) createView(n *pg.ViewStmt) string {
+	beyond(n.WithCheckOption > pg.ViewCheckOption_NO_CHECK_OPTION || len(n.Options) > 0 || len(n.Aliases) > 0, "such a view")
 	schema := a.schemaFor(n.View, "CREATE VIEW")
 	q := a.query(n.Query, nil)
 	r := a.newRelation(schema, n.View.Relname, 'v')
@@ -355,6 +406,7 @@ func (a *analysis) createView(n *pg.ViewStmt) string {
 }
 
 func (a *analysis) createFunction(n *pg.CreateFunctionStmt) string {
+	beyond(n.SqlBody != nil, "a body in SQL's standard form")
 	tag := "CREATE FUNCTION"
 	if n.IsProcedure {
 		tag = "CREATE PROCEDURE"
@@ -376,6 +428,7 @@ func (a *analysis) createFunction(n *pg.CreateFunctionStmt) string {
 	}
 	for _, p := range n.Parameters {
 		x := p.GetFunctionParameter()
+		beyond(x.Defexpr != nil || x.Mode != pg.FunctionParameterMode_FUNC_PARAM_IN && x.Mode != pg.FunctionParameterMode_FUNC_PARAM_DEFAULT, "such a parameter")
 		f.args = append(f.args, param{x.Name, a.typeName(x.ArgType)})
 	}
 	for _, o := range n.Options {
@@ -402,6 +455,8 @@ func (f *function) option(d *pg.DefElem) {
 		f.language = strings.ToLower(d.Arg.GetString_().GetSval())
 	case "volatility":
 		f.volatility = d.Arg.GetString_().GetSval()[0]
+	case "security", "strict", "window", "transform":
+		beyond(d.Arg.GetBoolean().GetBoolval() || d.Defname == "transform", d.Defname)
 	case "set":
 		v := d.Arg.GetVariableSetStmt()
 		f.settings[v.Name] = setValue(v)
@@ -509,6 +564,8 @@ func (a *analysis) alter(key string, c *pg.AlterTableCmd) {
 	case pg.AlterTableType_AT_AddConstraint:
 		made := *r
 		k := c.Def.GetConstraint()
+		refuseConstraint(k)
+		beyond(k.Contype == pg.ConstrType_CONSTR_CHECK, "ADD CHECK")
 		made.addKey(k, stringsOf(k.Keys))
 		change(func(r *relation) { r.columns, r.keys = made.columns, made.keys })
 	default:
@@ -688,6 +745,13 @@ func (a *analysis) createTrigger(n *pg.CreateTrigStmt) string {
 	return "CREATE TRIGGER"
 }
 
+// rules refuses who is no superuser.
+func (a *analysis) rules(what string) {
+	if !a.se.super() {
+		raise("42501", "simpg: permission denied to %s", what)
+	}
+}
+
 // roleName is the role that a statement means.
 func (a *analysis) roleName(r *pg.RoleSpec) string {
 	switch r.Roletype {
@@ -736,6 +800,10 @@ func (r *role) options(a *analysis, list []*pg.Node) {
 		d := o.GetDefElem()
 		on := d.Arg.GetBoolean().GetBoolval()
 		switch d.Defname {
+		case "connectionlimit", "validUntil":
+			beyond(true, d.Defname)
+		case "inherit":
+			beyond(!on, "NOINHERIT")
 		case "canlogin":
 			r.login = on
 		case "superuser":
@@ -793,6 +861,7 @@ func (a *analysis) grant(n *pg.GrantStmt) string {
 	}
 	a.se.refuseReadOnly(tag)
 	var keys, grants []string
+	beyond(n.Objtype != pg.ObjectType_OBJECT_SCHEMA && n.Objtype != pg.ObjectType_OBJECT_TABLE && n.Objtype != pg.ObjectType_OBJECT_SEQUENCE, "GRANT on such an object")
 	if n.Objtype == pg.ObjectType_OBJECT_SCHEMA {
 		a.grantSchemas(n)
 		return tag
@@ -802,6 +871,9 @@ func (a *analysis) grant(n *pg.GrantStmt) string {
 			r := a.relation(v)
 			if r == nil {
 				a.gone(v)
+			}
+			if !a.se.super() && !a.se.hasRole(a.se.currentUser(), r.owner) {
+				raise("42501", "permission denied for table %s", r.name)
 			}
 			keys = append(keys, r.key())
 		} else if schema := o.GetString_().GetSval(); n.Targtype == pg.GrantTargetType_ACL_TARGET_ALL_IN_SCHEMA {
@@ -873,6 +945,7 @@ func (a *analysis) grantSchemas(n *pg.GrantStmt) {
 }
 
 func (a *analysis) grantRole(n *pg.GrantRoleStmt) string {
+	a.rules("grant role")
 	tag := "GRANT ROLE"
 	if !n.IsGrant {
 		tag = "REVOKE ROLE"

@@ -99,6 +99,7 @@ func (t *target) query(returning []*pg.Node, outer []scopeCol, run func(e *env, 
 func (a *analysis) insert(n *pg.InsertStmt) *query {
 	begin, end := a.with(n.WithClause, nil)
 	defer end()
+	beyond(n.Override > pg.OverridingKind_OVERRIDING_NOT_SET, "OVERRIDING")
 	t := a.target(n.Relation, "INSERT", 'a')
 	columns := t.columns(n.Cols)
 	if n.OnConflictClause != nil && n.OnConflictClause.Action == pg.OnConflictAction_ONCONFLICT_UPDATE {

@@ -16,7 +16,6 @@ func (se *session) listen(channel string) string {
 }
 
 func (se *session) unlisten(channel string) string {
-	se.refuseRecovery("UNLISTEN")
 	se.tx.listens = append(se.tx.listens, func() {
 		if channel == "" {
 			clear(se.heard)

@@ -382,6 +382,7 @@ func (a *analysis) limited(q *query, s *pg.SelectStmt, outer *scope) *query {
 			return v
 		}
 	}
+	beyond(s.LimitOption == pg.LimitOption_LIMIT_OPTION_WITH_TIES, "WITH TIES")
 	limit, offset := bound(s.LimitCount), bound(s.LimitOffset)
 	run := q.run
 	q.run = func(e *env, each func([]datum) bool) {
@@ -407,6 +408,7 @@ type grouping struct{ aggs []aggregate }
 
 // plain analyzes a SELECT without set operations.
 func (a *analysis) plain(s *pg.SelectStmt, outer *scope) *query {
+	beyond(len(s.WindowClause) > 0 || len(s.DistinctClause) > 0 && s.DistinctClause[0].GetNode() != nil, "DISTINCT ON and WINDOW")
 	from := a.from(s.FromClause, outer)
 	sc := &scope{outer: outer, cols: from.cols}
 	where := a.where(s.WhereClause, sc)
@@ -679,6 +681,7 @@ func (s *source) name(fields []field, alias *pg.Alias, rel string) {
 }
 
 func (a *analysis) rangeFunction(f *pg.RangeFunction, outer *scope, before *source) *source {
+	beyond(f.Ordinality || len(f.Functions) > 1 || len(f.Coldeflist) > 0, "such a function in FROM")
 	call := f.Functions[0].GetList().Items[0].GetFuncCall()
 	if call == nil {
 		raise("0A000", "simpg: this function in FROM is not modelled")

@@ -95,6 +95,12 @@ func (se *session) utility(p *portal) string {
 	case *pg.Node_ExplainStmt:
 		return se.explain(p, n.ExplainStmt)
 	case *pg.Node_ConstraintsSetStmt:
+		beyond(len(n.ConstraintsSetStmt.Constraints) > 0, "SET CONSTRAINTS of some")
+		if !n.ConstraintsSetStmt.Deferred {
+			for _, check := range se.tx.deferred {
+				check()
+			}
+		}
 		return "SET CONSTRAINTS"
 	case *pg.Node_CheckPointStmt:
 		return "CHECKPOINT"
@@ -574,6 +580,9 @@ func (se *session) explain(p *portal, n *pg.ExplainStmt) string {
 }
 
 func (se *session) lockTables(n *pg.LockStmt) string {
+	if lockMode(n.Mode) > lockWrite {
+		se.refuseRecovery("LOCK TABLE")
+	}
 	se.needBlock("LOCK TABLE")
 	for _, r := range n.Relations {
 		v := r.GetRangeVar()
@@ -593,9 +602,6 @@ func (se *session) lockTables(n *pg.LockStmt) string {
 			if n.Mode == 1 {
 				se.allowed(rel, "SELECT")
 			}
-		}
-		if n.Mode > 3 { // stronger than ROW EXCLUSIVE
-			se.refuseRecovery("LOCK TABLE")
 		}
 		se.lock(tableID{se.database, rel.oid}, lockMode(n.Mode), n.Nowait, false)
 	}
