@@ -47,10 +47,10 @@ func (se *session) fetch(p *portal, n *pg.FetchStmt) string {
 	if n.Ismove {
 		word = "MOVE"
 	}
-	from, to := c.at, c.at
+	from, to := c.at, len(c.rows)
 	switch n.Direction {
 	case pg.FetchDirection_FETCH_FORWARD:
-		if to = len(c.rows); n.HowMany < int64(to-from) {
+		if n.HowMany < int64(to-from) {
 			to = from + int(n.HowMany)
 		}
 		c.at = to

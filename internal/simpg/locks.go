@@ -33,6 +33,7 @@ func (m lockMode) conflicts(o lockMode) bool {
 		return o == lockWrite || o == lockSelf
 	case lockSelf:
 		return o == lockSelf
+	case lockWrite, lockRowShare, lockRead:
 	}
 	return false
 }

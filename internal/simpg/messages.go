@@ -30,7 +30,6 @@ type portal struct {
 	raw     [][]byte
 	formats []int16
 	started bool
-	done    bool
 	rows    [][]datum
 	at      int    // of rows: how many were fetched
 	failed  *Error // what came behind the rows

@@ -27,7 +27,6 @@ type cte struct {
 	fields []field
 	rows   [][]datum
 	q      *query
-	ran    bool
 }
 
 // describe returns the columns of a statement's answer; nil is none.
@@ -169,7 +168,7 @@ func (a *analysis) values(lists []*pg.Node, outer *scope, want []uint32) *query 
 		for i := range rows {
 			column[i] = rows[i][c]
 		}
-		typ := typUnknown
+		var typ uint32
 		if c < len(want) {
 			typ = want[c]
 			for i := range column {

@@ -58,7 +58,6 @@ type relation struct {
 	forced    bool
 	triggers  []trigger
 	view      *pg.SelectStmt
-	viewText  string
 	grants    map[string]bool // "role privilege"
 	onCommit  pg.OnCommitAction
 	sequence  int64 // of a sequence: the last value that may have been given out
@@ -177,11 +176,6 @@ func (d *database) changing(key string) *relation {
 	r := *d.relations[key]
 	d.relations[key] = &r
 	return &r
-}
-
-func (s *state) oid() uint32 {
-	s.nextOID++
-	return s.nextOID - 1
 }
 
 func (r *relation) key() string { return r.schema + "." + r.name }

@@ -28,7 +28,6 @@ type transaction struct {
 	changes   []change
 	wrote     bool // it has changed something, whatever became of it
 	notifies  []notification
-	xactLock  bool // it holds advisory locks
 	deferred  []func()
 	listens   []func()
 
