@@ -62,8 +62,8 @@ func decideOnReplica(p *Plan, v View) Decision {
 			return Decision{TargetPrimary, ReasonCursor}
 		}
 		return Decision{TargetReplica, p.Reason}
-	case v.Modes.Access == ReadOnly && p.Class == ClassWrite:
-		return stay // the same refusal there as on the primary
+	case v.Modes.Access == ReadOnly && p.Class == ClassWrite && p.Reason != ReasonUtility:
+		return stay // the same refusal there as on the primary, which LISTEN and NOTIFY do not get
 	case v.Modes.Isolation == RepeatableRead && v.Read:
 		return stay // its snapshot cannot move
 	}

@@ -37,6 +37,9 @@ func (r *refused) Error() string { return r.code + ": " + r.message }
 // errHung is that no answer came within a time in which everything must have ended.
 var errHung = errors.New("no answer within the time any may take")
 
+// errTorn is that a connection ended within a message: a server was lost that had sent a part.
+var errTorn = errors.New("it ends within a message")
+
 // patience is how long any answer may take, in virtual time: more than all timeouts of
 // the proxy together.
 const patience = 3 * time.Minute
@@ -92,7 +95,7 @@ func (k *talk) next() (frame, error) {
 		case errors.As(err, &timeout) && timeout.Timeout():
 			return frame{}, errHung
 		case err == io.EOF && len(k.buf) > 0:
-			return frame{}, fmt.Errorf("it ends within a message: %q", k.buf)
+			return frame{}, fmt.Errorf("%w: %q", errTorn, k.buf)
 		}
 		return frame{}, err
 	}

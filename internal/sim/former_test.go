@@ -9,6 +9,8 @@ import (
 // none any more.
 func TestFormerFaults(t *testing.T) {
 	plain := Knobs{PoolSize: 2, Consistency: "database", Delay: time.Millisecond}
+	replicated := plain
+	replicated.Replicas = 1
 	slow := plain
 	slow.Delay, slow.Replicas = 5*time.Millisecond, 2
 	far := plain
@@ -16,6 +18,12 @@ func TestFormerFaults(t *testing.T) {
 	for name, h := range map[string]History{
 		"a cancel request while a connection is dialled": {Knobs: slow, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', pg_sleep(0.05)", Cancel: 3 * time.Millisecond}}},
+		}},
+		"LISTEN and NOTIFY in a transaction that only reads": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin read only"}, {Simple: "select '%m', 1"}, {Simple: "listen \"%o\""}, {Simple: "notify \"%o\", '%m'"}, {Simple: "commit"},
+				{Simple: "select '%m', 2"},
+			}},
 		}},
 		"names after DISCARD ALL and DEALLOCATE ALL in a pipeline": {Knobs: plain, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{

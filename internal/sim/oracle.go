@@ -211,6 +211,13 @@ func (o *oracle) undone(s *session, step *Step) {
 	}
 }
 
+// never notes that something was rolled back.
+func (o *oracle) never(marker string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.shared[marker] = rolledBack
+}
+
 // rows are what owners have on a model, by owner.
 func rows(c *simpg.Cluster) map[string]string {
 	all := map[string]string{}

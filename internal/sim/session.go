@@ -28,8 +28,10 @@ type session struct {
 	alone  *talk
 	step   int
 
-	pending []string  // markers appended in the open transaction
-	cancels time.Time // no cancel request is on its way after that
+	pending   []string  // markers appended in the open transaction
+	requests  int       // cancel requests on their way; these three are protected by world.mu
+	cancels   time.Time // when the last one was delivered
+	delivered time.Time // when the step's own was; zero is not, or there is none
 }
 
 func newSession(w *world, s *Script) *session { return &session{w: w, script: s} }
@@ -115,18 +117,16 @@ func (s *session) do(step *Step) {
 	s.w.note("%s %d: %s", s.owner(), s.step, step)
 	seen := s.w.oracle.asked(s, step)
 	if step.Cancel > 0 {
-		k := s.main
-		s.cancels = time.Now().Add(patience)
-		s.w.hosts.Go(func() {
-			time.Sleep(step.Cancel)
-			k.cancel(s.w.net.Dialer(s.script.Name+"'"), s.w.clientsDial())
-			s.cancels = time.Now()
-		})
+		s.requestCancel(step.Cancel)
 	}
 	began := time.Now()
 	got, err := s.main.exchange(step, s.marker())
 	s.w.note("%s %d= %s%s", s.owner(), s.step, text(got), failure(err))
 	s.w.answered()
+	s.checkStatus(got)
+	if late := s.sinceCancel(); step.Cancel > 0 && late > heeded && step.Cancel > certain && s.w.h.calm() && s.w.h.Knobs.Stall == 0 && !s.w.h.redefines() {
+		s.w.fault("%s: the cancel request was lost: the answer came %v after it", s.marker(), late)
+	}
 	switch {
 	case errors.Is(err, errHung):
 		s.w.fault("%s: no answer for %v: %s", s.marker(), patience, step)
@@ -140,6 +140,56 @@ func (s *session) do(step *Step) {
 	}
 }
 
+// requestCancel has a cancel request sent for what the session runs after a while.
+func (s *session) requestCancel(after time.Duration) {
+	k := s.main
+	s.w.mu.Lock()
+	s.requests, s.delivered = s.requests+1, time.Time{}
+	s.w.mu.Unlock()
+	s.w.hosts.Go(func() {
+		time.Sleep(after)
+		k.cancel(s.w.net.Dialer(s.script.Name+"'"), s.w.clientsDial())
+		s.w.mu.Lock()
+		defer s.w.mu.Unlock()
+		s.requests--
+		s.cancels = time.Now()
+		s.delivered = s.cancels
+	})
+}
+
+// sinceCancel is how long ago the step's cancel request was delivered; 0 if it was not.
+func (s *session) sinceCancel() time.Duration {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.delivered.IsZero() || s.requests > 0 {
+		return 0
+	}
+	return time.Since(s.delivered)
+}
+
+// certain is after how long a statement has certainly reached its server, if nothing stalls: a
+// request that is there before it is for nothing.
+const certain = 50 * time.Millisecond
+
+// heeded is how long after a cancel request an answer may come, in virtual time. A session
+// that waits for the catalog to be read anew may not hear of one.
+const heeded = time.Second
+
+// checkStatus checks that behind an error a transaction is not said to go on.
+func (s *session) checkStatus(got []frame) {
+	failed := false
+	for _, f := range got {
+		switch {
+		case f.typ == 'E':
+			failed = true
+		case f.typ == 'Z' && f.body == "T" && failed:
+			s.w.fault("%s: a transaction goes on behind an error: %s", s.marker(), text(got))
+		case f.typ == 'Z':
+			failed = false
+		}
+	}
+}
+
 func failure(err error) string {
 	if err == nil {
 		return ""
@@ -150,7 +200,7 @@ func failure(err error) string {
 // lost judges the end of a connection.
 func (s *session) lost(step *Step, got []frame, err error) {
 	var op *net.OpError
-	end := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &op)
+	end := errors.Is(err, errTorn) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &op)
 	switch {
 	case !end:
 		s.w.fault("%s: %v", s.marker(), err)
@@ -163,7 +213,10 @@ func (s *session) lost(step *Step, got []frame, err error) {
 // wasCanceled reports whether an answer tells that a cancel request did its work, and there
 // was one that may have.
 func (s *session) wasCanceled(got []frame, began time.Time) bool {
-	return s.cancels.After(began) && slices.ContainsFunc(got, func(f frame) bool { return f.typ == 'E' && f.field('C') == "57014" })
+	s.w.mu.Lock()
+	may := s.requests > 0 || s.cancels.After(began)
+	s.w.mu.Unlock()
+	return may && slices.ContainsFunc(got, func(f frame) bool { return f.typ == 'E' && f.field('C') == "57014" })
 }
 
 // canceled judges a step that a cancel request ended: all of it is undone.
@@ -190,7 +243,8 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 	}
 	want, ok := s.follow(step)
 	a, b := comparable(step, got), comparable(step, want)
-	if known(got, want) {
+	leave := a != b && known(got, want) // what it has prepared may differ from then on
+	if leave {
 		a = b
 	}
 	switch {
@@ -200,6 +254,12 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		}
 		s.w.oracle.ran(s, step, got, seen)
 		s.compareReported("after " + s.marker())
+		s.compareHeard()
+		if leave {
+			s.close()
+		}
+		return
+	case ok && failed && s.blockLost(step, got):
 		return
 	case ok && failed:
 		s.w.oracle.doubtful(s, before)
@@ -208,6 +268,32 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		s.w.oracle.forget(s.owner())
 	}
 	s.close()
+}
+
+// blockLost judges what becomes of a session whose transaction was lost with its server: it
+// has failed, and the session goes on once it is rolled back. It reports whether the step
+// was that simple.
+func (s *session) blockLost(step *Step, got []frame) bool {
+	last := got[len(got)-1]
+	if last.typ != 'Z' || last.body != "E" || step.Calls != nil || strings.Contains(step.Simple, ";") || strings.HasPrefix(step.Simple, "commit") {
+		return false
+	}
+	_, err := s.alone.exchange(&Step{Simple: "select 1/0"}, "")
+	rollback := &Step{Simple: "rollback"}
+	ended, err2 := s.main.exchange(rollback, "")
+	if err != nil || err2 != nil {
+		return false
+	}
+	right, _ := s.alone.exchange(rollback, "")
+	s.w.note("%s %d, rolled back= %s", s.owner(), s.step, text(ended))
+	if a, b := text(ended), text(right); a != b && !s.tolerable(ended) {
+		s.w.fault("%s, rolled back:\n\t   got    %s\n\twanted %s", s.marker(), a, b)
+	}
+	for _, m := range s.pending {
+		s.w.oracle.never(m)
+	}
+	s.pending = nil
+	return true
 }
 
 // follow runs a step on the server alone.
@@ -224,6 +310,24 @@ func (s *session) compareReported(when string) {
 			s.main.reported[name] = want
 		}
 	}
+}
+
+// compareHeard compares the notifications the client got with those it should have: what it
+// got is as it came, and as much as is due; some may be on its way.
+func (s *session) compareHeard() {
+	got, want := payloads(s.main.heard), payloads(s.alone.heard)
+	if len(got) > len(want) || !slices.Equal(got, want[:len(got)]) {
+		s.w.fault("%s: the client was notified of %q, not %q", s.marker(), got, want)
+		s.main.heard = slices.Clone(s.alone.heard)
+	}
+}
+
+// payloads are channels and payloads of notifications.
+func payloads(of []frame) (out []string) {
+	for _, f := range of {
+		out = append(out, f.body[4:])
+	}
+	return out
 }
 
 // comparable is what must be equal of an answer.

@@ -25,8 +25,11 @@ insert into places values ('public');
 create table s2.places(name text);
 insert into s2.places values ('s2');
 create function set_tenant(t text) returns text language sql as $$ select set_config('app.tenant', t, false) $$;
+create table orders(id serial, owner text);
+grant create on schema public to app, clerk, auditor;
 grant usage on schema s2 to app, clerk, auditor;
-grant select, insert, update, delete on items, log, places, s2.places to app, clerk, auditor;
+grant usage on sequence orders_id_seq to app, clerk, auditor;
+grant select, insert, update, delete on items, log, places, s2.places, orders to app, clerk, auditor;
 `
 
 // feature is a kind of statement a run may have or not.
@@ -54,6 +57,10 @@ const (
 	strings_
 	reported
 	resets
+	sequences
+	channels
+	copies
+	tables
 	cancels
 	redials
 	modes
@@ -195,6 +202,10 @@ func (g *generator) text(among bool) string {
 		w(cursors, "declare c cursor for select '%m', id from items where owner = '%o'", "fetch 1 from c", "close c", "declare c cursor with hold for select '%m', 1"),
 		w(alone(sqlPrepared), "prepare p as select '%m', current_setting('app.tenant', true)", "prepare p(text) as select $1, id from items where owner = '%o'", "execute p", "execute p('%m')", "deallocate p", "deallocate all"),
 		w(reported, "set application_name = 'x%m'", "reset application_name", "set timezone = 'Europe/Berlin'", "set datestyle = 'SQL, DMY'", "set local timezone = 'UTC'", "show timezone"),
+		w(sequences, "insert into orders(owner) values ('%o') returning owner", "select '%m', nextval('orders_id_seq') > 0", "select '%m', count(*) from orders where owner = '%o'"),
+		w(channels, "listen \"%o\"", "notify \"%o\", '%m'", "notify \"%o\", '%m'", "select pg_notify('%o', '%m')", "unlisten *", "unlisten \"%o\""),
+		w(copies, "copy (select '%m', id from items where owner = '%o' order by id) to stdout"),
+		w(tables, "create table \"t %o\"(a text)", "insert into \"t %o\" values ('%m')", "select '%m', * from \"t %o\" order by 2", "alter table \"t %o\" add column b int", "drop table \"t %o\"", "truncate \"t %o\""),
 		w(resets, "reset all", "discard all", "set session authorization default"),
 		w(modes, "set transaction read only", "set transaction isolation level repeatable read", "set default_transaction_read_only = on", "reset default_transaction_read_only", "show transaction_read_only"),
 	}
@@ -232,7 +243,7 @@ func (g *generator) step() Step {
 	switch {
 	case g.on[redials] > 0 && chance(r, 40):
 		s.Redial, g.inside = true, false
-	case g.on[sharing] > 0 && !g.inside && chance(r, 150):
+	case g.on[sharing] > 0 && chance(r, 150):
 		s.Simple, s.Check = "insert into log values ('%m')", appends
 	case g.on[sharing] > 0 && !g.inside && chance(r, 150):
 		s.Simple, s.Check = "select who from log", observes
@@ -244,7 +255,7 @@ func (g *generator) step() Step {
 			s.Simple += "; " + g.text(true)
 		}
 	case g.on[cancels] > 0 && chance(r, 60):
-		s.Simple, s.Cancel = "select '%m', pg_sleep(0.05)", between(r, time.Microsecond, 80*time.Millisecond)
+		s.Simple, s.Cancel = pick(r, "select '%m', pg_sleep(0.05)", "select '%m', pg_sleep(3)"), between(r, time.Microsecond, 80*time.Millisecond)
 	default:
 		s.Simple = g.text(false)
 	}
@@ -279,7 +290,7 @@ func (g *generator) useNamed() Call {
 	switch {
 	case g.names == 0 || chance(r, 400):
 		g.names++
-		return Call{Name: name, Parse: pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2"), Args: []string{"%m", "%o"}}
+		return Call{Name: name, Parse: pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2", "select $1::text, *, $2::text from \"t %o\" order by 2"), Args: []string{"%m", "%o"}}
 	case chance(r, 150):
 		return Call{Name: name, Close: true}
 	}

@@ -228,7 +228,7 @@ func (l *logged) Write(e zapcore.Entry, fields []zapcore.Field) error {
 			fmt.Fprintf(&b, " %s=%v", k, enc.Fields[k])
 		}
 	}
-	if e.Level >= zapcore.ErrorLevel {
+	if e.Level >= zapcore.ErrorLevel && !strings.HasPrefix(e.Message, "server is not used") {
 		l.w.fault("the proxy logs an error: %s", b.String())
 	} else {
 		l.w.note("proxy: %s", b.String())
@@ -319,6 +319,21 @@ func (h *History) calm() bool {
 		}
 	}
 	return len(h.Faults) == 0 && h.Knobs.Slots == 0
+}
+
+// redefines reports whether anything in a history changes the catalog.
+func (h *History) redefines() bool {
+	for i := range h.Scripts {
+		for j := range h.Scripts[i].Steps {
+			text := h.Scripts[i].Steps[j].String()
+			for _, verb := range []string{"create ", "alter ", "drop ", "truncate "} {
+				if strings.Contains(text, verb) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // lostCodes are what a client is told of servers that fail.
