@@ -73,6 +73,7 @@ func ordinary() map[string][]builtin {
 			g := &guc{kind: 'i', unit: "B"}
 			return input(g.integer(a[0].(string), func(string) { raise("22023", `invalid size: "%s"`, a[0]) }), typInt8)
 		}}},
+		"hashtext":        {{args: []uint32{text}, returns: typInt4, f: func(_ *session, a []datum) datum { return int64(hashText(a[0].(string))) }}},
 		"random":          {{returns: typFloat8, f: func(se *session, _ []datum) datum { return se.rand.Float64() }}},
 		"now":             {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.cluster.clock() }}},
 		"clock_timestamp": {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.cluster.clock() }}},

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/router/catalog"
 )
 
 // builtin is a function that every database has.
@@ -66,6 +68,9 @@ func (a *analysis) call(c *pg.FuncCall, s *scope) expr {
 }
 
 func (a *analysis) noFunction(names []string, args []expr, location int32) {
+	if name := names[len(names)-1]; builtins[name] == nil && catalog.Builtin().Function("", name).Known {
+		raise("0A000", "simpg: function %s is not modelled", name)
+	}
 	var of []string
 	for _, x := range args {
 		of = append(of, infoOf(x.typ).words)

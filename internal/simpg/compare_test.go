@@ -99,7 +99,7 @@ func (g *comparer) read() string {
 		"select case when n > 5 then 'big' when v is null then 'none' else v end as c from items order by id", "with t as (select tenant, n from items) select tenant, sum(n) from t group by tenant having count(*) > 0 order by tenant",
 		"select id from items union select a from plain order by 1", "select id from items union all select a from plain order by 1 desc nulls last", "values (1, 'a'), (2, 'b')", "select distinct tenant from items order by tenant",
 		"select (select count(*) from items i where i.id <= o.id) from items o order by o.id", "select x, x * x from generate_series(1, 4) x where x % 2 = 0", "select string_agg(v, ',' order by id) from items", "table plain order by a, b",
-		"select n from items where v like '%x%' or n between 3 and 9 order by id offset 1", "select what from log order by id", "select nullif("+g.word()+", 'x'), greatest(1, 5, 3), least('b', 'a')", "select 10 / (n - 1) from items order by id", "select * from items i where n = any (array[1, 9]) order by id",
+		"select n from items where v like '%x%' or n between 3 and 9 order by id offset 1", "select what from log order by id", "select hashtext(''), hashtext('x'), hashtext('twelve bytes'), hashtext('it is a longer text than that'), hashtext("+g.word()+")", "select nullif("+g.word()+", 'x'), greatest(1, 5, 3), least('b', 'a')", "select 10 / (n - 1) from items order by id", "select * from items i where n = any (array[1, 9]) order by id",
 		"select count(distinct tenant) filter (where n > 1) from items", "select true and null, not false, null is null, 1 = 1.0, 'a' < 'b', 7 % 3, -5, 2 <> 3")
 }
 

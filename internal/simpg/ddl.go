@@ -265,6 +265,9 @@ func (a *analysis) createTable(n *pg.CreateStmt) string {
 	var sequences []*relation
 	for _, e := range n.TableElts {
 		if c := e.GetColumnDef(); c != nil {
+			if r.column(c.Colname) >= 0 {
+				raise("42701", `column "%s" specified more than once`, c.Colname)
+			}
 			if seq := a.addColumn(r, c); seq != nil {
 				sequences = append(sequences, seq)
 			}
@@ -507,6 +510,13 @@ func (a *analysis) alter(key string, c *pg.AlterTableCmd) {
 	r := a.st.databases[db].relations[key]
 	switch c.Subtype {
 	case pg.AlterTableType_AT_AddColumn:
+		if name := c.Def.GetColumnDef().Colname; r.column(name) >= 0 {
+			if c.MissingOk {
+				a.se.notice(&Error{Severity: "NOTICE", Code: "42701", Message: fmt.Sprintf(`column "%s" of relation "%s" already exists, skipping`, name, r.name)})
+				return
+			}
+			raise("42701", `column "%s" of relation "%s" already exists`, name, r.name)
+		}
 		made := *r
 		seq := a.addColumn(&made, c.Def.GetColumnDef())
 		if seq != nil {
