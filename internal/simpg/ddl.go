@@ -510,32 +510,7 @@ func (a *analysis) alter(key string, c *pg.AlterTableCmd) {
 	r := a.st.databases[db].relations[key]
 	switch c.Subtype {
 	case pg.AlterTableType_AT_AddColumn:
-		if name := c.Def.GetColumnDef().Colname; r.column(name) >= 0 {
-			if c.MissingOk {
-				a.se.notice(&Error{Severity: "NOTICE", Code: "42701", Message: fmt.Sprintf(`column "%s" of relation "%s" already exists, skipping`, name, r.name)})
-				return
-			}
-			raise("42701", `column "%s" of relation "%s" already exists`, name, r.name)
-		}
-		made := *r
-		seq := a.addColumn(&made, c.Def.GetColumnDef())
-		if seq != nil {
-			a.create(seq)
-		}
-		col := made.columns[len(r.columns)]
-		var fill datum
-		if col.def != nil {
-			inner := &analysis{se: a.se, st: a.st}
-			x := inner.coerce(inner.expr(col.def, nil), col.typ)
-			fill = x.eval(&env{se: a.se, st: a.st})
-		}
-		change(func(r *relation) {
-			r.columns, r.keys = made.columns, made.keys
-			r.rows = slices.Clone(r.rows)
-			for i := range r.rows {
-				r.rows[i].vals = append(slices.Clone(r.rows[i].vals), fill)
-			}
-		})
+		a.alterAdd(r, c, change)
 	case pg.AlterTableType_AT_DropColumn:
 		i := r.column(c.Name)
 		if i < 0 {
@@ -581,6 +556,36 @@ func (a *analysis) alter(key string, c *pg.AlterTableCmd) {
 	default:
 		raise("0A000", "simpg: %v is not modelled", c.Subtype)
 	}
+}
+
+// alterAdd adds a column.
+func (a *analysis) alterAdd(r *relation, c *pg.AlterTableCmd, change func(f func(r *relation))) {
+	if name := c.Def.GetColumnDef().Colname; r.column(name) >= 0 {
+		if c.MissingOk {
+			a.se.notice(&Error{Severity: "NOTICE", Code: "42701", Message: fmt.Sprintf(`column "%s" of relation "%s" already exists, skipping`, name, r.name)})
+			return
+		}
+		raise("42701", `column "%s" of relation "%s" already exists`, name, r.name)
+	}
+	made := *r
+	seq := a.addColumn(&made, c.Def.GetColumnDef())
+	if seq != nil {
+		a.create(seq)
+	}
+	col := made.columns[len(r.columns)]
+	var fill datum
+	if col.def != nil {
+		inner := &analysis{se: a.se, st: a.st}
+		x := inner.coerce(inner.expr(col.def, nil), col.typ)
+		fill = x.eval(&env{se: a.se, st: a.st})
+	}
+	change(func(r *relation) {
+		r.columns, r.keys = made.columns, made.keys
+		r.rows = slices.Clone(r.rows)
+		for i := range r.rows {
+			r.rows[i].vals = append(slices.Clone(r.rows[i].vals), fill)
+		}
+	})
 }
 
 func (a *analysis) drop(n *pg.DropStmt) string {
