@@ -45,7 +45,7 @@ func (w *world) happen(ctx context.Context, e *Event) {
 		wait(ctx, e.For)
 		w.back(s, i)
 	case Promote:
-		w.promote(ctx, s, e.For)
+		w.promote(ctx, s, e)
 	case Admin, Drain:
 	}
 }
@@ -85,9 +85,12 @@ func (w *world) back(s *simpg.Server, i int) {
 	}
 }
 
+// unchanged is said of a primary that comes back as one though another has taken over.
+const unchanged = "unchanged"
+
 // promote has a standby take over from the primary, which crashes. It comes back as a
 // standby after a while, if at all; the others follow the new one at once.
-func (w *world) promote(ctx context.Context, s *simpg.Server, after time.Duration) {
+func (w *world) promote(ctx context.Context, s *simpg.Server, e *Event) {
 	all := w.model.Servers()
 	old := slices.IndexFunc(all, func(o *simpg.Server) bool {
 		running, primary := o.Running()
@@ -106,9 +109,11 @@ func (w *world) promote(ctx context.Context, s *simpg.Server, after time.Duratio
 			w.back(o, i)
 		}
 	}
-	if after > 0 {
-		wait(ctx, after)
-		all[old].Follow(s)
+	if e.For > 0 {
+		wait(ctx, e.For)
+		if e.Text != unchanged {
+			all[old].Follow(s)
+		}
 		w.back(all[old], old)
 	}
 }

@@ -118,7 +118,7 @@ func TestSeedsTwice(t *testing.T) {
 	}
 	// Two that become ready at one virtual instant go in any order all the same: now and then
 	// one of them counts a dial more, or less.
-	differ, most := 0, max(n/20, 1)
+	differ, most := 0, max(n/10, 1)
 	for seed := range n {
 		h := Draw(Seed(1_000_000 + seed))
 		a, b := play(t, h), play(t, h)

@@ -80,8 +80,13 @@ func Draw(seed Seed) *History {
 		}
 	}
 	sessions, steps := 1+r.IntN(4), 4+r.IntN(20)
+	if chance(r, 150) { // what all share, by many, in a hurry
+		on = [features]int{sharing: 1, transactions: r.IntN(2)}
+		sessions, steps = 4, 30
+		h.Knobs.Replicas, h.Knobs.Lag = 1+r.IntN(2), pick(r, 0, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)
+	}
 	for i := range sessions {
-		g := &generator{r: seed.stream("script", i), on: on}
+		g := &generator{r: seed.stream("script", i), on: on, id: i}
 		s := Script{Name: fmt.Sprintf("c%d", i), User: pick(r, "app", "app", "app", "clerk")}
 		if chance(r, 200) {
 			s.Options = map[string]string{pick(r, "app.tenant", "application_name", "search_path"): pick(r, "t1", "s2")}
@@ -140,7 +145,7 @@ func drawFaults(r *rand.Rand, h *History) {
 	}
 	if h.Knobs.Replicas > 0 && !h.Knobs.Async && chance(r, 200) {
 		h.Events = slices.DeleteFunc(h.Events, func(e Event) bool { return e.On == synchronous && (e.Do == Crash || e.Do == Stop) })
-		h.Events = append(h.Events, Event{At: between(r, 0, 3*time.Second), Do: Promote, On: synchronous, For: pick(r, 0, time.Second, 3*time.Second)})
+		h.Events = append(h.Events, Event{At: between(r, 0, 3*time.Second), Do: Promote, On: synchronous, For: pick(r, 0, time.Second, 3*time.Second), Text: pick(r, "", unchanged)})
 	}
 }
 
@@ -149,6 +154,7 @@ func drawFaults(r *rand.Rand, h *History) {
 type generator struct {
 	r      *rand.Rand
 	on     [features]int
+	id     int  // of the session
 	inside bool // a transaction
 	rows   int
 	names  int
@@ -198,7 +204,7 @@ func (g *generator) text(among bool) string {
 		w(roles, "set role auditor", "reset role", "set role none", "set local role auditor"),
 		w(functions, "select '%m', set_tenant('t2')", "select set_tenant('t1')"),
 		w(temporary, "create temp table tt(a text)", "insert into tt values ('%m')", "select '%m', a from tt", "drop table tt", "discard temp"),
-		w(locks, "select pg_advisory_lock(hashtext('%o'))", "select pg_advisory_unlock(hashtext('%o'))"),
+		w(locks, fmt.Sprintf("select pg_advisory_lock(%d)", g.id), fmt.Sprintf("select pg_advisory_unlock(%d)", g.id)),
 		w(cursors, "declare c cursor for select '%m', id from items where owner = '%o'", "fetch 1 from c", "close c", "declare c cursor with hold for select '%m', 1"),
 		w(alone(sqlPrepared), "prepare p as select '%m', current_setting('app.tenant', true)", "prepare p(text) as select $1, id from items where owner = '%o'", "execute p", "execute p('%m')", "deallocate p", "deallocate all"),
 		w(reported, "set application_name = 'x%m'", "reset application_name", "set timezone = 'Europe/Berlin'", "set datestyle = 'SQL, DMY'", "set local timezone = 'UTC'", "show timezone"),
@@ -243,9 +249,9 @@ func (g *generator) step() Step {
 	switch {
 	case g.on[redials] > 0 && chance(r, 40):
 		s.Redial, g.inside = true, false
-	case g.on[sharing] > 0 && chance(r, 150):
+	case g.on[sharing] > 0 && chance(r, 250):
 		s.Simple, s.Check = "insert into log values ('%m')", appends
-	case g.on[sharing] > 0 && !g.inside && chance(r, 150):
+	case g.on[sharing] > 0 && !g.inside && chance(r, 350):
 		s.Simple, s.Check = "select who from log", observes
 	case g.on[pipelines]+g.on[named]+g.on[flushes] > 0 && chance(r, 400):
 		g.extended(&s)
