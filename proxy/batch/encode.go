@@ -43,7 +43,6 @@ type Encoder struct {
 	Registry *prepared.Registry
 
 	unnamed uint64 // the tag of the unnamed statement there, as of the message at hand
-	forgot  bool   // a message before it has the server forget its prepared statements
 }
 
 // Encode returns the bytes for the server. They are valid until the client's next read.
@@ -367,12 +366,11 @@ func (e *Encoder) add(m *Message, number int) (refused bool) {
 	}
 	e.addBytes(m)
 	e.await(m)
-	e.forgot = e.forgot || m.Plan != nil && m.Kind.Executes() && m.Plan.Flags.Has(router.FlagForgets)
+	if m.Plan != nil && m.Kind.Executes() && m.Plan.Flags.Has(router.FlagForgets) {
+		e.Renew = true // nothing is held behind it
+	}
 	return false
 }
-
-// anew reports whether a statement that is held must be prepared anew.
-func (e *Encoder) anew() bool { return e.Renew || e.forgot }
 
 // addBytes adds the bytes of a message, with the server's names in place of the client's.
 func (e *Encoder) addBytes(m *Message) {
@@ -423,7 +421,7 @@ func (e *Encoder) addParse(m *Message) {
 		e.Queue = append(e.Queue, Awaited{Kind: Parse, Message: m})
 		return
 	}
-	if e.Held.Holds(st) && !e.anew() {
+	if e.Held.Holds(st) && !e.Renew {
 		e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Here, Message: m})
 		return
 	}
@@ -437,7 +435,7 @@ func (e *Encoder) addParse(m *Message) {
 func (e *Encoder) ensure(p *session.Prepared) {
 	st := p.Statement
 	if e.Held.Holds(st) {
-		if !e.anew() {
+		if !e.Renew {
 			return
 		}
 		e.unprepare(st)

@@ -186,8 +186,7 @@ func (n *Names) DoubtPortals() {
 // set sees the session's own.
 type Overlay struct {
 	Base       *Names
-	statements []named[*Prepared] // nil is a name given up
-	forgot     bool               // those of the session are
+	statements []named[*Prepared] // nil is a name given up; without a name, all before it are
 	portals    []named[Portal]
 	unnamed    unnamedState
 	parsed     Unnamed // its text and types stay in the batch
@@ -217,21 +216,15 @@ func (o *Overlay) Reset(base *Names) {
 // Statement returns the prepared statement of a name, nil if there is none.
 func (o *Overlay) Statement(name []byte) *Prepared {
 	for i := len(o.statements) - 1; i >= 0; i-- {
-		if o.statements[i].name == string(name) {
-			return o.statements[i].value
+		if s := &o.statements[i]; s.name == string(name) || s.name == "" {
+			return s.value
 		}
-	}
-	if o.forgot {
-		return nil
 	}
 	return o.Base.lookUp(name)
 }
 
 // ForgetAll takes all names of prepared statements away.
-func (o *Overlay) ForgetAll() {
-	clear(o.statements)
-	o.statements, o.forgot = o.statements[:0], true
-}
+func (o *Overlay) ForgetAll() { o.Define("", nil) }
 
 // Define gives a name to a prepared statement; nil takes it away.
 func (o *Overlay) Define(name string, p *Prepared) {
