@@ -259,7 +259,7 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 			s.close()
 		}
 		return
-	case ok && failed && s.blockLost(step, got):
+	case ok && failed && s.blockLost(step, got, want):
 		return
 	case ok && failed:
 		s.w.oracle.doubtful(s, before)
@@ -273,9 +273,9 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 // blockLost judges what becomes of a session whose transaction was lost with its server: it
 // has failed, and the session goes on once it is rolled back. It reports whether the step
 // was that simple.
-func (s *session) blockLost(step *Step, got []frame) bool {
+func (s *session) blockLost(step *Step, got, want []frame) bool {
 	last := got[len(got)-1]
-	if last.typ != 'Z' || last.body != "E" || step.Calls != nil || strings.Contains(step.Simple, ";") || strings.HasPrefix(step.Simple, "commit") {
+	if last.typ != 'Z' || last.body != "E" || want[len(want)-1].body == "I" || step.Calls != nil || strings.Contains(step.Simple, ";") || strings.HasPrefix(step.Simple, "commit") {
 		return false
 	}
 	_, err := s.alone.exchange(&Step{Simple: "select 1/0"}, "")

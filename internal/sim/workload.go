@@ -158,6 +158,18 @@ type generator struct {
 	inside bool // a transaction
 	rows   int
 	names  int
+	next   []string // of an idiom that is under way
+}
+
+const whoami = "select '%m', current_setting('app.tenant', true), current_setting('app.other', true), current_user, session_user"
+
+// idioms are what applications say in a row: single statements seldom come together so.
+var idioms = [][]string{
+	{"begin", "set app.tenant = 't1'", "savepoint a", "set app.tenant = 't2'", "rollback to a", whoami, "insert into items values ('%o', 90, 't1', '%m')", "commit", whoami},
+	{"begin", whoami, "set local app.tenant = 't3'", "savepoint a", "set local app.tenant = 't1'", "set app.other = 'o'", "rollback to a", whoami, "rollback", whoami},
+	{"set app.tenant = 't1'", "begin", "set local app.tenant = 't2'", "insert into items values ('%o', 91, 't2', '%m')", "commit", whoami},
+	{"begin", "savepoint a", "select '%m', 1/0", "rollback to a", whoami, "commit"},
+	{"begin read only", whoami, "commit and chain", "delete from items where owner = '%o'", "rollback"},
 }
 
 // text is one statement; among says that it stands among others in a string or pipeline.
@@ -179,9 +191,7 @@ func (g *generator) text(among bool) string {
 	tenant := func() string { return fmt.Sprintf("t%d", 1+r.IntN(3)) }
 	choices := []choice{
 		{3, func() string { return "select '%m', id, tenant, v from items where owner = '%o' order by id" }},
-		{2, func() string {
-			return "select '%m', current_setting('app.tenant', true), current_setting('app.other', true), current_user, session_user"
-		}},
+		{2, func() string { return whoami }},
 		{2 * g.on[settings], func() string {
 			t, name := tenant(), pick(r, "app.tenant", "app.tenant", "app.other")
 			return pick(r, "set "+name+" = '"+t+"'", "select set_config('"+name+"', '"+t+"', false)", "select '%m', set_config('"+name+"', '"+t+"', false)", "reset "+name)
@@ -240,6 +250,9 @@ func (g *generator) boundary() string {
 func (g *generator) step() Step {
 	r := g.r
 	s := Step{}
+	if len(g.next) == 0 && g.on[transactions] > 0 && chance(r, 60) {
+		g.next, g.inside = idioms[r.IntN(len(idioms))], false
+	}
 	switch {
 	case chance(r, 200):
 		s.Wait = between(r, time.Millisecond, pick(r, 10*time.Millisecond, 500*time.Millisecond))
@@ -247,6 +260,8 @@ func (g *generator) step() Step {
 		s.Wait = between(r, time.Microsecond, 500*time.Microsecond)
 	}
 	switch {
+	case len(g.next) > 0:
+		s.Simple, g.next = g.next[0], g.next[1:]
 	case g.on[redials] > 0 && chance(r, 40):
 		s.Redial, g.inside = true, false
 	case g.on[sharing] > 0 && chance(r, 250):
