@@ -56,7 +56,7 @@ var floors = map[string]int{
 
 // tools are programs and packages beside the floors. They may import any of them
 // and are imported by each other, by tests and by what importers names, only.
-var tools = []string{"bench", "internal/arch", "internal/arch/figures", "internal/clients", "internal/demo", "internal/pgtest", "internal/regress", "internal/sim", "internal/simpg"}
+var tools = []string{"bench", "internal/arch", "internal/arch/figures", "internal/clients", "internal/demo", "internal/pgtest", "internal/regress", "internal/sim", "internal/sim/planted", "internal/simpg"}
 
 // importers names who may import a tool from outside the tests.
 var importers = map[string][]string{
