@@ -97,16 +97,20 @@ func TestCutAtByte(t *testing.T) {
 	}
 }
 
-// A connection that fell silent can be left by a deadline only.
+// A connection that fell silent can be left by a deadline, until the kernel gives it up.
 func TestSilence(t *testing.T) {
 	overNetwork(t, []Fault{{From: "c", To: "db:5432", Byte: 2, Kind: Silence}}, func(t *testing.T, _ *Network, client, server *Conn) {
 		if _, err := client.Write([]byte("123")); err != nil {
 			t.Fatal(err)
 		}
-		_ = server.SetReadDeadline(time.Now().Add(time.Hour))
+		_ = server.SetReadDeadline(time.Now().Add(time.Second))
 		got, err := io.ReadAll(server)
 		if string(got) != "12" || !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%q, %v", got, err)
+		}
+		_ = server.SetReadDeadline(time.Now().Add(time.Hour))
+		if _, err := io.ReadAll(server); !errors.Is(err, syscall.ECONNRESET) {
+			t.Error(err)
 		}
 	})
 }

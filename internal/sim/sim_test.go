@@ -130,7 +130,7 @@ func TestSeedsTwice(t *testing.T) {
 			t.Logf("seed %d: %s", h.Seed, difference(a.Trace, b.Trace))
 		}
 	}
-	if t.Logf("%d of %d seeds gave another trace the second time", differ, n); differ > most {
+	if t.Logf("%d of %d seeds gave another trace the second time", differ, n); differ > most && !raced {
 		t.Errorf("%d of %d seeds gave another trace the second time", differ, n)
 	}
 }
