@@ -24,6 +24,14 @@ type Options struct {
 // Dial connects to an address, as net.Dialer's DialContext does.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
+// orNet is d, or package net's for nil.
+func (d Dial) orNet() Dial {
+	if d == nil {
+		return (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext // sets TCP_NODELAY
+	}
+	return d
+}
+
 // Login is a server connection at its first ReadyForQuery, with nothing read past it.
 type Login struct {
 	// Conn is what Options.Dial made (package net's are a *net.TCPConn or *net.UnixConn),
@@ -80,10 +88,7 @@ func otherWayMayHelp(err error) bool {
 // open makes one attempt to log in. encrypted tells whether it got as far as wanting TLS.
 func open(ctx context.Context, o Options, a attempt, cred Credentials, database string, params map[string]string) (_ *Login, encrypted bool, err error) {
 	network, address := o.Address.Network()
-	dial := o.Dial
-	if dial == nil {
-		dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext // sets TCP_NODELAY
-	}
+	dial := o.Dial.orNet()
 	conn, err := dial(ctx, network, address)
 	if err != nil {
 		return nil, false, err
@@ -186,7 +191,7 @@ func (p peer) cancel(ctx context.Context, pid uint32, key []byte) error {
 	if err != nil {
 		return err
 	}
-	conn, err := p.dial(ctx, p.network, p.address)
+	conn, err := p.dial.orNet()(ctx, p.network, p.address)
 	if err != nil {
 		return err
 	}
