@@ -272,7 +272,7 @@ var peers = []peer{
 		Q set local search_path = public
 		Q commit
 		Q set search_path to default`},
-	{name: "client_encoding", pins: "opaque", held: "opaque", steps: `
+	{name: "client_encoding", pins: "temp cursor lock listen", steps: `
 		Q set app.b = 'é'
 		Q set client_encoding = 'latin1'
 		Q "set app.a = '\xe9'"

@@ -96,7 +96,7 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	}
 	o.c.countTenant(m)
 	o.c.lease.b.Ran(m.Plan)
-	unseen := a.Parts == 0 && o.mayMeanOther(m)
+	unseen := (m.Parts() == nil || a.Parts == 0) && o.mayMeanOther(m)
 	var e session.Effects
 	switch parts := m.Parts(); {
 	case parts == nil:
