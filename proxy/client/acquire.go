@@ -44,14 +44,19 @@ func (a acquisition) acquire() error {
 	if !l.held() {
 		return a.takeFromPool()
 	}
-	if !l.b.Canceled() || l.midBatch() { // a Sync of the proxy's own would end the batch
+	if l.midBatch() { // a Sync of the proxy's own would end the batch
 		return nil
 	}
-	if err := l.b.CancelDone(a.c.ctx); err != nil {
-		a.c.discard()
-		return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+	if l.b.Canceled() {
+		if err := l.b.CancelDone(a.c.ctx); err != nil {
+			a.c.discard()
+			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+		}
 	}
-	return nil
+	if a.c.state.Tx.Phase == session.Open || a.c.state.Tx.Phase == session.Aborted {
+		return nil
+	}
+	return a.takeChannels() // it was kept for a moment only
 }
 
 // moveToPrimary ends what a transaction or batch did on a replica, to go on elsewhere.
