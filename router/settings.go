@@ -178,6 +178,10 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 	return set, !quotedLists[name] || plainName(set.Value)
 }
 
+// maxPlaces bounds how many literals are passed over to find one in a text of the key: a
+// value is looked for from the beginning.
+const maxPlaces = 256
+
 // value reads the constant that a setting is given. Among several statements, of which the
 // other literals differ from text to text, the Plan does not depend on it where it is found
 // in any text of the key; nil is that it is a part of the key, or that the Plan does.
@@ -199,7 +203,7 @@ func (a *analysis) value(name string, n *pg.Node) (string, *place) {
 		return v, nil
 	}
 	at := a.place(offset)
-	if at == nil || at.negative || at.marks[len(at.marks)-1] == maskFloat || a.rec.continues(a.text, len(at.marks)) {
+	if at == nil || len(at.marks) > maxPlaces || at.negative || at.marks[len(at.marks)-1] == maskFloat || a.rec.continues(a.text, len(at.marks)) {
 		return v, nil // numbers are printed in PostgreSQL's own way
 	}
 	a.dependent, a.placed = before, true

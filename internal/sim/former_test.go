@@ -8,6 +8,7 @@ import (
 // Histories that showed a fault of the proxy once are played under several seeds, and show
 // none any more.
 func TestFormerFaults(t *testing.T) {
+	needsModel(t)
 	plain := Knobs{PoolSize: 2, Consistency: "database", Delay: time.Millisecond}
 	replicated := plain
 	replicated.Replicas = 1

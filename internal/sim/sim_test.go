@@ -29,6 +29,16 @@ const usual = 25 * time.Second
 // endless is how long a history may take, in real time.
 const endless = time.Minute
 
+// needsModel skips what the model cannot play until it knows what the service asks its servers
+// for today: when a server was started, who may log in, the parts of the catalog.
+// PGWEIR_SIM plays it all the same.
+func needsModel(t *testing.T) {
+	t.Helper()
+	if os.Getenv("PGWEIR_SIM") == "" {
+		t.Skip("the model does not know yet what the service asks its servers for: docs/testing.md")
+	}
+}
+
 // play plays a history in a bubble of its own.
 func play(t *testing.T, h *History) (o *Outcome) {
 	t.Helper()
@@ -51,6 +61,7 @@ func play(t *testing.T, h *History) (o *Outcome) {
 
 // Histories of many seeds are played, and everything in them is as it must be.
 func TestSimulation(t *testing.T) {
+	needsModel(t)
 	first, limit := *seedFlag, *timeFlag
 	if first == 0 {
 		first = 1
@@ -111,6 +122,7 @@ func judge(t *testing.T, h *History) *Outcome {
 
 // A run is a function of its seed.
 func TestSeedsTwice(t *testing.T) {
+	needsModel(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	n := *twiceFlag
 	if testing.Short() {
