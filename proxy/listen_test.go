@@ -72,18 +72,18 @@ func TestListenersShareAConnection(t *testing.T) {
 }
 
 // all is what came so far.
-func (c *rawConn) all() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.lines)
+func (r *rawConn) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
 }
 
 // waitNotified waits for so many notifications, and a moment for more.
-func (c *rawConn) waitNotified(n int) (found []string) {
-	c.t.Helper()
-	until(c.t, fmt.Sprintf("%d notifications", n), func() bool { return len(notifications(c.all())) >= n })
+func (r *rawConn) waitNotified(n int) (found []string) {
+	r.t.Helper()
+	until(r.t, fmt.Sprintf("%d notifications", n), func() bool { return len(notifications(r.all())) >= n })
 	time.Sleep(50 * time.Millisecond)
-	for _, line := range notifications(c.all()) {
+	for _, line := range notifications(r.all()) {
 		found = append(found, strings.ReplaceAll(strings.TrimPrefix(line, "A "), `"`, ""))
 	}
 	return found

@@ -58,7 +58,7 @@ type Server struct {
 
 	load  atomic.Int64
 	fresh atomic.Pointer[freshness] // nil if it is not known to be; see freshness.go
-	lag   atomic.Int64 // ns it lately took to replay what was committed
+	lag   atomic.Int64              // ns it lately took to replay what was committed
 
 	returned  atomic.Int64 // Moment at which it came back; 0 once it has its full share again
 	asked     atomic.Bool  // a probe is under way

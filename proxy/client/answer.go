@@ -66,6 +66,7 @@ func (w *work) answerAlone() error {
 		case m.Kind == batch.Sync:
 			w.c.stands = inStep
 			w.c.endLocal()
+			w.hearBehind()
 			w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 		case m.Refusal != nil:
 			w.fail(m.Refusal, false)

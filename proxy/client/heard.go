@@ -101,6 +101,19 @@ func (a acquisition) needsChannels() bool {
 	return a.c.state.Tx.Phase.InBlock() || p == nil || p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite || a.try.decision.Reason == router.ReasonFunction
 }
 
+// hearBehind gives the client, before the ReadyForQuery of a transaction that the proxy ended
+// itself, what was notified meanwhile. That the Hub is lost is told later.
+func (w *work) hearBehind() {
+	e := &w.c.ear
+	if !e.Listens() || w.c.state.Tx.Phase != session.Idle {
+		return
+	}
+	if frames, _ := e.Now(w.c.ctx); len(frames) > 0 {
+		w.c.up.Database.Commits.OnNotification()
+		w.reply = append(w.reply, frames...)
+	}
+}
+
 // hearOwn gives the client, before its ReadyForQuery, what its batch has notified. Then
 // somebody else may use the connection.
 func (st settlement) hearOwn() error {

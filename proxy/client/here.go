@@ -32,6 +32,7 @@ func (w *work) emit(m *batch.Message) {
 		}
 		w.reply = w.c.local().Execute(w.reply, m)
 		w.c.endLocal()
+		w.hearBehind()
 		w.traceLocal()
 		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 	case batch.Execute:

@@ -106,24 +106,29 @@ func (e *Ear) Take() (heard []byte, err error) {
 	return e.in.take()
 }
 
-// Expect says that the session may notify itself over b from now on. It returns what was
-// notified before.
-func (e *Ear) Expect(ctx context.Context, b *backend.Backend) (heard []byte, err error) {
+// Now returns what was notified before it is called.
+func (e *Ear) Now(ctx context.Context) (heard []byte, err error) {
 	if err := e.hub.barrier(ctx); err != nil {
 		return nil, err
 	}
-	e.self = b.PID()
 	return e.in.take()
+}
+
+// Expect says that the session may notify itself over b from now on. It returns what was
+// notified before.
+func (e *Ear) Expect(ctx context.Context, b *backend.Backend) (heard []byte, err error) {
+	heard, err = e.Now(ctx)
+	if err == nil {
+		e.self = b.PID()
+	}
+	return heard, err
 }
 
 // Own returns what was notified since Expect. What the session did is from the process own.
 func (e *Ear) Own(ctx context.Context, own uint32) (heard []byte, err error) {
 	self := e.self
 	e.self = 0
-	if err := e.hub.barrier(ctx); err != nil {
-		return nil, err
-	}
-	heard, err = e.in.take()
+	heard, err = e.Now(ctx)
 	Rename(heard, self, own)
 	return heard, err
 }
