@@ -33,6 +33,7 @@ test: deps build check ## everything CI does: build, check, all tests with the r
 	$(GOTESTSUM) -- $(TESTFLAGS) ./...
 	@echo "== tests with PostgreSQL 18"
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) $(NEWEST)
+	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) -run TestNewer ./proxy
 
 .PHONY: check
 check: tidy fmt vet lint ## go.mod, formatting, go vet, golangci-lint, shellcheck

@@ -323,6 +323,15 @@ func (b *Batch) AsksForSequences() bool {
 	return false
 }
 
+// LeavesBlock reports whether a server of a version may make what was executed since the last
+// Sync a block, which a simple query behind it does not end: 18 does, 15 does not.
+func LeavesBlock(version string) bool { return version >= "16" }
+
+// DiscardsAhead reports whether a connection must be made to forget its sequences in a batch
+// before this one: it is a simple query, and what is executed before that without a Sync
+// could be a block which it does not end.
+func (b *Batch) DiscardsAhead() bool { return b.End == EndQuery && b.AsksForSequences() }
+
 // Several reports whether a server runs more than one statement of the batch.
 func (b *Batch) Several() bool {
 	n := 0

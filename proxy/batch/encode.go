@@ -91,9 +91,16 @@ func (e *Encoder) before() {
 	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
 	}
+	if e.Takes != TakesAhead {
+		e.discardSequences(Internal)
+	}
+}
+
+// discardSequences makes the connection forget what the last session drew from sequences,
+// which is not this one's to see.
+func (e *Encoder) discardSequences(origin Origin) {
 	if e.Fresh && e.Batch.AsksForSequences() {
-		// What the last session drew there is not this one's to see.
-		e.run("DISCARD SEQUENCES", Internal)
+		e.run("DISCARD SEQUENCES", origin)
 	}
 }
 
@@ -102,6 +109,7 @@ func (e *Encoder) before() {
 // it fails there is no sentinel, and by its failure the server discards the batch too.
 func (e *Encoder) ahead() {
 	e.takeOver()
+	e.discardSequences(Setup)
 	e.Out = wire.AppendParse(e.Out, sentinel, "BEGIN", nil)
 	e.own(Parse, Setup)
 	e.Out = wire.AppendSync(e.Out)

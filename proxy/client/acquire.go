@@ -190,7 +190,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	}
 	t.Changes, t.Carries, t.User = changes, want, a.c.up.Credentials().User
 	switch {
-	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
+	case len(changes) == 0 && !a.batch.DiscardsAhead() && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
 	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
@@ -235,7 +235,7 @@ func (a acquisition) mayAdoptWithin(changes []setting.Change) bool {
 	if a.c.state.Pins != 0 || a.c.state.Tx.Phase.InBlock() || a.batch.End == batch.EndFlush || a.batch.End == batch.EndPart {
 		return false // the connection stays, whatever is undone
 	}
-	return a.batch.Plain()
+	return a.batch.Plain() && !(a.batch.End == batch.EndQuery && batch.LeavesBlock(a.c.lease.b.Parameter("server_version")))
 }
 
 // defines notes on the connection which placeholders the batch may define there,
