@@ -279,7 +279,7 @@ func (p *Pools) onServer(ctx context.Context, want pool.Want, do func(*backend.B
 		}
 		pl := p.pools[server.Index]
 		b, err := pl.Acquire(want, patient{ctx})
-		if Unreachable(err) {
+		if Unreachable(err) && waiting.Err() == nil { // behind its deadline all fails at once
 			p.Cluster.ReportUnreachable(server, err)
 			continue
 		}
