@@ -139,7 +139,7 @@ func (dir *Directory) dropUnusedLocked(d *Database) {
 		}
 	}
 	d.end()
-	dir.hubs.close(d)
+	dir.hubs.closeIf(func(key hubKey, _ *hub) bool { return key.database == d })
 	for id, known := range dir.databases {
 		if known == d {
 			delete(dir.databases, id)
@@ -170,7 +170,7 @@ func (dir *Directory) Close() {
 	for _, p := range dir.Pools() {
 		p.close()
 	}
-	dir.hubs.close(nil)
+	dir.hubs.closeIf(func(hubKey, *hub) bool { return true })
 	dir.background.Wait()
 }
 
