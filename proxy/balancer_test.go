@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pgweir/pgweir/config"
@@ -38,6 +39,34 @@ func balancer(t *testing.T, choose func(n int) string) string {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// TestAddressThatMoves: an address that leads to another server from a moment on, while the
+// former lives, is one server all the same, and is read from again.
+func TestAddressThatMoves(t *testing.T) {
+	replicas := shared(t).Replicas
+	database := newDatabase(t, "create table n (a int)")
+	var now atomic.Int64
+	s := start(t, poolSize(4), func(c *config.Config) {
+		c.Servers = []config.Server{c.Servers[0], {Address: balancer(t, func(int) string { return replicas[now.Load()].Addr() }), Weight: 1}}
+	})
+	r := raw(t, s.addr, database)
+	reads := func() float64 { return s.metric(t, "pgweir_statements_total", "target=replica") }
+	read := func(what string) {
+		before := reads()
+		until(t, what, func() bool {
+			r.query("insert into n values (1)")
+			r.query("select * from n limit 1")
+			return reads() > before+20
+		})
+	}
+	read("the first server reads")
+	now.Store(1)
+	must(t, replicas[0].Exec(bounded(t, patience), "postgres", "select pg_terminate_backend(pid) from pg_stat_activity where datname = '"+database+"'"))
+	read("the second server reads")
+	if s.metric(t, "pgweir_server_many") != 0 {
+		t.Error("it is taken for several servers")
+	}
 }
 
 // TestOneAddressOfManyServers: what is known of one server behind an address is not taken

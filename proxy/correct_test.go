@@ -48,7 +48,7 @@ func TestLearnedWrite(t *testing.T) {
 
 // TestFullReplica: replicas that let nobody in are passed over; the client sees nothing of it.
 func TestFullReplica(t *testing.T) {
-	l := newLagging(t, registers+"create role app login connection limit 2; grant select on r to app;", nil)
+	l := newLagging(t, registers+"create role app login connection limit 2; grant select on r to app;", nil, eventual)
 	s := l.proxy(t)
 	for _, r := range l.Replicas {
 		for range 2 {

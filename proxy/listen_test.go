@@ -101,10 +101,33 @@ func TestListenIsAsOnOneServer(t *testing.T) {
 		story{name: "discard all", mode: "outside", steps: "Q listen a\nQ discard all\nQ notify a\nQ select pg_listening_channels()"},
 		story{name: "twice", mode: "outside", steps: "Q listen a\nQ listen a\nQ notify a, 'once'\nQ select pg_listening_channels()"},
 		story{name: "names", mode: "outside", steps: "Q listen \"A \"\"b\"\nQ listen \"häß\"\nQ select * from pg_listening_channels() order by 1"},
+		story{name: "names, on a connection with another encoding", steps: "Q listen \"häß\"\n@b\nQ set client_encoding = 'latin1'\nQ insert into w values (1)\n@a\nQ begin\nQ insert into w values (1)\nQ select pg_listening_channels()\nQ commit\nQ notify \"häß\""},
 		story{name: "by a function", mode: "outside", steps: "Q do $$ begin execute 'listen a'; end $$\nQ select pg_listening_channels()"},
 		story{name: "with a temporary table", mode: "outside", steps: "Q listen a\nQ create temp table x ()\nQ notify a, '1'\nQ drop table x\nQ notify a, '2'\nQ select pg_listening_channels()"},
 		story{name: "prepared", mode: "outside", steps: "Q prepare p as select * from pg_listening_channels()\nQ listen a\nQ execute p"},
 	)
+}
+
+// TestFencesAreNobodys: who listens to the channel that pgweir uses for itself, and leaves,
+// takes nothing from others.
+func TestFencesAreNobodys(t *testing.T) {
+	database := newDatabase(t, "")
+	s := start(t, poolSize(2))
+	r, curious := raw(t, s.addr, database), raw(t, s.addr, database)
+	r.query("listen a")
+	curious.query(`listen "_pgweir_fence"`)
+	curious.query("listen b")
+	curious.query("unlisten *")
+	curious.close()
+	for i, ch := range []string{"b", "c"} {
+		if got := r.query("listen " + ch); !slices.Contains(got, "C LISTEN") {
+			t.Fatalf("%q", got)
+		}
+		r.query("notify " + ch)
+		if got := r.waitNotified(i + 1); got[i] != ch+" " {
+			t.Errorf("%q", got)
+		}
+	}
 }
 
 // TestNotifiesItself: a session that notifies itself knows itself by its process ID.

@@ -88,8 +88,9 @@ const beganQuery = `SELECT '', ` + Started + `::pg_catalog.text
  WHERE source OPERATOR(pg_catalog.=) ANY ('{user,database,"database user"}'::pg_catalog.text[])
    AND context OPERATOR(pg_catalog.=) 'user' AND name OPERATOR(pg_catalog.!~~) '%\_preload\_libraries'`
 
-// Started is an expression that tells servers behind one address apart, and lives of one.
-const Started = "pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())"
+// Started is an expression that tells servers behind one address apart, and lives of one: µs,
+// as no setting of the session's decides how an integer is written.
+const Started = "(pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8"
 
 // AskBegan asks b, which has just logged in, what its session began with: the defaults may
 // have changed between login and now, or be another server's. Custom settings, role and

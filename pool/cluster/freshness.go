@@ -52,6 +52,8 @@ type Sampler interface {
 	// Written returns how far the primary's log is, Replayed how far a standby is.
 	Written(ctx context.Context, s *Server) (Written, error)
 	Replayed(ctx context.Context, s *Server) (Replayed, error)
+	// Forget has s asked over a new connection.
+	Forget(s *Server)
 	Close()
 }
 

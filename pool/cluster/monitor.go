@@ -25,6 +25,7 @@ type Probe struct {
 	SystemID   string
 	Version    int
 	Started    string
+	Anew       bool // it was asked over a new connection
 	LSN        lsn.LSN
 }
 

@@ -96,7 +96,9 @@ func (c *Cluster) probeAnswered(s *Server, began Moment, p Probe) {
 		found.Many = st.Many
 		*st = found
 	})
-	c.Saw(s, p.Started)
+	if p.Anew {
+		c.Saw(s, p.Started)
+	}
 }
 
 // away reports whether a server that answers again had been given up.

@@ -10,7 +10,7 @@ import (
 // addresses. What is known of one is not true of another, so each connection learns who
 // answered (the time at which its postmaster was started), and freshness counts for that
 // one only. A server that was restarted, or an address that leads elsewhere now, shows
-// another time once and for all; where one shows again that another had followed, there are many.
+// another time once and for all; where a later login shows an earlier one again, there are many.
 
 // manyFor is for how long an address that was found to be many counts as that.
 const manyFor = 10 * time.Minute
@@ -24,14 +24,18 @@ type seen struct {
 
 const maxSeen = 16
 
-// Saw says that a new connection to s, or one that was asked anew, was answered by the server with that start time.
+// Saw says that a new connection to s was answered by the server with that start time. If the
+// monitor knows another, it asks anew: the address may lead elsewhere now.
 func (c *Cluster) Saw(s *Server, started string) {
 	if started == "" {
 		return
 	}
 	many := s.seen.note(started, time.Now())
-	if c.topo.Load().State(s).Many != many {
+	switch st := c.topo.Load().State(s); {
+	case st.Many != many:
 		c.update(func(states []State) { states[s.Index].Many = many })
+	case !many && st.Started != "" && st.Started != started:
+		c.ReportLost(s)
 	}
 }
 

@@ -65,6 +65,7 @@ type Server struct {
 	alive     atomic.Bool  // and meanwhile it answered somebody
 	loginAnew atomic.Bool  // the next probe must be by a new login
 	seen      seen         // who answers at its address
+	resampled Moment       // when the sampler last connected to it because of that; follow's own
 }
 
 // Begin counts a use of one of the server's connections, until End.

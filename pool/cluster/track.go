@@ -188,7 +188,7 @@ func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 	defer cancel()
 	found, err := c.o.Sampler.Replayed(ctx, s)
 	if err == nil {
-		c.Saw(s, found.Started)
+		c.follows(s, found.Started)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -209,6 +209,16 @@ func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 		t.notifyLocked()
 	}
 	return true
+}
+
+// follows has the sampler connect to s anew, now and then, if the monitor finds another server
+// at its address: it may have moved while the one that is sampled lives on.
+func (c *Cluster) follows(s *Server, started string) {
+	st := c.topo.Load().State(s)
+	if now := Now(); st.Started != "" && st.Started != started && now > s.resampled+Moment(c.o.Interval) {
+		s.resampled = now
+		c.o.Sampler.Forget(s)
+	}
 }
 
 // nothingFor reports whether s is known to be where the last sample was.

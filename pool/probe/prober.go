@@ -73,7 +73,10 @@ func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (clust
 		k.Close()
 		return cluster.Probe{}, err
 	}
-	return p.ask(ctx, s, k)
+	opened := err == nil
+	found, err := p.ask(ctx, s, k)
+	found.Anew = opened
+	return found, err
 }
 
 // ask sends the query over a connection, which is kept if it answers and closed if not.

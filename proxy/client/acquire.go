@@ -157,14 +157,14 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 // will, and brings it to where an aborted transaction is.
 func (a acquisition) prepare(want setting.Settings) error {
 	t := &a.try
-	if err := a.takeChannels(); err != nil {
-		return err
-	}
 	aborted := a.c.state.Tx.Phase == session.AbortedDeferred
 	if a.c.state.Tx.Phase == session.Deferred {
 		t.Replays = batch.ReplaysBlock
 	}
-	if err := a.adopt(want, aborted); err != nil || !aborted {
+	if err := a.adopt(want, aborted); err != nil {
+		return err
+	}
+	if err := a.takeChannels(); err != nil || !aborted {
 		return err
 	}
 	b := a.c.lease.b
@@ -236,7 +236,7 @@ func (a acquisition) mayAdoptWithin(changes []setting.Change) bool {
 			return false // they would be too late for it
 		}
 	}
-	if a.c.state.Pins != 0 || a.c.state.Tx.Phase.InBlock() || a.batch.End == batch.EndFlush || a.batch.End == batch.EndPart {
+	if a.c.state.Pins != 0 || a.needsChannels() || a.c.state.Tx.Phase.InBlock() || a.batch.End == batch.EndFlush || a.batch.End == batch.EndPart {
 		return false // the connection stays, whatever is undone
 	}
 	return a.batch.Plain() && !a.leavesBlock()

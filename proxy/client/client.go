@@ -213,18 +213,21 @@ func (c *Client) waitForClient() error {
 		_ = c.front.SetReadDeadline(until)
 		err = c.fill(busy)
 	}
-	woken := !busy && !c.idle.CompareAndSwap(true, false)
+	var woken bool
+	c.ear.Undisturbed(func() {
+		woken = !busy && !c.idle.CompareAndSwap(true, false)
+		if limit > 0 || c.ear.Listens() {
+			_ = c.front.SetReadDeadline(time.Time{}) // nobody sets one after this to have it listen
+		}
+	})
 	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
 	case late && limit > 0 && !woken && c.ctx.Err() == nil:
 		return tooLong
 	case woken || late:
 		return errShutdown
 	}
-	if limit > 0 || c.ear.Listens() {
-		_ = c.front.SetReadDeadline(time.Time{})
-		if c.ctx.Err() != nil {
-			return errShutdown // its deadline may just have been taken away
-		}
+	if c.ctx.Err() != nil {
+		return errShutdown // its deadline may just have been taken away
 	}
 	return err
 }

@@ -63,7 +63,7 @@ func (st settlement) shareChannels() error {
 	switch {
 	case errors.Is(err, notify.ErrNotShared):
 		return nil
-	case c.ear.Listens() && err != nil: // but its connection is of no use
+	case errors.Is(err, notify.ErrStillListens):
 		c.discard()
 	case err != nil:
 		return errDeaf
@@ -73,13 +73,14 @@ func (st settlement) shareChannels() error {
 }
 
 // takeChannels has the connection just taken, of the primary, listen as the session does,
-// if the batch may need that, or else has what it notifies itself told from the rest.
+// if the batch may need that, or else has what it notifies itself told from the rest. The
+// connection has the session's client_encoding by then, in which channels have their names.
 func (a acquisition) takeChannels() error {
 	c := a.c
-	if !c.ear.Listens() || c.lease.onReplica() {
+	switch {
+	case !c.ear.Listens(), c.lease.onReplica():
 		return nil
-	}
-	if !a.needsChannels() {
+	case !a.needsChannels():
 		if a.batch.Reads() {
 			return nil
 		}
@@ -98,7 +99,7 @@ func (a acquisition) takeChannels() error {
 // that.
 func (a acquisition) needsChannels() bool {
 	p := a.batch.Plan
-	return a.c.state.Tx.Phase.InBlock() || p == nil || p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite || a.try.decision.Reason == router.ReasonFunction
+	return a.c.ear.Listens() && !a.c.lease.onReplica() && (a.c.state.Tx.Phase.InBlock() || p == nil || p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite || a.try.decision.Reason == router.ReasonFunction)
 }
 
 // hearBehind gives the client, before the ReadyForQuery of a transaction that the proxy ended

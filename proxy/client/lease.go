@@ -163,6 +163,7 @@ func (c *Client) detach() lease {
 	l.server.End()
 	c.lease = lease{}
 	c.told.pending = false
+	c.ear.Released()
 	if kept := c.state.Pins & router.PinSession; c.state.Pins != kept { // pool_mode is no state of the connection's
 		c.state.Pins = kept
 		c.publishPins()

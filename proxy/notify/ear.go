@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -23,6 +24,18 @@ func (e *Ear) Listens() bool { return e.in != nil }
 // NotifiesItself reports whether Own is to be called.
 func (e *Ear) NotifiesItself() bool { return e.self != 0 }
 
+// Released says that the session notifies nobody over its connection any more.
+func (e *Ear) Released() { e.self = 0 }
+
+// Undisturbed calls f while the session is not woken.
+func (e *Ear) Undisturbed(f func()) {
+	if e.in != nil {
+		e.in.mu.Lock()
+		defer e.in.mu.Unlock()
+	}
+	f()
+}
+
 // Leave ends that.
 func (e *Ear) Leave() {
 	if e.in != nil {
@@ -31,14 +44,19 @@ func (e *Ear) Leave() {
 	*e = Ear{}
 }
 
+// ErrStillListens is that a connection whose channels are taken over listens all the same.
+var ErrStillListens = errors.New("channels are taken over, but not given up")
+
 // ErrNotShared is that a session must keep its connection to listen.
 var ErrNotShared = errors.New("channels are not taken over")
 
 // Share gives the channels that the session's connection listens to, outside a
 // transaction, to a Hub. It returns what the client is to get that the connection has heard
-// so far. With ErrNotShared all is as it was; after any other error what is listened to is
-// not known.
+// so far. With ErrNotShared all is as it was, with ErrStillListens only the connection is of
+// no use any more; after any other error what is listened to is not known.
 func (e *Ear) Share(ctx context.Context, b *backend.Backend, hub *Hub, wake func()) (heard []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	channels, err := listened(ctx, b)
 	if err != nil {
 		return nil, notShared(b, err)
@@ -66,7 +84,9 @@ func (e *Ear) Share(ctx context.Context, b *backend.Backend, hub *Hub, wake func
 	}
 	e.Leave()
 	*e = Ear{in: in, hub: hub}
-	_, err = b.RoundTrip(ctx, wire.AppendQuery(nil, "UNLISTEN *"))
+	if _, err = b.RoundTrip(ctx, wire.AppendQuery(nil, "UNLISTEN *")); err != nil {
+		err = errors.Join(ErrStillListens, err)
+	}
 	b.Notified() // the Hub has heard it, too
 	return heard, err
 }
@@ -82,6 +102,8 @@ func notShared(b *backend.Backend, err error) error {
 // TakeBack has a connection that is at rest listen as the session does, over no Hub then.
 // It returns what the client is to get. After an error what was notified is not known.
 func (e *Ear) TakeBack(ctx context.Context, b *backend.Backend) (heard []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	m := e.hub.move(e.in, false)
 	_, own, err := m.fence(ctx, b)
 	if err == nil {
@@ -108,6 +130,8 @@ func (e *Ear) Take() (heard []byte, err error) {
 
 // Now returns what was notified before it is called.
 func (e *Ear) Now(ctx context.Context) (heard []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := e.hub.barrier(ctx); err != nil {
 		return nil, err
 	}
@@ -133,10 +157,15 @@ func (e *Ear) Own(ctx context.Context, own uint32) (heard []byte, err error) {
 	return heard, err
 }
 
-// listened are the channels that b listens to.
+// patience is how long a server that lives may take for what is asked here.
+const patience = 10 * time.Second
+
+// listened are the channels that b listens to, but for that of fences.
 func listened(ctx context.Context, b *backend.Backend) (channels []string, err error) {
 	err = b.Query(ctx, "SELECT pg_catalog.pg_listening_channels()", func(row [][]byte) error {
-		channels = append(channels, string(row[0]))
+		if name := string(row[0]); name != fences {
+			channels = append(channels, name)
+		}
 		return nil
 	})
 	return channels, err

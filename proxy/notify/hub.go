@@ -14,7 +14,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -39,8 +38,6 @@ type Hub struct {
 	awaiting []chan<- error
 	channels map[string]map[*Inbox]struct{}
 	fences   map[string]*move
-	last     uint64
-	name     string // no other Hub has
 	lost     bool
 }
 
@@ -54,7 +51,7 @@ func Start(ctx context.Context, b *backend.Backend) (*Hub, error) {
 		b.Close()
 		return nil, err
 	}
-	h := &Hub{b: b, encoding: b.Parameter("client_encoding"), name: rand.Text(), channels: map[string]map[*Inbox]struct{}{}, fences: map[string]*move{}}
+	h := &Hub{b: b, encoding: b.Parameter("client_encoding"), channels: map[string]map[*Inbox]struct{}{}, fences: map[string]*move{}}
 	go h.hear()
 	return h, nil
 }
@@ -198,8 +195,7 @@ func (h *Hub) begin(ctx context.Context, in *Inbox) (*move, error) {
 func (h *Hub) move(in *Inbox, begin bool) *move {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.last++
-	m := &move{hub: h, in: in, begin: begin, id: h.name + strconv.FormatUint(h.last, 10), done: make(chan error, 1)}
+	m := &move{hub: h, in: in, begin: begin, id: rand.Text(), done: make(chan error, 1)} // nobody can notify what is not known yet
 	if h.lost {
 		m.done <- ErrLost
 		return m
@@ -216,14 +212,19 @@ func (h *Hub) move(in *Inbox, begin bool) *move {
 // Leave has in hear nothing more. Nobody else waits for that.
 func (h *Hub) Leave(in *Inbox) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.dropLocked(in)
-	h.mu.Unlock()
-	go h.tidy()
 }
 
+// dropLocked has in hear nothing more.
 func (h *Hub) dropLocked(in *Inbox) {
+	unheard := false
 	for _, ch := range in.channels {
 		delete(h.channels[ch], in)
+		unheard = unheard || len(h.channels[ch]) == 0
+	}
+	if unheard {
+		go h.tidy()
 	}
 }
 
@@ -330,7 +331,6 @@ func (m *move) cancel() {
 func (m *move) passed() {
 	if !m.begin {
 		m.hub.dropLocked(m.in)
-		go m.hub.tidy()
 	} else {
 		for _, ch := range m.in.channels {
 			m.hub.channels[ch][m.in] = struct{}{}

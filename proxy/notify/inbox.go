@@ -14,7 +14,7 @@ const maxInbox = 16 << 20
 // Inbox is what a session hears through a Hub. Its session's goroutine takes out what Hubs
 // put in.
 type Inbox struct {
-	wake     func() // called, under locks, when something was put in or nothing more will be
+	wake     func() // called, under mu, when something was put in or nothing more will be
 	channels []string
 
 	mu     sync.Mutex // protects the fields below; taken last
@@ -24,17 +24,22 @@ type Inbox struct {
 
 func (in *Inbox) put(frame []byte) {
 	in.mu.Lock()
-	if in.frames = append(in.frames, frame...); len(in.frames) > maxInbox {
-		in.lost = true
+	defer in.mu.Unlock()
+	switch {
+	case in.lost:
+		return
+	case len(in.frames)+len(frame) > maxInbox:
+		in.frames, in.lost = nil, true
+	default:
+		in.frames = append(in.frames, frame...)
 	}
-	in.mu.Unlock()
 	in.wake()
 }
 
 func (in *Inbox) lose() {
 	in.mu.Lock()
+	defer in.mu.Unlock()
 	in.lost = true
-	in.mu.Unlock()
 	in.wake()
 }
 

@@ -254,11 +254,13 @@ func (d *Database) recommend(ctx context.Context, q catalog.Query) {
 // learnDefaults takes over what new sessions begin with. Connections that began with
 // something else are not used for long.
 func (d *Database) learnDefaults(now *backend.Defaults) {
-	before := d.defaults.Load()
-	if before != nil {
-		now.Follow(before)
+	var before *backend.Defaults
+	for kept := false; !kept; kept = d.defaults.CompareAndSwap(before, now) {
+		if before = d.defaults.Load(); before != nil {
+			now.Follow(before)
+		}
 	}
-	if d.defaults.Store(now); before == nil {
+	if before == nil {
 		return
 	}
 	for _, p := range d.directory.Pools() {

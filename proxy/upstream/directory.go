@@ -157,7 +157,7 @@ func (dir *Directory) Close() {
 	for _, p := range dir.Pools() {
 		p.close()
 	}
-	dir.hubs.close(nil)
+	dir.hubs.closeIf(func(hubKey, *hub) bool { return true })
 	dir.background.Wait()
 	for _, c := range dir.clusters {
 		c.Account.asker.Close()

@@ -58,7 +58,7 @@ func (dir *Directory) dropUnusedLocked(d *Database) {
 		}
 	}
 	d.end()
-	dir.hubs.close(d)
+	dir.hubs.closeIf(func(key hubKey, _ *hub) bool { return key.database == d })
 	if dir.databases[d.label] == d {
 		delete(dir.databases, d.label)
 		dir.dropped = true
