@@ -3,6 +3,8 @@ package proxy_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/pgweir/pgweir/config"
 )
 
 const items = `
@@ -155,6 +157,21 @@ func TestIsolationIsSetBeforeAnyQuery(t *testing.T) {
 		story{name: "behind a query and a BEGIN, by default", mode: "outside", steps: "Q set default_transaction_isolation = 'repeatable read'\nQ select count(*) from items ;; begin\nQ " + level + "\nQ insert into w values (1)\nQ commit"},
 		story{name: "snapshot", steps: "Q begin isolation level repeatable read\nQ select count(*) from items\nQ set transaction snapshot '00000003-0000001B-1'\nQ commit"},
 	)
+}
+
+// TestSnapshotsFollowLocks: a transaction that locks first sees what was committed before it had
+// the lock, whatever the proxy has its connection assert.
+// https://www.postgresql.org/docs/current/sql-lock.html
+func TestSnapshotsFollowLocks(t *testing.T) {
+	tenants := func(c *config.Config) { c.Tenant.Settings = []string{"app.current_org_id"} }
+	others := "Q set app.current_org_id = '1'\nQ insert into w values (1)\n@b\nQ set app.current_org_id = '2'\nQ insert into w values (2)\n@a\n"
+	var all []story
+	for name, first := range map[string]string{"LOCK": "lock table w in share mode", "NOTIFY": "notify ch", "SET CONSTRAINTS": "set constraints all deferred", "SHOW": "show work_mem"} {
+		all = append(all,
+			story{name: name, mode: "outside", steps: others + "Q begin isolation level repeatable read\nQ " + first + "\n! insert into items values (100, 'late')\nQ select count(*) from items\nQ commit"},
+			story{name: name + ", then SET TRANSACTION", mode: "outside", steps: others + "Q begin\nQ " + first + "\nQ set transaction isolation level serializable\nQ show transaction_isolation\nQ insert into w values (4)\nQ commit"})
+	}
+	stage{setup: items, change: []func(*config.Config){tenants}}.tell(t, all...)
 }
 
 // TestSettingsTheServerMayRefuse: a SET that a server could refuse is refused when it is said.

@@ -5,7 +5,7 @@ package router
 // AS may stand around it, and its arguments are expressions of their own.
 func (p *Plan) Executing(inner *Plan) *Plan {
 	inner = inner.withArguments(p.args)
-	if p.Target == TargetAny && p.Pins|p.Unpins == 0 && p.Flags == 0 && len(p.Touches) == 0 {
+	if p.Target == TargetAny && p.Pins|p.Unpins == 0 && p.Flags == 0 && len(p.Touches) == 0 && !inner.Flags.Has(FlagNoSnapshot) {
 		return inner
 	}
 	both := *inner
@@ -15,7 +15,7 @@ func (p *Plan) Executing(inner *Plan) *Plan {
 	if severity[p.Class] > severity[both.Class] {
 		both.Class = p.Class
 	}
-	both.Flags = p.Flags | inner.Flags
+	both.Flags = (p.Flags | inner.Flags) &^ FlagNoSnapshot // EXECUTE itself takes one
 	both.Pins, both.Unpins = p.Pins|inner.Pins, 0
 	both.Touches = append(append([]string(nil), inner.Touches...), p.Touches...)
 	both.Tx, both.SQL, both.Own = Tx{}, p.SQL, Own{}

@@ -190,6 +190,8 @@ const (
 	FlagSequence
 	// FlagDraws: it inserts, or calls nextval itself: it may be asked what a sequence gave.
 	FlagDraws
+	// FlagNoSnapshot: it is one of the utility statements that take no snapshot.
+	FlagNoSnapshot
 	// FlagMisspelt: a comment looks like a hint and is none; see Misspelt.
 	FlagMisspelt
 )

@@ -1,14 +1,17 @@
 package router
 
 // TakesSnapshot reports whether a statement may take its transaction's first snapshot: all
-// but SET, SHOW and transaction control do. nil is a statement nobody knows.
+// but SET, SHOW, LOCK, LISTEN and the like and transaction control do. nil is a statement
+// nobody knows; of several the first counts.
 func (p *Plan) TakesSnapshot() bool {
 	switch {
+	case p != nil && len(p.Parts) > 0:
+		return p.Parts[0].TakesSnapshot()
 	case p == nil || p.Statements > 1:
 		return true
-	case p.Class == ClassEmpty, p.Class == ClassTx && p.Tx.Verb != TxNone:
+	case p.Class == ClassEmpty, p.Class == ClassTx && p.Tx.Verb != TxNone, p.Flags.Has(FlagNoSnapshot):
 		return false
-	case p.Class == ClassRead && p.Target == TargetAny: // SHOW
+	case p.Class == ClassRead && p.Target == TargetAny: // of a cursor
 		return false
 	case p.Class == ClassSetting && len(p.Sets)+len(p.Functions)+len(p.Relations) == 0 && !p.Flags.Has(FlagSetsState): // SET TRANSACTION SNAPSHOT
 		return false

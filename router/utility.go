@@ -17,6 +17,7 @@ func (a *analysis) statement(n *pg.Node) {
 	case *pg.Node_VariableSetStmt:
 		a.set(s.VariableSetStmt)
 	case *pg.Node_VariableShowStmt:
+		a.cur.flags |= FlagNoSnapshot
 		a.show(s.VariableShowStmt.GetName())
 	case *pg.Node_PrepareStmt:
 		a.prepare(s.PrepareStmt)
@@ -45,18 +46,18 @@ func (a *analysis) utility(n *pg.Node) {
 	case *pg.Node_DiscardStmt:
 		a.discard(s.DiscardStmt)
 	case *pg.Node_ListenStmt:
-		a.command(ReasonUtility, 0, PinListen)
+		a.command(ReasonUtility, FlagNoSnapshot, PinListen)
 	case *pg.Node_UnlistenStmt:
-		a.command(ReasonUtility, 0, 0)
+		a.command(ReasonUtility, FlagNoSnapshot, 0)
 		a.cur.unpins |= PinListen
 	case *pg.Node_NotifyStmt, *pg.Node_CheckPointStmt:
-		a.command(ReasonUtility, 0, 0)
+		a.command(ReasonUtility, FlagNoSnapshot, 0)
 	case *pg.Node_LoadStmt:
 		a.command(ReasonUtility, 0, PinLoad)
 	case *pg.Node_LockStmt:
 		a.lenient = true
 		a.node(n)
-		a.command(ReasonLock, 0, 0)
+		a.command(ReasonLock, FlagNoSnapshot, 0)
 	case *pg.Node_DoStmt:
 		a.do(s.DoStmt)
 	case *pg.Node_CallStmt:
@@ -68,7 +69,7 @@ func (a *analysis) utility(n *pg.Node) {
 		}
 	case *pg.Node_ConstraintsSetStmt:
 		a.is(ReasonSetting)
-		a.cur.flags |= FlagSetsLocal
+		a.cur.flags |= FlagSetsLocal | FlagNoSnapshot
 	case *pg.Node_VacuumStmt, *pg.Node_ClusterStmt, *pg.Node_ReindexStmt:
 		a.maintenance(n)
 	case *pg.Node_AlterSystemStmt:

@@ -262,7 +262,7 @@ func (a *Analysis) parse(m batch.Message, frame []byte) {
 	}
 	p := a.plan(text)
 	a.misspelt(p, text)
-	here := a.executable(p)
+	here := a.executable(p) || p.Class == router.ClassEmpty && a.state().Tx.Phase == session.AbortedDeferred // only Bind is refused
 	if p.SQL.Verb != router.PreparedNone && !here {
 		if refused := a.rewriteSQL(&m, p, text); refused != nil {
 			a.b.Refuse(refused)

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -54,6 +55,8 @@ const (
 	Begins
 	// ChangesCatalog: some statement changes the catalog, or makes temporary objects.
 	ChangesCatalog
+	// UsesObjects: what some statement may leave behind is as old as the catalog known.
+	UsesObjects
 )
 
 // Has reports whether all of want are there.
@@ -118,6 +121,9 @@ func (b *Batch) Note(p *router.Plan) {
 	}
 	if p.Flags&(router.FlagDDL|router.FlagTemporary) != 0 {
 		b.Traits |= ChangesCatalog
+	}
+	if p.Uses {
+		b.Traits |= UsesObjects
 	}
 	if b.Plan == nil || p.Target > b.Plan.Target || p.Target == b.Plan.Target && p.Class == router.ClassWrite {
 		b.Plan = p
@@ -410,12 +416,15 @@ func (b *Batch) Several() bool {
 // or refuses by whether a query ran before.
 func (b *Batch) saysModes() bool {
 	for i := range b.Messages {
-		if p := b.Messages[i].Plan; p != nil && !b.Messages[i].Here &&
-			(p.Tx.Verb == router.TxSet || p.Tx.Verb == router.TxBegin || p.Flags.Has(router.FlagTxControl)) {
+		if p := b.Messages[i].Plan; p != nil && !b.Messages[i].Here && saysModes(p) {
 			return true
 		}
 	}
 	return false
+}
+
+func saysModes(p *router.Plan) bool {
+	return p.Tx.Verb == router.TxSet || p.Tx.Verb == router.TxBegin || p.Flags.Has(router.FlagTxControl) || slices.ContainsFunc(p.Parts, saysModes)
 }
 
 // SendFirst has the server run what the proxy would have executed itself, if a message
@@ -451,8 +460,8 @@ func (b *Batch) Plain() bool {
 }
 
 func plain(p *router.Plan) bool {
-	if p == nil || p.Pins|p.Unpins != 0 || p.Tx.Verb != router.TxNone ||
-		p.Flags&(router.FlagStays|router.FlagTxControl|router.FlagForgets|router.FlagDirty|router.FlagDDL|router.FlagTemporary) != 0 {
+	if p == nil || p.Pins|p.Unpins != 0 || saysModes(p) || p.Tx.Verb != router.TxNone ||
+		p.Flags&(router.FlagStays|router.FlagForgets|router.FlagDirty|router.FlagDDL|router.FlagTemporary) != 0 {
 		return false
 	}
 	switch p.Class {

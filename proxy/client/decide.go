@@ -46,7 +46,7 @@ func (w *work) decide() router.Decision {
 		// What another text means then may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}
-	if !v.OnReplica && (w.c.up.Database.Stale() || l.held() && l.doubts.Any()) {
+	if !v.OnReplica && (b.Traits.Has(batch.UsesObjects) && w.c.up.Database.Stale() || l.held() && l.doubts.Any()) {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
 	}
 	return d

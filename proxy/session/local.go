@@ -19,7 +19,7 @@ func (s *State) Executable(p *router.Plan, held, awaits bool, known func(name st
 	switch {
 	case p.Class == router.ClassEmpty:
 		// Outside a block it tells whether a server is there; in one it must not decide which.
-		return !held && !awaits && s.Tx.Phase.InBlock()
+		return !held && !awaits && s.Tx.Phase.InBlock() && !s.Tx.Phase.Failed()
 	case p.Tx.Verb != router.TxNone:
 		return !held && !awaits && s.deferrable(p)
 	case p.Own.Verb != router.OwnNone:
