@@ -56,7 +56,14 @@ func (a acquisition) acquire() error {
 	if a.c.state.Tx.Phase == session.Open || a.c.state.Tx.Phase == session.Aborted {
 		return nil
 	}
-	return a.takeChannels() // it was kept for a moment only
+	if a.c.state.Pins != 0 || l.doubts.Any() {
+		return a.takeChannels()
+	}
+	if !l.b.Alive() { // it was kept for a moment only
+		a.c.discard()
+		return a.takeFromPool()
+	}
+	return a.takeChannels()
 }
 
 // moveToPrimary ends what a transaction or batch did on a replica, to go on elsewhere.
