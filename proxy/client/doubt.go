@@ -16,14 +16,17 @@ import (
 // (package doubt). The server connection is kept so long, and only so long: for as long as
 // the client is busy, and a moment more.
 
-// doubt notes a statement whose plan may tell too little. It returns false if that cannot be
-// judged later.
-func (o outcomes) doubt(m *batch.Message, redefined bool) bool {
+// doubt notes that the plan p of a message, or of a part of it, may tell too little. It returns
+// false if that cannot be judged later.
+func (o outcomes) doubt(m *batch.Message, p *router.Plan, redefined bool) bool {
 	l, removals := &o.c.lease, o.c.up.Database.Removals()
 	if l.onReplica() || l.doubts.Outdated(removals) {
 		l.leave(session.Opaque) // nothing it left there is to be kept
 	}
-	return l.onReplica() || l.doubts.Add(o.textOf(m), redefined, removals)
+	if p != m.Plan || p.Flags.Has(router.FlagIgnorant) {
+		p = nil
+	}
+	return l.onReplica() || l.doubts.Add(o.textOf(m), p, redefined, removals)
 }
 
 // doubtful reports whether a plan may tell too little of what ran, and whether that is because

@@ -143,7 +143,7 @@ func (o outcomes) believed(m *batch.Message, p *router.Plan) *router.Plan {
 	doubtful, redefined := o.doubtful(p)
 	switch {
 	case !doubtful:
-	case !o.doubt(m, redefined):
+	case !o.doubt(m, p, redefined):
 		o.c.ranUnseen()
 	case p.Flags.Has(router.FlagIgnorant):
 		return p.Doubted()

@@ -7,6 +7,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -83,7 +84,8 @@ func (st settlement) unreadable(inspect router.PinSet, err error) error {
 		st.c.discard()
 		return errShutdown
 	}
-	if !errors.As(err, new(*backend.ServerError)) || st.c.lease.onReplica() {
+	var refused *backend.ServerError
+	if !errors.As(err, &refused) || upstream.Ending(refused.Frame) || st.c.lease.onReplica() {
 		st.c.discard()
 		return wire.Fatalf("08006", "the session's settings could not be read: %v", err)
 	}

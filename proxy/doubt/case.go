@@ -59,8 +59,8 @@ func (c Case) ask(ctx context.Context) *catalog.Few {
 		return nil
 	}
 	var names []string
-	for _, text := range c.texts {
-		for _, r := range c.plan(text).Relations {
+	for _, t := range c.texts {
+		for _, r := range c.plan(t.text).Relations {
 			names = append(names, r[strings.IndexByte(r, '.')+1:])
 		}
 	}

@@ -13,10 +13,16 @@ import (
 // Doubts are statements of which it is not known what they left on their server connection.
 // The zero value is none.
 type Doubts struct {
-	texts    []string
+	texts    []doubted
 	removals uint64   // DDL seen when they ran that may have removed what they use
 	made     []string // tables made since the session has the connection, which run no code
 	cause    cause
+}
+
+// doubted is a statement in doubt.
+type doubted struct {
+	text     string
+	believed *router.Plan // by which what it left was taken in already; nil if it was not
 }
 
 // cause is what the doubts come from, besides names that are not known.
@@ -40,12 +46,13 @@ func Ignorant(p *router.Plan) bool {
 // Any reports whether there are doubts.
 func (d *Doubts) Any() bool { return len(d.texts) > 0 }
 
-// Add notes a statement. again is whether the catalog's word was redefined, removals counts
-// the DDL seen that removes. It returns false if the statement cannot be judged later.
-func (d *Doubts) Add(text []byte, again bool, removals uint64) bool {
+// Add notes a statement, and the plan by which what it left was taken in, if it was. again is
+// whether the catalog's word was redefined, removals counts the DDL seen that removes. It
+// returns false if the statement cannot be judged later.
+func (d *Doubts) Add(text []byte, believed *router.Plan, again bool, removals uint64) bool {
 	size := len(text)
 	for _, t := range d.texts {
-		size += len(t)
+		size += len(t.text)
 	}
 	if len(text) == 0 || size > maxDoubts {
 		return false
@@ -53,8 +60,8 @@ func (d *Doubts) Add(text []byte, again bool, removals uint64) bool {
 	if d.removals = removals; again {
 		d.cause |= redefined
 	}
-	if !slices.Contains(d.texts, string(text)) {
-		d.texts = append(d.texts, string(text))
+	if of := (doubted{string(text), believed}); !slices.Contains(d.texts, of) {
+		d.texts = append(d.texts, of)
 	}
 	return true
 }
@@ -86,12 +93,15 @@ func (d *Doubts) Drop() { *d = Doubts{} }
 func (d *Doubts) resolve(plan func(text string) *router.Plan, last bool) (left []*router.Plan, r session.Residue) {
 	texts := d.texts
 	d.texts = nil
-	for _, text := range texts {
-		p := plan(text)
+	for _, t := range texts {
+		p := plan(t.text)
+		if t.believed != nil && leaveAlike(t.believed, p) {
+			continue
+		}
 		pins := p.Pins
 		if Ignorant(p) {
 			if !last {
-				d.texts = append(d.texts, text)
+				d.texts = append(d.texts, t)
 				continue
 			}
 			if d.cause&rolledBack != 0 {
@@ -105,4 +115,9 @@ func (d *Doubts) resolve(plan func(text string) *router.Plan, last bool) (left [
 		d.cause = 0
 	}
 	return left, r
+}
+
+// leaveAlike reports whether by two plans a statement leaves the same.
+func leaveAlike(p, q *router.Plan) bool {
+	return p.Pins == q.Pins && (p.Flags^q.Flags)&router.FlagDirty == 0 && slices.Equal(p.Touches, q.Touches)
 }
