@@ -143,7 +143,8 @@ func (l *lease) correct(commit bool) {
 // connection that the session keeps carry what a failed batch undid.
 func (st settlement) restore() error {
 	l, s := &st.c.lease, &st.c.state
-	needed := l.restore || s.Tx.Phase.InBlock() && l.b.Defaults() != s.Settings.Reset() || s.Pins != 0 && s.Tx.Phase == session.Idle && !s.NeedsReadBack()
+	keeps := s.Pins != 0 || l.asked != nil || l.doubts.Any()
+	needed := l.restore || s.Tx.Phase.InBlock() && l.b.Defaults() != s.Settings.Reset() || keeps && s.Tx.Phase == session.Idle && !s.NeedsReadBack()
 	if st.try.status == wire.TxFailed {
 		return st.sendLate() // nothing can be set now
 	}
