@@ -117,7 +117,8 @@ func (e *Ear) TakeBack(ctx context.Context, b *backend.Backend) (heard []byte, e
 	}
 	heard, err = e.Take()
 	*e = Ear{}
-	return append(append(heard, own...), b.Notified()...), err
+	later, _ := m.divide(b.Notified()) // fences of others are among it
+	return append(append(heard, own...), later...), err
 }
 
 // Take returns what was notified, to be told outside a transaction only.

@@ -32,7 +32,7 @@ var ErrLost = errors.New("the connection that listens is lost")
 type Hub struct {
 	b        *backend.Backend
 	encoding string
-	change   sync.Mutex // held while channels are listened to or not any more; before mu
+	change   chan struct{} // full while channels are listened to or not any more: that takes round trips
 
 	mu       sync.Mutex // protects the fields below, and writing
 	awaiting []chan<- error
@@ -51,7 +51,7 @@ func Start(ctx context.Context, b *backend.Backend) (*Hub, error) {
 		b.Close()
 		return nil, err
 	}
-	h := &Hub{b: b, encoding: b.Parameter("client_encoding"), channels: map[string]map[*Inbox]struct{}{}, fences: map[string]*move{}}
+	h := &Hub{b: b, change: make(chan struct{}, 1), encoding: b.Parameter("client_encoding"), channels: map[string]map[*Inbox]struct{}{}, fences: map[string]*move{}}
 	go h.hear()
 	return h, nil
 }
@@ -173,8 +173,12 @@ func (h *Hub) barrier(ctx context.Context) error { return h.run(ctx, "") }
 
 // begin prepares to have in hear its channels from a fence on.
 func (h *Hub) begin(ctx context.Context, in *Inbox) (*move, error) {
-	h.change.Lock()
-	defer h.change.Unlock()
+	select {
+	case h.change <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-h.change }()
 	h.mu.Lock()
 	var listen strings.Builder
 	for _, ch := range in.channels {
@@ -230,8 +234,8 @@ func (h *Hub) dropLocked(in *Inbox) {
 
 // tidy ends listening to channels that nobody hears, nor is about to.
 func (h *Hub) tidy() {
-	h.change.Lock()
-	defer h.change.Unlock()
+	h.change <- struct{}{}
+	defer func() { <-h.change }()
 	h.mu.Lock()
 	var unlisten strings.Builder
 	for ch, listeners := range h.channels {

@@ -25,7 +25,7 @@ type hubKey struct {
 
 // hub is a Hub that is there or being made.
 type hub struct {
-	mu   sync.Mutex // protects the fields below; held while the Hub is made, and taken after the hubs'
+	busy chan struct{} // full while somebody reads or changes the fields below, or makes the Hub: that takes round trips
 	made *notify.Hub
 	idle time.Time // since when it has no listener; zero if it has
 	gone bool      // it is not among the hubs any more
@@ -34,8 +34,11 @@ type hub struct {
 // Hub is the connection by which sessions of the database listen on a server, made if need
 // be. It logs in as p's users do, whoever listens: to listen takes no privilege.
 func (p *Pools) Hub(ctx context.Context, s *cluster.Server) (*notify.Hub, error) {
-	h := p.Database.directory.hubs.lock(hubKey{p.Database, s})
-	defer h.mu.Unlock()
+	h, err := p.Database.directory.hubs.lock(ctx, hubKey{p.Database, s})
+	if err != nil {
+		return nil, err
+	}
+	defer h.unlock()
 	if h.idle = (time.Time{}); h.made != nil && !h.made.Lost() {
 		return h.made, nil
 	}
@@ -49,8 +52,10 @@ func (p *Pools) Hub(ctx context.Context, s *cluster.Server) (*notify.Hub, error)
 	return h.made, err
 }
 
-// lock returns the hub of a key, locked.
-func (hs *hubs) lock(key hubKey) *hub {
+func (h *hub) unlock() { <-h.busy }
+
+// lock returns the hub of a key, which is the caller's up to unlock. The error is that of ctx.
+func (hs *hubs) lock(ctx context.Context, key hubKey) (*hub, error) {
 	for {
 		hs.mu.Lock()
 		if hs.of == nil {
@@ -58,15 +63,19 @@ func (hs *hubs) lock(key hubKey) *hub {
 		}
 		h := hs.of[key]
 		if h == nil {
-			h = &hub{}
+			h = &hub{busy: make(chan struct{}, 1)}
 			hs.of[key] = h
 		}
 		hs.mu.Unlock()
-		h.mu.Lock()
-		if !h.gone {
-			return h
+		select {
+		case h.busy <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		h.mu.Unlock()
+		if !h.gone {
+			return h, nil
+		}
+		h.unlock()
 	}
 }
 
@@ -92,7 +101,9 @@ func (hs *hubs) closeIf(which func(hubKey, *hub) bool) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	for key, h := range hs.of {
-		if !h.mu.TryLock() {
+		select {
+		case h.busy <- struct{}{}:
+		default:
 			continue
 		}
 		if which(key, h) {
@@ -102,6 +113,6 @@ func (hs *hubs) closeIf(which func(hubKey, *hub) bool) {
 			h.gone = true
 			delete(hs.of, key)
 		}
-		h.mu.Unlock()
+		h.unlock()
 	}
 }
