@@ -289,7 +289,7 @@ func (a *Analysis) parse(m batch.Message, frame []byte) {
 
 // parseNamed defines a named statement in the batch; false if the name is taken.
 func (a *Analysis) parseNamed(m *batch.Message, name, text, types []byte, p *router.Plan) bool {
-	refusedAnyway := a.state().Tx.Phase.Failed() && p.Tx.Verb == router.TxNone // and that comes first
+	refusedAnyway := a.state().Tx.Phase.Failed() && p.Tx.Verb == router.TxNone && !a.b.EndsFailed() // and that comes first
 	if a.names.Statement(name) != nil && !refusedAnyway {
 		a.b.Refuse(errRepeated(string(name)))
 		return false

@@ -229,6 +229,13 @@ func (b *Batch) GoesOn() bool {
 	return false
 }
 
+// EndsFailed reports whether the batch has what leads out of an aborted transaction.
+func (b *Batch) EndsFailed() bool {
+	return slices.ContainsFunc(b.Messages, func(m Message) bool {
+		return m.Kind.Executes() && m.Plan != nil && m.Plan.Tx.Verb != router.TxNone
+	})
+}
+
 // RefusedByAll reports whether every server would refuse the batch in an aborted
 // transaction, before it looks at anything else: it begins with one statement that
 // parses and does not end the transaction.
