@@ -70,7 +70,7 @@ fuzz: deps-build ## run every fuzz test for FUZZTIME (20s) each
 
 .PHONY: sim
 sim: deps-build ## simulate clusters, for TIME (1m) from SEED on; with SEED alone that one
-	PGWEIR_SIM=1 $(GO) test -vet=off -timeout 0 ./internal/sim -run '^TestSimulation$$' -v \
+	$(GO) test -vet=off -timeout 0 ./internal/sim -run '^TestSimulation$$' -v \
 		-sim.seed=$(or $(SEED),$(shell date +%s)) $(if $(TIME),-sim.time=$(TIME),$(if $(SEED),,-sim.time=1m))
 
 .PHONY: bench

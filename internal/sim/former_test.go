@@ -8,7 +8,6 @@ import (
 // Histories that showed a fault of the proxy once are played under several seeds, and show
 // none any more.
 func TestFormerFaults(t *testing.T) {
-	needsModel(t)
 	plain := Knobs{PoolSize: 2, Consistency: "database", Delay: time.Millisecond}
 	replicated := plain
 	replicated.Replicas = 1
@@ -39,6 +38,21 @@ func TestFormerFaults(t *testing.T) {
 				{Calls: []Call{{Parse: "deallocate all"}, {Parse: "deallocate p"}}},
 				{Calls: []Call{{Name: "s0", Parse: "select $1::text, 2", Args: []string{"%m"}}}},
 			}},
+		}},
+		"what a failed INSERT undid while its connection was kept for currval": {Knobs: plain, Scripts: []Script{
+			{Name: "c0", User: "app", Options: map[string]string{"search_path": "s2"}, Steps: []Step{{Simple: "insert into items values ('%o', 1, '', '%m')"}, {Simple: "insert into log values ('%m')"}}},
+		}},
+		"a name that is taken behind the end of an aborted transaction": {Knobs: plain, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Calls: []Call{{Name: "s0", Parse: "select $1::text, 1", Args: []string{"%m"}}}},
+				{Simple: "begin"}, {Simple: "select '%m', 1/0"},
+				{Calls: []Call{{Parse: "commit"}, {Name: "s0", Parse: "select $1::text, 2", Args: []string{"%m"}}}},
+			}},
+		}},
+		"sessions that begin to listen at once": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Simple: "unlisten *"}, {Simple: "listen \"%o\""}, {Simple: "select '%m', 1"}}},
+			{Name: "c1", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Simple: "unlisten *"}, {Simple: "listen \"%o\""}, {Simple: "select '%m', 1"}}},
+			{Name: "c2", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Simple: "unlisten *"}, {Simple: "listen \"%o\""}, {Simple: "select '%m', 1"}}},
 		}},
 		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},

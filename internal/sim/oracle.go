@@ -38,6 +38,9 @@ func newOracle(w *world) *oracle {
 		shared: map[string]fate{}, doubts: map[string][]string{}}
 }
 
+// tell has traces tell every statement that a server runs.
+var tell bool
+
 // observer is told what a model runs.
 type observer struct {
 	o     *oracle
@@ -48,6 +51,12 @@ var markers = regexp.MustCompile(`\bc\d+\.\d+\.\d+\b`)
 
 // Statement implements simpg.Observer.
 func (ob *observer) Statement(e *simpg.Event) {
+	if e.Err != nil && strings.HasPrefix(e.Err.Message, "simpg:") {
+		ob.o.w.fault("the model does not know what is asked by %s: %s: %.200s", e.User, e.Err.Message, e.Text)
+	}
+	if tell && !ob.alone && e.User != simpg.Superuser {
+		ob.o.w.note("%s %d (%s): %.150q %q (search_path %s): %v", e.Server, e.PID, e.User, e.Text, e.Params, e.SearchPath, e.Err)
+	}
 	m := markerOf(e)
 	if m == "" {
 		return
@@ -85,11 +94,18 @@ func markerOf(e *simpg.Event) string {
 
 var tempSchema = regexp.MustCompile(`pg_temp_\d+`)
 
+// sets are texts that begin with a setting: to them it is one whether what they set reads NULL
+// or is empty before.
+var sets = regexp.MustCompile(`^(?i)\s*((begin|start transaction)[^;]*;\s*)?(set|select set_config)\b`)
+
 // signature is what a statement ran under that must be its session's.
 func signature(e *simpg.Event) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s as %s (%s) in %s", e.Kind, e.Role, e.Session, e.SearchPath)
 	for _, name := range slices.Sorted(maps.Keys(e.Custom)) {
+		if e.Custom[name] == "" && sets.MatchString(e.Text) {
+			continue
+		}
 		fmt.Fprintf(&b, " %s=%q", name, e.Custom[name])
 	}
 	if len(e.Temporary) > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ var (
 	allFlag   = flag.Bool("sim.all", false, "go on after a failure")
 	wholeFlag = flag.Bool("sim.whole", false, "do not make a history short that fails")
 	twiceFlag = flag.Int("sim.twice", 60, "how many seeds TestSeedsTwice plays")
+	sqlFlag   = flag.Bool("sim.sql", false, "traces tell every statement that servers run for clients")
 	traceFlag = flag.Bool("sim.trace", false, "print the trace of every run")
 )
 
@@ -28,16 +30,6 @@ const usual = 25 * time.Second
 
 // endless is how long a history may take, in real time.
 const endless = time.Minute
-
-// needsModel skips what the model cannot play until it knows what the service asks its servers
-// for today: when a server was started, who may log in, the parts of the catalog.
-// PGWEIR_SIM plays it all the same.
-func needsModel(t *testing.T) {
-	t.Helper()
-	if os.Getenv("PGWEIR_SIM") == "" {
-		t.Skip("the model does not know yet what the service asks its servers for: docs/testing.md")
-	}
-}
 
 // play plays a history in a bubble of its own.
 func play(t *testing.T, h *History) (o *Outcome) {
@@ -61,8 +53,10 @@ func play(t *testing.T, h *History) (o *Outcome) {
 
 // Histories of many seeds are played, and everything in them is as it must be.
 func TestSimulation(t *testing.T) {
-	needsModel(t)
 	first, limit := *seedFlag, *timeFlag
+	tell = *sqlFlag
+	image() // in real time
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	if first == 0 {
 		first = 1
 		if limit == 0 {
@@ -122,7 +116,6 @@ func judge(t *testing.T, h *History) *Outcome {
 
 // A run is a function of its seed.
 func TestSeedsTwice(t *testing.T) {
-	needsModel(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	n := *twiceFlag
 	if testing.Short() {

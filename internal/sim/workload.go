@@ -298,7 +298,11 @@ func (g *generator) extended(s *Step) {
 		case chance(r, 300):
 			s.Calls = append(s.Calls, Call{Parse: "select set_config($1, $2, $3)", Args: []string{"app.tenant", fmt.Sprintf("t%d", 1+r.IntN(3)), pick(r, "f", "t")}})
 		default:
-			s.Calls = append(s.Calls, Call{Parse: g.text(true)})
+			text := g.text(true)
+			if text == "discard all" && len(s.Calls) > 0 {
+				text = "deallocate all" // behind others, which the proxy may have answered itself, no server refuses it
+			}
+			s.Calls = append(s.Calls, Call{Parse: text})
 		}
 	}
 	s.Flush = g.on[flushes] > 0 && chance(r, 200)

@@ -116,11 +116,20 @@ func Play(h *History) (*Outcome, error) {
 	return &Outcome{Trace: w.trace, Faults: w.faults, Steps: w.steps, Took: time.Since(w.began)}, nil
 }
 
+// image is what all clusters begin with.
+var image = sync.OnceValue(func() *simpg.Image {
+	c, err := simpg.New(simpg.Options{Databases: []string{database}, Setup: setup})
+	if err != nil {
+		panic(err)
+	}
+	return c.Image()
+})
+
 // startServers makes both models and has the servers of the cluster listen.
 func (w *world) startServers() (err error) {
 	k := &w.h.Knobs
 	o := simpg.Options{
-		Seed: uint64(w.h.Seed), Replicas: k.Replicas, Databases: []string{database}, Setup: setup, Slots: k.Slots,
+		Seed: uint64(w.h.Seed), Replicas: k.Replicas, Image: image(), Slots: k.Slots,
 		Observer: &observer{w.oracle, false},
 	}
 	if k.Replicas > 0 && !k.Async {
@@ -246,24 +255,38 @@ func (w *world) rest() {
 	if slices.ContainsFunc(w.h.Faults, func(f Fault) bool { return f.Kind == Silence }) {
 		time.Sleep(keepAlive)
 	}
+	busy := w.busy()
+	if len(busy) > 0 { // perhaps idle connections are being verified
+		time.Sleep(1700 * time.Millisecond)
+		again := w.busy()
+		busy = slices.DeleteFunc(busy, func(what string) bool { return !slices.Contains(again, what) })
+	}
+	for _, what := range busy {
+		w.fault("at rest %s", what)
+	}
+}
+
+// busy is what the proxy's metrics say is not at rest.
+func (w *world) busy() (what []string) {
 	families, err := w.reg.Gather()
 	if err != nil {
-		w.fault("metrics: %v", err)
+		return []string{"metrics: " + err.Error()}
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			v, what := m.GetGauge().GetValue()+m.GetCounter().GetValue(), ""
+			v, of := m.GetGauge().GetValue()+m.GetCounter().GetValue(), ""
 			for _, l := range m.GetLabel() {
-				what += " " + l.GetName() + "=" + l.GetValue()
+				of += " " + l.GetName() + "=" + l.GetValue()
 			}
 			switch name := f.GetName(); {
 			case v == 0:
-			case name == "pgweir_pool_connections" && strings.Contains(what, "state=used"),
+			case name == "pgweir_pool_connections" && strings.Contains(of, "state=used"),
 				name == "pgweir_pool_waiting", name == "pgweir_clients", name == "pgweir_pool_refused_total":
-				w.fault("at rest %s is %v:%s", name, v, what)
+				what = append(what, fmt.Sprintf("%s is %v:%s", name, v, of))
 			}
 		}
 	}
+	return what
 }
 
 // end ends everything.

@@ -27,13 +27,15 @@ func ordinary() map[string][]builtin {
 			{args: []uint32{text}, returns: text, f: func(se *session, a []datum) datum { return se.currentSetting(a[0].(string), false) }},
 			{args: []uint32{text, b}, returns: text, f: func(se *session, a []datum) datum { return se.currentSetting(a[0].(string), a[1].(bool)) }},
 		},
-		"pg_backend_pid":     {{returns: typInt4, f: func(se *session, _ []datum) datum { return int64(se.pid) }}},
-		"pg_is_in_recovery":  {{returns: b, f: func(se *session, _ []datum) datum { return se.server.recovering() }}},
-		"version":            {{returns: text, f: func(se *session, _ []datum) datum { return "PostgreSQL " + se.set.is("server_version") + " (simpg)" }}},
-		"current_database":   {{returns: typName, f: func(se *session, _ []datum) datum { return se.database }}},
-		"current_schema":     {{returns: typName, f: func(se *session, _ []datum) datum { return se.creationSchema() }}},
-		"pg_my_temp_schema":  {{returns: typOID, f: func(se *session, _ []datum) datum { return int64(se.tempOID()) }}},
-		"pg_client_encoding": {{returns: typName, f: func(se *session, _ []datum) datum { return se.set.is("client_encoding") }}},
+		"pg_backend_pid":           {{returns: typInt4, f: func(se *session, _ []datum) datum { return int64(se.pid) }}},
+		"pg_postmaster_start_time": {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.began }}},
+		"date_part":                {{args: []uint32{text, typTimestamp}, returns: typFloat8, f: datePart}},
+		"pg_is_in_recovery":        {{returns: b, f: func(se *session, _ []datum) datum { return se.server.recovering() }}},
+		"version":                  {{returns: text, f: func(se *session, _ []datum) datum { return "PostgreSQL " + se.set.is("server_version") + " (simpg)" }}},
+		"current_database":         {{returns: typName, f: func(se *session, _ []datum) datum { return se.database }}},
+		"current_schema":           {{returns: typName, f: func(se *session, _ []datum) datum { return se.creationSchema() }}},
+		"pg_my_temp_schema":        {{returns: typOID, f: func(se *session, _ []datum) datum { return int64(se.tempOID()) }}},
+		"pg_client_encoding":       {{returns: typName, f: func(se *session, _ []datum) datum { return se.set.is("client_encoding") }}},
 		"has_parameter_privilege": {{args: []uint32{typName, text, text}, returns: b, f: func(se *session, a []datum) datum {
 			g := gucs[setting.Fold(a[1].(string))]
 			return g == nil || g.context == "user" || se.roleOf(a[0].(string)).super
@@ -78,6 +80,14 @@ func ordinary() map[string][]builtin {
 		"now":             {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.cluster.clock() }}},
 		"clock_timestamp": {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.cluster.clock() }}},
 	}
+}
+
+// datePart is date_part of an instant; it has the epoch only.
+func datePart(_ *session, a []datum) datum {
+	if a[0] != "epoch" {
+		raise("0A000", "simpg: date_part of %v is not modelled", a[0])
+	}
+	return float64(a[1].(time.Time).UnixMicro()) / 1e6
 }
 
 // addAdvisory adds the functions of advisory locks.

@@ -1,6 +1,7 @@
 package simpg
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -46,6 +47,7 @@ func init() { // they refer to what refers to them
 		"pg_roles":     {fieldsOf("oid", typOID, "rolname", typName, "rolsuper", typBool, "rolcanlogin", typBool, "rolbypassrls", typBool), roleRows},
 		"pg_shadow":    {fieldsOf("usename", typName, "passwd", typText, "valuntil", typTimestamp), shadowRows},
 		"pg_database":  {fieldsOf("oid", typOID, "datname", typName), databaseRows},
+		"pg_depend":    {fieldsOf("classid", typOID, "objid", typOID, "objsubid", typInt4, "refclassid", typOID, "refobjid", typOID, "refobjsubid", typInt4, "deptype", typChar), dependRows},
 		"pg_namespace": {fieldsOf("oid", typOID, "nspname", typName), namespaceRows},
 	}
 }
@@ -100,7 +102,7 @@ func settingsRows(se *session, _ *state, each func(r ...datum)) {
 			source, reset = "configuration file", g.plain(v)
 		}
 		if v, ok := se.set.began[low]; ok {
-			source, reset = "client", g.plain(v)
+			source, reset = cmp.Or(se.set.source[low], "client"), g.plain(v)
 		}
 		if _, ok := se.set.now[low]; ok {
 			source = "session"
@@ -215,6 +217,20 @@ func namespaceRows(se *session, st *state, each func(r ...datum)) {
 	d := st.databases[se.database]
 	for _, name := range slices.Sorted(maps.Keys(d.schemas)) {
 		each(namespace(d, name), name)
+	}
+}
+
+// dependRows are what depends on schemas.
+func dependRows(se *session, st *state, each func(r ...datum)) {
+	d := st.databases[se.database]
+	on := func(catalog string, oid uint32, schema string) {
+		each(int64(relationOID(catalog)), int64(oid), int64(0), int64(relationOID("pg_namespace")), namespace(d, schema), int64(0), "n")
+	}
+	for _, k := range slices.Sorted(maps.Keys(d.relations)) {
+		on("pg_class", d.relations[k].oid, d.relations[k].schema)
+	}
+	for _, k := range slices.Sorted(maps.Keys(d.functions)) {
+		on("pg_proc", d.functions[k].oid, d.functions[k].schema)
 	}
 }
 

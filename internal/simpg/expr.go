@@ -777,7 +777,7 @@ func (a *analysis) binary(op string, l, r expr, location int32) expr {
 // is no such operator.
 func operation(op string, l, r uint32) func(l, r datum) datum {
 	textual := func(t uint32) bool { return infoOf(t).category == 'S' || t == typChar }
-	comparable := l == r || rank(l) >= 0 && rank(r) >= 0 || textual(l) && textual(r) || (l == typOID || r == typOID) && rank(l)+rank(r) >= -1
+	comparable := l == r || rank(l) >= 0 && rank(r) >= 0 || textual(l) && textual(r) || (l == typOID || r == typOID) && rank(l)+rank(r) >= -1 || l == typOID && r == typRegclass
 	order := func(l, r datum) int {
 		if ls, ok := l.(string); ok {
 			if lf, rf, ok := numbers(ls, r); ok && !textual(0) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type knownQuery struct {
 	name, mark string
 	columns    int
 	rows       func(k *asked) [][]datum
+	params     int
 }
 
 // asked is a known query that is being answered.
@@ -29,41 +31,46 @@ type asked struct {
 	st     *state
 	d      *database
 	params []datum
+	text   string
 }
 
 var knownQueries []knownQuery
 
 func init() { // they refer to what refers to them
 	knownQueries = []knownQuery{
-		{"state", "pg_catalog.pg_control_checkpoint() c", 6, (*asked).state},
-		{"defaults", "COALESCE(g.context, 'user')", 3, (*asked).defaults},
-		{"fingerprint", "pg_catalog.hashtextextended", 1, (*asked).fingerprint},
-		{"settings", "SELECT COALESCE(r.rolname, ''), s.setdatabase <> 0, c.config", 3, (*asked).settings},
-		{"functions", "p.provolatile, p.prokind", 12, (*asked).functions},
-		{"aggregates", "FROM pg_catalog.pg_aggregate a", 2, nil},
-		{"operators", "o.oprname, o.oprcode", 3, nil},
-		{"casts", "FROM pg_catalog.pg_cast WHERE castfunc <> 0", 3, nil},
-		{"types", "t.typinput::pg_catalog.oid", 11, (*asked).userTypes},
-		{"relations", "c.relpersistence, c.relrowsecurity", 6, (*asked).relations},
-		{"columns", "SELECT DISTINCT c.reltype", 5, nil},
-		{"rules", "x.ev_class, x.ev_type", 3, (*asked).rules},
-		{"column defaults", "a.attgenerated = 'v'", 3, (*asked).columnDefaults},
-		{"constraints", "x.contype, x.conrelid", 6, nil},
-		{"computed", "FROM pg_catalog.pg_partitioned_table x", 2, nil},
-		{"ddl", "SELECT evtfoid", 1, nil},
-		{"policies", "SELECT x.polrelid, (SELECT", 3, (*asked).policies},
-		{"triggers", "x.tgrelid, x.tgfoid", 3, (*asked).triggers},
-		{"children", "i.inhparent, i.inhrelid", 2, nil},
-		{"operator classes", "amproc::pg_catalog.oid", 1, nil},
-		{"tables", "pg_catalog.pg_get_viewdef(c.oid)", 8, (*asked).tables},
-		{"table columns", "a.attrelid, a.attname, tn.nspname", 6, (*asked).tableColumns},
-		{"table indexes", "x.indrelid, i.relname, x.indisunique", 8, (*asked).tableIndexes},
-		{"foreign keys", "fn.nspname, f.relname", 4, nil},
-		{"policies' text", "x.polname, x.polcmd", 7, (*asked).policyTexts},
-		{"policies' expressions", "SELECT pg_catalog.pg_get_expr(x.polqual, x.polrelid), pg", 2, (*asked).policyExpressions},
-		{"functions of policies", "SELECT p.proname, COALESCE(pg_catalog.pg_get_function_sqlbody", 2, (*asked).sources},
-		{"roles", "r.rolbypassrls, r.rolcanlogin", 5, (*asked).roles},
-		{"policy functions", "SELECT DISTINCT n.nspname, p.proname, COALESCE", 3, (*asked).policyFunctions},
+		{"state", "pg_catalog.pg_control_checkpoint() c", 6, (*asked).state, 0},
+		{"defaults", "COALESCE(g.context, 'user')", 3, (*asked).defaults, 1},
+		{"admission", "NOT r.rolcanlogin, r.rolvaliduntil", 8, (*asked).admission, 1},
+		{"few", "ANY ($1::pg_catalog.name[])", 5, (*asked).few, 1},
+		{"fingerprint", "pg_catalog.hashtextextended", 2, (*asked).fingerprint, 0},
+		{"settings", "SELECT COALESCE(r.rolname, ''), s.setdatabase <> 0, c.config", 3, (*asked).settings, 0},
+		{"functions", "WHERE x.oid < 16384 AND n.nspname", 12, nil, 0},
+		{"users' functions", "WHERE x.oid >= 16384 AND n.nspname", 12, (*asked).functions, 0},
+		{"aggregates", "FROM pg_catalog.pg_aggregate a", 2, nil, 0},
+		{"operators", "o.oprname, o.oprcode", 3, nil, 0},
+		{"casts", "FROM pg_catalog.pg_cast WHERE castfunc <> 0", 3, nil, 0},
+		{"types", "t.typinput::pg_catalog.oid", 11, (*asked).userTypes, 0},
+		{"relations", "c.relpersistence, c.relrowsecurity", 6, (*asked).relations, 0},
+		{"columns", "SELECT DISTINCT c.reltype", 5, nil, 0},
+		{"rules", "AND x.oid < 16384 ORDER BY", 3, nil, 0},
+		{"users' rules", "AND x.oid >= 16384 ORDER BY", 3, (*asked).rules, 0},
+		{"column defaults", "a.attgenerated = 'v'", 3, (*asked).columnDefaults, 0},
+		{"constraints", "x.contype, x.conrelid", 6, nil, 0},
+		{"computed", "FROM pg_catalog.pg_partitioned_table x", 2, nil, 0},
+		{"ddl", "SELECT evtfoid", 1, nil, 0},
+		{"policies", "SELECT x.polrelid, CASE WHEN", 3, (*asked).policies, 0},
+		{"triggers", "x.tgrelid, x.tgfoid", 3, (*asked).triggers, 0},
+		{"children", "i.inhparent, i.inhrelid", 2, nil, 0},
+		{"operator classes", "amproc::pg_catalog.oid", 1, nil, 0},
+		{"tables", "pg_catalog.pg_get_viewdef(c.oid)", 8, (*asked).tables, 0},
+		{"table columns", "a.attrelid, a.attname, tn.nspname", 6, (*asked).tableColumns, 0},
+		{"table indexes", "x.indrelid, i.relname, x.indisunique", 8, (*asked).tableIndexes, 0},
+		{"foreign keys", "fn.nspname, f.relname", 4, nil, 0},
+		{"policies' text", "x.polname, x.polcmd", 7, (*asked).policyTexts, 0},
+		{"policies' expressions", "SELECT pg_catalog.pg_get_expr(x.polqual, x.polrelid), pg", 2, (*asked).policyExpressions, 0},
+		{"functions of policies", "SELECT p.proname, COALESCE(pg_catalog.pg_get_function_sqlbody", 2, (*asked).sources, 0},
+		{"roles", "r.rolbypassrls, r.rolcanlogin", 5, (*asked).roles, 0},
+		{"policy functions", "SELECT DISTINCT n.nspname, p.proname, COALESCE", 3, (*asked).policyFunctions, 0},
 	}
 }
 
@@ -80,8 +87,8 @@ func known(text string) *knownQuery {
 	return nil
 }
 
-// query is the known query as any other.
-func (k *knownQuery) query(se *session) *query {
+// query is the known query, as it is written in text, as any other.
+func (k *knownQuery) query(se *session, text string) *query {
 	q := &query{}
 	for i := range k.columns {
 		q.fields = append(q.fields, field{name: fmt.Sprint("column", i+1), typ: typText})
@@ -89,7 +96,7 @@ func (k *knownQuery) query(se *session) *query {
 	q.run = func(e *env, each func([]datum) bool) {
 		rows := born()[k.name]
 		if k.rows != nil {
-			a := &asked{se: se, st: e.st, d: e.st.databases[se.database], params: e.params}
+			a := &asked{se: se, st: e.st, d: e.st.databases[se.database], params: e.params, text: text}
 			rows = slices.Concat(rows, k.rows(a))
 		}
 		for _, r := range rows {
@@ -138,7 +145,7 @@ func (k *asked) state() [][]datum {
 		line = s.inbox[n-1].timeline
 	}
 	return [][]datum{{yesNo(s.recovering()), number(line), s.cluster.systemID, k.se.set.is("server_version_num"),
-		strconv.FormatFloat(float64(s.began.UnixMicro())/1e6, 'f', -1, 64), s.now().end.String()}}
+		number(s.began.UnixMicro()), s.now().end.String()}}
 }
 
 // each calls f for the permanent relations in the order of their OIDs.
@@ -172,8 +179,84 @@ func (k *asked) defaults() (rows [][]datum) {
 	return rows
 }
 
-func (k *asked) fingerprint() [][]datum {
-	return [][]datum{{fmt.Sprintf("%s/%s/%d", k.se.database, k.se.set.is("server_version_num"), k.st.version)}}
+// admission is what the login of a role to a database depends on. The model has no role or
+// database that is bound in number or time.
+func (k *asked) admission() [][]datum {
+	database := strings.Trim(k.text[strings.LastIndex(k.text, "=")+1:], "') ")
+	noRole, noDatabase := k.st.roles[output(k.params[0])] == nil, k.st.databases[database] == nil
+	row := []datum{yesNo(noRole), nil, nil, nil, yesNo(noDatabase), nil, nil, nil}
+	if !noRole {
+		row[1], row[3] = yesNo(!k.st.roles[output(k.params[0])].login), "f"
+	}
+	if !noDatabase {
+		row[5], row[7] = "f", "f"
+	}
+	if !noRole && !noDatabase {
+		row[6] = "f"
+	}
+	return [][]datum{row}
+}
+
+// few are relations of the names that the session asks for, its own temporary ones too.
+func (k *asked) few() (rows [][]datum) {
+	names := inputArray(output(k.params[0]), typTextArray).([]datum)
+	all := slices.SortedFunc(maps.Values(k.d.relations), func(a, b *relation) int { return int(a.oid) - int(b.oid) })
+	for _, r := range all {
+		temporary := strings.HasPrefix(r.schema, "pg_temp_")
+		if !slices.Contains(names, datum(r.name)) || temporary && r.schema != k.se.tempSchema() {
+			continue
+		}
+		plain := r.kind != 'v' && !r.rowLevel && len(r.triggers) == 0
+		rows = append(rows, []datum{r.schema, r.name, yesNo(temporary), yesNo(plain), k.called(r)})
+	}
+	return rows
+}
+
+// called names the functions that a relation's defaults and checks call; nil is none.
+func (k *asked) called(r *relation) datum {
+	var refs []string
+	note := func(list datum) {
+		if list != nil {
+			refs = append(refs, strings.Split(list.(string), ",")...)
+		}
+	}
+	for _, c := range r.columns {
+		if c.sequence != "" {
+			note("funcid " + oidsNamed("nextval"))
+		} else if c.def != nil {
+			note(k.refs(c.def))
+		}
+	}
+	for _, c := range r.checks {
+		note(k.refs(c.x))
+	}
+	var names []string
+	for _, f := range slices.Concat(born()["functions"], k.functions()) {
+		for _, ref := range refs {
+			if _, oid, _ := strings.Cut(ref, " "); oid == f[0] {
+				names = append(names, f[1].(string)+" "+f[2].(string))
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), "\n")
+}
+
+var fingerprintParts = regexp.MustCompile(`SELECT '(\w+)', pg_catalog\.concat\(`)
+
+// fingerprint has all parts that are asked for change with anything.
+func (k *asked) fingerprint() (rows [][]datum) {
+	for _, part := range fingerprintParts.FindAllStringSubmatch(k.text, -1) {
+		at := number(k.st.version)
+		if part[1] == "base" || strings.HasPrefix(part[1], "builtin_") {
+			at = k.se.database + " " + k.se.set.is("server_version_num")
+		}
+		rows = append(rows, []datum{part[1], at})
+	}
+	return rows
 }
 
 func (k *asked) settings() (rows [][]datum) {

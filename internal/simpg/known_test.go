@@ -30,17 +30,7 @@ func supported() string {
 }
 
 // TestCatalogIsPostgreSQLs: what the model says PostgreSQL was born with is what it says itself.
-// needsQuestions skips what fails until the model knows what the service asks of the catalog
-// today; see docs/testing.md.
-func needsQuestions(t *testing.T) {
-	t.Helper()
-	if os.Getenv("PGWEIR_SIM") == "" {
-		t.Skip("the model does not know yet what the service asks of the catalog")
-	}
-}
-
 func TestCatalogIsPostgreSQLs(t *testing.T) {
-	needsQuestions(t)
 	c := pgtest.Shared(t)
 	conn, err := pgx.Connect(t.Context(), c.Primary.ConnString(c.Database(t), pgtest.Superuser))
 	if err != nil {
@@ -176,7 +166,6 @@ create sequence numbers; create type mood as enum ('sad', 'ok');`
 // TestCatalogLoads: what the service makes of the model's catalog is what it makes of
 // PostgreSQL's.
 func TestCatalogLoads(t *testing.T) {
-	needsQuestions(t)
 	real := pgtest.Shared(t)
 	db := real.Database(t)
 	if err := real.Primary.Exec(t.Context(), db, catalogSchema); err != nil {

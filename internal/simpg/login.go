@@ -290,10 +290,10 @@ func (se *session) beginWith(st *state, params map[string]string) {
 	began["server_version"] = fmt.Sprintf("%d.%d", version/10000, version%10000)
 	began["server_version_num"] = fmt.Sprint(version)
 	began["session_authorization"] = se.user
-	for _, of := range [][2]string{{"", ""}, {"", se.database}, {se.user, ""}, {se.user, se.database}} {
+	for _, of := range [][3]string{{"", "", "global"}, {"", se.database, "database"}, {se.user, "", "user"}, {se.user, se.database, "database user"}} {
 		for _, d := range st.defaults {
 			if d.role == of[0] && d.database == of[1] {
-				se.beginsWith(d.name, d.value, true)
+				_ = caught(func() { se.beginsWith(d.name, d.value, of[2]) }) // what is no good is passed over
 			}
 		}
 	}
@@ -312,27 +312,22 @@ func (se *session) beginWith(st *state, params map[string]string) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		se.beginsWith(name, given[name], false)
+		se.beginsWith(name, given[name], "client")
 	}
 }
 
-// beginsWith sets what RESET returns to. Defaults that are no good are passed over.
-func (se *session) beginsWith(name, value string, lenient bool) {
-	err := caught(func() {
-		low, g := settingName(name)
-		if g == nil {
-			se.set.defined[low] = name
-			se.set.began[low] = value
-			return
-		}
-		if g.context != "user" && !se.super() {
-			raise("42501", `permission denied to set parameter "%s"`, g.name)
-		}
-		se.set.began[low] = g.canonical(value)
-	})
-	if err != nil && !lenient {
-		panic(err)
+// beginsWith sets what RESET returns to; source is that of pg_settings.
+func (se *session) beginsWith(name, value, source string) {
+	low, g := settingName(name)
+	if g == nil {
+		se.set.defined[low] = name
+		se.set.began[low] = value
+		return
 	}
+	if g.context != "user" && !se.super() {
+		raise("42501", `permission denied to set parameter "%s"`, g.name)
+	}
+	se.set.began[low], se.set.source[low] = g.canonical(value), source
 }
 
 // local is a session of the cluster's own, as the superuser, without a connection.

@@ -52,10 +52,10 @@ func (q *query) columns(s *stmt) []field {
 // top analyzes a whole statement.
 func (a *analysis) top(p *prepared) *query {
 	if k := known(p.text); k != nil && p.stmt.kind == "SelectStmt" {
-		if k.name == "defaults" {
-			a.param(1, 0)
+		for i := range k.params {
+			a.param(i+1, 0)
 		}
-		return k.query(a.se)
+		return k.query(a.se, p.text)
 	}
 	q := a.query(p.stmt.node, nil)
 	a.refuse()
@@ -139,7 +139,9 @@ func (a *analysis) selectStmt(s *pg.SelectStmt, outer *scope) *query {
 		q = a.values(s.ValuesLists, outer, nil)
 		q = a.orderedRows(q, s, outer)
 	default:
-		q = a.plain(s, outer)
+		if q = a.channelsQuery(s); q == nil {
+			q = a.plain(s, outer)
+		}
 	}
 	q = a.limited(q, s, outer)
 	if s.WithClause == nil {
@@ -150,6 +152,22 @@ func (a *analysis) selectStmt(s *pg.SelectStmt, outer *scope) *query {
 		begin(e)
 		run(e, each)
 	}
+	return q
+}
+
+// channelsQuery is SELECT pg_listening_channels(), the one function that returns a set and
+// may stand in front of FROM; nil is that s is another statement.
+func (a *analysis) channelsQuery(s *pg.SelectStmt) *query {
+	if len(s.TargetList) != 1 || len(s.FromClause) > 0 {
+		return nil
+	}
+	c := s.TargetList[0].GetResTarget().Val.GetFuncCall()
+	names := stringsOf(c.GetFuncname())
+	if len(names) == 0 || names[len(names)-1] != "pg_listening_channels" {
+		return nil
+	}
+	q := &query{}
+	q.fields, q.run = a.setFunction("pg_listening_channels", c, nil)
 	return q
 }
 

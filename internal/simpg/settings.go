@@ -85,6 +85,7 @@ type values map[string]string
 type settings struct {
 	conf      map[string]string // of the server's configuration
 	began     map[string]string // what RESET returns to, where it is not the built-in default
+	source    map[string]string // of what it began with, as pg_settings has it
 	committed values            // what ROLLBACK returns to
 	now       values            // in force
 	kept      values            // in force after COMMIT
@@ -93,7 +94,7 @@ type settings struct {
 }
 
 func newSettings() *settings {
-	return &settings{began: map[string]string{}, committed: values{}, now: values{}, kept: values{}, defined: map[string]string{}, reported: map[string]string{}}
+	return &settings{began: map[string]string{}, source: map[string]string{}, committed: values{}, now: values{}, kept: values{}, defined: map[string]string{}, reported: map[string]string{}}
 }
 
 // value is a setting in force, as SHOW shows it; ok is false if there is no such setting.

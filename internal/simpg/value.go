@@ -32,6 +32,7 @@ const (
 	typRecord    uint32 = 2249
 	typVoid      uint32 = 2278
 	typTrigger   uint32 = 2279
+	typRegclass  uint32 = 2205
 	typLSN       uint32 = 3220
 )
 
@@ -66,6 +67,7 @@ var types = map[uint32]typeInfo{
 	typRecord:    {"record", "record", -1, 'P'},
 	typVoid:      {"void", "void", 4, 'P'},
 	typTrigger:   {"trigger", "trigger", 4, 'P'},
+	typRegclass:  {"regclass", "regclass", 4, 'N'},
 	typLSN:       {"pg_lsn", "pg_lsn", 8, 'U'},
 }
 
@@ -162,6 +164,12 @@ func input(s string, typ uint32) datum {
 			invalid()
 		}
 		return n
+	case typRegclass: // of a system catalog; what it is shown as is not modelled
+		oid := relationOID(strings.TrimPrefix(s, "pg_catalog."))
+		if oid == 0 {
+			raise("0A000", "simpg: regclass %q is not modelled", s)
+		}
+		return int64(oid)
 	case typFloat8, typNumeric:
 		n, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
 		if err != nil {
