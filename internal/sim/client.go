@@ -129,6 +129,7 @@ func (k *talk) exchange(s *Step, marker string) (out []frame, err error) {
 	if err := k.send(bytes); err != nil {
 		return nil, err
 	}
+	w.copy = s.copyData(marker)
 	if out, err = k.answer(w); err != nil || !s.Flush {
 		return out, err
 	}
@@ -149,6 +150,11 @@ func (k *talk) answer(w *waits) (out []frame, err error) {
 			return out, err
 		}
 		w.take(f)
+		if f.typ == 'G' {
+			if err := k.send(w.copy); err != nil {
+				return out, err
+			}
+		}
 		if f.typ != 'S' && f.typ != 'A' {
 			out = append(out, f)
 		}
@@ -159,6 +165,7 @@ func (k *talk) answer(w *waits) (out []frame, err error) {
 // waits is what a client waits for: a ReadyForQuery or, after a Flush, the outcome of
 // each message.
 type waits struct {
+	copy   []byte // what is sent when the server asks for it
 	flush  bool
 	sets   []string // of types, one of which ends the outcome of a message
 	ready  bool
@@ -227,6 +234,19 @@ func (s *Step) encode(marker string) ([]byte, *waits) {
 	}
 	out, _ = end.Encode(out)
 	return out, w
+}
+
+// copyData are the messages that a server is given that asks for data.
+func (s *Step) copyData(marker string) (out []byte) {
+	if s.Copy == copyFails {
+		out, _ = (&pgproto3.CopyFail{Message: "no more"}).Encode(nil)
+		return out
+	}
+	if s.Copy != "" {
+		out, _ = (&pgproto3.CopyData{Data: []byte(mark(s.Copy, marker))}).Encode(nil)
+	}
+	out, _ = (&pgproto3.CopyDone{}).Encode(out)
+	return out
 }
 
 // null as an argument is NULL.

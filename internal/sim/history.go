@@ -49,12 +49,16 @@ type Step struct {
 	Wait   time.Duration // before it
 	Simple string        // one simple query
 	Calls  []Call        // or messages of the extended protocol, with a Sync behind the last
+	Copy   string        // what a simple query that asks for it is given (COPY FROM STDIN)
 	Flush  bool          // with a Flush in place of the Sync
 	Redial bool          // or: leave, and come back as a new session
 	Vanish bool          // or: go without a word in the middle of the next step
 	Cancel time.Duration // a cancel request goes out so long after it; 0 is none
 	Check  check         // what is expected beyond what one server would answer
 }
+
+// copyFails as Step.Copy is that the client fails.
+const copyFails = "\x00"
 
 // check says how a step's answer is judged.
 type check uint8
@@ -146,6 +150,9 @@ func (s *Step) String() string {
 		b.WriteString("-- vanishes in the next step, and comes back")
 	case s.Calls == nil:
 		b.WriteString(s.Simple)
+	}
+	if s.Copy != "" {
+		fmt.Fprintf(&b, " <- %q", s.Copy)
 	}
 	for i := range s.Calls {
 		if i > 0 {

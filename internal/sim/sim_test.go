@@ -29,7 +29,7 @@ var (
 const usual = 25 * time.Second
 
 // endless is how long a history may take, in real time.
-const endless = time.Minute
+const endless = 3 * time.Minute
 
 // play plays a history in a bubble of its own.
 func play(t *testing.T, h *History) (o *Outcome) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -60,6 +61,7 @@ const (
 	sequences
 	channels
 	copies
+	copiesIn
 	tables
 	cancels
 	redials
@@ -77,6 +79,11 @@ func Draw(seed Seed) *History {
 	for f := range none {
 		if chance(r, 500) {
 			on[f] = 1 + r.IntN(6)
+		}
+	}
+	if h.Knobs.Consistency == "eventual" { // what a session reads of its own may be old: only what all share is judged
+		for _, f := range []feature{writes, transactions, sequences, tables} {
+			on[f] = 0
 		}
 	}
 	sessions, steps := 1+r.IntN(4), 4+r.IntN(20)
@@ -106,7 +113,7 @@ func drawKnobs(r *rand.Rand) Knobs {
 	return Knobs{
 		Replicas:    r.IntN(3),
 		PoolSize:    pick(r, 1, 2, 8),
-		Consistency: pick(r, "session", "database", "database", "strong", "tenant"),
+		Consistency: pick(r, "session", "database", "database", "strong", "tenant", "eventual"),
 		Wait:        pick(r, 0, 10*time.Millisecond, 100*time.Millisecond),
 		Verify:      chance(r, 700),
 		Declared:    chance(r, 500),
@@ -115,6 +122,7 @@ func drawKnobs(r *rand.Rand) Knobs {
 		Async:       chance(r, 300),
 		Delay:       pick(r, 100*time.Microsecond, time.Millisecond, 5*time.Millisecond),
 		Stall:       pick(r, 0, 0, 5),
+		Slots:       pick(r, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6+r.IntN(8)),
 	}
 }
 
@@ -143,6 +151,9 @@ func drawFaults(r *rand.Rand, h *History) {
 			Do: pick(r, Crash, Stop, Freeze, Reset, Lag, Terminate)}
 		h.Events = append(h.Events, e)
 	}
+	if chance(r, 60) {
+		h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Drain})
+	}
 	if h.Knobs.Replicas > 0 && !h.Knobs.Async && chance(r, 200) {
 		h.Events = slices.DeleteFunc(h.Events, func(e Event) bool { return e.On == synchronous && (e.Do == Crash || e.Do == Stop) })
 		h.Events = append(h.Events, Event{At: between(r, 0, 3*time.Second), Do: Promote, On: synchronous, For: pick(r, 0, time.Second, 3*time.Second), Text: pick(r, "", unchanged)})
@@ -160,6 +171,9 @@ type generator struct {
 	names  int
 	next   []string // of an idiom that is under way
 }
+
+// copyIn adds to what all share.
+const copyIn = "copy log from stdin"
 
 const whoami = "select '%m', current_setting('app.tenant', true), current_setting('app.other', true), current_user, session_user"
 
@@ -264,6 +278,11 @@ func (g *generator) step() Step {
 		s.Simple, g.next = g.next[0], g.next[1:]
 	case g.on[redials] > 0 && chance(r, 40):
 		s.Redial, g.inside = true, false
+	case g.on[copiesIn] > 0 && chance(r, 100):
+		s.Simple = pick(r, copyIn, copyIn, "copy items from stdin", "copy nosuch from stdin", copyIn+"; select '%m', 1")
+		if s.Copy = pick(r, "%m\n", "%m\n", "", copyFails); s.Copy == "%m\n" && strings.HasPrefix(s.Simple, copyIn) {
+			s.Check = appends
+		}
 	case g.on[sharing] > 0 && chance(r, 250):
 		s.Simple, s.Check = "insert into log values ('%m')", appends
 	case g.on[sharing] > 0 && !g.inside && chance(r, 350):
