@@ -96,7 +96,7 @@ var tempSchema = regexp.MustCompile(`pg_temp_\d+`)
 
 // sets are texts that begin with a setting: to them it is one whether what they set reads NULL
 // or is empty before.
-var sets = regexp.MustCompile(`^(?i)\s*((begin|start transaction)[^;]*;\s*)?(set|select set_config)\b`)
+var sets = regexp.MustCompile(`^(?i)\s*((begin|start transaction)[^;]*;\s*)?(set|reset|select set_config)\b`)
 
 // signature is what a statement ran under that must be its session's.
 func signature(e *simpg.Event) string {
