@@ -81,16 +81,16 @@ func Draw(seed Seed) *History {
 			on[f] = 1 + r.IntN(6)
 		}
 	}
-	if h.Knobs.Consistency == "eventual" { // what a session reads of its own may be old: only what all share is judged
-		for _, f := range []feature{writes, transactions, sequences, tables} {
-			on[f] = 0
-		}
-	}
 	sessions, steps := 1+r.IntN(4), 4+r.IntN(20)
 	if chance(r, 150) { // what all share, by many, in a hurry
 		on = [features]int{sharing: 1, transactions: r.IntN(2)}
 		sessions, steps = 4, 30
 		h.Knobs.Replicas, h.Knobs.Lag = 1+r.IntN(2), pick(r, 0, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)
+	}
+	if h.Knobs.Consistency == "eventual" { // what a session reads of its own may be old: only what all share is judged
+		for _, f := range []feature{writes, transactions, sequences, tables} {
+			on[f] = 0
+		}
 	}
 	for i := range sessions {
 		g := &generator{r: seed.stream("script", i), on: on, id: i}
