@@ -77,6 +77,14 @@ func (se *session) copyIn(a *analysis, n *pg.CopyStmt) string {
 	t := a.target(n.Relation, "INSERT", 'a')
 	a.writes = []string{"COPY FROM"}
 	e := &env{se: se, st: a.st}
+	if !a.exempt(t.r) {
+		for _, check := range a.rights {
+			check()
+		}
+		refused := failure("0A000", "COPY FROM not supported with row-level security")
+		refused.Hint = "Use INSERT statements instead."
+		panic(refused)
+	}
 	a.permit()
 	columns := t.copyColumns(stringsOf(n.Attlist))
 	defaults := t.defaults(columns)

@@ -600,14 +600,13 @@ func (a *analysis) drop(n *pg.DropStmt) string {
 	a.se.refuseReadOnly("DROP " + word)
 	for _, o := range n.Objects {
 		name, f := a.dropOne(n.RemoveType, o)
+		schema, _, inSchema := strings.Cut(name, "\x00")
 		switch {
 		case f != nil:
 			a.catalogChange(f)
-		case strings.Contains(name, ".") && n.MissingOk:
-			schema, _, _ := strings.Cut(name, ".")
+		case inSchema && n.MissingOk:
 			a.se.notice(&Error{Severity: "NOTICE", Code: "00000", Message: fmt.Sprintf(`schema "%s" does not exist, skipping`, schema)})
-		case strings.Contains(name, "."):
-			schema, _, _ := strings.Cut(name, ".")
+		case inSchema:
 			raise("3F000", `schema "%s" does not exist`, schema)
 		case n.MissingOk:
 			a.se.notice(&Error{Severity: "NOTICE", Code: "00000", Message: fmt.Sprintf(`%s "%s" does not exist, skipping`, strings.ToLower(word), name)})
@@ -622,7 +621,8 @@ func (a *analysis) drop(n *pg.DropStmt) string {
 	return "DROP " + word
 }
 
-// dropOne is the change that drops an object; nil if there is none.
+// dropOne is the change that drops an object; nil if there is none, and then the name has its
+// schema before it, with a NUL between, if that is missing.
 func (a *analysis) dropOne(kind pg.ObjectType, o *pg.Node) (name string, f func(s *state)) {
 	db := a.se.database
 	d := a.st.databases[db]
@@ -639,7 +639,7 @@ func (a *analysis) dropOne(kind pg.ObjectType, o *pg.Node) (name string, f func(
 		case schema == "pg_temp" && d.schemas[a.se.tempSchema()], schema == "", d.schemas[schema]:
 			return name, nil
 		default:
-			return schema + "." + name, nil
+			return schema + "\x00" + name, nil
 		}
 		a.owns(r)
 		if waited, _ := a.se.lock(tableID{db, r.oid}, lockExclusive, false, false); waited {
@@ -674,7 +674,7 @@ func (a *analysis) dropOne(kind pg.ObjectType, o *pg.Node) (name string, f func(
 		names := stringsOf(w.Objname)
 		fn := a.function(names, len(w.Objargs))
 		if fn == nil {
-			return strings.Join(names, "."), nil
+			return strings.Join(names, "\x00"), nil
 		}
 		return fn.name, func(s *state) { delete(s.changingAll(db).functions, functionKey(fn.schema, fn.name, len(fn.args))) }
 	case pg.ObjectType_OBJECT_TYPE:
