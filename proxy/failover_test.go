@@ -256,8 +256,9 @@ func TestChecksWithoutPrimary(t *testing.T) {
 	until(t, "there is no primary", func() bool { return s.metric(t, "pgweir_cluster_has_primary") == 0 })
 	checks := []string{"", ";", "-- ping", "/* ping */", "select 1", "show server_version", "SHOW TRANSACTION ISOLATION LEVEL",
 		"begin", "", "show search_path", "select 1", "commit"}
+	asStrings := []string{"begin; select 1; commit", "begin;select 1;commit;", "BEGIN; SHOW server_version; ROLLBACK", "select 1; select 2"}
 	for name, r := range map[string]*rawConn{"before": before, "since": raw(t, s.addr, "postgres")} {
-		for _, sql := range checks {
+		for _, sql := range append(asStrings, checks...) {
 			if got := tail(r.query(sql)); strings.Contains(got, "E ") {
 				t.Errorf("%s, %s: %s", name, sql, got)
 			}
