@@ -25,7 +25,11 @@ type Statement struct {
 	SQL string
 
 	key string // in the registry
+	at  int    // where Name stands in SQL
 }
+
+// Named is the PREPARE statement that makes it under another name, an identifier as SQL has it.
+func (s *Statement) Named(name string) string { return s.SQL[:s.at] + name + s.SQL[s.at+len(s.Name):] }
 
 // Registry gives equal statements one identity, so that servers hold them once whoever
 // prepared them. It keeps none alive: a statement is forgotten once no client and no server
@@ -59,7 +63,7 @@ func (r *Registry) SQLStatement(before, after, reading string) *Statement {
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], uint64(len(before)))
 	return r.find("S"+string(n[:])+before+after+"\x00"+reading, func(_, name string) *Statement {
-		return &Statement{Name: name, SQL: before + name + after}
+		return &Statement{Name: name, SQL: before + name + after, at: len(before)}
 	})
 }
 

@@ -159,6 +159,9 @@ func (a *Analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wi
 	failed := a.state().Tx.Phase.Failed()
 	switch p.SQL.Verb {
 	case router.PreparedPrepare:
+		if st == nil && a.state().Pins&router.PinPrepared != 0 {
+			return nil // its server may know the name
+		}
 		if st != nil && m.Kind == batch.Query && !failed { // the extended protocol fails at Execute
 			return errRepeated(p.SQL.Name)
 		}

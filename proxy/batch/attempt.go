@@ -28,6 +28,7 @@ type Awaited struct {
 	Parts   int             // how many statements of a string were answered
 	Message *Message        // the client's; nil for the proxy's own
 	Shared  *prepared.Statement
+	Given   *Given // what the server has under the client's name then
 	Tag     session.Tag
 	Refusal *wire.Error // what the client gets in place of the server's error
 }

@@ -341,6 +341,9 @@ func (e *Encoder) add(m *Message, number int) (refused bool) {
 	if m.SQL != nil && m.SQL.Needs != nil {
 		e.ensure(m.SQL.Needs)
 	}
+	for i := range m.Gives {
+		e.give(&m.Gives[i])
+	}
 	if m.SQL != nil && m.SQL.Makes != nil && (m.Kind == Query || m.Kind == Bind) {
 		// Another client's PREPARE may have made it here already.
 		e.unprepare(m.SQL.Makes.Statement)
@@ -450,6 +453,32 @@ func (e *Encoder) ensure(p *session.Prepared) {
 	}
 	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, []byte(st.Types))
 	e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Shared: st})
+}
+
+// given names the statement and the portal of the proxy's own by which one is prepared under
+// its client's name.
+const given = "pgweir: given"
+
+// give prepares a statement under its client's name. The client's unnamed statement and portal
+// are left alone: what gives may be a portal's Execute.
+func (e *Encoder) give(g *Given) {
+	switch st := g.Statement.Statement; {
+	case g.Statement.Naming == session.BothNames:
+	case st.SQL == "":
+		e.Out = wire.AppendParse(e.Out, g.Name, st.Text, []byte(st.Types))
+		e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Given: g})
+	default:
+		e.Out = wire.AppendParse(e.Out, given, st.Named(quoteIdentifier(g.Name)), nil)
+		e.Out = wire.AppendBind(e.Out, []byte(given), given, nil)
+		e.Out = wire.AppendExecute(e.Out, given)
+		e.Out = wire.AppendTarget(e.Out, wire.Close, 'P', given)
+		e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', given)
+		e.own(Parse, Internal)
+		e.own(Bind, Internal)
+		e.Queue = append(e.Queue, Awaited{Kind: Execute, Origin: Internal, Given: g})
+		e.own(Close, Internal)
+		e.own(Close, Internal)
+	}
 }
 
 // hold notes a statement as held, closing those that make room for it.

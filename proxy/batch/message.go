@@ -63,7 +63,9 @@ type Message struct {
 	SQL      *session.SQLPrepared
 	// Described is the statement that Describe is of, itself or by a portal of it.
 	Described *session.Prepared
-	Portal    session.Portal // what Bind makes
+	// Gives are the statements that must be there under the client's names: what runs names them.
+	Gives  []Given
+	Portal session.Portal // what Bind makes
 
 	Defines *router.Plan      // Parse: the plan of the statement it defines
 	Plan    *router.Plan      // Execute, Query, FunctionCall: what runs; nil if nobody knows
@@ -72,6 +74,12 @@ type Message struct {
 	Text    string      // in place of the message's text, if that had to be rewritten
 	Canned  []byte      // Here: the answer, if it is always the same
 	Refusal *wire.Error // the proxy's own error, in place of a server's
+}
+
+// Given is a prepared statement and the client's name of it.
+type Given struct {
+	Name      string
+	Statement *session.Prepared
 }
 
 // Sets returns the changes of settings that the message makes, with its parameters in

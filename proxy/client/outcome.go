@@ -69,6 +69,9 @@ func (o outcomes) done(a *batch.Awaited) {
 	case a.Kind == batch.Parse && !a.Internal() && !o.c.state.Tx.Did.Has(session.DidSet) && o.c.state.UsualNames():
 		o.c.up.Parsed.Add(a.Shared, m.Prepared.Snapshot)
 	}
+	if a.Given != nil {
+		o.gave(a.Given)
+	}
 	if m == nil {
 		return
 	}
@@ -198,6 +201,17 @@ func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 		}
 		o.c.names.Define(m.SQL.Name, m.SQL.Makes)
 	}
+}
+
+// gave takes in that the connection has a statement under the client's name. From now on only its
+// server knows what becomes of one that was prepared by SQL.
+func (o outcomes) gave(g *batch.Given) {
+	g.Statement.Naming = session.BothNames
+	if g.Statement.Statement.SQL != "" {
+		o.c.names.Forget(g.Name)
+	}
+	o.c.state.Pins |= router.PinPrepared
+	o.c.lease.leave(session.Discardable)
 }
 
 // seeReady ends a Sync, a simple query or a function call.

@@ -25,7 +25,17 @@ type Prepared struct {
 	Snapshot *catalog.Snapshot // what Plan was made with
 	Rows     Rows
 	SQL      *SQLPrepared
+	Naming   Naming
 }
+
+// Naming says under which names the session's connection knows a statement.
+type Naming uint8
+
+// The namings.
+const (
+	ServersName Naming = iota // the shared one, if it has it at all
+	BothNames                 // the client's too
+)
 
 // SQLPrepared is what a PREPARE makes, an EXECUTE or DEALLOCATE needs on its server first,
 // or a DEALLOCATE ends.
