@@ -60,6 +60,7 @@ has_server() {
 
 want_server=false
 want_18=false
+want_node=false
 for set; do
 	case $set in
 	build)
@@ -73,6 +74,9 @@ for set; do
 		program psql postgresql-client
 		program pgbench postgresql-contrib
 		program shellcheck shellcheck
+		program node nodejs
+		program npm npm
+		want_node=true
 		registry_client
 		want_18=true
 		;;
@@ -144,4 +148,11 @@ fi
 install_missing
 if $want_18; then
 	"$here/../internal/pgtest/install.sh" 18
+fi
+if $want_node && ! [ -d "$here/../internal/clients/testdata/node/node_modules/pg" ]; then
+	echo "deps: installing node-postgres"
+	(cd "$here/../internal/clients/testdata/node" && npm ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1) || {
+		tail -n 20 "$log" >&2
+		die "npm ci failed"
+	}
 fi

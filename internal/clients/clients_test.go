@@ -51,6 +51,7 @@ func clients(t *testing.T) []client {
 	all = append(all, pythonClients(t)...)
 	all = append(all, jdbcClients(t)...)
 	all = append(all, command("php_pdo", "testdata/php", "php", "pdo.php"))
+	all = append(all, command("node_pg", "testdata/node", "node", "pg.js"))
 	return append(all, psqlClients(t)...)
 }
 
@@ -116,7 +117,10 @@ func TestDependencies(t *testing.T) {
 	if _, err := os.Stat(jdbcJar); err != nil {
 		t.Errorf("the package libpostgresql-jdbc-java is missing (\"make deps\" installs it): %v", err)
 	}
-	for _, program := range []string{"psql", "pgbench", "java", "javac", "php"} {
+	if _, err := os.Stat("testdata/node/node_modules/pg"); err != nil {
+		t.Errorf("node-postgres is missing (\"make deps\" installs it): %v", err)
+	}
+	for _, program := range []string{"psql", "pgbench", "java", "javac", "php", "node"} {
 		if _, err := lookFor(program); err != nil {
 			t.Errorf("%s is missing (\"make deps\" installs it): %v", program, err)
 		}
