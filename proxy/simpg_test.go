@@ -122,9 +122,9 @@ func TestModelHistories(t *testing.T) {
 	t.Logf("%d steps", steps)
 }
 
-// beyondModel are scripts that have what the model has not.
+// beyondModel are scripts that have what the model has not. One that is answered alike is to
+// be taken out.
 var beyondModel = map[string]string{
-	"copy/in csv":                                        "CSV",
 	"copy/big frames in":                                 "how large an index's entry may be",
 	"copy/out":                                           "CSV",
 	"copy/copy from a file and program":                  "files",
@@ -149,20 +149,24 @@ func TestModelScripts(t *testing.T) {
 	for _, file := range files {
 		for _, s := range readScripts(t, file) {
 			name := strings.TrimSuffix(filepath.Base(file), ".txt") + "/" + s.name
+			if name == "copy/in csv" {
+				continue // it waits to be asked for data that the model does not ask for
+			}
 			t.Run(name, func(t *testing.T) {
-				if why := beyondModel[name]; why != "" {
-					t.Skip(why)
-				}
 				prepare(t, s, direct)
 				want := play(t, s, shared(t).Primary.Addr(), direct, false)
 				model := modelOf(t, direct, world+restore+strings.Join(s.setup, ";\n"))
 				got := play(t, s, listenModel(t, model.Primary()), direct, false)
-				if d := difference(want, got); d != "" {
+				d, why := difference(want, got), beyondModel[name]
+				switch {
+				case why != "" && d == "":
+					t.Errorf("the model has %s by now", why)
+				case why == "" && d != "":
 					t.Error(strings.ReplaceAll(d, "proxy:", "model:"))
 				}
 				played++
 			})
 		}
 	}
-	t.Logf("%d scripts played, %d beyond the model", played, len(beyondModel))
+	t.Logf("%d scripts played, %d of them beyond the model", played, len(beyondModel))
 }
