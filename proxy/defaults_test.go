@@ -120,3 +120,29 @@ func TestNoneIsAValue(t *testing.T) {
 		t.Errorf("in the end: %s", got)
 	}
 }
+
+// TestDefaultsOfAllRoles: what ALTER ROLE ALL … SET gives new connections instead is not an old
+// session's.
+func TestDefaultsOfAllRoles(t *testing.T) {
+	database := newDatabase(t, "alter role all set work_mem = '5MB'")
+	s := start(t, poolSize(2))
+	holds, old := s.connect(t, database), s.connect(t, database)
+	memory := func() (v string) {
+		t.Helper()
+		if err := old.QueryRow(t.Context(), "select current_setting('work_mem') from txid_current()").Scan(&v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	before := memory()
+	run(t, database, "alter role all set work_mem = '6MB'")
+	t.Cleanup(func() { run(t, database, "alter role all reset work_mem") })
+	for _, hold := range []string{"begin", "select txid_current()"} {
+		if _, err := holds.Exec(t.Context(), hold); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := memory(); got != before {
+		t.Errorf("a session that began before has %s, want %s", got, before)
+	}
+}

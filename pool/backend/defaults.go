@@ -82,10 +82,10 @@ func (b *Backend) AskDefaults(ctx context.Context, role string) (*Defaults, erro
 }
 
 // beganQuery asks for the built-in settings that a session began with because of ALTER ROLE
-// or ALTER DATABASE … SET, as far as it may set them itself.
+// (of all roles, too) or ALTER DATABASE … SET, as far as it may set them itself.
 const beganQuery = `SELECT '', ` + Started + `::pg_catalog.text
  UNION ALL SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings
- WHERE source OPERATOR(pg_catalog.=) ANY ('{user,database,"database user"}'::pg_catalog.text[])
+ WHERE source OPERATOR(pg_catalog.=) ANY ('{global,user,database,"database user"}'::pg_catalog.text[])
    AND context OPERATOR(pg_catalog.=) 'user' AND name OPERATOR(pg_catalog.!~~) '%\_preload\_libraries'`
 
 // Started is an expression that tells servers behind one address apart, and lives of one: µs,
