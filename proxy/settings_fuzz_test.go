@@ -219,6 +219,7 @@ type historian struct {
 	database string
 	size     int // of the pools
 	track    bool
+	eventual bool // reads need not see what was committed before
 	probes   bool // see probe
 	direct   string
 	proxied  string
@@ -285,6 +286,11 @@ func (h *historian) compare(options []string, steps []histStep, want [][]string)
 			h.kill()
 		}
 		got, err := w.do(s)
+		if h.eventual {
+			if err := shared(h.t).WaitReplay(h.t.Context()); err != nil {
+				h.t.Fatal(err)
+			}
+		}
 		if err != nil {
 			got = append(got, err.Error())
 		}
@@ -431,14 +437,15 @@ func TestSettingsHistories(t *testing.T) {
 		}
 		for _, track := range []bool{false, true} {
 			change := []func(*config.Config){poolSize(size)}
-			if track == (size == 1) {
+			behind := track == (size == 1)
+			if behind {
 				change = append(change, eventual)
 			}
 			if track {
 				change = append(change, func(c *config.Config) { c.Settings.Track = []string{"app.a", "app.b", "app.c", "app.s", "app.x.y"} })
 			}
 			s := start(t, change...)
-			sides = append(sides, &historian{t: t, database: database, size: size, track: track, direct: direct, proxied: s.addr})
+			sides = append(sides, &historian{t: t, database: database, size: size, track: track, eventual: behind, direct: direct, proxied: s.addr})
 		}
 	}
 	played, steps := 0, 0
