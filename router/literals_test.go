@@ -1,6 +1,9 @@
 package router
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestLiteralsOf(t *testing.T) {
 	plans := NewPlans(Options{})
@@ -47,5 +50,26 @@ func TestLiteralsOfSharedPlan(t *testing.T) {
 	}
 	if got := other.LiteralsOf([]byte("select 'now'::date")); got != LiteralsTimed {
 		t.Errorf("%d", got)
+	}
+}
+
+// TestLongStrings: a string of too many statements is taken as one, from the cache too, and of
+// one with many literals each byte is passed over once.
+func TestLongStrings(t *testing.T) {
+	plans := NewPlans(Options{})
+	text := func(n int, value string) []byte {
+		return []byte(strings.Repeat("SET a.b = '"+value+"'; ", n) + "SELECT 'x'")
+	}
+	for _, value := range []string{"v", "w"} {
+		p := plans.Get(text(maxParts+6, value))
+		if p.Parts != nil || p.Statements != maxParts+7 {
+			t.Errorf("%q: %d statements, %d parts", value, p.Statements, len(p.Parts))
+		}
+		p = plans.Get(text(maxParts-4, value))
+		for _, part := range p.Parts[:maxParts-4] {
+			if part.Sets[0].Value != value {
+				t.Fatalf("a part sets %q, not %q", part.Sets[0].Value, value)
+			}
+		}
 	}
 }

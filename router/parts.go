@@ -1,5 +1,7 @@
 package router
 
+import "slices"
+
 // A text of several statements is one message of its client, and its server answers each of
 // them: what the text as a whole says decides where it runs, what its parts say what the
 // session has afterwards.
@@ -63,12 +65,13 @@ func (p *Plan) withLiterals(text []byte) *Plan {
 		return p
 	}
 	q := *p
-	q.Sets = placedSets(p.Sets, text)
-	q.Parts = make([]*Plan, len(p.Parts))
+	q.Sets = placedSets(p.Sets, &placeReader{text: text})
+	r := &placeReader{text: text}
+	q.Parts = slices.Clone(p.Parts) // nil stays nil: taken as one
 	for i, part := range p.Parts {
-		if q.Parts[i] = part; len(part.Sets) > 0 {
+		if len(part.Sets) > 0 {
 			c := *part
-			c.Sets = placedSets(part.Sets, text)
+			c.Sets = placedSets(part.Sets, r)
 			q.Parts[i] = &c
 		}
 	}
@@ -82,7 +85,7 @@ func (p *Plan) withLiterals(text []byte) *Plan {
 	return &q
 }
 
-func placedSets(sets []Set, text []byte) []Set {
+func placedSets(sets []Set, r *placeReader) []Set {
 	if len(sets) == 0 {
 		return nil
 	}
@@ -90,7 +93,7 @@ func placedSets(sets []Set, text []byte) []Set {
 	copy(list, sets)
 	for i := range list {
 		if at := list[i].at; at != nil {
-			list[i].Value, _ = at.read(text)
+			list[i].Value, _ = r.read(at)
 			list[i].at = nil
 		}
 	}

@@ -113,22 +113,34 @@ func (r *maskRecord) continues(text string, i int) bool {
 	return false
 }
 
-func (p *place) read(text []byte) (string, bool) {
-	at, end := 0, 0
-	for i, gap := range p.gaps {
-		at = end + gap
-		if at >= len(text) {
+func (p *place) read(text []byte) (string, bool) { return (&placeReader{text: text}).read(p) }
+
+// placeReader reads places of one Plan in a text. In the order of the text it passes over
+// each byte once.
+type placeReader struct {
+	text    []byte
+	n       int // literals passed
+	at, end int // of the last of them
+}
+
+func (r *placeReader) read(p *place) (string, bool) {
+	if r.n > len(p.gaps) {
+		*r = placeReader{text: r.text}
+	}
+	for ; r.n < len(p.gaps); r.n++ {
+		r.at = r.end + p.gaps[r.n]
+		if r.at >= len(r.text) {
 			return "", false // another Plan's text
 		}
-		if end = skipMark(text, at, p.marks[i]); end < 0 {
+		if r.end = skipMark(r.text, r.at, p.marks[r.n]); r.end < 0 {
 			return "", false
 		}
 	}
 	if p.marks[len(p.marks)-1] == maskString {
-		s := string(text[at+1 : end-1])
+		s := string(r.text[r.at+1 : r.end-1])
 		return strings.ReplaceAll(s, "''", "'"), true
 	}
-	digits := text[at:end]
+	digits := r.text[r.at:r.end]
 	for len(digits) > 1 && digits[0] == '0' && isDigit(digits[1]) {
 		digits = digits[1:]
 	}
