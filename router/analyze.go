@@ -1,6 +1,7 @@
 package router
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -113,6 +114,9 @@ func (a *analysis) run() *Plan {
 // asked are the kinds of state that a server connection is asked for.
 const asked = PinSetting | PinTemp | PinCursor | PinLock | PinListen
 
+// mayDefine finds what changes the catalog in a text of which nothing else is known.
+var mayDefine = regexp.MustCompile(`(?i)\b(alter|create|drop|import)\b`)
+
 // unparsed is the Plan of a text that the parser refuses: see takenApart.
 func unparsed(a *analysis) *Plan {
 	p := &Plan{Class: ClassUnknown, Target: TargetPrimary, Reason: ReasonUnparsed, Uses: true, Pins: PinOpaque}
@@ -123,6 +127,9 @@ func unparsed(a *analysis) *Plan {
 	}
 	apart := takenApart{Lexer: grammar.Lexer{Text: a.original}, source: []byte(a.original)}
 	if strings.IndexByte(a.original, 0) >= 0 || !apart.run() {
+		if mayDefine.MatchString(a.original) {
+			p.Flags = FlagDDL | FlagRedefines | FlagRemoves
+		}
 		return p
 	}
 	a.dependent = a.dependent || strings.Contains(strings.ToLower(a.original), "set_config") // its last argument may be a literal
@@ -134,6 +141,13 @@ func unparsed(a *analysis) *Plan {
 	for _, f := range known {
 		a.leaves(f.Clean, f.Touches, f.Sets)
 	}
+	for _, name := range apart.targets {
+		if a.relations.add(name); !a.facts.Relation("", name).Known {
+			a.cur.flags |= FlagIgnorant // it may have triggers
+			a.pin(PinOpaque)
+		}
+	}
+	p.Relations = a.relations.list
 	p.Pins, p.Flags, p.Touches, p.Statements = a.cur.pins, a.cur.flags, a.cur.touches.list, apart.statements
 	return p
 }

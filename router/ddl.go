@@ -2,7 +2,6 @@ package router
 
 import (
 	"slices"
-	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
@@ -76,7 +75,7 @@ func (a *analysis) drops(s *pg.DropStmt) {
 	a.cur.unpins |= PinTemp
 	temporary := len(s.GetObjects()) > 0
 	for _, o := range s.GetObjects() {
-		schema, name := qualified(objectName(o))
+		schema, name := qualified(objectName(s.GetRemoveType(), o))
 		temporary = temporary && isTemp(schema)
 		switch s.GetRemoveType() {
 		case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW, pg.ObjectType_OBJECT_MATVIEW,
@@ -92,15 +91,21 @@ func (a *analysis) drops(s *pg.DropStmt) {
 	}
 }
 
-// objectName is the name of an object that a DROP names, by kind in one of three shapes.
-func objectName(o *pg.Node) []*pg.Node {
+// objectName is the name of an object that a DROP names, by kind in one of three shapes, or of
+// the table that it belongs to.
+func objectName(kind pg.ObjectType, o *pg.Node) []*pg.Node {
 	switch n := o.GetNode().(type) {
 	case *pg.Node_ObjectWithArgs:
 		return n.ObjectWithArgs.GetObjname()
 	case *pg.Node_TypeName:
 		return n.TypeName.GetNames()
 	}
-	return o.GetList().GetItems()
+	items := o.GetList().GetItems()
+	switch kind {
+	case pg.ObjectType_OBJECT_TRIGGER, pg.ObjectType_OBJECT_RULE, pg.ObjectType_OBJECT_POLICY:
+		return items[:max(0, len(items)-1)]
+	}
+	return items
 }
 
 // staysAlone reports whether n cannot run inside a transaction block (the
@@ -144,8 +149,10 @@ func (a effect) of(n *pg.Node) (f Flags) {
 		return a.newTable(s.CreateStmt)
 	case *pg.Node_AlterTableStmt:
 		return a.altered(s.AlterTableStmt)
-	case *pg.Node_CreateTableAsStmt, *pg.Node_CreateSeqStmt, *pg.Node_AlterSeqStmt, *pg.Node_CreateEnumStmt, *pg.Node_AlterEnumStmt,
-		*pg.Node_CommentStmt, *pg.Node_GrantStmt:
+	case *pg.Node_CreateTableAsStmt:
+		return a.redefines("", s.CreateTableAsStmt.GetInto().GetRel().GetRelname())
+	case *pg.Node_CreateSeqStmt, *pg.Node_AlterSeqStmt, *pg.Node_CreateEnumStmt, *pg.Node_AlterEnumStmt,
+		*pg.Node_CommentStmt, *pg.Node_GrantStmt, *pg.Node_RefreshMatViewStmt:
 		return 0
 	case *pg.Node_IndexStmt:
 		runs := func(p *pg.Node) bool { return a.runs(p.GetIndexElem().GetExpr()) }
@@ -164,6 +171,9 @@ func (a effect) of(n *pg.Node) (f Flags) {
 			return 0
 		}
 	case *pg.Node_ViewStmt:
+		if a.runs(s.ViewStmt.GetQuery()) { // a function's source may name it already
+			return FlagRedefines | replaces(s.ViewStmt.GetReplace())
+		}
 		return replaces(s.ViewStmt.GetReplace()) | a.redefines("", s.ViewStmt.GetView().GetRelname())
 	case *pg.Node_CreateFunctionStmt:
 		return FlagRedefines | replaces(s.CreateFunctionStmt.GetReplace())
@@ -193,21 +203,20 @@ func (a effect) redefines(schema, name string) Flags {
 
 // newTable is of for CREATE TABLE.
 func (a effect) newTable(s *pg.CreateStmt) Flags {
-	code, actions := false, false
-	for _, e := range s.GetTableElts() {
-		c, f := a.element(e)
-		code, actions = code || c, actions || f
+	code := slices.ContainsFunc(s.GetTableElts(), a.element)
+	for _, key := range s.GetPartspec().GetPartParams() {
+		code = code || a.runs(key.GetPartitionElem().GetExpr())
 	}
-	if !code && len(s.GetInhRelations()) == 0 && a.facts.DDL().Clean {
+	if of := s.GetOfTypename(); of != nil {
+		code = code || a.computes(of)
+	}
+	if !code && !s.GetIfNotExists() && len(s.GetInhRelations()) == 0 && a.facts.DDL().Clean {
 		a.cur.makes = []string{s.GetRelation().GetRelname()}
 	}
-	switch {
-	case !code:
-		return 0
-	case actions: // writing to the referenced table runs what this one has
-		return FlagRedefines
+	if code {
+		return FlagRedefines // of the table it is a partition or child of, refers to, or that a function's source names
 	}
-	return a.redefines("", s.GetRelation().GetRelname())
+	return 0
 }
 
 // altered is of for ALTER TABLE.
@@ -216,11 +225,11 @@ func (a effect) altered(s *pg.AlterTableStmt) (f Flags) {
 		cmd := c.GetAlterTableCmd()
 		switch cmd.GetSubtype() {
 		case pg.AlterTableType_AT_AddColumn, pg.AlterTableType_AT_AddConstraint:
-			if code, actions := a.element(cmd.GetDef()); code || actions {
+			if a.element(cmd.GetDef()) || cascades(cmd.GetDef()) {
 				f |= FlagRedefines
 			}
 		case pg.AlterTableType_AT_AlterColumnType:
-			if code, _ := a.element(cmd.GetDef()); code || cmd.GetDef().GetColumnDef().GetRawDefault() != nil {
+			if a.element(cmd.GetDef()) || cmd.GetDef().GetColumnDef().GetRawDefault() != nil {
 				f |= FlagRedefines
 			}
 			f |= FlagRemoves
@@ -241,29 +250,41 @@ func (a effect) altered(s *pg.AlterTableStmt) (f Flags) {
 }
 
 // element reports whether a column or constraint of a table runs code that is not known to
-// leave nothing behind, and whether writing to another table writes to this one for it.
-func (a effect) element(n *pg.Node) (code, actions bool) {
+// leave nothing behind.
+func (a effect) element(n *pg.Node) bool {
 	switch e := n.GetNode().(type) {
 	case *pg.Node_ColumnDef:
-		code = !isSerial(e.ColumnDef.GetTypeName()) && a.runs(&pg.Node{Node: &pg.Node_TypeName{TypeName: e.ColumnDef.GetTypeName()}})
-		for _, c := range e.ColumnDef.GetConstraints() {
-			c, f := a.element(c)
-			code, actions = code || c, actions || f
-		}
+		of := e.ColumnDef.GetTypeName()
+		return !isSerial(of) && a.computes(of) || slices.ContainsFunc(e.ColumnDef.GetConstraints(), a.element)
 	case *pg.Node_Constraint:
 		c := e.Constraint
-		plain := func(action string) bool { return action == "" || action == "a" || action == "r" }
-		return a.runs(c.GetRawExpr()), !plain(c.GetFkDelAction()) || !plain(c.GetFkUpdAction())
-	default: // LIKE may bring what other tables have
-		code = true
+		return a.runs(c.GetRawExpr()) || a.runs(c.GetWhereClause()) || slices.ContainsFunc(c.GetExclusions(), a.runs)
 	}
-	return code, actions
+	return true // LIKE may bring what other tables have
+}
+
+// cascades reports whether a column or constraint has writing to another table write to its own.
+func cascades(n *pg.Node) bool {
+	writes := func(action string) bool { return action != "" && action != "a" && action != "r" }
+	c := n.GetConstraint()
+	return writes(c.GetFkDelAction()) || writes(c.GetFkUpdAction()) || slices.ContainsFunc(n.GetColumnDef().GetConstraints(), cascades)
+}
+
+// computes reports whether computing a value of a type runs such code.
+func (a effect) computes(of *pg.TypeName) bool {
+	return a.runs(&pg.Node{Node: &pg.Node_TypeName{TypeName: of}})
 }
 
 // isSerial reports whether a column's type stands for a sequence of its own.
 func isSerial(t *pg.TypeName) bool {
-	_, name := qualified(t.GetNames())
-	return strings.HasSuffix(name, "serial") || strings.HasPrefix(name, "serial")
+	if len(t.GetNames()) != 1 {
+		return false
+	}
+	switch t.GetNames()[0].GetString_().GetSval() {
+	case "serial", "serial2", "serial4", "serial8", "smallserial", "bigserial":
+		return true
+	}
+	return false
 }
 
 // runs reports whether computing an expression, or a value of a type, runs code that is not
@@ -273,5 +294,5 @@ func (a effect) runs(n *pg.Node) bool {
 	v := &verdict{}
 	of.cur = v
 	of.node(n)
-	return v.pins != 0 || v.flags != 0 || len(v.touches.list) > 0
+	return v.pins != 0 || v.flags&^(FlagDraws|FlagSequence) != 0 || len(v.touches.list) > 0
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strings"
 	"unicode/utf8"
 
 	"github.com/pgweir/pgweir/internal/grammar"
@@ -18,9 +19,12 @@ type takenApart struct {
 	statements int
 	flags      Flags
 
-	verb string // of the statement being read; empty before it
-	ddl  bool   // it changes the catalog
-	last grammar.Token
+	targets []string // relations that are written to
+
+	verb   string // of the statement being read; empty before it
+	ddl    bool   // it changes the catalog
+	target bool   // the next name is that of one
+	last   grammar.Token
 }
 
 // run reports whether all statements are of kinds that leave nothing but what their names do.
@@ -38,6 +42,7 @@ func (u *takenApart) run() bool {
 			ok = u.word(word, t)
 		}
 		named := t.Kind == grammar.Word || t.Kind == grammar.Quoted
+		u.findTarget(word, t, named)
 		if !ok || t.Kind == grammar.Bad || named && !utf8.ValidString(u.Text[t.Start:t.End]) { // of another encoding: nobody knows it
 			return false
 		}
@@ -77,6 +82,9 @@ func (u *takenApart) word(word string, t grammar.Token) bool {
 		u.flags |= FlagDDL | FlagCreates | FlagRedefines | FlagRemoves
 	case word == "stdin" && u.verb == "copy":
 		u.flags |= FlagCopyIn
+	case u.verb == "explain" && (word == "create" || word == "alter" || word == "drop"):
+		u.begin(word, t)
+		u.statements--
 	case !u.ddl:
 	case word == "extension":
 		return false // its script is not in the text
@@ -87,6 +95,31 @@ func (u *takenApart) word(word string, t grammar.Token) bool {
 	}
 	return true
 }
+
+// findTarget notes the name behind INTO, UPDATE and DELETE FROM, without its schema.
+func (u *takenApart) findTarget(word string, t grammar.Token, named bool) {
+	switch {
+	case word == "into", word == "update", word == "from" && u.Word(u.last) == "delete":
+		u.target = true
+	case !u.target, word == "only":
+	case u.Is(t, '.') && len(u.targets) > 0:
+		u.targets = u.targets[:len(u.targets)-1]
+	case named && !notTargets[word] && (u.Is(u.last, '.') || beforeTarget[u.Word(u.last)]):
+		if t.Kind == grammar.Quoted {
+			quoted := u.Text[t.Start : t.End-1]
+			word = strings.ReplaceAll(quoted[strings.IndexByte(quoted, '"')+1:], `""`, `"`)
+		}
+		u.targets = append(u.targets, word)
+	default:
+		u.target = false
+	}
+}
+
+var (
+	beforeTarget = map[string]bool{"into": true, "update": true, "from": true, "only": true}
+	// notTargets may stand behind UPDATE: DO UPDATE SET, FOR UPDATE OF.
+	notTargets = map[string]bool{"set": true, "of": true, "nowait": true, "skip": true}
+)
 
 // ddlWords do not act on the session in a statement that changes the catalog.
 var ddlWords = map[string]bool{"create": true, "alter": true, "drop": true, "set": true, "reset": true, "comment": true, "security": true,

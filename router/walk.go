@@ -180,10 +180,11 @@ func visitMerge(a *analysis, m protoreflect.Message) bool {
 // visitInto sees SELECT INTO. The relation does not exist yet.
 func visitInto(a *analysis, m protoreflect.Message) bool {
 	a.is(ReasonSelectInto)
-	a.cur.flags |= FlagDDL
+	rel := m.Interface().(*pg.IntoClause).GetRel()
+	a.cur.flags |= FlagDDL | effect{a}.redefines("", rel.GetRelname())
 	f := a.facts.DDL()
 	a.leaves(f.Clean, f.Touches, f.Sets)
-	a.createsRelation(m.Interface().(*pg.IntoClause).GetRel(), false)
+	a.createsRelation(rel, false)
 	return false
 }
 

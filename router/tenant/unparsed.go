@@ -88,7 +88,11 @@ func wordsOf(text string) words {
 	w := words{has: map[string]bool{}}
 	hash := fnv.New64a()
 	l := grammar.Lexer{Text: text}
-	for t := l.Next(); t.Kind != grammar.End && t.Kind != grammar.Bad; t = l.Next() {
+	for t := l.Next(); t.Kind != grammar.End; t = l.Next() {
+		if t.Kind == grammar.Bad { // by other settings what follows may be words
+			w.any = true
+			break
+		}
 		token := text[t.Start:t.End]
 		switch t.Kind {
 		case grammar.Word:
