@@ -45,9 +45,9 @@ func tree(t *testing.T, keep func(path string) bool) map[string]string {
 
 var (
 	// readHere is where Go code, or a shell script, reads a variable.
-	readHere = regexp.MustCompile(`(?:env\(|Env\(|Variable = )"(PGWEIR_[A-Z_]+)"|\$\{?(PGWEIR_[A-Z_]+)`)
+	readHere = regexp.MustCompile(`(?:env\(|Env\(|Variable = |Child = )"((?:PGWEIR|SIMPG)_[A-Z_]+)"|\$\{?(PGWEIR_[A-Z_]+)`)
 	// told is a row of the table of variables.
-	told = regexp.MustCompile("(?m)^\\| `(PGWEIR_[A-Z_]+)` \\|")
+	told = regexp.MustCompile("(?m)^\\| `((?:PGWEIR|SIMPG)_[A-Z_]+)` \\|")
 )
 
 // TestVariables: CONTRIBUTING.md lists the variables that the tree reads, and no others.
