@@ -14,17 +14,21 @@ func TestMisspeltHints(t *testing.T) {
 	s := start(t)
 	warned := func(lines []string) int { return strings.Count(tail(lines), "N WARNING WARNING 01000 ") }
 	for sql, want := range map[string]int{
-		"/* pgweir:primry */ select 1":              1,
-		"select 1 -- pgweir:replca":                 1,
-		"/* pgweir: primary */ select 1":            1,
-		"/* pgweir:consistency=stong */ select 1":   1,
-		"/* pgweir:min_lsn=x */ select 1":           1,
-		"/* pgweir:primary=yes */ select 1":         1,
-		"/* pgweir:primary */ select 1":             0,
-		"/* pgweir:consistency=strong */ select 1":  0,
-		"/* see pgweir: it knows */ select 1":       0,
-		"select '/* pgweir:primry */'":              0,
-		"/* pgweir:primary pgweir:replcia */ begin": 1,
+		"/* pgweir:primry */ select 1":                             1,
+		"select 1 -- pgweir:replca":                                1,
+		"/* pgweir: primary */ select 1":                           1,
+		"/* pgweir:consistency=stong */ select 1":                  1,
+		"/* pgweir:min_lsn=x */ select 1":                          1,
+		"/* pgweir:primary=yes */ select 1":                        1,
+		"/* pgweir:primary */ select 1":                            0,
+		"/* pgweir:consistency=strong */ select 1":                 0,
+		"/* see pgweir: it knows */ select 1":                      0,
+		"select 1 /* pgweir:cross-tenant reason=monthly report */": 0,
+		"select 1 -- pgweir:cross-tenant":                          0,
+		"/* pgweir:cross-tennant */ select 1":                      1,
+		"/* pgweir: cross-tenant */ select 1":                      1,
+		"select '/* pgweir:primry */'":                             0,
+		"/* pgweir:primary pgweir:replcia */ begin":                1,
 	} {
 		for _, extended := range []bool{false, true} {
 			r := raw(t, s.addr, database)

@@ -50,7 +50,7 @@ func findWishes(text string) (level Consistency, least lsn.LSN) {
 		if t.Kind != grammar.Comment {
 			continue
 		}
-		eachHint(text[t.Start:t.End], func(hint string) {
+		eachHint(text[t.Start:t.End], func(hint, _ string) {
 			name, value, _ := strings.Cut(hint, "=")
 			switch name {
 			case "consistency":
@@ -65,8 +65,9 @@ func findWishes(text string) (level Consistency, least lsn.LSN) {
 	return level, least
 }
 
-// eachHint hands over what follows each pgweir: of a comment, up to a space or the like.
-func eachHint(comment string, f func(hint string)) {
+// eachHint hands over what follows each pgweir: of a comment, up to a space or the like, and
+// what is behind it.
+func eachHint(comment string, f func(hint, behind string)) {
 	for rest := comment; ; {
 		i := strings.Index(rest, hintPrefix)
 		if i < 0 {
@@ -79,7 +80,7 @@ func eachHint(comment string, f func(hint string)) {
 			n++
 		}
 		if begins {
-			f(rest[:n])
+			f(rest[:n], rest[n:])
 		}
 	}
 }

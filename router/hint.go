@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/lsn"
+	"github.com/pgweir/pgweir/router/tenant"
 )
 
 // hintWord stands in every comment that may be a hint; such comments stay in
@@ -72,13 +73,13 @@ func Misspelt(text string) (hint string) {
 			continue
 		}
 		comment := text[t.Start:t.End]
-		eachHint(comment, func(h string) {
-			if hint == "" && h != "" && !isHint(h) {
+		eachHint(comment, func(h, behind string) {
+			if hint == "" && h != "" && !isHint(h) && !tenant.Exempts(hintPrefix+h+behind) {
 				hint = hintPrefix + h
 			}
 		})
 		_, behind, _ := strings.Cut(comment, hintPrefix+" ")
-		if words := strings.Fields(behind); hint == "" && len(words) > 0 && isHint(words[0]) {
+		if words := strings.Fields(behind); hint == "" && len(words) > 0 && (isHint(words[0]) || tenant.Exempts(hintPrefix+words[0])) {
 			hint = hintPrefix + " " + words[0]
 		}
 	}

@@ -44,7 +44,7 @@ func (a *Analysis) misspelt(p *router.Plan, text []byte) {
 	a.Service.Log.Warn("a comment looks like a hint and is none", zap.String("hint", hint), zap.String("user", a.Up.Key.User),
 		zap.String("database", a.Up.Key.Database), zap.String("application", a.Application))
 	a.b.Notices = wire.AppendNotice(a.b.Notices, "WARNING", "01000", "pgweir knows no hint \""+hint+
-		"\": there are pgweir:primary, pgweir:replica, pgweir:consistency=LEVEL and pgweir:min_lsn=LSN")
+		"\": there are pgweir:primary, pgweir:replica, pgweir:consistency=LEVEL, pgweir:min_lsn=LSN and pgweir:cross-tenant")
 }
 
 // refresh is the plan of a statement, made anew if the catalog has changed.

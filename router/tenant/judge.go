@@ -87,6 +87,12 @@ func (j *Judge) excuse(f *Finding, text string) {
 // exemptWord begins the comment that makes a statement exempt.
 const exemptWord = "pgweir:cross-tenant"
 
+// Exempts reports whether a part of a comment begins with that word.
+func Exempts(part string) bool {
+	rest, ok := strings.CutPrefix(part, exemptWord)
+	return ok && (rest == "" || strings.IndexByte(" *\n\t", rest[0]) >= 0)
+}
+
 // exemption finds that comment. What follows "reason=" is the reason, to the
 // comment's end.
 func exemption(text string) (reason string, ok bool) {
@@ -98,11 +104,12 @@ func exemption(text string) (reason string, ok bool) {
 		if t.Kind != grammar.Comment {
 			continue
 		}
-		_, rest, found := strings.Cut(text[t.Start:t.End], exemptWord)
-		if !found || rest != "" && rest[0] != ' ' && rest[0] != '*' && rest[0] != '\n' && rest[0] != '\t' {
+		comment := text[t.Start:t.End]
+		at := strings.Index(comment, exemptWord)
+		if at < 0 || !Exempts(comment[at:]) {
 			continue
 		}
-		_, reason, _ := strings.Cut(strings.TrimSuffix(rest, "*/"), "reason=")
+		_, reason, _ := strings.Cut(strings.TrimSuffix(comment[at:], "*/"), "reason=")
 		return strings.Trim(strings.TrimSpace(reason), `"'`), true
 	}
 	return "", false
