@@ -172,3 +172,90 @@ func (se *session) callStmt(n *pg.CallStmt) string {
 	c.run(func([]datum) bool { return true })
 	return "CALL"
 }
+
+func (a *analysis) createFunction(n *pg.CreateFunctionStmt) string {
+	beyond(n.SqlBody != nil, "a body in SQL's standard form")
+	tag := "CREATE FUNCTION"
+	if n.IsProcedure {
+		tag = "CREATE PROCEDURE"
+	}
+	a.se.refuseReadOnly(tag)
+	names := stringsOf(n.Funcname)
+	f := &function{oid: a.oid(), name: names[len(names)-1], language: "sql", volatility: 'v', procedure: n.IsProcedure, returns: typVoid, settings: map[string]string{}}
+	if f.schema, _ = a.se.creationSchema().(string); len(names) > 1 {
+		f.schema = names[0]
+	}
+	if f.schema == "" {
+		raise("3F000", "no schema has been selected to create in")
+	}
+	if f.schema != a.se.tempSchema() {
+		a.mayCreate(f.schema, -1)
+	}
+	if n.ReturnType != nil {
+		f.returns, f.set = a.typeName(n.ReturnType), n.ReturnType.Setof
+	}
+	for _, p := range n.Parameters {
+		x := p.GetFunctionParameter()
+		beyond(x.Defexpr != nil || x.Mode != pg.FunctionParameterMode_FUNC_PARAM_IN && x.Mode != pg.FunctionParameterMode_FUNC_PARAM_DEFAULT, "such a parameter")
+		f.args = append(f.args, param{x.Name, a.typeName(x.ArgType)})
+	}
+	for _, o := range n.Options {
+		f.option(o.GetDefElem())
+	}
+	if f.language == "plpgsql" {
+		f.compiled = parseBlock(f.body)
+	} else {
+		parse(f.body)
+	}
+	db, at := a.se.database, functionKey(f.schema, f.name, len(f.args))
+	if a.st.databases[db].functions[at] != nil && !n.Replace {
+		raise("42723", `function "%s" already exists with same argument types`, f.name)
+	}
+	a.catalogChange(func(s *state) { s.changingAll(db).functions[at] = f })
+	return tag
+}
+
+func (f *function) option(d *pg.DefElem) {
+	switch d.Defname {
+	case "as":
+		f.body = d.Arg.GetList().Items[0].GetString_().GetSval()
+	case "language":
+		f.language = strings.ToLower(d.Arg.GetString_().GetSval())
+	case "volatility":
+		f.volatility = d.Arg.GetString_().GetSval()[0]
+	case "security", "strict", "window", "transform":
+		beyond(d.Arg.GetBoolean().GetBoolval() || d.Defname == "transform", d.Defname)
+	case "set":
+		v := d.Arg.GetVariableSetStmt()
+		f.settings[v.Name] = setValue(v)
+	}
+}
+
+// Bits of a trigger's timing and events.
+const (
+	triggerBefore = 1 << 1
+	triggerInsert = 1 << 2
+	triggerDelete = 1 << 3
+	triggerUpdate = 1 << 4
+)
+
+func (a *analysis) createTrigger(n *pg.CreateTrigStmt) string {
+	a.se.refuseReadOnly("CREATE TRIGGER")
+	r := a.locked(n.Relation, lockShareRow)
+	f := a.function(stringsOf(n.Funcname), 0)
+	if f == nil {
+		a.noFunction(stringsOf(n.Funcname), nil, 0)
+	}
+	t := trigger{name: n.Trigname, function: functionKey(f.schema, f.name, 0), after: n.Timing&triggerBefore == 0}
+	for bit, letter := range map[int32]string{triggerInsert: "i", triggerDelete: "d", triggerUpdate: "u"} {
+		if n.Events&bit != 0 {
+			t.events += letter
+		}
+	}
+	db := a.se.database
+	a.catalogChange(func(s *state) {
+		r := s.changing(db).changing(r.key())
+		r.triggers = append(slices.Clip(r.triggers), t)
+	})
+	return "CREATE TRIGGER"
+}

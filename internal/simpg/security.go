@@ -133,3 +133,23 @@ func (a *analysis) policy(n *pg.Node, r *relation, cols []scopeCol) func(e *env)
 	a.tables = append(a.tables, inner.tables...)
 	return f
 }
+
+func (a *analysis) createPolicy(n *pg.CreatePolicyStmt) string {
+	a.se.refuseReadOnly("CREATE POLICY")
+	r := a.locked(n.Table, lockExclusive)
+	a.owns(r)
+	p := policy{name: n.PolicyName, permissive: n.Permissive, using: n.Qual, check: n.WithCheck, command: map[string]byte{"all": '*', "select": 'r', "insert": 'a', "update": 'w', "delete": 'd'}[n.CmdName]}
+	for _, o := range n.Roles {
+		if s := o.GetRoleSpec(); s.Roletype != pg.RoleSpecType_ROLESPEC_PUBLIC {
+			p.roles = append(p.roles, a.roleName(s))
+		}
+	}
+	a.policy(n.Qual, r, a.table(r, nil).cols)
+	a.policy(n.WithCheck, r, a.table(r, nil).cols)
+	db := a.se.database
+	a.catalogChange(func(s *state) {
+		r := s.changing(db).changing(r.key())
+		r.policies = append(slices.Clip(r.policies), p)
+	})
+	return "CREATE POLICY"
+}
