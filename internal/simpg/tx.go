@@ -3,6 +3,8 @@ package simpg
 import (
 	"maps"
 
+	pg "github.com/pganalyze/pg_query_go/v5"
+
 	"github.com/pgweir/pgweir/internal/lsn"
 )
 
@@ -208,4 +210,141 @@ func (se *session) undo(p *point) {
 	t.newest.reset()
 	se.server.unlockRows(se, p.locks)
 	se.server.cluster.wakeAll()
+}
+
+// said are modes as a statement says them; empty is not said.
+type said struct{ isolation, readOnly, deferrable string }
+
+func saidModes(options []*pg.Node) (m said) {
+	onOff := func(n *pg.Node) string {
+		if n.GetAConst().GetIval().GetIval() != 0 {
+			return "on"
+		}
+		return "off"
+	}
+	for _, o := range options {
+		switch d := o.GetDefElem(); d.Defname {
+		case "transaction_isolation":
+			m.isolation = d.Arg.GetAConst().GetSval().GetSval()
+		case "transaction_read_only":
+			m.readOnly = onOff(d.Arg)
+		case "transaction_deferrable":
+			m.deferrable = onOff(d.Arg)
+		}
+	}
+	return m
+}
+
+// say takes over modes, if they may still be said.
+func (se *session) say(s said) {
+	t := se.tx
+	sub := len(t.points) > 0
+	if v := s.isolation; v != "" && v != t.modes.isolation {
+		switch {
+		case t.queried:
+			raise("25001", "SET TRANSACTION ISOLATION LEVEL must be called before any query")
+		case sub:
+			raise("25001", "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction")
+		case v == "serializable" && se.server.recovering():
+			e := failure("0A000", "cannot use serializable mode in a hot standby")
+			e.Hint = "You can use REPEATABLE READ instead."
+			panic(e)
+		}
+		t.modes.isolation = v
+	}
+	if v := s.readOnly; v != "" {
+		if v == "off" && t.modes.readOnly {
+			switch {
+			case sub && t.points[len(t.points)-1].modes.readOnly:
+				raise("25001", "cannot set transaction read-write mode inside a read-only transaction")
+			case t.queried:
+				raise("25001", "transaction read-write mode must be set before any query")
+			}
+		}
+		if v == "off" && se.server.recovering() {
+			raise("0A000", "cannot set transaction read-write mode during recovery")
+		}
+		t.modes.readOnly = v == "on"
+	}
+	if v := s.deferrable; v != "" {
+		switch {
+		case sub:
+			raise("25001", "SET TRANSACTION [NOT] DEFERRABLE cannot be called within a subtransaction")
+		case t.queried:
+			raise("25001", "SET TRANSACTION [NOT] DEFERRABLE must be called before any query")
+		}
+		t.modes.deferrable = v == "on"
+	}
+}
+
+func (se *session) transactionStmt(n *pg.TransactionStmt) string {
+	t := se.tx
+	switch n.Kind {
+	case pg.TransactionStmtKind_TRANS_STMT_BEGIN, pg.TransactionStmtKind_TRANS_STMT_START:
+		if t.block == 'T' {
+			se.warn("25001", "there is already a transaction in progress")
+		}
+		was := t.block
+		t.block = 'T' // what the implicit transaction has done is a part of it
+		e := caught(func() { se.say(saidModes(n.Options)) })
+		if e != nil {
+			t.block = was
+			panic(e)
+		}
+		if n.Kind == pg.TransactionStmtKind_TRANS_STMT_START {
+			return "START TRANSACTION"
+		}
+		return "BEGIN"
+	case pg.TransactionStmtKind_TRANS_STMT_COMMIT, pg.TransactionStmtKind_TRANS_STMT_ROLLBACK:
+		return se.endBlock(n)
+	case pg.TransactionStmtKind_TRANS_STMT_SAVEPOINT:
+		se.needBlock("SAVEPOINT")
+		se.savepoint(n.SavepointName)
+		return "SAVEPOINT"
+	case pg.TransactionStmtKind_TRANS_STMT_RELEASE:
+		se.needBlock("RELEASE SAVEPOINT")
+		se.release(n.SavepointName)
+		return "RELEASE"
+	case pg.TransactionStmtKind_TRANS_STMT_ROLLBACK_TO:
+		se.needBlock("ROLLBACK TO SAVEPOINT")
+		se.rollbackTo(n.SavepointName)
+		return "ROLLBACK"
+	}
+	raise("0A000", "simpg: two-phase commit is not modelled")
+	return ""
+}
+
+func (se *session) needBlock(what string) {
+	if se.tx.block == 'I' {
+		raise("25P01", "%s can only be used in transaction blocks", what)
+	}
+}
+
+// endBlock is COMMIT and ROLLBACK. Outside a block they end the implicit transaction.
+func (se *session) endBlock(n *pg.TransactionStmt) string {
+	t := se.tx
+	commit := n.Kind == pg.TransactionStmtKind_TRANS_STMT_COMMIT
+	word := map[bool]string{true: "COMMIT", false: "ROLLBACK"}[commit]
+	if t.block == 'I' {
+		if n.Chain {
+			raise("25P01", "%s AND CHAIN can only be used in transaction blocks", word)
+		}
+		se.warn("25P01", "there is no transaction in progress")
+	}
+	m, implicit := t.modes, t.implicit
+	if commit = commit && t.block != 'E'; commit {
+		if e := caught(se.commit); e != nil {
+			t.block = 'I'
+			panic(e)
+		}
+	} else {
+		word = "ROLLBACK"
+		se.rollback()
+	}
+	t.implicit = implicit
+	if n.Chain {
+		se.begin()
+		t.block, t.modes, t.first = 'T', m, m
+	}
+	return word
 }
