@@ -49,8 +49,8 @@ type observer struct {
 
 var markers = regexp.MustCompile(`\bc\d+\.\d+\.\d+\b`)
 
-// Statement implements simpg.Observer.
-func (ob *observer) Statement(e *simpg.Event) {
+// statement is told of a statement when it is over.
+func (ob *observer) statement(e *simpg.Event) {
 	if e.Err != nil && strings.HasPrefix(e.Err.Message, "simpg:") {
 		ob.o.w.fault("the model does not know what is asked by %s: %s: %.200s", e.User, e.Err.Message, e.Text)
 	}
@@ -116,12 +116,6 @@ func signature(e *simpg.Event) string {
 	}
 	return tempSchema.ReplaceAllString(b.String(), "pg_temp")
 }
-
-// Transaction implements simpg.Observer.
-func (ob *observer) Transaction(*simpg.Outcome) {}
-
-// Session implements simpg.Observer.
-func (ob *observer) Session(*simpg.SessionEvent) {}
 
 // seen is what a step that observes must see.
 type seen struct{ must []string }

@@ -130,7 +130,7 @@ func (w *world) startServers() (err error) {
 	k := &w.h.Knobs
 	o := simpg.Options{
 		Seed: uint64(w.h.Seed), Replicas: k.Replicas, Image: image(), Slots: k.Slots,
-		Observer: &observer{w.oracle, false},
+		Observer: (&observer{w.oracle, false}).statement,
 	}
 	if k.Replicas > 0 && !k.Async {
 		o.Synchronous = []string{synchronous}
@@ -138,7 +138,7 @@ func (w *world) startServers() (err error) {
 	if w.model, err = simpg.New(o); err != nil {
 		return fmt.Errorf("the model: %w", err)
 	}
-	o.Replicas, o.Slots, o.Synchronous, o.Observer = 0, 0, nil, &observer{w.oracle, true}
+	o.Replicas, o.Slots, o.Synchronous, o.Observer = 0, 0, nil, (&observer{w.oracle, true}).statement
 	if w.alone, err = simpg.New(o); err != nil {
 		return fmt.Errorf("the model alone: %w", err)
 	}

@@ -53,8 +53,9 @@ type Options struct {
 	// Work, if given, is how long a statement takes before it does anything. It is called
 	// with the cluster's lock held, by random numbers of the session's own.
 	Work func(r *rand.Rand, text string) time.Duration
-	// Observer, if given, is told what happens.
-	Observer Observer
+	// Observer, if given, is told of each statement when it is over, in the order in which they end: with
+	// the cluster's lock held. It must return without waiting and must not call the cluster.
+	Observer func(e *Event)
 	// Synchronous names standbys that COMMIT waits for where synchronous_commit says so.
 	Synchronous []string
 }

@@ -2,7 +2,6 @@ package simpg
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -62,9 +61,6 @@ func (se *session) copyOut(a *analysis, n *pg.CopyStmt, p *portal) string {
 			}
 		}
 		se.io.send(&pgproto3.CopyData{Data: []byte(strings.Join(parts, "\t") + "\n")})
-		if se.event != nil && len(se.event.Rows) < maxObserved {
-			se.event.Rows = append(se.event.Rows, slices.Clone(parts))
-		}
 		return true
 	})
 	se.io.send(&pgproto3.CopyDone{})

@@ -96,7 +96,7 @@ func (se *session) simple(text string) {
 	list := parse(text)
 	if len(list) == 0 {
 		se.observing("", nil, nil)
-		se.observed("")
+		se.observe(nil)
 		se.io.send(emptyQuery)
 		return
 	}
@@ -129,7 +129,7 @@ func (se *session) simple(text string) {
 		if se.tx.executed++; se.tx.block == 'I' && i == len(list)-1 {
 			se.commit()
 		}
-		se.complete(p, p.tagFor(len(p.rows)))
+		se.complete(p.tagFor(len(p.rows)))
 	}
 	se.tx.implicit, se.tx.executed = false, 0
 }
@@ -194,7 +194,7 @@ func (se *session) run(p *portal) {
 		q := p.query
 		p.plan.permit()
 		if se.event != nil {
-			se.event.Tables, se.event.Read = p.plan.tables, se.tx.read
+			se.event.Tables = p.plan.tables
 		}
 		e := &env{se: se, st: se.see(), params: p.params}
 		emit := func(r []datum) bool {
@@ -246,40 +246,4 @@ func isQuery(n *pg.Node) bool {
 		return s.IntoClause == nil
 	}
 	return n.GetInsertStmt() != nil || n.GetUpdateStmt() != nil || n.GetDeleteStmt() != nil
-}
-
-// observing begins an observer's event.
-func (se *session) observing(text string, s *stmt, params [][]byte) {
-	if se.server.cluster.options.Observer == nil {
-		return
-	}
-	e := &Event{
-		Time: se.server.cluster.clock(), Server: se.server.Name, PID: se.pid, User: se.user, Database: se.database, Text: text, Params: params,
-		Role: se.currentUser(), Session: se.sessionUser(), SearchPath: se.set.is("search_path"), Custom: map[string]string{},
-		Transaction: se.tx.id, Status: se.tx.block, Isolation: se.modes().isolation, ReadOnly: se.modes().readOnly, Temporary: se.temporary(),
-	}
-	if s != nil {
-		e.Kind = s.kind
-	}
-	for name := range se.set.defined {
-		e.Custom[name] = se.set.is(name)
-	}
-	se.event = e
-}
-
-// observed tells the observer that a statement succeeded.
-func (se *session) observed(tag string) {
-	if se.event != nil {
-		se.event.Tag = tag
-	}
-	se.observe(nil)
-}
-
-// observe tells the observer of the statement at hand.
-func (se *session) observe(err *Error) {
-	if e := se.event; e != nil {
-		e.Err = err
-		se.event = nil
-		se.server.cluster.options.Observer.Statement(e)
-	}
 }

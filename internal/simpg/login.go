@@ -274,7 +274,6 @@ func (se *session) welcome(params map[string]string) {
 	se.report()
 	se.io.send(&pgproto3.BackendKeyData{ProcessID: se.pid, SecretKey: se.key})
 	se.ready()
-	se.tell(true)
 }
 
 // beginWith gives the session the settings that it begins with: what is nearer to it comes later.

@@ -432,7 +432,7 @@ func (se *session) execute(name string, limit int) {
 	se.text = p.text
 	if p.stmt == nil {
 		se.observing(p.text, nil, nil)
-		se.observed("")
+		se.observe(nil)
 		se.io.send(emptyQuery)
 		return
 	}
@@ -451,7 +451,7 @@ func (se *session) execute(name string, limit int) {
 	if limit > 0 && limit <= len(rest) {
 		se.rest(p, rest[:limit])
 		p.at += limit
-		se.observed("")
+		se.observe(nil)
 		se.io.send(&pgproto3.PortalSuspended{})
 		return
 	}
@@ -467,7 +467,7 @@ func (se *session) execute(name string, limit int) {
 		}
 		se.tx.executed = 0
 	}
-	se.complete(p, p.tagFor(len(rest)))
+	se.complete(p.tagFor(len(rest)))
 }
 
 // rest sends rows.
@@ -485,15 +485,6 @@ func (se *session) row(columns []field, formats []int16, r []datum) {
 		}
 		m.Values[i] = encode(d, columns[i].typ, formatOf(formats, i))
 	}
-	if se.event != nil && len(se.event.Rows) < maxObserved {
-		line := make([]string, len(r))
-		for i, d := range r {
-			if line[i] = "NULL"; d != nil {
-				line[i] = output(d)
-			}
-		}
-		se.event.Rows = append(se.event.Rows, line)
-	}
 	se.io.send(&m)
 }
 
@@ -505,11 +496,8 @@ func (se *session) zone() *time.Location {
 	return time.UTC
 }
 
-// maxObserved bounds the rows an observer is shown.
-const maxObserved = 1000
-
-func (se *session) complete(p *portal, tag string) {
-	se.observed(tag)
+func (se *session) complete(tag string) {
+	se.observe(nil)
 	se.io.send(&pgproto3.CommandComplete{CommandTag: []byte(tag)})
 }
 

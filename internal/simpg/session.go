@@ -88,18 +88,7 @@ func (se *session) leave() {
 	}
 	s.unlockAdvisory(se, false)
 	s.sessions = slices.DeleteFunc(s.sessions, func(o *session) bool { return o == se })
-	se.tell(false)
 	s.cluster.wakeAll()
-}
-
-func (se *session) tell(began bool) {
-	if ob := se.server.cluster.options.Observer; ob != nil {
-		e := &SessionEvent{Time: se.server.cluster.clock(), Server: se.server.Name, PID: se.pid, User: se.user, Database: se.database, Began: began}
-		if !began {
-			e.Err = se.ended
-		}
-		ob.Session(e)
-	}
 }
 
 // end has the session say why and end, as soon as it gets to it. The lock is held.

@@ -4,8 +4,6 @@ import (
 	"maps"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
-
-	"github.com/pgweir/pgweir/internal/lsn"
 )
 
 // modes are what SET TRANSACTION says.
@@ -25,10 +23,8 @@ type transaction struct {
 	first     modes // what it had before anything was said
 	queried   bool  // it has a snapshot
 	snapshot  *state
-	read      lsn.LSN // of the snapshot
 	points    []point
 	changes   []change
-	wrote     bool // it has changed something, whatever became of it
 	notifies  []notification
 	deferred  []func()
 	listens   []func()
@@ -76,7 +72,7 @@ func (se *session) see() *state {
 
 // change notes what a statement does to the data; from then on the session sees it.
 func (se *session) change(c change) {
-	se.tx.changes, se.tx.wrote = append(se.tx.changes, c), true
+	se.tx.changes = append(se.tx.changes, c)
 }
 
 // takeSnapshot gives the transaction a snapshot, and each statement under READ COMMITTED a
@@ -89,7 +85,7 @@ func (se *session) takeSnapshot() {
 	}
 	t.queried = true
 	if t.snapshot == nil || t.modes.isolation == "read committed" || t.modes.isolation == "read uncommitted" {
-		t.snapshot, t.read = se.server.now().state, se.server.now().end
+		t.snapshot = se.server.now().state
 	}
 }
 
@@ -105,32 +101,26 @@ func (se *session) commit() {
 	}
 	se.onCommit()
 	s := se.server
-	o := Outcome{Committed: true, Timeline: s.line()}
 	if len(t.changes) > 0 {
 		st := s.now().state.with(t.changes, nil)
 		wait := se.set.is("synchronous_commit") != "off"
 		r := s.write(st, 34, wait, se.rand)
-		o.LSN, o.Durable = r.end, wait
 		if wait {
 			se.awaitStandbys(r.end)
 		}
 	}
-	se.finish(true, &o)
+	se.finish(true)
 }
 
 // rollback ends the transaction and forgets what it did.
 func (se *session) rollback() {
-	se.finish(false, &Outcome{Timeline: se.server.line()})
+	se.finish(false)
 }
 
 // finish is what is done at the end of a transaction either way.
-func (se *session) finish(committed bool, o *Outcome) {
+func (se *session) finish(committed bool) {
 	t := se.tx
 	s := se.server
-	if ob := s.cluster.options.Observer; ob != nil && t.wrote {
-		o.Server, o.PID, o.Transaction, o.Time = s.Name, se.pid, t.id, s.cluster.clock()
-		ob.Transaction(o)
-	}
 	s.unlockRows(se, 0)
 	s.unlockAdvisory(se, true)
 	se.set.end(committed)
