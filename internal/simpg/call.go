@@ -240,7 +240,6 @@ func (a *analysis) aggregate(name string, c *pg.FuncCall, s *scope) expr {
 // orderedState gathers the input of an aggregate with ORDER BY.
 type orderedState struct {
 	keys sortKeys
-	n    int // of the aggregate's own arguments
 	init datum
 	step func(datum, []datum) datum
 	rows []sortable
@@ -264,7 +263,7 @@ func (a *analysis) ordered(ag *aggregate, order []*pg.Node, s *scope) {
 	ag.step = func(st datum, v []datum) datum {
 		o, ok := st.(*orderedState)
 		if !ok {
-			o = &orderedState{keys: keys, n: n, init: init, step: step}
+			o = &orderedState{keys: keys, init: init, step: step}
 		}
 		o.rows = append(o.rows, sortable{slices.Clone(v[:n]), slices.Clone(v[n:])})
 		return o

@@ -126,13 +126,12 @@ func (g *comparer) wrong() string {
 
 // wire is a connection to either side, whose answers are lines.
 type wire struct {
-	t     testing.TB
 	front *pgproto3.Frontend
 	conn  net.Conn
 }
 
-func connectWire(t testing.TB, conn net.Conn, database, options string) *wire {
-	w := &wire{t, pgproto3.NewFrontend(conn, conn), conn}
+func connectWire(conn net.Conn, database, options string) *wire {
+	w := &wire{pgproto3.NewFrontend(conn, conn), conn}
 	w.say([]pgproto3.FrontendMessage{&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30,
 		Parameters: map[string]string{"user": Superuser, "database": database, "options": options}}})
 	return w
@@ -236,8 +235,8 @@ func newStage(t testing.TB, sessions int, options string, standby bool) *stage {
 		done := make(chan struct{})
 		go func() { server.Serve(far); close(done) }()
 		s.done = append(s.done, done)
-		s.sides[0] = append(s.sides[0], connectWire(t, conn, db, options))
-		s.sides[1] = append(s.sides[1], connectWire(t, near, db, options))
+		s.sides[0] = append(s.sides[0], connectWire(conn, db, options))
+		s.sides[1] = append(s.sides[1], connectWire(near, db, options))
 	}
 	return s
 }

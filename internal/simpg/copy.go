@@ -83,7 +83,7 @@ func (se *session) copyIn(a *analysis, n *pg.CopyStmt) string {
 	}
 	a.permit()
 	columns := t.copyColumns(stringsOf(n.Attlist))
-	defaults := t.defaults(columns)
+	defaults := t.defaults()
 	se.io.send(&pgproto3.CopyInResponse{ColumnFormatCodes: make([]uint16, len(columns))})
 	se.io.urgent = true
 	line, rest := 0, ""

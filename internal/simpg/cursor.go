@@ -6,11 +6,8 @@ import (
 	pg "github.com/pganalyze/pg_query_go/v5"
 )
 
-// Options of DECLARE.
-const (
-	cursorScroll = 0x0002
-	cursorHold   = 0x0020
-)
+// cursorHold is an option of DECLARE.
+const cursorHold = 0x0020
 
 func (se *session) declare(n *pg.DeclareCursorStmt, p *portal) string {
 	hold := n.Options&cursorHold != 0
@@ -21,7 +18,7 @@ func (se *session) declare(n *pg.DeclareCursorStmt, p *portal) string {
 		raise("42P03", `cursor "%s" already exists`, n.Portalname)
 	}
 	c := &portal{prepared: &prepared{text: p.text, stmt: &stmt{node: n.Query, kind: kindOf(n.Query)}, types: p.types},
-		params: p.params, hold: hold, cursor: true, scroll: n.Options&cursorScroll != 0, own: true, started: true}
+		params: p.params, hold: hold, cursor: true, own: true, started: true}
 	se.analyze(c.prepared)
 	se.run(c)
 	if c.failed != nil && hold {
@@ -39,8 +36,7 @@ func (n *names) cursor(name string) *portal {
 	return p
 }
 
-// fetch moves a cursor forward, or to where it is told; going backward is what scroll
-// cursors are for.
+// fetch moves a cursor forward, or to where it is told.
 func (se *session) fetch(p *portal, n *pg.FetchStmt) string {
 	c := se.names.cursor(n.Portalname)
 	word := "FETCH"

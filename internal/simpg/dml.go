@@ -106,7 +106,7 @@ func (a *analysis) insert(n *pg.InsertStmt) *query {
 		return t.upsert(n, columns)
 	}
 	in := t.input(n, columns)
-	defaults := t.defaults(columns)
+	defaults := t.defaults()
 	q := t.query(n.ReturningList, nil, func(e *env, each func(row, more []datum)) {
 		begin(e)
 		in(e, func(vals []datum) {
@@ -181,7 +181,7 @@ func (t *target) input(n *pg.InsertStmt, columns []int) func(e *env, each func(v
 				list = append(list, expr{eval: func(*env) datum { return toDefault{} }})
 				continue
 			}
-			list = append(list, t.assignable(a.expr(x, a.within()), columns[i], x))
+			list = append(list, t.assignable(a.expr(x, a.within()), columns[i]))
 		}
 		lists = append(lists, list)
 	}
@@ -212,7 +212,7 @@ func location(n *pg.Node) int32 {
 }
 
 // assignable coerces an expression to a column's type.
-func (t *target) assignable(x expr, column int, n *pg.Node) expr {
+func (t *target) assignable(x expr, column int) expr {
 	c := t.r.columns[column]
 	from, to := infoOf(x.typ).category, infoOf(c.typ).category
 	if x.typ != typUnknown && from != to && to != 'S' {
@@ -224,7 +224,7 @@ func (t *target) assignable(x expr, column int, n *pg.Node) expr {
 }
 
 // defaults analyzes the defaults of the columns.
-func (t *target) defaults([]int) []*expr {
+func (t *target) defaults() []*expr {
 	out := make([]*expr, len(t.r.columns))
 	for i, c := range t.r.columns {
 		if c.def != nil {
@@ -391,14 +391,14 @@ func (t *target) sets(list []*pg.Node, sc *scope) (sets []assignment) {
 	for i, c := range t.columns(list) {
 		v := list[i].GetResTarget().Val
 		if v.GetSetToDefault() != nil {
-			d := t.defaults(nil)[c]
+			d := t.defaults()[c]
 			if d == nil {
 				d = &expr{eval: func(*env) datum { return nil }}
 			}
 			sets = append(sets, assignment{c, *d})
 			continue
 		}
-		sets = append(sets, assignment{c, t.assignable(t.a.expr(v, sc), c, v)})
+		sets = append(sets, assignment{c, t.assignable(t.a.expr(v, sc), c)})
 	}
 	return sets
 }
@@ -446,7 +446,7 @@ func (a *analysis) delete(n *pg.DeleteStmt) *query {
 // upsert analyzes INSERT … ON CONFLICT … DO UPDATE.
 func (t *target) upsert(n *pg.InsertStmt, columns []int) *query {
 	in := t.input(n, columns)
-	defaults := t.defaults(columns)
+	defaults := t.defaults()
 	excluded := slices.Clone(t.cols)
 	for i := range excluded {
 		excluded[i].rel = "excluded"

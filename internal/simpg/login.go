@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -53,14 +51,8 @@ func (s *Server) accept(l *link) *session {
 
 // first reads a packet without a type. 0 is that none came, or that the server does not run.
 func (s *Server) first(l *link) (code uint32, body []byte) {
-	var silent, running bool
-	s.control(func() { silent, running = s.silent, s.running })
-	for silent && running {
-		if err := l.need(maxFrame, time.Now().Add(time.Second)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, nil
-		}
-		s.control(func() { silent, running = s.silent, s.running })
-	}
+	var running bool
+	s.control(func() { running = s.running })
 	if !running || l.need(8, time.Time{}) != nil {
 		return 0, nil
 	}

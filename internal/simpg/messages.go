@@ -38,7 +38,6 @@ type portal struct {
 	tag     string // empty is SELECT with the number of rows
 	hold    bool   // survives its transaction
 	cursor  bool
-	scroll  bool
 	own     bool // of the transaction under way
 }
 

@@ -205,7 +205,7 @@ func operation(op string, l, r uint32) func(l, r datum) datum {
 	comparable := l == r || rank(l) >= 0 && rank(r) >= 0 || textual(l) && textual(r) || (l == typOID || r == typOID) && rank(l)+rank(r) >= -1 || l == typOID && r == typRegclass
 	order := func(l, r datum) int {
 		if ls, ok := l.(string); ok {
-			if lf, rf, ok := numbers(ls, r); ok && !textual(0) {
+			if lf, rf, ok := numbers(ls, r); ok {
 				return lf.Cmp(rf)
 			}
 		}

@@ -222,15 +222,14 @@ func (a *analysis) union(s *pg.SelectStmt, outer *scope) *query {
 	}
 	q.run = func(e *env, each func([]datum) bool) {
 		seen := map[string]bool{}
-		drop := map[string]bool{}
 		more := true
 		emit := func(row []datum) bool {
 			if !s.All {
-				if k := rowKey(row); seen[k] || drop[k] {
+				k := rowKey(row)
+				if seen[k] {
 					return true
-				} else {
-					seen[k] = true
 				}
+				seen[k] = true
 			}
 			more = each(row)
 			return more

@@ -48,9 +48,7 @@ func (a *analysis) schemaFor(v *pg.RangeVar, word string) string {
 		schema = s
 		temp = s == se.tempSchema()
 	}
-	if se.server.recovering() || se.tx.modes.readOnly && !temp || se.tx.modes.readOnly {
-		raise("25006", "cannot execute %s in a read-only transaction", word)
-	}
+	se.refuseReadOnly(word)
 	if temp {
 		schema = se.tempSchema()
 		if db := se.database; !a.st.databases[db].schemas[schema] {

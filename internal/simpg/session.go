@@ -192,9 +192,6 @@ func (s *Server) Cancel(pid uint32) { s.interrupt(pid, nil, errCanceled) }
 // Terminate ends a session, as pg_terminate_backend does.
 func (s *Server) Terminate(pid uint32) { s.interrupt(pid, errShutdown, nil) }
 
-// Kill has one session's connection end without a word.
-func (s *Server) Kill(pid uint32) { s.interrupt(pid, errSilent, nil) }
-
 // Conflict has recovery cancel what a session of a standby runs, or end it if it is idle in
 // a transaction.
 func (s *Server) Conflict(pid uint32) {
@@ -233,8 +230,6 @@ func (s *Server) interrupt(pid uint32, end, cancel *Error) {
 
 func (se *session) signal(end, cancel *Error) {
 	switch {
-	case end == errSilent:
-		se.end(nil)
 	case end != nil:
 		se.end(end)
 	case se.busy:

@@ -11,7 +11,6 @@ import (
 // client is a client of a server of the model.
 type client struct {
 	t     testing.TB
-	conn  net.Conn
 	front *pgproto3.Frontend
 }
 
@@ -21,7 +20,7 @@ func dial(t testing.TB, s *Server, params map[string]string) *client {
 	done := make(chan struct{})
 	go func() { s.Serve(far); close(done) }()
 	t.Cleanup(func() { _ = near.Close(); <-done })
-	c := &client{t, near, pgproto3.NewFrontend(near, near)}
+	c := &client{t, pgproto3.NewFrontend(near, near)}
 	if params["user"] == "" {
 		params = map[string]string{"user": Superuser, "database": "postgres"}
 	}

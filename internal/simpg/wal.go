@@ -32,7 +32,6 @@ type Server struct {
 	running bool
 	began   time.Time // of the postmaster
 	refuses *Error    // what new connections are told, nil for nothing
-	silent  bool      // it accepts connections and says nothing
 	slots   int       // -1 none at all; 0 is Options.Slots
 
 	lag    time.Duration
@@ -125,10 +124,6 @@ func (s *Server) Cut(cut bool) { s.control(func() { s.cut = cut }) }
 
 // Slots bounds the connections; -1 lets none in, 0 is what Options say.
 func (s *Server) Slots(n int) { s.control(func() { s.slots = n }) }
-
-// Silent has new connections wait for an answer for ever, until it is called with false:
-// then they are closed.
-func (s *Server) Silent(silent bool) { s.control(func() { s.silent = silent }) }
 
 // Replayed is where a standby's replay, or a primary's log, stands now.
 func (s *Server) Replayed() (end lsn.LSN) {
