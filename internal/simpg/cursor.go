@@ -17,8 +17,8 @@ func (se *session) declare(n *pg.DeclareCursorStmt, p *portal) string {
 	if se.names.portals[n.Portalname] != nil {
 		raise("42P03", `cursor "%s" already exists`, n.Portalname)
 	}
-	c := &portal{prepared: &prepared{text: p.text, stmt: &stmt{node: n.Query, kind: kindOf(n.Query)}, types: p.types},
-		params: p.params, hold: hold, cursor: true, own: true, started: true}
+	c := p.about(n.Query)
+	c.hold, c.cursor, c.own, c.started = hold, true, true, true
 	se.analyze(c.prepared)
 	se.run(c)
 	if c.failed != nil && hold {

@@ -143,6 +143,16 @@ func (a *analysis) catalogChange(f func(s *state)) {
 	a.st = a.se.see()
 }
 
+// relationChange notes a change of a relation, while there is one of the key.
+func (a *analysis) relationChange(key string, f func(r *relation)) {
+	db := a.se.database
+	a.catalogChange(func(s *state) {
+		if d := s.changing(db); d.relations[key] != nil {
+			f(d.changing(key))
+		}
+	})
+}
+
 // oid takes an OID, for good.
 func (a *analysis) oid() uint32 {
 	s := a.se.server
@@ -156,10 +166,7 @@ func (a *analysis) oid() uint32 {
 // locked finds the relation that a command is about and locks it.
 func (a *analysis) locked(v *pg.RangeVar, mode lockMode) *relation {
 	for {
-		r := a.relation(v)
-		if r == nil {
-			a.gone(v)
-		}
+		r := a.existing(v)
 		if waited, _ := a.se.lock(tableID{a.se.database, r.oid}, mode, false, false); !waited {
 			return r
 		}
@@ -170,7 +177,7 @@ func (a *analysis) locked(v *pg.RangeVar, mode lockMode) *relation {
 
 // owns refuses what only the owner of a relation may do.
 func (a *analysis) owns(r *relation) {
-	if !a.se.super() && !a.se.hasRole(a.se.currentUser(), r.owner) {
+	if !a.se.isOwner(r) {
 		raise("42501", "must be owner of %s %s", map[byte]string{'r': "table", 'v': "view", 'S': "sequence"}[r.kind], r.name)
 	}
 }

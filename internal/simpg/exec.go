@@ -145,6 +145,11 @@ func (p *portal) tagFor(n int) string {
 	return p.tag
 }
 
+// about is a portal of the query that p's command is about.
+func (p *portal) about(n *pg.Node) *portal {
+	return &portal{prepared: &prepared{text: p.text, stmt: &stmt{node: n, kind: kindOf(n)}, types: p.types}, params: p.params}
+}
+
 // analyze finds the types of a statement's parameters and the columns of its answer, and
 // refuses what names what is not there.
 func (se *session) analyze(p *prepared) {

@@ -252,10 +252,6 @@ func (a *analysis) createTrigger(n *pg.CreateTrigStmt) string {
 			t.events += letter
 		}
 	}
-	db := a.se.database
-	a.catalogChange(func(s *state) {
-		r := s.changing(db).changing(r.key())
-		r.triggers = append(slices.Clip(r.triggers), t)
-	})
+	a.relationChange(r.key(), func(r *relation) { r.triggers = append(slices.Clip(r.triggers), t) })
 	return "CREATE TRIGGER"
 }

@@ -105,6 +105,15 @@ func (a *analysis) relation(v *pg.RangeVar) *relation {
 	return a.se.find(v.Schemaname, v.Relname)
 }
 
+// existing is the relation of a name that a command is about.
+func (a *analysis) existing(v *pg.RangeVar) *relation {
+	r := a.relation(v)
+	if r == nil {
+		a.gone(v)
+	}
+	return r
+}
+
 // temporary lists the session's temporary relations.
 func (se *session) temporary() (names []string) {
 	d := se.see().databases[se.database]

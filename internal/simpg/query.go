@@ -2,6 +2,7 @@ package simpg
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -88,29 +89,19 @@ func (a *analysis) with(w *pg.WithClause, outer *scope) (begin func(e *env), end
 		raise("0A000", "simpg: WITH RECURSIVE is not modelled")
 	}
 	was := a.ctes
-	named := map[string]*cte{}
-	for k, v := range was {
-		named[k] = v
-	}
+	a.ctes = map[string]*cte{}
+	maps.Copy(a.ctes, was)
 	var made []*cte
 	for _, n := range w.Ctes {
 		x := n.GetCommonTableExpr()
-		a.ctes = named
 		c := &cte{q: a.query(x.Ctequery, outer)}
 		c.fields = slices.Clone(c.q.fields)
 		for i, name := range stringsOf(x.Aliascolnames) {
 			c.fields[i].name = name
 		}
-		if next := map[string]*cte{}; true {
-			for k, v := range named {
-				next[k] = v
-			}
-			next[x.Ctename] = c
-			named = next
-		}
+		a.ctes[x.Ctename] = c
 		made = append(made, c)
 	}
-	a.ctes = named
 	return func(e *env) {
 		for _, c := range made {
 			c.rows = nil

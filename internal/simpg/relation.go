@@ -26,10 +26,8 @@ func (a *analysis) createIndex(r *relation, n *pg.IndexStmt) {
 	if k.name == "" {
 		k.name = r.name + "_" + strings.Join(names, "_") + "_idx"
 	}
-	db, key := a.se.database, r.key()
-	a.catalogChange(func(s *state) {
+	a.relationChange(r.key(), func(r *relation) {
 		if n.Unique {
-			r := s.changing(db).changing(key)
 			r.keys = append(slices.Clip(r.keys), k)
 		}
 	})
@@ -213,7 +211,7 @@ func (a *analysis) createTableAs(into *pg.IntoClause, query *pg.Node, ifNotExist
 		return "CREATE TABLE AS"
 	}
 	se.takeSnapshot()
-	inner := &portal{prepared: &prepared{text: p.text, stmt: &stmt{node: query, kind: kindOf(query)}, types: p.types}, params: p.params}
+	inner := p.about(query)
 	if x := query.GetExecuteStmt(); x != nil {
 		se.executeStmt(inner, x)
 	} else {
@@ -268,15 +266,8 @@ func (a *analysis) alterTable(n *pg.AlterTableStmt) string {
 }
 
 func (a *analysis) alter(key string, c *pg.AlterTableCmd) {
-	db := a.se.database
-	change := func(f func(r *relation)) {
-		a.catalogChange(func(s *state) {
-			if d := s.changing(db); d.relations[key] != nil {
-				f(d.changing(key))
-			}
-		})
-	}
-	r := a.st.databases[db].relations[key]
+	change := func(f func(r *relation)) { a.relationChange(key, f) }
+	r := a.st.databases[a.se.database].relations[key]
 	switch c.Subtype {
 	case pg.AlterTableType_AT_AddColumn:
 		a.alterAdd(r, c, change)
@@ -363,8 +354,7 @@ func (a *analysis) truncate(n *pg.TruncateStmt) string {
 		v := o.GetRangeVar()
 		r := a.locked(v, lockExclusive)
 		a.se.allowed(r, "TRUNCATE")
-		db := a.se.database
-		a.catalogChange(func(s *state) { s.changing(db).changing(r.key()).rows = nil })
+		a.relationChange(r.key(), func(r *relation) { r.rows = nil })
 	}
 	return "TRUNCATE TABLE"
 }

@@ -2,6 +2,7 @@ package simpg
 
 import (
 	"crypto/sha256"
+	"maps"
 	"slices"
 	"strings"
 
@@ -133,11 +134,8 @@ func (a *analysis) grant(n *pg.GrantStmt) string {
 	}
 	for _, o := range n.Objects {
 		if v := o.GetRangeVar(); v != nil {
-			r := a.relation(v)
-			if r == nil {
-				a.gone(v)
-			}
-			if !a.se.super() && !a.se.hasRole(a.se.currentUser(), r.owner) {
+			r := a.existing(v)
+			if !a.se.isOwner(r) {
 				raise("42501", "permission denied for table %s", r.name)
 			}
 			keys = append(keys, r.key())
@@ -163,19 +161,22 @@ func (a *analysis) grant(n *pg.GrantStmt) string {
 		d := s.changing(db)
 		for _, k := range keys {
 			r := d.changing(k)
-			old := r.grants
-			r.grants = map[string]bool{}
-			for g := range old {
-				r.grants[g] = true
-			}
-			for _, g := range grants {
-				if r.grants[g] = true; !n.IsGrant {
-					delete(r.grants, g)
-				}
-			}
+			r.grants = granted(r.grants, grants, n.IsGrant)
 		}
 	})
 	return tag
+}
+
+// granted is a copy of rights to which some are added, or from which they are taken.
+func granted(rights map[string]bool, some []string, add bool) map[string]bool {
+	now := map[string]bool{}
+	maps.Copy(now, rights)
+	for _, r := range some {
+		if now[r] = true; !add {
+			delete(now, r)
+		}
+	}
+	return now
 }
 
 // grantSchemas gives the right to create in schemas, or takes it.
@@ -196,16 +197,7 @@ func (a *analysis) grantSchemas(n *pg.GrantStmt) {
 	}
 	a.catalogChange(func(s *state) {
 		d := s.changingAll(db)
-		old := d.creators
-		d.creators = map[string]bool{}
-		for k := range old {
-			d.creators[k] = true
-		}
-		for _, k := range keys {
-			if d.creators[k] = true; !n.IsGrant {
-				delete(d.creators, k)
-			}
-		}
+		d.creators = granted(d.creators, keys, n.IsGrant)
 	})
 }
 

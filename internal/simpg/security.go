@@ -28,6 +28,11 @@ func (se *session) roleOf(name string) *role {
 // super reports whether the session acts as a superuser.
 func (se *session) super() bool { return se.roleOf(se.currentUser()).super }
 
+// isOwner reports whether the session has the rights of a relation's owner.
+func (se *session) isOwner(r *relation) bool {
+	return se.super() || se.hasRole(se.currentUser(), r.owner)
+}
+
 // hasRole reports whether a role is another or a member of it.
 func (se *session) hasRole(member, of string) bool {
 	return member == of || slices.ContainsFunc(se.roleOf(member).member, func(m string) bool { return se.hasRole(m, of) })
@@ -146,10 +151,6 @@ func (a *analysis) createPolicy(n *pg.CreatePolicyStmt) string {
 	}
 	a.policy(n.Qual, r, a.table(r, nil).cols)
 	a.policy(n.WithCheck, r, a.table(r, nil).cols)
-	db := a.se.database
-	a.catalogChange(func(s *state) {
-		r := s.changing(db).changing(r.key())
-		r.policies = append(slices.Clip(r.policies), p)
-	})
+	a.relationChange(r.key(), func(r *relation) { r.policies = append(slices.Clip(r.policies), p) })
 	return "CREATE POLICY"
 }

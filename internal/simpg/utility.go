@@ -238,7 +238,8 @@ func (se *session) explain(p *portal, n *pg.ExplainStmt) string {
 		raise("26000", `prepared statement "%s" does not exist`, x.Name)
 	}
 	if analyze {
-		inner := &portal{prepared: &prepared{text: p.text, stmt: &stmt{node: n.Query, kind: kindOf(n.Query)}, types: p.types}, params: p.params, own: true}
+		inner := p.about(n.Query)
+		inner.own = true
 		se.run(inner)
 		if inner.failed != nil {
 			panic(inner.failed)
@@ -258,11 +259,8 @@ func (se *session) lockTables(n *pg.LockStmt) string {
 	for _, r := range n.Relations {
 		v := r.GetRangeVar()
 		a := &analysis{se: se, st: se.see()}
-		rel := a.relation(v)
-		if rel == nil {
-			a.gone(v)
-		}
-		if user := se.currentUser(); !se.super() && !se.hasRole(user, rel.owner) {
+		rel := a.existing(v)
+		if !se.isOwner(rel) {
 			for _, privilege := range []string{"UPDATE", "DELETE", "TRUNCATE"} {
 				if caught(func() { se.allowed(rel, privilege) }) == nil {
 					break

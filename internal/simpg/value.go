@@ -1,6 +1,7 @@
 package simpg
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -360,13 +361,7 @@ func compare(a, b datum) int {
 	case int64:
 		switch y := b.(type) {
 		case int64:
-			switch {
-			case x < y:
-				return -1
-			case x > y:
-				return 1
-			}
-			return 0
+			return cmp.Compare(x, y)
 		case float64:
 			return compare(float64(x), y)
 		}
