@@ -33,10 +33,20 @@ func (c *client) want(sql, part string) {
 	}
 }
 
-// start sends a query and does not wait for its answer.
+// start sends a query and goes on when its server waits for something.
 func (c *client) start(sql string) {
+	c.t.Helper()
 	c.front.Send(&pgproto3.Query{String: sql})
 	c.flush()
+	synctest.Wait()
+}
+
+// hears fails unless what comes up to a message of the kind has the part.
+func (c *client) hears(kind, part string) {
+	c.t.Helper()
+	if got := c.until(kind); !strings.Contains(got, part) {
+		c.t.Errorf("%s\nwithout %q", got, part)
+	}
 }
 
 const oneTable = "create table t (id int primary key, v text); insert into t values (1, 'a'), (2, 'b')"
@@ -127,9 +137,7 @@ func TestPromote(t *testing.T) {
 		old := dial(t, p, nil)
 		old.want("insert into t values (6, 'on the old line')", "INSERT")
 		p.Stop()
-		if got := old.until("E"); !strings.Contains(got, "57P01") {
-			t.Error(got)
-		}
+		old.hears("E", "57P01")
 		p.Follow(one)
 		p.Start()
 		dial(t, p, nil).want("select string_agg(id::text, ',' order by id) from t", "D 1,2,3,4,5")
@@ -151,7 +159,6 @@ func TestSynchronous(t *testing.T) {
 		dial(t, c.Server("replica1"), nil).want("select count(*) from t", "D 3")
 		c.Server("replica1").Cut(true)
 		k.start("set synchronous_commit = on; insert into t values (4, 'd')")
-		synctest.Wait()
 		c.Primary().Cancel(c.Primary().Sessions()[0])
 		if got := k.until("Z"); !strings.Contains(got, "N WARNING 01000 canceling wait") || !strings.Contains(got, "INSERT 0 1") {
 			t.Error(got)
@@ -166,11 +173,8 @@ func TestLocks(t *testing.T) {
 		// READ COMMITTED looks again at what another changed.
 		a.want("begin; update t set v = 'changed' where id = 1", "UPDATE 1")
 		b.start("update t set v = v || '!' where v = 'changed' or id = 1 returning v")
-		synctest.Wait()
 		a.want("commit", "COMMIT")
-		if got := b.until("Z"); !strings.Contains(got, "D changed!") {
-			t.Error(got)
-		}
+		b.hears("Z", "D changed!")
 		// REPEATABLE READ fails.
 		b.want("begin isolation level repeatable read; select 1 from t", "SELECT")
 		a.want("update t set v = 'z' where id = 2", "UPDATE 1")
@@ -180,30 +184,21 @@ func TestLocks(t *testing.T) {
 		a.want("begin; update t set v = 'a' where id = 1", "UPDATE 1")
 		b.want("begin; update t set v = 'b' where id = 2", "UPDATE 1")
 		a.start("update t set v = 'a' where id = 2")
-		synctest.Wait()
 		b.want("update t set v = 'b' where id = 1", "40P01")
-		if got := a.until("Z"); !strings.Contains(got, "UPDATE 1") {
-			t.Error(got)
-		}
+		a.hears("Z", "UPDATE 1")
 		a.want("commit", "COMMIT")
 		b.want("rollback", "ROLLBACK")
 		// A key another is about to have.
 		a.want("begin; insert into t values (9, 'first')", "INSERT")
 		b.start("insert into t values (9, 'second')")
-		synctest.Wait()
 		a.want("rollback", "ROLLBACK")
-		if got := b.until("Z"); !strings.Contains(got, "INSERT 0 1") {
-			t.Error(got)
-		}
+		b.hears("Z", "INSERT 0 1")
 		a.want("insert into t values (9, 'third') on conflict (id) do update set v = t.v || '+' || excluded.v returning v", "D second+third")
 		// Advisory locks, and statements that are canceled or too slow.
 		a.want("select pg_advisory_lock(1)", "SELECT 1")
 		b.start("select pg_advisory_lock(1)")
-		synctest.Wait()
 		p.Cancel(p.Sessions()[1])
-		if got := b.until("Z"); !strings.Contains(got, "57014 canceling statement due to user request") {
-			t.Error(got)
-		}
+		b.hears("Z", "57014 canceling statement due to user request")
 		began := time.Now()
 		b.want("set statement_timeout = 50", "SET")
 		b.want("select pg_advisory_lock(1)", "57014 canceling statement due to statement timeout")
@@ -238,21 +233,15 @@ func TestInterrupts(t *testing.T) {
 		}
 		a.until("Z")
 		p.Terminate(p.Sessions()[0])
-		if got := a.until("E"); !strings.Contains(got, "57P01") {
-			t.Error(got)
-		}
+		a.hears("E", "57P01")
 		b.want("set idle_session_timeout = 1000", "SET")
 		time.Sleep(1001 * time.Millisecond)
-		if got := b.until("E"); !strings.Contains(got, "57P05") {
-			t.Error(got)
-		}
+		b.hears("E", "57P05")
 		synctest.Wait()
 		r := dial(t, c.Server("replica1"), nil)
 		r.want("begin; select 1 from t", "SELECT")
 		c.Server("replica1").Conflict(c.Server("replica1").Sessions()[0])
-		if got := r.until("E"); !strings.Contains(got, "FATAL 40001") {
-			t.Error(got)
-		}
+		r.hears("E", "FATAL 40001")
 		for range 3 {
 			dial(t, p, nil)
 		}
