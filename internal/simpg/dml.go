@@ -85,7 +85,7 @@ func (t *target) query(returning []*pg.Node, outer []scopeCol, run func(e *env, 
 			if len(t.back) == 0 {
 				return
 			}
-			in := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(row, []datum{nil}, more), outer: e.outer}
+			in := e.over(slices.Concat(row, []datum{nil}, more))
 			out := make([]datum, len(t.back))
 			for i, x := range t.back {
 				out[i] = x.eval(in)
@@ -333,7 +333,7 @@ func (t *target) scan(others *source, where func(e *env) datum) func(e *env, eac
 			copy(row, r.vals)
 			row = append(row, r.id)
 			fits := func(row, more []datum) bool {
-				in := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(row, more), outer: e.outer}
+				in := e.over(slices.Concat(row, more))
 				return (t.visible == nil || t.visible(in)) && where(in) == true
 			}
 			var with []datum
@@ -373,7 +373,7 @@ func (a *analysis) update(n *pg.UpdateStmt) *query {
 	return t.query(n.ReturningList, others.cols, func(e *env, each func(row, more []datum)) {
 		begin(e)
 		scan(e, func(id int64, old, more []datum) {
-			in := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(old, []datum{id}, more), outer: e.outer}
+			in := e.over(slices.Concat(old, []datum{id}, more))
 			if row := t.replace(e, in, id, old, sets); row != nil {
 				each(row, more)
 			}
@@ -476,7 +476,7 @@ func (t *target) upsert(n *pg.InsertStmt, columns []int) *query {
 			if uses != nil && !uses(&env{se: e.se, st: e.st, row: append(slices.Clone(old), o.id)}) {
 				raise("42501", `new row violates row-level security policy (USING expression) for table "%s"`, t.r.name)
 			}
-			ctx := &env{se: e.se, st: e.st, params: e.params, row: slices.Concat(old, []datum{o.id}, row, []datum{nil}), outer: e.outer}
+			ctx := e.over(slices.Concat(old, []datum{o.id}, row, []datum{nil}))
 			if where(ctx) != true {
 				return
 			}
@@ -510,7 +510,7 @@ func (a *analysis) locking(s *pg.SelectStmt, from *source, where func(e *env) da
 	a.writes = append(a.writes, "SELECT FOR "+word)
 	return func(e *env, each func(e *env) bool) {
 		from.run(e, func(row []datum) bool {
-			in := &env{se: e.se, st: e.st, params: e.params, row: row, outer: e.outer}
+			in := e.over(row)
 			if where(in) != true || visible != nil && !visible(in) {
 				return true
 			}

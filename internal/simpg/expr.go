@@ -54,6 +54,11 @@ type env struct {
 	outer  *env
 }
 
+// over is e with another row, and without aggregates.
+func (e *env) over(row []datum) *env {
+	return &env{se: e.se, st: e.st, params: e.params, row: row, outer: e.outer}
+}
+
 // expr is an expression. Literals and parameters of unknown type are of typUnknown until
 // they are coerced.
 type expr struct {

@@ -31,10 +31,10 @@ func joined(l, r *source, on func(e *env) datum, left bool) *source {
 		l.run(e, func(lr []datum) bool {
 			lr = slices.Clone(lr)
 			more, found := true, false
-			in := &env{se: e.se, st: e.st, params: e.params, outer: e.outer, row: lr}
+			in := e.over(lr)
 			r.run(in, func(rr []datum) bool {
 				row := slices.Concat(lr, rr)
-				if on(&env{se: e.se, st: e.st, params: e.params, outer: e.outer, row: row}) != true {
+				if on(e.over(row)) != true {
 					return true
 				}
 				found = true
@@ -57,7 +57,7 @@ func (a *analysis) item(n *pg.Node, outer *scope, before *source) *source {
 	case *pg.Node_RangeSubselect:
 		q := a.query(n.RangeSubselect.Subquery, outer)
 		s := &source{run: func(e *env, each func([]datum) bool) {
-			q.run(&env{se: e.se, st: e.st, params: e.params, outer: e.outer}, each)
+			q.run(e.over(nil), each)
 		}}
 		s.name(q.fields, n.RangeSubselect.Alias, "")
 		return s

@@ -105,7 +105,7 @@ func (a *analysis) with(w *pg.WithClause, outer *scope) (begin func(e *env), end
 	return func(e *env) {
 		for _, c := range made {
 			c.rows = nil
-			c.q.run(&env{se: e.se, st: e.st, params: e.params, outer: e.outer}, func(r []datum) bool {
+			c.q.run(e.over(nil), func(r []datum) bool {
 				c.rows = append(c.rows, slices.Clone(r))
 				return true
 			})
@@ -325,7 +325,7 @@ func (a *analysis) plain(s *pg.SelectStmt, outer *scope) *query {
 	}
 	rows := func(e *env, each func(e *env) bool) {
 		from.run(e, func(r []datum) bool {
-			in := &env{se: e.se, st: e.st, params: e.params, row: r, outer: e.outer}
+			in := e.over(r)
 			return where(in) != true || each(in)
 		})
 	}
@@ -359,7 +359,7 @@ func (a *analysis) plain(s *pg.SelectStmt, outer *scope) *query {
 	q.run = func(e *env, each func([]datum) bool) {
 		each = distinct(each)
 		// What is not correlated sees the statement's own row nowhere.
-		e = &env{se: e.se, st: e.st, params: e.params, outer: e.outer, row: e.row}
+		e = e.over(e.row)
 		if len(keys) == 0 {
 			rows(e, func(in *env) bool { return each(project(in)) })
 			return
@@ -476,7 +476,7 @@ func grouped(rows func(e *env, each func(e *env) bool), aggs []aggregate, by []e
 			return true
 		})
 		if len(by) == 0 && len(order) == 0 {
-			get(nil).first = &env{se: e.se, st: e.st, params: e.params, outer: e.outer}
+			get(nil).first = e.over(nil)
 		}
 		for _, g := range order {
 			in := *g.first

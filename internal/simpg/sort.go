@@ -21,7 +21,7 @@ func (a *analysis) orderedRows(q *query, s *pg.SelectStmt, outer *scope) *query 
 		var rows []sortable
 		run(e, func(r []datum) bool {
 			r = slices.Clone(r)
-			rows = append(rows, sortable{r, keys.of(&env{se: e.se, st: e.st, params: e.params, row: r, outer: e.outer}, r)})
+			rows = append(rows, sortable{r, keys.of(e.over(r), r)})
 			return true
 		})
 		keys.emit(rows, each)
