@@ -182,3 +182,26 @@ func askForIDs(addr, database string, mode pgx.QueryExecMode, i, rounds int) err
 	}
 	return nil
 }
+
+// TestKeptConnectionsDecideNothing: a transaction that begins in a pipeline while its session's
+// connection is kept for a question goes where it would have gone without.
+func TestKeptConnectionsDecideNothing(t *testing.T) {
+	database := newDatabase(t, items)
+	s := start(t, eventual)
+	for _, begin := range [][]string{
+		{"begin isolation level repeatable read"},
+		{"begin", "set transaction isolation level repeatable read"},
+	} {
+		c := raw(t, s.addr, database)
+		c.query("insert into w values (1)")
+		for _, sql := range begin {
+			c.send(extended(sql)...)
+		}
+		c.send(append(extended("select count(*) from items"), advSync)...)
+		c.wait("Z")
+		if got := c.query("insert into w values (2)"); got[len(got)-1] != "Z T" {
+			t.Errorf("%q: %q", begin, got)
+		}
+		c.close()
+	}
+}

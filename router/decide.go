@@ -41,7 +41,7 @@ func Decide(p *Plan, v View) Decision {
 		return Decision{TargetPrimary, p.Reason}
 	case v.Route == RoutePrimary && !p.Flags.Has(FlagHint):
 		return Decision{TargetPrimary, ReasonRoute}
-	case (v.InTx || v.Modes.Isolation == Serializable) && !v.Modes.standby():
+	case (v.InTx || v.Modes.Isolation == Serializable) && !v.Modes.Standby():
 		return Decision{TargetPrimary, ReasonIsolation}
 	case v.InTx && v.Cursor && v.Modes.Access != ReadOnly:
 		// A cursor cannot move, and a later write must find its transaction.
@@ -80,7 +80,7 @@ func refused(p *Plan, v View) bool {
 	if v.Read {
 		return p.Tx.Modes.Access == ReadWrite && v.Modes.Access != ReadOnly
 	}
-	return !v.Modes.With(p.Tx.Modes).standby()
+	return !v.Modes.With(p.Tx.Modes).Standby()
 }
 
 // overridable: the wish "replica" beats what is only unproved, not what is proved to be a write.

@@ -92,10 +92,10 @@ func (m Modes) clause() string {
 	return b.String()
 }
 
-// standby reports whether a transaction of these modes may begin on a standby: it takes
+// Standby reports whether a transaction of these modes may begin on a standby: it takes
 // no SERIALIZABLE and no explicit READ WRITE, and a REPEATABLE READ transaction that may
 // write could not keep its snapshot when it moves.
-func (m Modes) standby() bool {
+func (m Modes) Standby() bool {
 	switch {
 	case m.Isolation == Serializable, m.Access == ReadWrite:
 		return false

@@ -41,7 +41,7 @@ func (p *Plan) repeatable() bool {
 	case ClassSetting:
 		return len(p.Sets) > 0
 	case ClassTx:
-		return p.Tx.Verb != TxPrepare && p.Tx.Modes.standby()
+		return p.Tx.Verb != TxPrepare && p.Tx.Modes.Standby()
 	case ClassUnknown, ClassWrite, ClassEmpty:
 	}
 	return false

@@ -90,7 +90,7 @@ func (b *Batch) Reset() {
 	*b = Batch{Messages: m[:0]}
 }
 
-// primaryBegin is the plan of a BEGIN or SET TRANSACTION that replicas refuse.
+// primaryBegin is the plan of a BEGIN or SET TRANSACTION that does not belong on a replica.
 var primaryBegin = &router.Plan{Class: router.ClassTx, Target: router.TargetPrimary, Reason: router.ReasonTransaction}
 
 // Note takes a plan into account for the choice of a server.
@@ -101,7 +101,7 @@ func (b *Batch) Note(p *router.Plan) {
 			b.Traits |= Begins
 		}
 	}
-	if (p.Tx.Verb == router.TxBegin || p.Tx.Verb == router.TxSet) && (p.Tx.Modes.Isolation == router.Serializable || p.Tx.Modes.Access == router.ReadWrite) {
+	if (p.Tx.Verb == router.TxBegin || p.Tx.Verb == router.TxSet) && !p.Tx.Modes.Standby() {
 		p = primaryBegin
 	}
 	if p.Tx.Verb == router.TxBegin {
