@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,9 @@ var databaseStories = []struct {
 	{"somebody is there", "select 1", true, []string{"drop database %d%"}},
 	{"somebody is there, with force", "select 1", true, []string{"drop database %d% with (force)"}},
 }
+
+// others are counted by servers, where pgweir reads the catalog as long as a client is there.
+var others = regexp.MustCompile(`There (is|are) \d+ other sessions?`)
 
 func TestDatabasesComeAndGo(t *testing.T) {
 	for _, own := range []bool{true, false} {
@@ -77,7 +81,8 @@ func testDatabases(t *testing.T, account bool) {
 						} else {
 							from.send(&pgproto3.Query{String: fill(sql)})
 						}
-						got[side] += strings.ReplaceAll(tail(from.waitLong("Z"))+"\n", db, "D")
+						told := strings.ReplaceAll(tail(from.waitLong("Z"))+"\n", db, "D")
+						got[side] += others.ReplaceAllString(told, "other sessions")
 					}
 				}
 				if got[0] != got[1] {
@@ -130,5 +135,33 @@ func TestDatabaseGone(t *testing.T) {
 	in.send(&pgproto3.Query{String: "select 1"})
 	if got := tail(in.wait("end")); !strings.HasPrefix(got, "E FATAL FATAL 3D000 ") {
 		t.Errorf("answer %s", got)
+	}
+}
+
+// TestLeftDatabases: servers are watched again by a login that a statement had leave its
+// database, if there is no other.
+func TestLeftDatabases(t *testing.T) {
+	database := newDatabase(t, "")
+	role := "leaves_" + database
+	run(t, "postgres", "create role "+role+" login createdb; alter database "+database+" owner to "+role+"; revoke connect on database postgres from public")
+	t.Cleanup(func() {
+		run(t, "postgres", "grant connect on database postgres to public; alter database "+database+" owner to postgres")
+		run(t, "postgres", "drop database if exists copy_"+database)
+		run(t, "postgres", "drop role "+role)
+	})
+	cfg := baseConfig(t)
+	cfg.Service.User = ""
+	s := launch(t, cfg)
+	c := raw(t, s.addr, database, "user", role)
+	c.query("select 1")
+	time.Sleep(time.Second) // the monitor has the login by now
+	c.send(&pgproto3.Query{String: "create database copy_" + database + " template " + database})
+	c.waitLong("Z")
+	for range 5 {
+		time.Sleep(300 * time.Millisecond)
+		began := time.Now()
+		if got := c.query("select 1"); got[len(got)-1] != "Z I" || time.Since(began) > 2*time.Second {
+			t.Fatalf("%q after %v", got, time.Since(began))
+		}
 	}
 }

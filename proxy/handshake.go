@@ -18,6 +18,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
@@ -365,7 +366,9 @@ func (h *handshake) cancelRequest(body []byte) error {
 	}
 	h.s.metrics.CancelRequested(metrics.CancelMet)
 	_ = h.nc.Close() // the client waits for that
-	if err = errors.Join(err, to.Insist(h.s.ctx, batch)); err != nil {
+	ctx, again := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout+interrupt.Insistence)
+	defer again()
+	if err = errors.Join(err, to.Insist(ctx, batch)); err != nil {
 		h.s.log.Warn("cancel request", zap.Error(err))
 	}
 	return errServed

@@ -3,7 +3,10 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,5 +174,59 @@ func TestDepartedUsers(t *testing.T) {
 	})
 	if got := stays.query("select 1"); got[len(got)-1] != "Z I" {
 		t.Errorf("who stays is told %q", got)
+	}
+}
+
+// TestLoginsAtOnce: who may not log in may not if many try at once either, over connections
+// that nobody has free: they do not ask one by one.
+func TestLoginsAtOnce(t *testing.T) {
+	database := newDatabase(t, "")
+	role := "storm_" + database
+	run(t, "postgres", "create role "+role+" login")
+	t.Cleanup(func() { run(t, "postgres", "drop role "+role) })
+	s := start(t, poolSize(1))
+	holds := raw(t, s.addr, database, "user", role)
+	holds.query("begin")
+	holds.query("select 1 from pg_class limit 1")
+	run(t, "postgres", "alter role "+role+" nologin")
+	time.Sleep(1100 * time.Millisecond)
+	var in atomic.Int64
+	var all sync.WaitGroup
+	for range 300 {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			conn, err := pgx.Connect(ctx, fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", role, s.addr, database))
+			if err == nil {
+				in.Add(1)
+				_ = conn.Close(ctx)
+			} else if wantCode(err) != "28000" {
+				t.Error(err)
+			}
+		})
+	}
+	v, err := shared(t).Primary.Value(t.Context(), "postgres", "select count(*) from pg_stat_activity where backend_type = 'client backend'")
+	must(t, err)
+	all.Wait()
+	if n, _ := strconv.Atoi(v); in.Load() > 0 || n > 30 {
+		t.Errorf("%d of 300 logged in, over %d connections", in.Load(), n)
+	}
+}
+
+// TestLoginsReadNames: names and values are what they are, whatever encoding the last session
+// on a connection has chosen.
+func TestLoginsReadNames(t *testing.T) {
+	database := newDatabase(t, "")
+	role := "müller_" + database
+	run(t, "postgres", `create role "`+role+`" login; alter role "`+role+`" set app.tenant = 'zürich'`)
+	t.Cleanup(func() { run(t, "postgres", `drop role "`+role+`"`) })
+	s := start(t)
+	a := raw(t, s.addr, database, "user", role)
+	a.query("set client_encoding = 'LATIN1'")
+	a.query("create table if not exists x()")
+	time.Sleep(1100 * time.Millisecond)
+	b := raw(t, s.addr, database, "user", role)
+	if got := b.query("select current_setting('app.tenant', true)"); got[1] != `D "zürich"` {
+		t.Errorf("the next session has %q", got)
 	}
 }

@@ -23,7 +23,7 @@ const (
 type memory struct {
 	next   time.Time
 	cycles uint64 // of the collector
-	kept   uint64 // bytes that were held when all was given back
+	kept   uint64 // bytes that were held when all was given back, fading: it is looked again after a while
 }
 
 // tend gives back what is not used, if much more is held than the last time and memory is not
@@ -35,6 +35,7 @@ func (m *memory) tend(now time.Time) {
 	m.next = now.Add(quietInterval)
 	cycles, held := memoryHeld()
 	busy := cycles > m.cycles+1
+	m.kept = min(m.kept-m.kept/16, held)
 	if m.cycles = cycles; busy || held < m.kept+max(m.kept/2, quietLeast) {
 		return
 	}

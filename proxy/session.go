@@ -75,7 +75,7 @@ func (h *handshake) reply(ctx context.Context, up *upstream.Pools, start *startu
 	var state session.State
 	var reported map[string]string
 	var usual setting.Settings
-	err := up.Admit(ctx, s.cfg.Auth.NeedsSecrets())
+	err := up.Admit(ctx, s.cfg.Auth.NeedsSecrets() || up.Credentials().ByPassword())
 	if err == nil {
 		usual, err = up.Defaults(ctx)
 	}

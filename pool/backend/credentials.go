@@ -21,6 +21,9 @@ type Credentials struct {
 	MD5 string
 }
 
+// ByPassword reports whether the server may be shown a password, or a proof of one.
+func (c Credentials) ByPassword() bool { return c.Password != "" || c.MD5 != "" || !c.Keys.IsZero() }
+
 // ErrNoSecret says that the credentials hold nothing the server's method can use.
 var ErrNoSecret = scram.ErrNoCredential
 

@@ -311,8 +311,8 @@ func (a *Analysis) parsable(p *session.Prepared) bool {
 	if p == nil || a.awaits() || (a.Lease != NotHeld) || s.Tx.Phase.Failed() || a.Up.Database.Stale() || !s.UsualNames() {
 		return false
 	}
-	parsed, ok := a.Up.Parsed.Get(p.Statement)
-	return ok && parsed == p.Snapshot
+	parsed, ok := a.Up.Parsed.Get(p.Statement.Name)
+	return ok && parsed == p.Snapshot.Version()
 }
 
 // lookUp finds the statement a message names: its plan is nil, with a refusal noted, if there

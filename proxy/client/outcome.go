@@ -67,7 +67,7 @@ func (o outcomes) done(a *batch.Awaited) {
 	case a.Kind == batch.Parse && a.Shared == nil:
 		held.Unnamed = uint64(a.Tag)
 	case a.Kind == batch.Parse && !a.Internal() && !o.c.state.Tx.Did.Has(session.DidSet) && o.c.state.UsualNames():
-		o.c.up.Parsed.Add(a.Shared, m.Prepared.Snapshot)
+		o.c.up.Parsed.Add(a.Shared.Name, m.Prepared.Snapshot.Version())
 	}
 	if a.Given != nil {
 		o.gave(a.Given)

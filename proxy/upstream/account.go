@@ -92,7 +92,7 @@ func (a *Account) borrow(ctx context.Context, s *cluster.Server, database string
 	if own && l.proven && err != nil && !Unreachable(err) {
 		// A changed password, perhaps, or a dropped database: another client's login is
 		// as good.
-		a.fallback.CompareAndSwap(l, a.another(l))
+		a.fallback.CompareAndSwap(l, a.another(l, ""))
 	}
 	return b, err
 }
@@ -117,7 +117,7 @@ func (a *Account) leave(database string) bool {
 	if l == nil || a.guest.Load() != l || l.database != database {
 		return false
 	}
-	next := a.another(l)
+	next := a.another(l, database)
 	if next.database == database {
 		next = nil
 	}
@@ -127,10 +127,10 @@ func (a *Account) leave(database string) bool {
 // another is the login of some other user or database that has clients, to be tried
 // in place of one that a server refused; without any, that one again, until a client
 // comes with a better one.
-func (a *Account) another(refused *login) *login {
+func (a *Account) another(refused *login, avoid string) *login {
 	for _, p := range a.pools() {
 		l := login{p.Credentials(), p.Database.name, true}
-		if p.Database.account == a && p.clients.Load() > 0 && p.proven() &&
+		if p.Database.account == a && p.clients.Load() > 0 && p.proven() && l.database != avoid &&
 			(l.database != refused.database || !l.cred.Equal(refused.cred)) {
 			return &l
 		}

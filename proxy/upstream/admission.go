@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 
@@ -34,13 +35,7 @@ func (p *Pools) Admit(ctx context.Context, byPassword bool) error {
 	if last := p.admitted.Load(); last != nil && last.after == now.after && now.at.Sub(last.at) < admissionKept {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, admissionWait)
-	defer cancel()
-	var found backend.Admission
-	err := p.askForLogin(ctx, func(b *backend.Backend) (err error) {
-		found, err = backend.AskAdmission(ctx, b, p.Config.ServerUser, p.Config.Database)
-		return err
-	})
+	found, err := p.askAdmission(ctx, now)
 	if err != nil {
 		p.Database.log.Debug("it is not known whether the servers let a client in", zap.String("user", p.Key.User),
 			zap.String("database", p.Key.Database), zap.Error(err))
@@ -49,15 +44,37 @@ func (p *Pools) Admit(ctx context.Context, byPassword bool) error {
 	if err := found.Refusal(byPassword); err != nil {
 		return err
 	}
-	p.admitted.Store(&now)
 	return nil
+}
+
+// askAdmission asks once for all who come meanwhile.
+func (p *Pools) askAdmission(ctx context.Context, now admitted) (backend.Admission, error) {
+	flight := p.asking.DoChan(strconv.FormatUint(now.after, 10), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), admissionWait)
+		defer cancel()
+		var found backend.Admission
+		err := p.askForLogin(ctx, func(b *backend.Backend) (err error) {
+			found, err = backend.AskAdmission(ctx, b, p.Config.ServerUser, p.Config.Database)
+			return err
+		})
+		if err == nil && found.Refusal(true) == nil {
+			p.admitted.Store(&now)
+		}
+		return found, err
+	})
+	select {
+	case r := <-flight:
+		return r.Val.(backend.Admission), r.Err
+	case <-ctx.Done():
+		return backend.Admission{}, ctx.Err()
+	}
 }
 
 // askForLogin asks over an idle connection of the primary, or else over the account's.
 func (p *Pools) askForLogin(ctx context.Context, ask func(*backend.Backend) error) error {
 	if primary := p.Cluster.Topology().Primary; primary != nil {
 		pl := p.Of(primary)
-		if b := pl.TakeIdle(time.Now().Add(time.Hour)); b != nil {
+		if b := takeIdle(pl); b != nil {
 			if ask(b) == nil {
 				pl.Release(b)
 				return nil

@@ -72,11 +72,18 @@ const vacateInterval = 50 * time.Millisecond
 // needs it for itself; an empty name is none. As long as there are clients in it that is
 // theirs, and it is tried again until done is called: the server waits a while, too.
 func (p *Pools) Vacate(ctx context.Context, name string) (done func()) {
-	if name == "" || p.vacate(name) {
+	if name == "" {
 		return func() {}
+	}
+	a := p.Database.account
+	before := a.fallback.Load()
+	back := func() { a.fallback.CompareAndSwap(nil, before) } // who has nowhere else to go comes back
+	if p.vacate(name) {
+		return back
 	}
 	ctx, done = context.WithCancel(ctx)
 	p.Database.directory.background.Go(func() {
+		defer back()
 		ticker := time.NewTicker(vacateInterval)
 		defer ticker.Stop()
 		for {

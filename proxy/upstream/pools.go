@@ -10,15 +10,14 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/pgweir/pgweir/config"
-	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
-	"github.com/pgweir/pgweir/router/catalog"
 )
 
 // Pools are what the clients of one user and database share. The exported fields never
@@ -32,13 +31,15 @@ type Pools struct {
 	Database    *Database
 	// Sequences are what was learned of what sessions ask of them.
 	Sequences Sequences
-	// Parsed are statements a server has parsed for this user, with the catalog of then.
-	Parsed *lru.Cache[*prepared.Statement, *catalog.Snapshot]
+	// Parsed are statements a server has parsed for this user, by name, with the version of
+	// the catalog of then. It keeps neither alive.
+	Parsed *lru.Cache[string, uint64]
 
 	pools       []*pool.Pool // by cluster.Server.Index
 	cred        atomic.Pointer[backend.Credentials]
 	clients     atomic.Int64
 	left        atomic.Int64             // when a client last did, in Unix nanoseconds
+	asking      singleflight.Group       // of Admit
 	admitted    atomic.Pointer[admitted] // the last time; nil for never
 	primaryWait time.Duration
 	failed      []string // by server: why it could not be maintained; Maintain's own
@@ -61,7 +62,7 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	}
 	p.Route, _ = router.ParseRoute(eff.Route)
 	p.Consistency, _ = router.ParseConsistency(eff.Consistency)
-	p.Parsed, _ = lru.New[*prepared.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
+	p.Parsed, _ = lru.New[string, uint64](maxParsed) // fails for a size below 1 only
 	p.failed = make([]string, len(cl.Topology().States))
 	c := dir.o.Pool
 	for i, st := range cl.Topology().States {
@@ -235,7 +236,7 @@ func (p *Pools) lookAtDefaults(ctx context.Context) {
 		return
 	}
 	pl, user, d := p.Of(primary), p.Config.ServerUser, p.Database
-	b := pl.TakeIdle(time.Now().Add(time.Hour))
+	b := takeIdle(pl)
 	if b == nil {
 		return
 	}
@@ -320,4 +321,15 @@ func AnyServer(ctx context.Context, cl *cluster.Cluster) (found *cluster.Server,
 		found, err = cl.WaitPrimary(ctx) // says why there is none
 	}
 	return found, err
+}
+
+// takeIdle takes an idle connection to ask what the proxy wants to know; nil if there is none that
+// tells and takes names as the server has them: its session may have chosen another encoding.
+func takeIdle(pl *pool.Pool) *backend.Backend {
+	b := pl.TakeIdle(time.Now().Add(time.Hour))
+	if b != nil && b.Parameter("client_encoding") != b.Parameter("server_encoding") {
+		pl.Release(b)
+		return nil
+	}
+	return b
 }
