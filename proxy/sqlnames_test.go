@@ -23,6 +23,10 @@ func TestNamesInStrings(t *testing.T) {
 		story{name: "from code, twice", steps: "Q prepare pp as select 1\nQ do $$ begin execute 'execute pp'; end $$\nQ do $$ begin execute 'execute pp'; execute 'deallocate pp'; end $$\nQ execute pp\nQ prepare pp as select 2\nQ execute pp"},
 		story{name: "given and prepared again", steps: "Q prepare pp as select 1\nQ select 1 ;; execute pp\nQ prepare pp as select 2\nQ prepare qq as select 3\nQ execute qq ;; execute pp\nQ deallocate pp\nQ execute pp\nQ discard all\nQ execute qq"},
 		story{name: "in a transaction that failed", mode: "outside", steps: "Q prepare pp as select 1\nQ begin\nQ select 1/0\nQ select 1 ;; execute pp\nQ rollback\nQ select 1 ;; execute pp"},
+		story{name: "given, then closed", mode: "once", steps: "P x select 1\nS\nQ execute x ;; select 7\nC S x\nS\nQ execute x ;; select 9\nP x select 5\nS\nQ execute x ;; select 9"},
+		story{name: "given, then deallocated", mode: "once", steps: "P x select 1\nS\nQ execute x ;; select 7\nQ deallocate x\nQ prepare x as select 3\nQ execute x\nC S x\nS\nQ execute x"},
+		story{name: "deallocated in a string", mode: "once", steps: "P x select 1\nS\nQ deallocate x ;; select 7\nB \"\" x\nE \"\"\nS\nP x select 2\nS\nQ execute x ;; select 1"},
+		story{name: "given, refused, given", mode: "once", steps: "Q prepare x as select 1\nQ execute x ;; select 1/0\nQ execute x ;; select 2\nQ prepare y as select 3\nQ execute y ;; execute x"},
 		story{name: "prepared by code", steps: "Q do $$ begin execute 'prepare pp as select 1'; end $$\nQ execute pp"},
 	)
 }

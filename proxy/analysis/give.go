@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/pgweir/pgweir/proxy/batch"
-	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -18,13 +17,17 @@ func (a *Analysis) give(m *batch.Message, text []byte) {
 		return
 	}
 	for _, found := range naming.FindAllSubmatch(text, -1) {
-		name := identifier(found[1])
+		name := identifier(found[2])
 		st := a.names.Statement(name)
-		twice := slices.ContainsFunc(m.Gives, func(g batch.Given) bool { return g.Statement == st })
-		if st == nil || twice || st.Naming == session.BothNames || a.Names.Statement(string(name)) != st {
+		if st == nil || a.Names.Statement(string(name)) != st {
 			continue
 		}
-		m.Gives = append(m.Gives, batch.Given{Name: string(name), Statement: st})
+		i := slices.IndexFunc(m.Gives, func(g batch.Given) bool { return g.Statement == st })
+		if i < 0 {
+			i = len(m.Gives)
+			m.Gives = append(m.Gives, batch.Given{Name: string(name), Statement: st})
+		}
+		m.Gives[i].Ends = m.Plan.Statements > 1 && (found[1][0] == 'd' || found[1][0] == 'D')
 	}
 	if len(m.Gives) == 0 {
 		return
@@ -43,7 +46,7 @@ func mayName(p *router.Plan) bool {
 }
 
 // naming finds where a text, or a string in it, may name a prepared statement.
-var naming = regexp.MustCompile(`(?i)\b(?:prepare|execute|deallocate(?:\s+prepare)?)\s+("(?:[^"]|"")+"|[^\s"'();]+)`)
+var naming = regexp.MustCompile(`(?i)\b(prepare|execute|deallocate(?:\s+prepare)?)\s+("(?:[^"]|"")+"|[^\s"'();]+)`)
 
 // identifier is the name that an identifier in SQL stands for.
 func identifier(word []byte) []byte {

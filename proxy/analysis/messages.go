@@ -182,7 +182,8 @@ func (a *Analysis) awaits() bool { return a.b.Traits.Has(batch.NeedsServer) || (
 func (a *Analysis) executable(p *router.Plan) bool {
 	if p.SQL.Verb >= router.PreparedDeallocate && p.Own.Verb == router.OwnNone {
 		s := a.state()
-		named := p.SQL.Verb == router.PreparedDeallocateAll || a.names.Statement([]byte(p.SQL.Name)) != nil
+		st := a.names.Statement([]byte(p.SQL.Name))
+		named := p.SQL.Verb == router.PreparedDeallocateAll || st != nil && st.Naming != session.BothNames
 		return !s.Tx.Phase.Failed() && (named || s.Pins&mayPrepare == 0) // only its server may know the name
 	}
 	held, awaits, known := a.Lease != NotHeld, a.awaits(), a.Up.Database.Customs.Known
@@ -531,6 +532,11 @@ func (a *Analysis) close(m batch.Message, frame []byte) {
 		} else if m.Prepared = a.names.Statement(name); m.Prepared != nil {
 			m.Name = string(name)
 			a.names.Define(m.Name, nil)
+		}
+		if len(name) > 0 && a.state().Pins&router.PinPrepared != 0 && (m.Prepared == nil || m.Prepared.Naming == session.BothNames) {
+			a.b.Traits |= batch.NeedsServer // which has it under the client's name
+			a.b.Add(m)
+			return
 		}
 		a.b.AnswerHere(m)
 		return

@@ -187,6 +187,10 @@ func (a *Analysis) rewriteSQL(m *batch.Message, p *router.Plan, text []byte) *wi
 		if st == nil || failed {
 			return nil // the server refuses it
 		}
+		if st.Naming == session.BothNames {
+			m.SQL = &session.SQLPrepared{Ends: st, Name: p.SQL.Name}
+			return nil
+		}
 		m.Text = before + st.Name + after
 		m.SQL = &session.SQLPrepared{Needs: st, Ends: st, Name: p.SQL.Name}
 	case router.PreparedNone, router.PreparedDeallocateAll:

@@ -465,9 +465,13 @@ func (e *Encoder) give(g *Given) {
 	switch st := g.Statement.Statement; {
 	case g.Statement.Naming == session.BothNames:
 	case st.SQL == "":
+		e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', g.Name) // an earlier one
+		e.own(Close, Internal)
 		e.Out = wire.AppendParse(e.Out, g.Name, st.Text, []byte(st.Types))
 		e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Given: g})
 	default:
+		e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', given) // left by one that failed
+		e.own(Close, Internal)
 		e.Out = wire.AppendParse(e.Out, given, st.Named(quoteIdentifier(g.Name)), nil)
 		e.Out = wire.AppendBind(e.Out, []byte(given), given, nil)
 		e.Out = wire.AppendExecute(e.Out, given)

@@ -80,6 +80,7 @@ type Message struct {
 type Given struct {
 	Name      string
 	Statement *session.Prepared
+	Ends      bool // what it is given to deallocates it
 }
 
 // Sets returns the changes of settings that the message makes, with its parameters in

@@ -154,6 +154,9 @@ func (w *work) forgetNames() {
 	for i := w.try.Head - 1; i >= 0; i-- {
 		a := &w.try.Queue[i]
 		switch m := a.Message; {
+		case a.Given != nil:
+			a.Given.Statement.Naming = session.ServersName
+			w.c.names.Define(a.Given.Name, a.Given.Statement)
 		case m == nil || m.Name == "":
 		case a.Kind == batch.Parse:
 			w.c.names.Forget(m.Name)

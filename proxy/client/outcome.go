@@ -185,8 +185,15 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 	held := o.c.lease.b.Held()
 	if m.SQL != nil && m.SQL.Ends != nil {
-		held.Drop(m.SQL.Ends.Statement)
+		if m.SQL.Ends.Naming == session.ServersName {
+			held.Drop(m.SQL.Ends.Statement)
+		}
 		o.c.names.Forget(m.SQL.Name)
+	}
+	for i := range m.Gives {
+		if m.Gives[i].Ends {
+			o.c.names.Forget(m.Gives[i].Name)
+		}
 	}
 	if forgets || m.Plan != nil && m.Plan.SQL.Verb == router.PreparedDeallocateAll {
 		held.Clear()
