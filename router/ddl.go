@@ -210,8 +210,9 @@ func (a effect) newTable(s *pg.CreateStmt) Flags {
 	if of := s.GetOfTypename(); of != nil {
 		code = code || a.computes(of)
 	}
-	if !code && !s.GetIfNotExists() && len(s.GetInhRelations()) == 0 && a.facts.DDL().Clean {
-		a.cur.makes = []string{s.GetRelation().GetRelname()}
+	rel := s.GetRelation()
+	if !code && !s.GetIfNotExists() && rel.GetSchemaname() == "" && len(s.GetInhRelations()) == 0 && a.facts.DDL().Clean {
+		a.cur.makes = []string{rel.GetRelname()}
 	}
 	if code {
 		return FlagRedefines // of the table it is a partition or child of, refers to, or that a function's source names

@@ -116,6 +116,17 @@ func (p *Plan) For(user, application string) *Plan {
 // MayDraw reports whether a statement may draw from a sequence, or have code do so.
 func (p *Plan) MayDraw() bool { return !p.WritesNothing() && p.Tx.Verb == TxNone }
 
+// MayAsk reports whether it, or code that it runs and of which nobody proved that it only
+// reads, may ask what sequences gave to its session.
+func (p *Plan) MayAsk() bool {
+	switch p.Reason {
+	case ReasonFunction, ReasonUnknownFn, ReasonRelation, ReasonUnknownRel, ReasonNoCatalog, ReasonUnparsed:
+		return true
+	default:
+		return p.Flags.Has(FlagSequence) || p.Pins&PinOpaque != 0
+	}
+}
+
 // Doubted is p without what it says only because names in it are not known.
 func (p *Plan) Doubted() *Plan {
 	q := *p

@@ -76,7 +76,7 @@ func (l *lease) ran(e *session.Effects) {
 func (l *lease) follow(st *session.Executed, end session.End, modes router.Modes) {
 	switch end {
 	case session.Committed:
-		l.carried.Commit()
+		l.commit()
 	case session.RolledBack:
 		l.rollback()
 	case session.NoEnd:
@@ -89,7 +89,7 @@ func (l *lease) follow(st *session.Executed, end session.End, modes router.Modes
 // ended says that the transaction on the connection ended, for its settings.
 func (l *lease) ended(commit bool) {
 	if commit {
-		l.carried.Commit()
+		l.commit()
 	} else {
 		l.rollback()
 	}
@@ -97,10 +97,15 @@ func (l *lease) ended(commit bool) {
 	l.b.NoteSettings(l.carried.Now())
 }
 
+func (l *lease) commit() {
+	l.carried.Commit()
+	l.doubts.Ended(true)
+}
+
 // rollback undoes what the transaction did to settings, and with it what was asserted.
 func (l *lease) rollback() {
 	l.carried.Rollback()
-	l.doubts.RolledBack()
+	l.doubts.Ended(false)
 	if l.asserted {
 		l.b.HandOver(nobody)
 	}

@@ -169,7 +169,7 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 		s.Tx.Did |= session.DidRead // in an implicit transaction too, which a BEGIN behind it may make a block
 	}
 	o.c.lease.follow(st, e.Ended, before)
-	if p != nil && p.Flags&(router.FlagDDL|router.FlagTemporary) != 0 {
+	if p != nil && (p.Flags&(router.FlagDDL|router.FlagTemporary) != 0 || p.Tx.Verb == router.TxRollbackTo) {
 		o.c.lease.doubts.Makes(p)
 	}
 	if p != nil && p.Tx.Verb == router.TxRollback {

@@ -23,15 +23,23 @@ type Doubts struct {
 type doubted struct {
 	text     string
 	believed *router.Plan // by which what it left was taken in already; nil if it was not
+	in       fate
 }
+
+// fate is what became of a statement's transaction.
+type fate uint8
+
+const (
+	underWay fate = iota
+	committed
+	rolledBack
+)
 
 // cause is what the doubts come from, besides names that are not known.
 type cause uint8
 
-const (
-	redefined  cause = 1 << iota // what the catalog tells was: only the catalog, read anew, tells
-	rolledBack                   // the transaction of some was rolled back
-)
+// redefined: what the catalog tells was, so that only the catalog, read anew, tells.
+const redefined cause = 1
 
 const (
 	maxDoubts = 64 << 10 // bytes of texts that are kept
@@ -60,7 +68,7 @@ func (d *Doubts) Add(text []byte, believed *router.Plan, again bool, removals ui
 	if d.removals = removals; again {
 		d.cause |= redefined
 	}
-	if of := (doubted{string(text), believed}); !slices.Contains(d.texts, of) {
+	if of := (doubted{string(text), believed, underWay}); !slices.Contains(d.texts, of) {
 		d.texts = append(d.texts, of)
 	}
 	return true
@@ -69,17 +77,24 @@ func (d *Doubts) Add(text []byte, believed *router.Plan, again bool, removals ui
 // Outdated reports whether what ran may be something else by now, or gone.
 func (d *Doubts) Outdated(removals uint64) bool { return d.Any() && d.removals != removals }
 
-// Makes notes what DDL that ran means for what is in doubt.
+// Makes notes what DDL, or a ROLLBACK TO, that ran means for what is in doubt: what was made
+// may be gone, and its name something else's.
 func (d *Doubts) Makes(p *router.Plan) {
-	if d.made = append(d.made, p.Makes...); p.Flags.Has(router.FlagRedefines) || len(d.made) > maxMade {
+	if d.made = append(d.made, p.Makes...); len(p.Makes) == 0 || p.Flags.Has(router.FlagRedefines) || len(d.made) > maxMade {
 		d.made = nil
 	}
 }
 
-// RolledBack says that a transaction was rolled back.
-func (d *Doubts) RolledBack() {
-	if d.Any() {
-		d.cause |= rolledBack
+// Ended says that a transaction ended.
+func (d *Doubts) Ended(commit bool) {
+	became := committed
+	if !commit {
+		became, d.made = rolledBack, nil
+	}
+	for i := range d.texts {
+		if d.texts[i].in == underWay {
+			d.texts[i].in = became
+		}
 	}
 }
 
@@ -104,7 +119,7 @@ func (d *Doubts) resolve(plan func(text string) *router.Plan, last bool) (left [
 				d.texts = append(d.texts, t)
 				continue
 			}
-			if d.cause&rolledBack != 0 {
+			if t.in == rolledBack {
 				pins, r = pins&^router.PinOpaque|router.PinLock, session.Opaque
 			}
 		}

@@ -18,7 +18,7 @@ type Few struct {
 }
 
 type fewRelation struct {
-	schema, name string // an empty schema is any
+	schema, name string // without a schema it is known by its mere name
 	temporary    bool
 }
 
@@ -61,7 +61,7 @@ func (f *Few) Add(names []string) {
 // Relation returns what is known of a relation, which is nothing or that it is harmless.
 func (f *Few) Relation(schema, name string) Relation {
 	for _, r := range f.relations {
-		if r.name == name && !f.ruledOut[name] && (schema == "" || r.schema == "" || schema == r.schema || schema == "pg_temp" && r.temporary) {
+		if r.name == name && !f.ruledOut[name] && (schema == "" || schema == r.schema || schema == "pg_temp" && r.temporary) {
 			return Relation{Fact: Fact{Known: true, Clean: true, Why: "new"}, WriteClean: true}
 		}
 	}
