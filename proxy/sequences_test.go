@@ -205,3 +205,22 @@ func TestKeptConnectionsDecideNothing(t *testing.T) {
 		c.close()
 	}
 }
+
+// TestSequencesBehindCode: what code draws in a transaction can be asked for in it, and code that
+// asks is not told what another session drew.
+func TestSequencesBehindCode(t *testing.T) {
+	const setup = items + `create table t (id serial, v text); create function draws() returns bigint language plpgsql as 'begin return nextval(''sq''); end';
+		create function lastp() returns bigint language plpgsql as 'begin return lastval(); end'; create function lasts() returns bigint language sql as 'select lastval()';
+		create view lastv as select lastval() as l; create table kid (p bigint default lastval());`
+	const other = "@b\nQ insert into t (v) values ('b')\n@a\n"
+	stage{setup: setup}.tell(t,
+		story{name: "drawn by a function", mode: "once", steps: other + "Q begin\nQ select draws()\nQ select currval('sq')\nQ commit"},
+		story{name: "drawn behind LOCK in a string", mode: "once", steps: other + "Q begin\nQ lock table t; insert into t (v) values ('a')\nQ select currval('t_id_seq') is not null\nQ commit"},
+		story{name: "asked by plpgsql", mode: "once", steps: other + "Q select lastp()"},
+		story{name: "asked by sql", mode: "once", steps: other + "Q select lasts()"},
+		story{name: "asked by a view", mode: "once", steps: other + "Q select * from lastv"},
+		story{name: "asked by a default", mode: "once", steps: other + "Q insert into kid default values"},
+		story{name: "asked by DO", mode: "once", steps: other + "Q do $$ begin raise notice '%', lastval(); end $$"},
+		story{name: "asked behind modes", mode: "once", steps: other + "Q begin\nQ set transaction isolation level serializable; select currval('sq')\nQ rollback"},
+	)
+}

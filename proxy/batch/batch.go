@@ -358,13 +358,16 @@ func (b *Batch) TakesSnapshot() bool {
 	return false
 }
 
-// Draws returns the plan of the last statement that a server runs and that may draw from a
-// sequence, or asks what one gave; nil if there is none.
+// Draws returns the plan of a statement that a server runs and that may draw from a sequence, or
+// ask what one gave, the last that may ask if any may; nil if there is none.
 func (b *Batch) Draws() (p *router.Plan) {
 	for i := range b.Messages {
 		if m := &b.Messages[i]; m.Kind.Executes() && !m.Here && (m.Plan == nil || m.Plan.MayDraw()) {
-			if p = m.Plan; p == nil {
-				p = unknownPlan
+			switch {
+			case m.Plan == nil:
+				return unknownPlan
+			case p == nil || !p.MayAsk() || m.Plan.MayAsk():
+				p = m.Plan
 			}
 		}
 	}
@@ -372,7 +375,7 @@ func (b *Batch) Draws() (p *router.Plan) {
 }
 
 // unknownPlan is the plan of a message of which nobody knows what it runs.
-var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary}
+var unknownPlan = &router.Plan{Class: router.ClassUnknown, Target: router.TargetPrimary, Pins: router.PinOpaque}
 
 // Runs reports whether a server runs any statement of the batch.
 func (b *Batch) Runs() bool {

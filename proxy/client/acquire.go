@@ -56,10 +56,7 @@ func (a acquisition) acquire() error {
 	if a.c.state.Tx.Phase == session.Open || a.c.state.Tx.Phase == session.Aborted {
 		return nil
 	}
-	if a.c.state.Pins != 0 || l.doubts.Any() {
-		return a.takeChannels()
-	}
-	if !l.b.Alive() { // it was kept for a moment only
+	if a.c.state.Pins == 0 && !l.doubts.Any() && !l.b.Alive() { // it was kept for a moment only
 		a.c.discard()
 		return a.takeFromPool()
 	}

@@ -52,8 +52,12 @@ func (d drawing) begins() {
 	if asks && d.c.drew.by != nil {
 		d.c.drew.by.Asked() // in vain this time
 	}
-	d.try.Forgets = asks || d.batch.TakesSnapshot() && (p.Flags.Has(router.FlagDraws) || d.c.up.Sequences.Expect(p).Likely())
-	if t := &d.try; t.Forgets && t.Takes == batch.TakesNothing && d.leavesBlock() && !t.Opens() && !d.c.state.Tx.Phase.InBlock() && !l.midBatch() {
+	t := &d.try
+	early := t.Opens() && !d.batch.TakesSnapshot() // within its transaction it would take the snapshot
+	may := p.MayAsk() || p.Flags.Has(router.FlagDraws) || d.c.up.Sequences.Expect(p).Likely()
+	t.Forgets = asks || may && (early || d.batch.TakesSnapshot())
+	alone := d.leavesBlock() && !t.Opens() && !d.c.state.Tx.Phase.InBlock() && !l.midBatch()
+	if t.Forgets && t.Takes == batch.TakesNothing && (early || alone) {
 		t.Takes, t.Carries = batch.TakesAhead, l.b.Settings()
 	}
 }
