@@ -23,6 +23,9 @@ func (o outcomes) doubt(m *batch.Message, p *router.Plan, redefined bool) bool {
 	if l.onReplica() || l.doubts.Outdated(removals) {
 		l.leave(session.Opaque) // nothing it left there is to be kept
 	}
+	if !l.onReplica() && l.b.Drawn() != o.c.who.id {
+		l.b.NoteDrawn(0) // it may have drawn
+	}
 	if p != m.Plan || p.Flags.Has(router.FlagIgnorant) {
 		p = nil
 	}

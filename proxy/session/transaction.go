@@ -66,15 +66,18 @@ const DidChange = DidDDL | DidRedefine | DidRemove
 
 // Changes are the deeds of DDL with such flags.
 func Changes(f router.Flags) (d Deeds) {
-	for flag, deed := range map[router.Flags]Deeds{
-		router.FlagDDL: DidDDL, router.FlagRedefines: DidRedefine, router.FlagRemoves: DidRemove, router.FlagTemporary: DidTemporary,
-	} {
-		if f.Has(flag) {
-			d |= deed
+	for _, of := range deedsOf {
+		if f.Has(of.flag) {
+			d |= of.deed
 		}
 	}
 	return d
 }
+
+var deedsOf = [...]struct {
+	flag router.Flags
+	deed Deeds
+}{{router.FlagDDL, DidDDL}, {router.FlagRedefines, DidRedefine}, {router.FlagRemoves, DidRemove}, {router.FlagTemporary, DidTemporary}}
 
 // Has reports whether all of want were done.
 func (d Deeds) Has(want Deeds) bool { return d&want == want }

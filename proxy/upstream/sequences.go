@@ -17,6 +17,8 @@ import (
 type Sequences struct {
 	expectations sync.Map // of *Expectation, by the name of a table or function
 	n            atomic.Int64
+	made         sync.Once
+	code         Expectation // for what draws, if at all, by code that the text does not name
 	others       Expectation // for what is beyond maxExpectations
 }
 
@@ -56,6 +58,10 @@ func (s *Sequences) Expect(p *router.Plan) *Expectation {
 		name = p.Relations[0]
 	case len(p.Functions) > 0:
 		name = p.Functions[0] + "()"
+	}
+	if name == "" {
+		s.made.Do(func() { s.code.misses.Store(patience) })
+		return &s.code
 	}
 	if e, ok := s.expectations.Load(name); ok {
 		return e.(*Expectation)
