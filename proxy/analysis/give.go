@@ -22,12 +22,12 @@ func (a *Analysis) give(m *batch.Message, text []byte) {
 		if st == nil || a.Names.Statement(string(name)) != st {
 			continue
 		}
-		i := slices.IndexFunc(m.Gives, func(g batch.Given) bool { return g.Statement == st })
-		if i < 0 {
-			i = len(m.Gives)
+		if !slices.ContainsFunc(m.Gives, func(g batch.Given) bool { return g.Statement == st }) {
 			m.Gives = append(m.Gives, batch.Given{Name: string(name), Statement: st})
 		}
-		m.Gives[i].Ends = m.Plan.Statements > 1 && (found[1][0] == 'd' || found[1][0] == 'D')
+		if m.Plan.Statements > 1 && (found[1][0] == 'd' || found[1][0] == 'D') {
+			m.Drops = append(m.Drops, string(name))
+		}
 	}
 	if len(m.Gives) == 0 {
 		return

@@ -65,6 +65,7 @@ type Message struct {
 	Described *session.Prepared
 	// Gives are the statements that must be there under the client's names: what runs names them.
 	Gives  []Given
+	Drops  []string       // names of statements that the text deallocates among other things
 	Portal session.Portal // what Bind makes
 
 	Defines *router.Plan      // Parse: the plan of the statement it defines
@@ -80,7 +81,6 @@ type Message struct {
 type Given struct {
 	Name      string
 	Statement *session.Prepared
-	Ends      bool // what it is given to deallocates it
 }
 
 // Sets returns the changes of settings that the message makes, with its parameters in

@@ -190,10 +190,8 @@ func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 		}
 		o.c.names.Forget(m.SQL.Name)
 	}
-	for i := range m.Gives {
-		if m.Gives[i].Ends {
-			o.c.names.Forget(m.Gives[i].Name)
-		}
+	for _, name := range m.Drops {
+		o.c.names.Forget(name)
 	}
 	if forgets || m.Plan != nil && m.Plan.SQL.Verb == router.PreparedDeallocateAll {
 		held.Clear()
