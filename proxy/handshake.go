@@ -18,7 +18,6 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/auth"
-	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
@@ -365,8 +364,8 @@ func (h *handshake) cancelRequest(body []byte) error {
 		return errServed
 	}
 	h.s.metrics.CancelRequested(metrics.CancelMet)
-	_ = h.nc.Close() // the client waits for that
-	ctx, again := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout+interrupt.Insistence)
+	_ = h.nc.Close()                                                                      // the client waits for that
+	ctx, again := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout+2*time.Second) // which it insists for
 	defer again()
 	if err = errors.Join(err, to.Insist(ctx, batch)); err != nil {
 		h.s.log.Warn("cancel request", zap.Error(err))

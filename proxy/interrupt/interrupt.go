@@ -99,11 +99,8 @@ func (i *Interrupt) stopLocked(because error) (send func(context.Context) error)
 	return nil
 }
 
-// insistence are the pauses before a cancel request is sent once more; Insistence is all of
-// them.
+// insistence are the pauses before a cancel request is sent once more.
 var insistence = [...]time.Duration{50 * time.Millisecond, 200 * time.Millisecond, 800 * time.Millisecond}
-
-const Insistence = 1050 * time.Millisecond
 
 // Insist sends the cancel request for a batch again, a few times, as long as the batch runs:
 // a server process ignores one that comes before it has read the statement, and the
