@@ -6,6 +6,7 @@ package analysis
 import (
 	"encoding/binary"
 	"errors"
+	"weak"
 
 	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/wire"
@@ -313,7 +314,7 @@ func (a *Analysis) parsable(p *session.Prepared) bool {
 		return false
 	}
 	parsed, ok := a.Up.Parsed.Get(p.Statement.Name)
-	return ok && parsed == p.Snapshot.Version()
+	return ok && parsed == weak.Make(p.Snapshot)
 }
 
 // lookUp finds the statement a message names: its plan is nil, with a refusal noted, if there

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"weak"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -67,7 +68,7 @@ func (o outcomes) done(a *batch.Awaited) {
 	case a.Kind == batch.Parse && a.Shared == nil:
 		held.Unnamed = uint64(a.Tag)
 	case a.Kind == batch.Parse && !a.Internal() && !o.c.state.Tx.Did.Has(session.DidSet) && o.c.state.UsualNames():
-		o.c.up.Parsed.Add(a.Shared.Name, m.Prepared.Snapshot.Version())
+		o.c.up.Parsed.Add(a.Shared.Name, weak.Make(m.Prepared.Snapshot))
 	}
 	if a.Given != nil {
 		o.gave(a.Given)

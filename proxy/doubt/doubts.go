@@ -5,6 +5,7 @@ package doubt
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -77,12 +78,21 @@ func (d *Doubts) Add(text []byte, believed *router.Plan, again bool, removals ui
 // Outdated reports whether what ran may be something else by now, or gone.
 func (d *Doubts) Outdated(removals uint64) bool { return d.Any() && d.removals != removals }
 
-// Makes notes what DDL, or a ROLLBACK TO, that ran means for what is in doubt: what was made
-// may be gone, and its name something else's.
+// Makes notes what DDL, or a ROLLBACK TO, that ran means for what is in doubt: the name of what
+// was made may be something else's. What is dropped leaves its name to nobody.
 func (d *Doubts) Makes(p *router.Plan) {
-	if d.made = append(d.made, p.Makes...); len(p.Makes) == 0 || p.Flags.Has(router.FlagRedefines) || len(d.made) > maxMade {
+	switch {
+	case p.Flags.Has(router.FlagRedefines), p.Tx.Verb == router.TxRollbackTo, len(p.Relations) == 0, len(d.made) > maxMade:
 		d.made = nil
+	case p.Unpins&router.PinTemp == 0:
+		d.made = slices.DeleteFunc(d.made, func(name string) bool { return namesAny(p.Relations, name) })
 	}
+	d.made = append(d.made, p.Makes...)
+}
+
+// namesAny reports whether relations, with their schemas or not, are of a name.
+func namesAny(relations []string, name string) bool {
+	return slices.ContainsFunc(relations, func(r string) bool { return r[strings.LastIndexByte(r, '.')+1:] == name })
 }
 
 // Ended says that a transaction ended.

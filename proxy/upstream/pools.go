@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"go.uber.org/zap"
@@ -18,6 +19,7 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/router/catalog"
 )
 
 // Pools are what the clients of one user and database share. The exported fields never
@@ -31,9 +33,9 @@ type Pools struct {
 	Database    *Database
 	// Sequences are what was learned of what sessions ask of them.
 	Sequences Sequences
-	// Parsed are statements a server has parsed for this user, by name, with the version of
-	// the catalog of then. It keeps neither alive.
-	Parsed *lru.Cache[string, uint64]
+	// Parsed are statements a server has parsed for this user, by name, with the catalog of
+	// then, which one of equal content is not. It keeps neither alive.
+	Parsed *lru.Cache[string, weak.Pointer[catalog.Snapshot]]
 
 	pools       []*pool.Pool // by cluster.Server.Index
 	cred        atomic.Pointer[backend.Credentials]
@@ -62,7 +64,7 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	}
 	p.Route, _ = router.ParseRoute(eff.Route)
 	p.Consistency, _ = router.ParseConsistency(eff.Consistency)
-	p.Parsed, _ = lru.New[string, uint64](maxParsed) // fails for a size below 1 only
+	p.Parsed, _ = lru.New[string, weak.Pointer[catalog.Snapshot]](maxParsed) // fails for a size below 1 only
 	p.failed = make([]string, len(cl.Topology().States))
 	c := dir.o.Pool
 	for i, st := range cl.Topology().States {
