@@ -216,6 +216,7 @@ func TestSequencesBehindCode(t *testing.T) {
 	stage{setup: setup}.tell(t,
 		story{name: "drawn by a function", mode: "once", steps: other + "Q begin\nQ select draws()\nQ select currval('sq')\nQ commit"},
 		story{name: "drawn behind LOCK in a string", mode: "once", steps: other + "Q begin\nQ lock table t; insert into t (v) values ('a')\nQ select currval('t_id_seq') is not null\nQ commit"},
+		story{name: "of what is gone", mode: "once", steps: other + "P s select * from kid\nD S s\nS\nQ begin\nQ drop table kid\nB \"\" s\nE \"\"\nS\nQ rollback"},
 		story{name: "asked by plpgsql", mode: "once", steps: other + "Q select lastp()"},
 		story{name: "asked by sql", mode: "once", steps: other + "Q select lasts()"},
 		story{name: "asked by a view", mode: "once", steps: other + "Q select * from lastv"},

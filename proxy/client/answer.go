@@ -179,8 +179,9 @@ func (w *work) attempt() error {
 		return w.refuseByError(err)
 	}
 	acquisition{w}.defines()
-	drawing{w}.begins()
-	rowCheck{w}.checkRows()
+	if (rowCheck{w}).checkRows(); t.RefuseAt == 0 {
+		drawing{w}.begins()
+	}
 	bytes := w.encode()
 	if !t.AsksServer() {
 		return w.answerHere()
