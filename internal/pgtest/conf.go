@@ -20,7 +20,9 @@ var defaults = map[string]string{
 	"shared_buffers":            "32MB",
 	"huge_pages":                "off",
 	// Files in the data directory go with it; segments in /dev/shm would outlive a kill.
-	"dynamic_shared_memory_type":   "mmap",
+	"dynamic_shared_memory_type": "mmap",
+	// Where a scan of a large table begins depends on what other scans of it reported last.
+	"synchronize_seqscans":         "off",
 	"fsync":                        "off",
 	"full_page_writes":             "off",
 	"jit":                          "off",
