@@ -48,6 +48,7 @@ var floors = map[string]int{
 	"internal/lsn":        0,
 	"internal/prepared":   0,
 	"internal/setting":    0,
+	"internal/setup":      0,
 	"internal/scram":      0,
 	"internal/statements": 0,
 	"internal/grammar":    0,
@@ -100,6 +101,7 @@ var directly = map[string][]string{
 	"proxy/audit":         {"net", "net/...", "os"},
 	"proxy/freshness":     {"net", "net/...", "os", "context"},
 	"internal/prepared":   {"net", "net/...", "os"},
+	"internal/setup":      {"net", "net/...", "os"},
 	"internal/setting":    {"net", "net/...", "os"},
 	"internal/statements": {"net", "net/...", "os"},
 }
