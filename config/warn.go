@@ -41,6 +41,11 @@ func (c Config) Warnings() []Fault {
 
 // canLogIn reports whether the method can find a secret for anybody.
 func (c Config) canLogIn() bool {
-	return !c.Auth.NeedsSecrets() || c.Auth.Query != "" || c.Auth.UserFile != "" ||
+	return !c.Auth.NeedsSecrets() || c.Auth.Query != "" || c.HasSecrets()
+}
+
+// HasSecrets reports whether anybody can log in by what the configuration and its files hold.
+func (c Config) HasSecrets() bool {
+	return !c.Auth.NeedsSecrets() || c.Auth.UserFile != "" ||
 		slices.ContainsFunc(slices.Collect(maps.Values(c.Users)), func(u User) bool { return u.Password != "" })
 }

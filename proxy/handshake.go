@@ -102,7 +102,15 @@ func (s *Server) refuseClient(h *handshake, err error) {
 	_, _ = h.front.Write(fatal.Append(nil))
 	s.log.Warn("login refused", zap.String("client", remoteHost(h.nc)),
 		zap.String("user", h.params["user"]), zap.String("database", h.params["database"]),
-		zap.String("sqlstate", fatal.Code), zap.String("error", fatal.Message))
+		zap.String("sqlstate", fatal.Code), zap.String("error", fatal.Message), because(err, e))
+}
+
+// because is what the log tells of a refusal and the client does not learn.
+func because(err error, told *wire.Error) zap.Field {
+	if why, more := strings.CutPrefix(err.Error(), told.Error()+": "); more {
+		return zap.String("because", why)
+	}
+	return zap.Skip()
 }
 
 // isNetwork reports whether err is of the client's connection.
