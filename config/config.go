@@ -94,6 +94,12 @@ type Database struct {
 	Cluster string `yaml:"cluster"`
 	// Name is the database's name on the servers; empty means as the client says.
 	Name string `yaml:"name"`
+	// ServerUser and ServerPassword log in to the servers for everybody in this database
+	// but users with a ServerUser or ServerPassword of their own.
+	ServerUser     string `yaml:"server_user"`
+	ServerPassword string `yaml:"server_password" secret:"true"`
+	// AuthQuery overrides auth.query for this database; empty inherits.
+	AuthQuery string `yaml:"auth_query"`
 	// PoolMode is "transaction" or "session"; empty inherits.
 	PoolMode string `yaml:"pool_mode" enum:"transaction,session"`
 	// PoolSize overrides pool.size; 0 inherits.

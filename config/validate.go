@@ -120,7 +120,33 @@ func (c Config) checkDatabases(fs *Faults) {
 		case d.Cluster != "" && !known:
 			fs.add(at+".cluster", "no cluster %q; there is %s", d.Cluster, strings.Join(c.ClusterNames(), ", "))
 		}
+		c.checkServerLogin(fs, at, d)
 		c.checkLimits(fs, at, d.PoolSize, d.MaxServerConnections)
+	}
+}
+
+// checkServerLogin takes how a database logs in, and what finds its clients' secrets.
+func (c Config) checkServerLogin(fs *Faults, at string, d Database) {
+	if d.ServerPassword != "" && d.ServerUser == "" {
+		fs.add(at+".server_password", "needs server_user, whose password it is")
+	}
+	if hashed(d.ServerPassword) {
+		fs.add(at+".server_password", "must be plain: it is sent to the servers")
+	}
+	if d.AuthQuery != "" {
+		c.checkQuery(fs, at+".auth_query", d.AuthQuery, d.Cluster)
+	}
+}
+
+// checkQuery takes a query for secrets on a cluster; an empty name is all of them.
+func (c Config) checkQuery(fs *Faults, at, query, cluster string) {
+	if !strings.Contains(query, "$1") {
+		fs.add(at, "must use $1, the user's name")
+	}
+	for _, name := range c.ClusterNames() {
+		if (cluster == "" || name == cluster) && c.Clusters[name].Service.User == "" {
+			fs.add(at, "needs service.user in cluster %s", name)
+		}
 	}
 }
 
@@ -176,14 +202,7 @@ func (c Config) checkAuth(fs *Faults) {
 		fs.add("auth.method", "cert needs tls.mode verify-client")
 	}
 	if a.Query != "" {
-		if !strings.Contains(a.Query, "$1") {
-			fs.add("auth.query", "must use $1, the user's name")
-		}
-		for _, name := range c.ClusterNames() {
-			if c.Clusters[name].Service.User == "" {
-				fs.add("auth.query", "needs service.user in cluster %s", name)
-			}
-		}
+		c.checkQuery(fs, "auth.query", a.Query, "")
 	}
 	if a.Timeout <= 0 {
 		fs.add("auth.timeout", "must be more than 0")

@@ -41,7 +41,7 @@ func (c Config) Warnings() []Fault {
 
 // canLogIn reports whether the method can find a secret for anybody.
 func (c Config) canLogIn() bool {
-	return !c.Auth.NeedsSecrets() || c.Auth.Query != "" || c.HasSecrets()
+	return !c.Auth.NeedsSecrets() || c.HasSecrets() || slices.ContainsFunc(c.ClusterNames(), func(name string) bool { return len(c.AuthQueries(name)) > 0 })
 }
 
 // HasSecrets reports whether anybody can log in by what the configuration and its files hold.

@@ -21,10 +21,10 @@ import (
 // while there is none.
 func (s *Server) lookUp(ctx context.Context, database, user string) (secret string, found bool, err error) {
 	eff, ok := s.cfg.Resolve(user, database)
-	if !ok {
+	if !ok || eff.AuthQuery == "" {
 		return "", false, nil
 	}
-	return s.lookUpOn(ctx, eff.Cluster, s.cfg.Auth.Query, user)
+	return s.lookUpOn(ctx, eff.Cluster, eff.AuthQuery, user)
 }
 
 func (s *Server) lookUpOn(ctx context.Context, cluster, query, user string) (secret string, found bool, err error) {
@@ -115,12 +115,11 @@ func accountOf(c config.Config, cluster string) setup.Account {
 // tryLookups finds out, before a client comes, whether secrets can be looked up, and again
 // every few seconds while they cannot.
 func (s *Server) tryLookups() {
-	if s.cfg.Auth.Query == "" {
-		return
-	}
 	var tries sync.WaitGroup
 	for name, c := range s.cfg.Clusters {
-		tries.Go(func() { s.tryLookup(lookup{name, s.cfg.Auth.Query}, c.Service.User) })
+		for _, query := range s.cfg.AuthQueries(name) {
+			tries.Go(func() { s.tryLookup(lookup{name, query}, c.Service.User) })
+		}
 	}
 	tries.Wait()
 }

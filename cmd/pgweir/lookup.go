@@ -13,16 +13,19 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 )
 
-// checkLookUp tries auth.query as the service account on a server of a cluster, and prints
-// what is wrong and the SQL that cures it. It returns the number of faults.
-func checkLookUp(ctx context.Context, out io.Writer, c config.Config, name string, server config.Server) int {
-	cl := c.Clusters[name]
-	if c.Auth.Query == "" || cl.Service.User == "" {
-		return 0
+// checkLookUps tries the queries for secrets as the service account on a server of a cluster,
+// and prints what is wrong and the SQL that cures it. It returns the number of faults.
+func checkLookUps(ctx context.Context, out io.Writer, c config.Config, name string, server config.Server) (faults int) {
+	for _, query := range c.AuthQueries(name) {
+		faults += checkLookUp(ctx, out, c, c.Clusters[name], server, query)
 	}
+	return faults
+}
+
+func checkLookUp(ctx context.Context, out io.Writer, c config.Config, cl config.Cluster, server config.Server, query string) int {
 	ctx, cancel := context.WithTimeout(ctx, c.Pool.ConnectTimeout)
 	defer cancel()
-	err := lookUp(ctx, cl, server, c.Auth.Query)
+	err := lookUp(ctx, cl, server, query)
 	if err == nil {
 		return 0
 	}
@@ -31,7 +34,7 @@ func checkLookUp(ctx context.Context, out io.Writer, c config.Config, name strin
 	if !errors.As(err, &refused) {
 		return 1
 	}
-	advice, sql := setup.Cure(refused.Code, setup.Account{User: cl.Service.User, Database: cl.Service.Database}, c.Auth.Query)
+	advice, sql := setup.Cure(refused.Code, setup.Account{User: cl.Service.User, Database: cl.Service.Database}, query)
 	_, _ = fmt.Fprintf(out, "  cure: %s\n", advice)
 	for _, line := range sql {
 		_, _ = fmt.Fprintf(out, "    %s\n", line)

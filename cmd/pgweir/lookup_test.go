@@ -104,4 +104,3 @@ func TestCureIsNoticed(t *testing.T) {
 		t.Errorf("%q, %v", as, err)
 	}
 }
-

@@ -79,7 +79,7 @@ type Verifier struct {
 }
 
 // New makes a Verifier. tls is what the listeners use, nil without TLS; lookup is
-// nil where no query is configured.
+// nil where no query is configured, and finds nothing in databases without one.
 func New(cfg config.Auth, users map[string]config.User, tls *TLS, lookup Lookup) (*Verifier, error) {
 	v := &Verifier{
 		method:     cfg.Method,
@@ -116,7 +116,7 @@ func New(cfg config.Auth, users map[string]config.User, tls *TLS, lookup Lookup)
 			return nil, err
 		}
 	}
-	if cfg.Query != "" && lookup != nil {
+	if lookup != nil {
 		v.queries = newQueryCache(lookup, cfg.QueryTTL, cfg.Timeout)
 	}
 	var err error
