@@ -118,6 +118,9 @@ type Database struct {
 type User struct {
 	// Password is plain, "md5…" or "SCRAM-SHA-256$…".
 	Password string `yaml:"password" secret:"true"`
+	// OldPasswords let the user in too, while its clients change over to Password. What logs
+	// in to the servers is Password.
+	OldPasswords []string `yaml:"old_passwords" secret:"true"`
 	// ServerUser and ServerPassword log in to the servers in place of the
 	// client's own name and secret.
 	ServerUser     string `yaml:"server_user"`

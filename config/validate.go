@@ -163,6 +163,18 @@ func (c Config) checkUsers(fs *Faults) {
 		if err := c.Auth.checkSecret(u.Password); err != nil {
 			fs.add(at+".password", "%s", err)
 		}
+		if len(u.OldPasswords) > 0 && u.Password == "" {
+			fs.add(at+".old_passwords", "needs password, which logs in to the servers")
+		}
+		for i, old := range u.OldPasswords {
+			err := c.Auth.checkSecret(old)
+			if err == nil {
+				err = sameSalt(append([]string{u.Password}, u.OldPasswords[:i]...), old)
+			}
+			if err != nil {
+				fs.add(fmt.Sprintf("%s.old_passwords[%d]", at, i), "%s", err)
+			}
+		}
 		if hashed(u.ServerPassword) {
 			fs.add(at+".server_password", "must be plain: it is sent to the servers")
 		}
@@ -208,7 +220,7 @@ func (c Config) checkAuth(fs *Faults) {
 		fs.add("auth.timeout", "must be more than 0")
 	}
 	if a.UserFile != "" {
-		if err := a.checkUserFile(); err != nil {
+		if _, err := a.userFileFaults(); err != nil {
 			fs.add("auth.user_file", "%s", err)
 		}
 	}

@@ -24,6 +24,10 @@ func (c Config) Warnings() []Fault {
 		fs.add("auth", "nobody can log in: give a service account (service.user), users, or auth.user_file")
 	}
 	if c.Auth.UserFile != "" {
+		faults, _ := c.Auth.userFileFaults() // what cannot be read is no warning
+		for _, fault := range faults {
+			fs.add("auth.user_file", "%s", fault)
+		}
 		if info, err := os.Stat(c.Auth.UserFile); err == nil && info.Mode().Perm()&0o004 != 0 {
 			fs.add("auth.user_file", "%s can be read by every user of this machine", c.Auth.UserFile)
 		}

@@ -48,8 +48,10 @@ func (s *Server) lookUpOn(ctx context.Context, cluster, query, user string) (sec
 // lookup is a query for secrets on a cluster.
 type lookup struct{ cluster, query string }
 
-// lookups is what became of the latest look-up of each kind. Safe for concurrent use.
+// lookups is what became of the latest look-up of each kind. Safe for concurrent use, but for userFile.
 type lookups struct {
+	userFile string // what was told of the user file last
+
 	mu      sync.Mutex // protects the field below
 	refused map[lookup]refusal
 }
@@ -155,4 +157,17 @@ func (s *Server) nobodyLogsIn() error {
 		return fmt.Errorf("cluster %s: nobody can log in: passwords cannot be looked up: %w\n%s", k.cluster, r.err, advice)
 	}
 	return nil
+}
+
+// tellUserFile logs what is wrong with the user file, once.
+func (s *Server) tellUserFile() {
+	faults := s.verifier.UserFileFaults()
+	told := strings.Join(faults, "\n")
+	if told == s.lookups.userFile {
+		return
+	}
+	s.lookups.userFile = told
+	for _, fault := range faults {
+		s.log.Warn("user file", zap.String("fault", fault))
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,6 +96,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	if s.verifier, err = auth.New(cfg.Auth, cfg.Users, s.tls, s.lookUp); err != nil {
 		return nil, err
 	}
+	s.lookups.userFile = strings.Join(s.verifier.UserFileFaults(), "\n") // told as a warning of the configuration
 	for name, c := range cfg.Clusters {
 		if err := s.upstream.AddCluster(name, c, s.watch); err != nil {
 			return nil, err
@@ -157,6 +159,7 @@ func (s *Server) tend() {
 			memory.tend(now)
 			s.audit.Flush(now, false)
 			s.upstream.Maintain(now)
+			s.tellUserFile()
 		}
 	}
 }

@@ -101,13 +101,13 @@ func New(cfg config.Auth, users map[string]config.User, tls *TLS, lookup Lookup)
 		return nil, fmt.Errorf("auth method %q is unknown", cfg.Method)
 	}
 	for name, u := range users {
-		s, err := parseStored(u.Password)
+		s, err := parseAll(append([]string{u.Password}, u.OldPasswords...)...)
 		if err != nil {
 			return nil, fmt.Errorf("user %q: %w", name, err)
 		}
 		if s.kind != secretNone {
 			v.users[name] = s
-			v.met(s)
+			s.each(v.met)
 		}
 	}
 	if cfg.UserFile != "" {
@@ -180,7 +180,7 @@ func (l *login) prove() (Secret, error) {
 		return Secret{}, fmt.Errorf("%w: %w",
 			wire.Fatalf("57P03", "could not look up the password of user %q", l.user), err)
 	}
-	v.met(s)
+	s.each(v.met)
 	switch {
 	case v.method == methodPassword:
 		return l.password(s)
