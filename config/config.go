@@ -138,6 +138,10 @@ type User struct {
 type Auth struct {
 	// Method is scram-sha-256 (default), md5, password, cert or trust.
 	Method string `yaml:"method" enum:"scram-sha-256,md5,password,cert,trust"`
+	// HBAFile says by which method, in place of Method, whom from where: a file of the format
+	// of pg_hba.conf. IdentFile has its maps, in the format of pg_ident.conf.
+	HBAFile   string `yaml:"hba_file" file:"true"`
+	IdentFile string `yaml:"ident_file" file:"true"`
 	// UserFile is a userlist file: lines of "name" "secret".
 	UserFile string `yaml:"user_file" file:"true"`
 	// Query finds a secret with the service account on the primary of the

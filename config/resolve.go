@@ -64,8 +64,10 @@ func (c Config) hasService() bool {
 	return len(c.Clusters) > 0
 }
 
-// NeedsSecrets reports whether the method compares with a stored secret.
-func (a Auth) NeedsSecrets() bool { return a.Method != "trust" && a.Method != "cert" }
+// NeedsSecrets reports whether a method may compare with a stored secret.
+func (a Auth) NeedsSecrets() bool {
+	return a.HBAFile != "" || a.Method != "trust" && a.Method != "cert"
+}
 
 // ClusterNames are the names of the clusters, sorted.
 func (c Config) ClusterNames() []string { return slices.Sorted(maps.Keys(c.Clusters)) }

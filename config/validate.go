@@ -208,6 +208,8 @@ func (c Config) checkAuth(fs *Faults) {
 	switch {
 	case a.Method == "":
 		fs.add("auth.method", "must not be empty")
+	case a.HBAFile != "":
+		c.checkHBA(fs)
 	case a.Method == "password" && !encrypted && !a.AllowPlainPassword:
 		fs.add("auth.method", "password sends secrets in clear; set tls.mode to require, or auth.allow_plain_password")
 	case a.Method == "cert" && c.TLS.Mode != "verify-client":
@@ -215,6 +217,9 @@ func (c Config) checkAuth(fs *Faults) {
 	}
 	if a.Query != "" {
 		c.checkQuery(fs, "auth.query", a.Query, "")
+	}
+	if a.IdentFile != "" && a.HBAFile == "" {
+		fs.add("auth.ident_file", "needs auth.hba_file, whose maps it has")
 	}
 	if a.Timeout <= 0 {
 		fs.add("auth.timeout", "must be more than 0")

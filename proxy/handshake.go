@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/metrics"
@@ -141,7 +142,7 @@ func (h *handshake) begin() (*member, error) {
 	}
 	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Auth.Timeout)
 	defer cancel()
-	id, err := h.s.verifier.Authenticate(ctx, user, database, remoteHost(h.nc), h)
+	id, err := h.s.verifier.Authenticate(ctx, h.client(user, database), h)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +151,19 @@ func (h *handshake) begin() (*member, error) {
 		h.s.metrics.LoggedIn(time.Since(started))
 	}
 	return m, err
+}
+
+// client is who asks to be let in.
+func (h *handshake) client(user, database string) auth.Client {
+	c := auth.Client{User: user, Database: database, Address: remoteHost(h.nc), Local: h.nc.LocalAddr().Network() == "unix"}
+	if r := h.params["replication"]; r != "" {
+		on, ok := setting.ParseBool(r)
+		c.Physical = ok && on // anything else is "database"
+	}
+	if c.Local {
+		c.Peer = func() (string, error) { return peerUser(h.nc) }
+	}
+	return c
 }
 
 // startupPacket answers requests for encryption and reads the packet behind them.

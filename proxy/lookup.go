@@ -27,6 +27,30 @@ func (s *Server) lookUp(ctx context.Context, database, user string) (secret stri
 	return s.lookUpOn(ctx, eff.Cluster, eff.AuthQuery, user)
 }
 
+// rolesQuery: the roles that a user is a member of, directly or not, and itself.
+const rolesQuery = `WITH RECURSIVE m(oid) AS (
+    SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) $1
+  UNION
+    SELECT a.roleid FROM pg_catalog.pg_auth_members a JOIN m ON a.member OPERATOR(pg_catalog.=) m.oid)
+SELECT r.rolname FROM pg_catalog.pg_roles r JOIN m ON r.oid OPERATOR(pg_catalog.=) m.oid`
+
+// roles are those of a user on the cluster of a database.
+func (s *Server) roles(ctx context.Context, database, user string) (names []string, err error) {
+	eff, ok := s.cfg.Resolve(user, database)
+	if !ok {
+		return nil, nil
+	}
+	cl := s.upstream.Clusters()[eff.Cluster]
+	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
+		names = nil
+		return b.QueryParam(ctx, rolesQuery, user, func(v [][]byte) error {
+			names = append(names, string(v[0]))
+			return nil
+		})
+	})
+	return names, err
+}
+
 func (s *Server) lookUpOn(ctx context.Context, cluster, query, user string) (secret string, found bool, err error) {
 	cl := s.upstream.Clusters()[cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
@@ -147,7 +171,7 @@ func (s *Server) tryLookup(k lookup, user string) {
 
 // nobodyLogsIn says why no client can log in, as far as that is known.
 func (s *Server) nobodyLogsIn() error {
-	if s.cfg.HasSecrets() {
+	if s.verifier.KnowsSomebody() {
 		return nil
 	}
 	s.lookups.mu.Lock()

@@ -93,7 +93,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
 		return nil, err
 	}
-	if s.verifier, err = auth.New(cfg.Auth, cfg.Users, s.tls, s.lookUp); err != nil {
+	if s.verifier, err = auth.New(cfg.Auth, cfg.Users, s.tls, auth.Servers{Secret: s.lookUp, Roles: s.roles}); err != nil {
 		return nil, err
 	}
 	s.lookups.userFile = strings.Join(s.verifier.UserFileFaults(), "\n") // told as a warning of the configuration

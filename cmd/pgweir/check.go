@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -80,7 +81,7 @@ func summarize(out io.Writer, path string, c config.Config) error {
 		}
 		line("cluster "+name, "%s", strings.Join(addresses, ", "))
 	}
-	line("auth", "%s, TLS %s", c.Auth.Method, c.TLS.Mode)
+	line("auth", "%s, TLS %s", cmp.Or(c.Auth.HBAFile, c.Auth.Method), c.TLS.Mode)
 	line("pool", "%s, %s to one server for one user and database", c.Pool.Mode, count(c.Pool.Size, "connection"))
 	line("routing", "%s, %s, primary reads %s", c.Routing.Route, count(len(c.Routing.Rules), "rule"), c.Routing.PrimaryReads)
 	if c.Tenant.Audited() {

@@ -48,6 +48,7 @@ var floors = map[string]int{
 	"internal/lsn":        0,
 	"internal/prepared":   0,
 	"internal/setting":    0,
+	"internal/hba":        0,
 	"internal/setup":      0,
 	"internal/userlist":   0,
 	"internal/scram":      0,
@@ -71,7 +72,7 @@ var importers = map[string][]string{
 // sideways are the imports allowed within a floor. Package proxy stands on the rooms
 // beside it, which do not know it.
 var sideways = map[string][]string{
-	"config":           {"internal/userlist"},
+	"config":           {"internal/hba", "internal/userlist"},
 	"internal/grammar": {"internal/setting"},
 	"router":           {"router/catalog", "router/tenant"},
 	"router/tenant":    {"router/catalog"},

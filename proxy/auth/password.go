@@ -24,7 +24,7 @@ func (l *login) password(s stored) (Secret, error) {
 	if err := l.mayCheck(); err != nil {
 		return Secret{}, err
 	}
-	keys, real, err := l.v.scramKeys(l.user, s)
+	keys, real, err := l.v.scramKeys(l.User, s)
 	if err != nil {
 		return Secret{}, err
 	}
@@ -36,7 +36,7 @@ func (l *login) password(s stored) (Secret, error) {
 	for _, k := range keys {
 		right = real && hmac.Equal(derived.StoredKey, k.StoredKey) || right
 	}
-	hashed := "md5" + hexMD5(given+l.user)
+	hashed := "md5" + hexMD5(given+l.User)
 	s.each(func(s stored) {
 		right = s.kind == secretMD5 && subtle.ConstantTimeCompare([]byte(hashed), []byte(s.text)) == 1 || right
 	})
@@ -80,9 +80,9 @@ func (l *login) answersMD5(given string, salt [4]byte, s stored) bool {
 	password := s.text
 	usable := s.kind == secretPlain || s.kind == secretMD5
 	if !usable {
-		password = hex.EncodeToString(mockBytes("password", l.user))
+		password = hex.EncodeToString(mockBytes("password", l.User))
 	}
-	inner := hexMD5(password + l.user)
+	inner := hexMD5(password + l.User)
 	if s.kind == secretMD5 {
 		inner = s.text[len("md5"):]
 	}

@@ -19,7 +19,7 @@ import (
 // scram is method scram-sha-256.
 // https://www.postgresql.org/docs/current/sasl-authentication.html
 func (l *login) scram(s stored) (Secret, error) {
-	keys, real, err := l.v.scramKeys(l.user, s)
+	keys, real, err := l.v.scramKeys(l.User, s)
 	if err != nil {
 		return Secret{}, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/pgweir/pgweir/internal/hba"
 	"github.com/pgweir/pgweir/internal/scram"
 )
 
@@ -19,6 +20,17 @@ import (
 type Identity struct {
 	User   string
 	Secret Secret
+	Method string // by which it proved that
+}
+
+// ByPassword reports whether it proved that by a secret that servers may know, and that
+// may have expired there.
+func (i Identity) ByPassword() bool {
+	switch i.Method {
+	case hba.SCRAM, hba.MD5, hba.Password:
+		return true
+	}
+	return false
 }
 
 // Secret is everything known that logs in to servers as a user; any part may be missing.
