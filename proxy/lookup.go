@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/setup"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -25,6 +27,11 @@ func (s *Server) lookUp(ctx context.Context, database, user string) (secret stri
 		return "", false, nil
 	}
 	return s.lookUpOn(ctx, eff.Cluster, eff.AuthQuery, user)
+}
+
+// Explain says what a client has to prove to be let in. encryption is its TLS, nil without.
+func (s *Server) Explain(ctx context.Context, c auth.Client, encryption *tls.ConnectionState) (auth.Finding, error) {
+	return s.verifier.Explain(ctx, c, encryption)
 }
 
 // rolesQuery: the roles that a user is a member of, directly or not, and itself.

@@ -17,6 +17,7 @@ func checkCommand() *cobra.Command {
 	var path string
 	var ask bool
 	var who account
+	var client visitor
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration, and with --connect every server in it",
@@ -26,23 +27,36 @@ With --connect, also log in to every server and print its role, version,
 timeline, replay lag and system identifier; try auth.query, and if it is refused
 print the SQL that cures it; and name the settings that row-level security
 policies read and the configuration does not declare, with the lines it lacks. The account is the cluster's service account, or --user with the password
-in PGPASSWORD.`,
+in PGPASSWORD.
+
+With --connect --as, also make a whole login as a client does, and say each step:
+the database, the method and what says so, the secret and whether PGPASSWORD fits,
+and where a statement then runs and as whom. --from is where it comes from.`,
 		Example: `  pgweir check --config pgweir.yaml
-  PGPASSWORD=… pgweir check --config pgweir.yaml --connect --user admin`,
+  PGPASSWORD=… pgweir check --config pgweir.yaml --connect --user admin
+  PGPASSWORD=… pgweir check --config pgweir.yaml --connect --as app --database shop --from 10.1.2.3`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadForCheck(cmd, path)
 			if err != nil {
 				return err
 			}
+			if client.user != "" && !ask {
+				return errors.New("--as needs --connect")
+			}
 			if !ask {
 				return nil
 			}
-			return checkServers(cmd.Context(), cmd.OutOrStdout(), cfg, who)
+			err = checkServers(cmd.Context(), cmd.OutOrStdout(), cfg, who)
+			if client.user != "" && (err == nil || errors.Is(err, errReported) || errors.Is(err, errNoAccount)) {
+				err = errors.Join(err, logInAs(cmd.Context(), cmd.OutOrStdout(), cfg, client))
+			}
+			return err
 		},
 	}
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&ask, "connect", false, "log in to every server")
+	client.flags(cmd)
 	who.flag(cmd, "log in as this user in place of the service account")
 	return cmd
 }

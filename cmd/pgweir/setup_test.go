@@ -26,7 +26,7 @@ var passwords = []string{"host all all 127.0.0.1/32 scram-sha-256"}
 // ordinary is a cluster with a service account that is nothing but a role, and one user.
 func ordinary(t *testing.T) *pgtest.Cluster {
 	t.Helper()
-	c := pgtest.New(t, pgtest.Options{Replicas: 1, HBA: append([]string{"host replication all 127.0.0.1/32 trust"}, passwords...)})
+	c := pgtest.New(t, pgtest.Options{Replicas: 1, TLS: true, HBA: append([]string{"host replication all 127.0.0.1/32 trust"}, passwords...)})
 	if err := c.Exec(t.Context(), "CREATE ROLE pgweir LOGIN PASSWORD 'its own'; CREATE ROLE app LOGIN PASSWORD 'correct horse'"); err != nil {
 		t.Fatal(err)
 	}
