@@ -142,6 +142,8 @@ type Auth struct {
 	// of pg_hba.conf. IdentFile has its maps, in the format of pg_ident.conf.
 	HBAFile   string `yaml:"hba_file" file:"true"`
 	IdentFile string `yaml:"ident_file" file:"true"`
+	// LDAPCAFile holds the authorities that certificates of LDAP servers are checked against.
+	LDAPCAFile string `yaml:"ldap_ca_file" file:"true"`
 	// UserFile is a userlist file: lines of "name" "secret".
 	UserFile string `yaml:"user_file" file:"true"`
 	// Query finds a secret with the service account on the primary of the

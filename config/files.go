@@ -56,7 +56,10 @@ func checkPair(fs *Faults, at, cert, key string) {
 	}
 }
 
-func checkAuthorities(fs *Faults, at, file string) {
+func checkAuthorities(fs *Faults, at, file string) { checkCertificates(fs, at+".ca_file", file) }
+
+// checkCertificates takes a file of certificates, of which there may be none.
+func checkCertificates(fs *Faults, key, file string) {
 	if file == "" {
 		return
 	}
@@ -65,7 +68,7 @@ func checkAuthorities(fs *Faults, at, file string) {
 		err = fmt.Errorf("%s holds no certificate in PEM", file)
 	}
 	if err != nil {
-		fs.add(at+".ca_file", "%s", err)
+		fs.add(key, "%s", err)
 	}
 }
 

@@ -221,6 +221,7 @@ func (c Config) checkAuth(fs *Faults) {
 	if a.IdentFile != "" && a.HBAFile == "" {
 		fs.add("auth.ident_file", "needs auth.hba_file, whose maps it has")
 	}
+	checkCertificates(fs, "auth.ldap_ca_file", a.LDAPCAFile)
 	if a.Timeout <= 0 {
 		fs.add("auth.timeout", "must be more than 0")
 	}

@@ -54,16 +54,16 @@ func parseDirectory(o map[string]string) (*Directory, error) {
 	if port == "" {
 		port = map[string]string{"ldap": "389", "ldaps": "636"}[scheme]
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return nil, fmt.Errorf("ldapport %q is no port", port)
-	}
 	for _, host := range strings.Fields(o["ldapserver"]) {
 		d.URLs = append(d.URLs, scheme+"://"+strings.TrimSuffix(host, ":"+port)+":"+port)
 	}
 	search := d.Base != "" || d.BindDN != "" || d.BindPassword != "" || d.Attribute != "" || d.Filter != ""
+	n, err := strconv.ParseUint(port, 10, 16)
 	switch {
 	case scheme != "ldap" && scheme != "ldaps":
 		return nil, fmt.Errorf("ldapscheme %q is neither ldap nor ldaps", scheme)
+	case err != nil || n == 0:
+		return nil, fmt.Errorf("ldapport %q is no port", port)
 	case len(d.URLs) == 0:
 		return nil, fmt.Errorf("ldap wants ldapserver or ldapurl")
 	case (d.Prefix != "" || d.Suffix != "") && search:

@@ -30,7 +30,7 @@ const (
 	LDAP     = "ldap"
 )
 
-var methods = []string{Trust, Reject, SCRAM, MD5, Password, Cert, Peer}
+var methods = []string{Trust, Reject, SCRAM, MD5, Password, Cert, Peer, LDAP}
 
 // Fault is one thing wrong with a file.
 type Fault struct {

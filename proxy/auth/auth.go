@@ -13,16 +13,19 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"hash"
 	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/hba"
 	"github.com/pgweir/pgweir/internal/scram"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/auth/ldap"
 )
 
 // MaxMessage is the largest body of a password message in bytes, as PostgreSQL
@@ -171,6 +174,8 @@ func (l *login) byMethod() (Secret, error) {
 		return l.v.configured(l.User), nil
 	case hba.Peer:
 		return l.peer()
+	case hba.LDAP:
+		return l.directory()
 	}
 	return l.prove()
 }
@@ -191,12 +196,48 @@ func (l *login) peer() (Secret, error) {
 	return l.v.configured(l.User), nil
 }
 
+// mayBeInClear refuses a connection over which a password could be overheard.
+func (l *login) mayBeInClear() error {
+	if l.x.TLS() == nil && !l.Local && !l.v.allowPlain {
+		return wire.Fatalf("28000", "%s authentication requires a TLS connection", l.rule.Method).
+			WithHint("Connect with sslmode=require, or choose another auth method.")
+	}
+	return nil
+}
+
+// directory is method ldap: the client sends its password in plain, and an LDAP server says
+// whether it is right. It may log in to servers, which may ask the same one.
+func (l *login) directory() (Secret, error) {
+	if err := l.mayBeInClear(); err != nil {
+		return Secret{}, err
+	}
+	given, err := l.askPassword(&pgproto3.AuthenticationCleartextPassword{})
+	if err != nil {
+		return Secret{}, err
+	}
+	if err := l.mayCheck(); err != nil {
+		return Secret{}, err
+	}
+	err = ldap.Check(l.ctx, l.rule.LDAP, l.v.rules.authorities, l.User, given)
+	switch {
+	case errors.Is(err, ldap.ErrRefused):
+		return Secret{}, l.failed(err.Error())
+	case err != nil && l.ctx.Err() != nil:
+		return Secret{}, fmt.Errorf("%w: %w", errTimeout, err)
+	case err != nil:
+		return Secret{}, fmt.Errorf("%w: %w", wire.Fatalf("57P03", "could not ask the LDAP server about user %q", l.User), err)
+	}
+	l.v.delays.succeeded(l.key)
+	return Secret{Password: given}, nil
+}
+
 // prove runs one of the methods that need a secret.
 func (l *login) prove() (Secret, error) {
 	v := l.v
-	if l.rule.Method == hba.Password && l.x.TLS() == nil && !l.Local && !v.allowPlain {
-		return Secret{}, wire.Fatalf("28000", "password authentication requires a TLS connection").
-			WithHint("Connect with sslmode=require, or choose another auth method.")
+	if l.rule.Method == hba.Password {
+		if err := l.mayBeInClear(); err != nil {
+			return Secret{}, err
+		}
 	}
 	s, err := v.find(l.ctx, l.Database, l.User)
 	if err != nil {
@@ -254,8 +295,11 @@ func (l *login) failed(why string) error {
 	if err := l.v.delays.failed(l.ctx, l.key); err != nil {
 		return fmt.Errorf("%w: %w", errTimeout, err)
 	}
-	return fmt.Errorf("%w: %s",
-		wire.Fatalf("28P01", "password authentication failed for user \"%s\"", l.User), why)
+	told := wire.Fatalf("28P01", "password authentication failed for user \"%s\"", l.User)
+	if l.rule.Method == hba.LDAP {
+		told = wire.Fatalf("28000", "LDAP authentication failed for user \"%s\"", l.User)
+	}
+	return fmt.Errorf("%w: %s", told, why)
 }
 
 // mayCheck waits while earlier failures of the same address and user are still

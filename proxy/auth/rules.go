@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -43,12 +44,23 @@ type rules struct {
 	maps  hba.Maps
 	usual hba.Rule
 	roles *roleCache
+
+	authorities *x509.CertPool // of LDAP servers; nil is the system's
 }
 
 func newRules(cfg config.Auth, roles Roles) (rules, error) {
 	r := rules{usual: hba.Rule{Method: cfg.Method, ClientName: "CN"}, roles: newRoleCache(roles, cfg.QueryTTL)}
 	if r.usual.Method == "" {
 		r.usual.Method = hba.SCRAM
+	}
+	if cfg.LDAPCAFile != "" {
+		pem, err := os.ReadFile(cfg.LDAPCAFile)
+		if err != nil {
+			return rules{}, fmt.Errorf("auth ldap_ca_file: %w", err)
+		}
+		if r.authorities = x509.NewCertPool(); !r.authorities.AppendCertsFromPEM(pem) {
+			return rules{}, fmt.Errorf("auth ldap_ca_file %s: no certificate in it", cfg.LDAPCAFile)
+		}
 	}
 	var faults []hba.Fault
 	if cfg.HBAFile != "" {
