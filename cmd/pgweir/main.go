@@ -67,6 +67,6 @@ func newRoot(started *bool) *cobra.Command {
 		PersistentPreRun:      func(*cobra.Command, []string) { *started = true },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), checkCommand(), setupCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand())
+	root.AddCommand(serveCommand(), checkCommand(), setupCommand(), migrateCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand())
 	return root
 }
