@@ -5,7 +5,7 @@
 # Usage: deps.sh SET...
 #   build   a C compiler, for the SQL parser
 #   server  PostgreSQL's server programs, 15 or later
-#   test    clients in other languages, a second PostgreSQL version, shellcheck
+#   test    clients in other languages, a second PostgreSQL version, an LDAP server, PgBouncer, shellcheck
 #   bench   PgBouncer
 #   regress what internal/regress/install.sh needs, for PostgreSQL's own test suite
 #   release C compilers for both architectures of a release
@@ -77,6 +77,7 @@ for set; do
 		program node nodejs
 		program npm npm
 		want_node=true
+		package slapd pgbouncer
 		registry_client
 		want_18=true
 		;;
@@ -126,6 +127,9 @@ install_server() {
 install_missing() {
 	[ -n "$missing" ] || return 0
 	echo "deps: installing$missing"
+	case $missing in *slapd*) # its package starts a server of its own unless told not to
+		echo "slapd slapd/no_configuration boolean true" | root debconf-set-selections ;;
+	esac
 	# shellcheck disable=SC2086 # a list of names
 	apt install -y --no-install-recommends $missing
 	missing=

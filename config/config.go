@@ -94,6 +94,12 @@ type Database struct {
 	Cluster string `yaml:"cluster"`
 	// Name is the database's name on the servers; empty means as the client says.
 	Name string `yaml:"name"`
+	// ServerUser and ServerPassword log in to the servers for everybody in this database
+	// but users with a ServerUser or ServerPassword of their own.
+	ServerUser     string `yaml:"server_user"`
+	ServerPassword string `yaml:"server_password" secret:"true"`
+	// AuthQuery overrides auth.query for this database; empty inherits.
+	AuthQuery string `yaml:"auth_query"`
 	// PoolMode is "transaction" or "session"; empty inherits.
 	PoolMode string `yaml:"pool_mode" enum:"transaction,session"`
 	// PoolSize overrides pool.size; 0 inherits.
@@ -112,6 +118,9 @@ type Database struct {
 type User struct {
 	// Password is plain, "md5…" or "SCRAM-SHA-256$…".
 	Password string `yaml:"password" secret:"true"`
+	// OldPasswords let the user in too, while its clients change over to Password. What logs
+	// in to the servers is Password.
+	OldPasswords []string `yaml:"old_passwords" secret:"true"`
 	// ServerUser and ServerPassword log in to the servers in place of the
 	// client's own name and secret.
 	ServerUser     string `yaml:"server_user"`
@@ -129,6 +138,12 @@ type User struct {
 type Auth struct {
 	// Method is scram-sha-256 (default), md5, password, cert or trust.
 	Method string `yaml:"method" enum:"scram-sha-256,md5,password,cert,trust"`
+	// HBAFile says by which method, in place of Method, whom from where: a file of the format
+	// of pg_hba.conf. IdentFile has its maps, in the format of pg_ident.conf.
+	HBAFile   string `yaml:"hba_file" file:"true"`
+	IdentFile string `yaml:"ident_file" file:"true"`
+	// LDAPCAFile holds the authorities that certificates of LDAP servers are checked against.
+	LDAPCAFile string `yaml:"ldap_ca_file" file:"true"`
 	// UserFile is a userlist file: lines of "name" "secret".
 	UserFile string `yaml:"user_file" file:"true"`
 	// Query finds a secret with the service account on the primary of the

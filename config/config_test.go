@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "rewrite expected faults and the generat
 // environment is what the test files may refer to.
 func environment(name string) (string, bool) {
 	v, ok := map[string]string{
-		"PORT": "7000", "DBPORT": "5440", "EMPTY": "", "SECRET": "s3cret",
+		"PORT": "7000", "DBPORT": "5440", "EMPTY": "", "SECRET": "s3cret", "REPORTING_PASSWORD_BEFORE": "c",
 		"PGWEIR_PASSWORD": "a", "REPORTING_PASSWORD": "b",
 	}[name]
 	return v, ok
@@ -170,7 +170,7 @@ func TestWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = c.Warnings()
-	if len(got) != 3 || got[0].Path != "listen[0]" || got[1].Path != "auth.user_file" {
+	if len(got) != 4 || got[0].Path != "listen[0]" || !strings.Contains(got[1].Text, "line 3 lets nobody in") || !strings.Contains(got[2].Text, "every user") {
 		t.Errorf("warnings %v", got)
 	}
 }

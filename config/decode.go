@@ -56,7 +56,7 @@ func (d *decoder) value(n *yaml.Node, path string, v reflect.Value, tag reflect.
 	case v.Kind() == reflect.Map:
 		d.mapping(n, path, v)
 	case v.Kind() == reflect.Slice:
-		d.list(n, path, v)
+		d.list(n, path, v, tag)
 	default:
 		d.scalar(n, path, v, tag)
 	}
@@ -117,7 +117,7 @@ func (d *decoder) mapping(n *yaml.Node, path string, v reflect.Value) {
 	}
 }
 
-func (d *decoder) list(n *yaml.Node, path string, v reflect.Value) {
+func (d *decoder) list(n *yaml.Node, path string, v reflect.Value, tag reflect.StructTag) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		v.SetZero()
 		return
@@ -131,7 +131,7 @@ func (d *decoder) list(n *yaml.Node, path string, v reflect.Value) {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		d.lines[at] = item.Line
 		e := element(v.Type().Elem())
-		d.value(item, at, e, "")
+		d.value(item, at, e, tag)
 		out = reflect.Append(out, e)
 	}
 	v.Set(out)

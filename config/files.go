@@ -1,14 +1,14 @@
 package config
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/pgweir/pgweir/internal/userlist"
 )
 
 func (c Config) checkTLS(fs *Faults) {
@@ -56,7 +56,10 @@ func checkPair(fs *Faults, at, cert, key string) {
 	}
 }
 
-func checkAuthorities(fs *Faults, at, file string) {
+func checkAuthorities(fs *Faults, at, file string) { checkCertificates(fs, at+".ca_file", file) }
+
+// checkCertificates takes a file of certificates, of which there may be none.
+func checkCertificates(fs *Faults, key, file string) {
 	if file == "" {
 		return
 	}
@@ -65,36 +68,51 @@ func checkAuthorities(fs *Faults, at, file string) {
 		err = fmt.Errorf("%s holds no certificate in PEM", file)
 	}
 	if err != nil {
-		fs.add(at+".ca_file", "%s", err)
+		fs.add(key, "%s", err)
 	}
 }
 
-// userLine is one line of a userlist file: two quoted words, a quote doubled
-// inside them, and whatever follows. Empty lines and those starting with ; or #
-// are comments.
-var userLine = regexp.MustCompile(`^\s*"((?:[^"]|"")*)"\s+"((?:[^"]|"")*)"`)
-
-func (a Auth) checkUserFile() error {
+// userFileFaults are the lines of the user file by which nobody can log in; the error is why
+// it cannot be read at all.
+func (a Auth) userFileFaults() (faults []string, err error) {
 	data, err := readSmall(a.UserFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	in := bufio.NewScanner(bytes.NewReader(data))
-	for n := 1; in.Scan(); n++ {
-		line := strings.TrimSpace(in.Text())
-		if line == "" || line[0] == ';' || line[0] == '#' {
+	entries, bad := userlist.Parse(string(data))
+	secrets := map[string][]string{}
+	for _, e := range entries {
+		err := a.checkSecret(e.Secret)
+		if err == nil {
+			err = sameSalt(secrets[e.Name], e.Secret)
+		}
+		if err != nil {
+			bad = append(bad, userlist.Bad{Line: e.Line, Name: e.Name, Why: err})
 			continue
 		}
-		m := userLine.FindStringSubmatch(line)
-		if m == nil || m[1] == "" {
-			return fmt.Errorf(`%s line %d: want "name" "secret"`, a.UserFile, n)
-		}
-		if err := a.checkSecret(strings.ReplaceAll(m[2], `""`, `"`)); err != nil {
-			return fmt.Errorf("%s line %d: the secret of %q %w", a.UserFile, n, m[1], err)
+		secrets[e.Name] = append(secrets[e.Name], e.Secret)
+	}
+	slices.SortFunc(bad, func(a, b userlist.Bad) int { return a.Line - b.Line })
+	for _, b := range bad {
+		faults = append(faults, fmt.Sprintf("%s line %d lets nobody in: %v", a.UserFile, b.Line, b.Why))
+	}
+	return faults, nil
+}
+
+// sameSalt says whether a secret can serve beside those before it: a client is told the salt
+// before it proves anything.
+func sameSalt(before []string, secret string) error {
+	salt := func(s string) string {
+		iterations, _, _ := strings.Cut(strings.TrimPrefix(s, "SCRAM-SHA-256$"), "$")
+		return iterations
+	}
+	if !scramSecret.MatchString(secret) {
+		return nil
+	}
+	for _, b := range before {
+		if scramSecret.MatchString(b) && salt(b) != salt(secret) {
+			return errors.New("has another salt than the user's SCRAM secret before it, so that no client can use it; give the plain password")
 		}
 	}
-	if errors.Is(in.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("%s holds a line of more than 64 KiB", a.UserFile)
-	}
-	return in.Err()
+	return nil
 }

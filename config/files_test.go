@@ -71,19 +71,27 @@ func TestTLSFiles(t *testing.T) {
 	}
 }
 
+// TestUserFile: a line that is wrong is a warning with its number, and only a file that cannot
+// be read a fault.
 func TestUserFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users.txt")
+	const scram = "SCRAM-SHA-256$4096:c2FsdA==$aaaa:bbbb"
 	for text, want := range map[string]string{
-		"; comment\n\n\"a\" \"secret\"\n\"b \"\"c\"\"\" \"md5\" and more\n": "",
-		"\"\" \"x\"\n": "line 1",
-		"\"a\" \"md5d41d8cd98f00b204e9800998ecf8427e\"\n": "cannot serve",
-		strings.Repeat("x", 70000):                        "64 KiB",
-		"\n\"a\" \"SCRAM-SHA-256$1\"\n":                   "line 2",
+		"; comment\n# another\n\n\"a\" \"secret\"\n\"b \"\"c\"\"\" \"md5\" and more\n": "",
+		"\"\" \"x\"\n": "line 1 lets nobody in: the name is empty",
+		"\"a\" \"md5d41d8cd98f00b204e9800998ecf8427e\"\n":                                      "line 1 lets nobody in: is an md5 secret, which cannot serve",
+		strings.Repeat("x", 70000):                                                             "line 1",
+		"\n\"a\" \"SCRAM-SHA-256$1\"\n":                                                        "line 2",
+		"\"a\" \"" + scram + "\"\n\"a\" \"plain\"\n\"a\" \"" + scram + "\"\n":                  "",
+		"\"a\" \"" + scram + "\"\n\"a\" \"" + strings.Replace(scram, "c2F", "d2F", 1) + "\"\n": "line 2 lets nobody in: has another salt",
 	} {
 		write(t, path, text)
-		err := Auth{Method: "scram-sha-256", UserFile: path}.checkUserFile()
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%.40q: %v, want %q", text, err, want)
+		faults, err := Auth{Method: "scram-sha-256", UserFile: path}.userFileFaults()
+		if got := strings.Join(faults, "|"); err != nil || (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%.40q: %q, %v, want %q", text, got, err, want)
 		}
+	}
+	if _, err := (Auth{UserFile: path + "x"}).userFileFaults(); err == nil {
+		t.Error("no file is no error")
 	}
 }

@@ -58,6 +58,8 @@ func typeName(t reflect.Type, tag reflect.StructTag) string {
 		return strings.Join(words[:last], ", ") + " or " + words[last]
 	case tag.Get("file") != "":
 		return "a file"
+	case tag.Get("secret") != "" && t.Kind() == reflect.Slice:
+		return "a list of texts or {file: path}"
 	case tag.Get("secret") != "":
 		return "a text or {file: path}"
 	}

@@ -64,8 +64,10 @@ func (c Config) hasService() bool {
 	return len(c.Clusters) > 0
 }
 
-// NeedsSecrets reports whether the method compares with a stored secret.
-func (a Auth) NeedsSecrets() bool { return a.Method != "trust" && a.Method != "cert" }
+// NeedsSecrets reports whether a method may compare with a stored secret.
+func (a Auth) NeedsSecrets() bool {
+	return a.HBAFile != "" || a.Method != "trust" && a.Method != "cert"
+}
 
 // ClusterNames are the names of the clusters, sorted.
 func (c Config) ClusterNames() []string { return slices.Sorted(maps.Keys(c.Clusters)) }
@@ -80,6 +82,8 @@ type Effective struct {
 	// secret; empty means the client's own.
 	ServerUser     string
 	ServerPassword string
+
+	AuthQuery string // finds secrets of clients; empty for none
 
 	PoolMode string // transaction or session
 	PoolSize int    // connections to one server for this user and database
@@ -107,8 +111,7 @@ func (c Config) Resolve(user, database string) (e Effective, ok bool) {
 	e = Effective{
 		Cluster:             d.Cluster,
 		Database:            d.Name,
-		ServerUser:          cmp.Or(u.ServerUser, user),
-		ServerPassword:      u.ServerPassword,
+		AuthQuery:           cmp.Or(d.AuthQuery, c.Auth.Query),
 		PoolMode:            cmp.Or(u.PoolMode, d.PoolMode, c.Pool.Mode),
 		PoolSize:            cmp.Or(u.PoolSize, d.PoolSize, c.Pool.Size),
 		Route:               cmp.Or(u.Route, d.Route, c.Routing.Route),
@@ -119,7 +122,27 @@ func (c Config) Resolve(user, database string) (e Effective, ok bool) {
 		UserConnections:     u.MaxServerConnections,
 	}
 	e.MinIdle = min(c.Pool.MinIdle, e.PoolSize)
+	e.ServerUser, e.ServerPassword = u.ServerUser, u.ServerPassword
+	if u.ServerUser == "" && u.ServerPassword == "" {
+		e.ServerUser, e.ServerPassword = d.ServerUser, d.ServerPassword
+	}
+	e.ServerUser = cmp.Or(e.ServerUser, user)
 	return e, true
+}
+
+// AuthQueries are the queries that find secrets on a cluster, each once.
+func (c Config) AuthQueries(cluster string) []string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(c.Databases)) {
+		if d, _ := c.database(name); d.Cluster == cluster {
+			all = append(all, cmp.Or(d.AuthQuery, c.Auth.Query))
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, c.Auth.Query)
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(q string) bool { return q == "" })
 }
 
 // RulesFor are the rules for a database as clients name it, in order. Rule.Database

@@ -120,7 +120,33 @@ func (c Config) checkDatabases(fs *Faults) {
 		case d.Cluster != "" && !known:
 			fs.add(at+".cluster", "no cluster %q; there is %s", d.Cluster, strings.Join(c.ClusterNames(), ", "))
 		}
+		c.checkServerLogin(fs, at, d)
 		c.checkLimits(fs, at, d.PoolSize, d.MaxServerConnections)
+	}
+}
+
+// checkServerLogin takes how a database logs in, and what finds its clients' secrets.
+func (c Config) checkServerLogin(fs *Faults, at string, d Database) {
+	if d.ServerPassword != "" && d.ServerUser == "" {
+		fs.add(at+".server_password", "needs server_user, whose password it is")
+	}
+	if hashed(d.ServerPassword) {
+		fs.add(at+".server_password", "must be plain: it is sent to the servers")
+	}
+	if d.AuthQuery != "" {
+		c.checkQuery(fs, at+".auth_query", d.AuthQuery, d.Cluster)
+	}
+}
+
+// checkQuery takes a query for secrets on a cluster; an empty name is all of them.
+func (c Config) checkQuery(fs *Faults, at, query, cluster string) {
+	if !strings.Contains(query, "$1") {
+		fs.add(at, "must use $1, the user's name")
+	}
+	for _, name := range c.ClusterNames() {
+		if (cluster == "" || name == cluster) && c.Clusters[name].Service.User == "" {
+			fs.add(at, "needs service.user in cluster %s", name)
+		}
 	}
 }
 
@@ -136,6 +162,18 @@ func (c Config) checkUsers(fs *Faults) {
 		u, at := c.Users[name], "users."+name
 		if err := c.Auth.checkSecret(u.Password); err != nil {
 			fs.add(at+".password", "%s", err)
+		}
+		if len(u.OldPasswords) > 0 && u.Password == "" {
+			fs.add(at+".old_passwords", "needs password, which logs in to the servers")
+		}
+		for i, old := range u.OldPasswords {
+			err := c.Auth.checkSecret(old)
+			if err == nil {
+				err = sameSalt(append([]string{u.Password}, u.OldPasswords[:i]...), old)
+			}
+			if err != nil {
+				fs.add(fmt.Sprintf("%s.old_passwords[%d]", at, i), "%s", err)
+			}
 		}
 		if hashed(u.ServerPassword) {
 			fs.add(at+".server_password", "must be plain: it is sent to the servers")
@@ -170,26 +208,25 @@ func (c Config) checkAuth(fs *Faults) {
 	switch {
 	case a.Method == "":
 		fs.add("auth.method", "must not be empty")
+	case a.HBAFile != "":
+		c.checkHBA(fs)
 	case a.Method == "password" && !encrypted && !a.AllowPlainPassword:
 		fs.add("auth.method", "password sends secrets in clear; set tls.mode to require, or auth.allow_plain_password")
 	case a.Method == "cert" && c.TLS.Mode != "verify-client":
 		fs.add("auth.method", "cert needs tls.mode verify-client")
 	}
 	if a.Query != "" {
-		if !strings.Contains(a.Query, "$1") {
-			fs.add("auth.query", "must use $1, the user's name")
-		}
-		for _, name := range c.ClusterNames() {
-			if c.Clusters[name].Service.User == "" {
-				fs.add("auth.query", "needs service.user in cluster %s", name)
-			}
-		}
+		c.checkQuery(fs, "auth.query", a.Query, "")
 	}
+	if a.IdentFile != "" && a.HBAFile == "" {
+		fs.add("auth.ident_file", "needs auth.hba_file, whose maps it has")
+	}
+	checkCertificates(fs, "auth.ldap_ca_file", a.LDAPCAFile)
 	if a.Timeout <= 0 {
 		fs.add("auth.timeout", "must be more than 0")
 	}
 	if a.UserFile != "" {
-		if err := a.checkUserFile(); err != nil {
+		if _, err := a.userFileFaults(); err != nil {
 			fs.add("auth.user_file", "%s", err)
 		}
 	}

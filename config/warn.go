@@ -14,6 +14,7 @@ func (c Config) Warnings() []Fault {
 		at := fmt.Sprintf("listen[%d]", i)
 		switch {
 		case loopback(a):
+		case c.Auth.HBAFile != "":
 		case c.Auth.Method == "trust":
 			fs.add(at, "%s can be reached from other machines and auth.method trust asks for no password", a)
 		case c.Auth.Method == "password" && c.TLS.Mode != "require" && c.TLS.Mode != "verify-client":
@@ -24,9 +25,16 @@ func (c Config) Warnings() []Fault {
 		fs.add("auth", "nobody can log in: give a service account (service.user), users, or auth.user_file")
 	}
 	if c.Auth.UserFile != "" {
+		faults, _ := c.Auth.userFileFaults() // what cannot be read is no warning
+		for _, fault := range faults {
+			fs.add("auth.user_file", "%s", fault)
+		}
 		if info, err := os.Stat(c.Auth.UserFile); err == nil && info.Mode().Perm()&0o004 != 0 {
 			fs.add("auth.user_file", "%s can be read by every user of this machine", c.Auth.UserFile)
 		}
+	}
+	if c.Auth.HBAFile != "" {
+		c.hbaWarnings(&fs)
 	}
 	for _, name := range c.ClusterNames() {
 		if len(c.Clusters[name].Servers) == 1 {
@@ -41,6 +49,6 @@ func (c Config) Warnings() []Fault {
 
 // canLogIn reports whether the method can find a secret for anybody.
 func (c Config) canLogIn() bool {
-	return !c.Auth.NeedsSecrets() || c.Auth.Query != "" || c.Auth.UserFile != "" ||
+	return !c.Auth.NeedsSecrets() || c.Auth.HBAFile != "" || c.Auth.UserFile != "" || slices.ContainsFunc(c.ClusterNames(), func(name string) bool { return len(c.AuthQueries(name)) > 0 }) ||
 		slices.ContainsFunc(slices.Collect(maps.Values(c.Users)), func(u User) bool { return u.Password != "" })
 }

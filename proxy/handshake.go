@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/metrics"
@@ -102,7 +103,15 @@ func (s *Server) refuseClient(h *handshake, err error) {
 	_, _ = h.front.Write(fatal.Append(nil))
 	s.log.Warn("login refused", zap.String("client", remoteHost(h.nc)),
 		zap.String("user", h.params["user"]), zap.String("database", h.params["database"]),
-		zap.String("sqlstate", fatal.Code), zap.String("error", fatal.Message))
+		zap.String("sqlstate", fatal.Code), zap.String("error", fatal.Message), because(err, e))
+}
+
+// because is what the log tells of a refusal and the client does not learn.
+func because(err error, told *wire.Error) zap.Field {
+	if why, more := strings.CutPrefix(err.Error(), told.Error()+": "); more {
+		return zap.String("because", why)
+	}
+	return zap.Skip()
 }
 
 // isNetwork reports whether err is of the client's connection.
@@ -133,7 +142,7 @@ func (h *handshake) begin() (*member, error) {
 	}
 	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Auth.Timeout)
 	defer cancel()
-	id, err := h.s.verifier.Authenticate(ctx, user, database, remoteHost(h.nc), h)
+	id, err := h.s.verifier.Authenticate(ctx, h.client(user, database), h)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +151,19 @@ func (h *handshake) begin() (*member, error) {
 		h.s.metrics.LoggedIn(time.Since(started))
 	}
 	return m, err
+}
+
+// client is who asks to be let in.
+func (h *handshake) client(user, database string) auth.Client {
+	c := auth.Client{User: user, Database: database, Address: remoteHost(h.nc), Local: h.nc.LocalAddr().Network() == "unix"}
+	if r := h.params["replication"]; r != "" {
+		on, ok := setting.ParseBool(r)
+		c.Physical = ok && on // anything else is "database"
+	}
+	if c.Local {
+		c.Peer = func() (string, error) { return peerUser(h.nc) }
+	}
+	return c
 }
 
 // startupPacket answers requests for encryption and reads the packet behind them.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,7 @@ type Server struct {
 
 	upstream    *upstream.Directory
 	userClients sync.Map // user → *atomic.Int64, of users with max_clients
+	lookups     lookups
 
 	ctx        context.Context // of everything in the background and of all sessions
 	stop       context.CancelFunc
@@ -69,7 +71,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: log, listen: network.Listen,
-		members: map[uint32]*member{},
+		members: map[uint32]*member{}, lookups: lookups{refused: map[lookup]refusal{}},
 	}
 	if s.listen == nil {
 		s.listen = net.Listen
@@ -91,9 +93,10 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
 		return nil, err
 	}
-	if s.verifier, err = auth.New(cfg.Auth, cfg.Users, s.tls, s.lookUp); err != nil {
+	if s.verifier, err = auth.New(cfg.Auth, cfg.Users, s.tls, auth.Servers{Secret: s.lookUp, Roles: s.roles}); err != nil {
 		return nil, err
 	}
+	s.lookups.userFile = strings.Join(s.verifier.UserFileFaults(), "\n") // told as a warning of the configuration
 	for name, c := range cfg.Clusters {
 		if err := s.upstream.AddCluster(name, c, s.watch); err != nil {
 			return nil, err
@@ -116,26 +119,6 @@ func (s *Server) watch(a *upstream.Account) (cluster.Prober, cluster.Sampler) {
 	return probe.NewProber(open, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open)
 }
 
-// lookUp is auth.query: asked of the primary of the database's cluster, or of a replica
-// while there is none.
-func (s *Server) lookUp(ctx context.Context, database, user string) (secret string, found bool, err error) {
-	eff, ok := s.cfg.Resolve(user, database)
-	if !ok {
-		return "", false, nil
-	}
-	cl := s.upstream.Clusters()[eff.Cluster]
-	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
-		secret, found = "", false
-		return b.QueryParam(ctx, s.cfg.Auth.Query, user, func(v [][]byte) error {
-			if len(v) >= 2 && v[1] != nil {
-				secret, found = string(v[1]), true
-			}
-			return nil
-		})
-	})
-	return secret, found, err
-}
-
 // Start opens the listeners and serves until Shutdown or Close.
 func (s *Server) Start() error {
 	for _, address := range s.cfg.Listen {
@@ -154,6 +137,7 @@ func (s *Server) Start() error {
 	}
 	s.background.Go(s.tend)
 	s.background.Go(s.watchClients)
+	s.background.Go(s.tryLookups)
 	for _, l := range s.listeners {
 		s.log.Info("listening", zap.Stringer("address", l.Addr()))
 		s.background.Go(func() { s.accept(l) })
@@ -175,6 +159,7 @@ func (s *Server) tend() {
 			memory.tend(now)
 			s.audit.Flush(now, false)
 			s.upstream.Maintain(now)
+			s.tellUserFile()
 		}
 	}
 }
@@ -193,5 +178,5 @@ func (s *Server) Ready() error {
 			return fmt.Errorf("cluster %s: no server is up", name)
 		}
 	}
-	return nil
+	return s.nobodyLogsIn()
 }

@@ -49,7 +49,7 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if err != nil {
 		return nil, err
 	}
-	m, err := h.reply(ctx, up, &start)
+	m, err := h.reply(ctx, as, up, &start)
 	if err != nil {
 		s.leave(up)
 		return nil, err
@@ -70,12 +70,12 @@ func credentials(id auth.Identity, eff config.Effective) backend.Credentials {
 }
 
 // reply makes and registers a session, and tells its client that it has begun.
-func (h *handshake) reply(ctx context.Context, up *upstream.Pools, start *startup) (*member, error) {
+func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Pools, start *startup) (*member, error) {
 	s := h.s
 	var state session.State
 	var reported map[string]string
 	var usual setting.Settings
-	err := up.Admit(ctx, s.cfg.Auth.NeedsSecrets() || up.Credentials().ByPassword())
+	err := up.Admit(ctx, as.ByPassword() || up.Credentials().ByPassword())
 	if err == nil {
 		usual, err = up.Defaults(ctx)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,32 +17,47 @@ func checkCommand() *cobra.Command {
 	var path string
 	var ask bool
 	var who account
+	var client visitor
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration, and with --connect every server in it",
 		Long: `Check the configuration file and everything it names, and print what it comes to.
 
 With --connect, also log in to every server and print its role, version,
-timeline, replay lag and system identifier, and name the settings that row-level
-security policies read and the configuration does not declare, with the lines it
-lacks. The account is the cluster's service account, or --user with the password
-in PGPASSWORD.`,
+timeline, replay lag and system identifier; try auth.query, and if it is refused
+print the SQL that cures it; and name the settings that row-level security
+policies read and the configuration does not declare, with the lines it lacks.
+The account is the cluster's service account, or --user with the password in
+PGPASSWORD.
+
+With --connect --as, also make a whole login as a client does, and say each step:
+the database, the method and what says so, the secret and whether PGPASSWORD fits,
+and where a statement then runs and as whom. --from is where it comes from.`,
 		Example: `  pgweir check --config pgweir.yaml
-  PGPASSWORD=… pgweir check --config pgweir.yaml --connect --user admin`,
+  PGPASSWORD=… pgweir check --config pgweir.yaml --connect --user admin
+  PGPASSWORD=… pgweir check --config pgweir.yaml --connect --as app --database shop --from 10.1.2.3`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadForCheck(cmd, path)
 			if err != nil {
 				return err
 			}
+			if client.user != "" && !ask {
+				return errors.New("--as needs --connect")
+			}
 			if !ask {
 				return nil
 			}
-			return checkServers(cmd.Context(), cmd.OutOrStdout(), cfg, who)
+			err = checkServers(cmd.Context(), cmd.OutOrStdout(), cfg, who)
+			if client.user != "" && (err == nil || errors.Is(err, errReported) || errors.Is(err, errNoAccount)) {
+				err = errors.Join(err, logInAs(cmd.Context(), cmd.OutOrStdout(), cfg, client))
+			}
+			return err
 		},
 	}
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&ask, "connect", false, "log in to every server")
+	client.flags(cmd)
 	who.flag(cmd, "log in as this user in place of the service account")
 	return cmd
 }
@@ -80,7 +96,7 @@ func summarize(out io.Writer, path string, c config.Config) error {
 		}
 		line("cluster "+name, "%s", strings.Join(addresses, ", "))
 	}
-	line("auth", "%s, TLS %s", c.Auth.Method, c.TLS.Mode)
+	line("auth", "%s, TLS %s", cmp.Or(c.Auth.HBAFile, c.Auth.Method), c.TLS.Mode)
 	line("pool", "%s, %s to one server for one user and database", c.Pool.Mode, count(c.Pool.Size, "connection"))
 	line("routing", "%s, %s, primary reads %s", c.Routing.Route, count(len(c.Routing.Rules), "rule"), c.Routing.PrimaryReads)
 	if c.Tenant.Audited() {

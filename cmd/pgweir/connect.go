@@ -60,6 +60,7 @@ func checkServers(ctx context.Context, out io.Writer, c config.Config, who accou
 			_, _ = fmt.Fprintf(out, "  fault: %s\n", fault)
 		}
 		if i := reachable(states); i >= 0 {
+			faults += checkLookUps(ctx, out, c, name, cl.Servers[i])
 			recommend(ctx, out, c, name, cl.Servers[i], cred)
 		}
 	}

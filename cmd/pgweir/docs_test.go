@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/internal/setup"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/tenant"
@@ -58,20 +59,22 @@ func TestRoutingPage(t *testing.T) {
 }
 
 // TestAuthQueries runs the built-in query and the one of the page on
-// authentication, function and all, against a server.
+// authentication, with what setup-sql prints, against a server.
 func TestAuthQueries(t *testing.T) {
 	page, err := os.ReadFile("../../docs/authentication.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(page), "```sql\n")
-	setup, _, ok := strings.Cut(rest, "```")
 	query := regexp.MustCompile(`query: "(.*?)"`).FindSubmatch(page)
-	if !ok || query == nil {
-		t.Fatal("the page lacks the function or the query")
+	if query == nil {
+		t.Fatal("the page lacks the query")
+	}
+	script, err := setup.SQL(setup.Plain, setup.Account{User: "pgweir", Database: "postgres"})
+	if err != nil {
+		t.Fatal(err)
 	}
 	c := pgtest.New(t, pgtest.Options{})
-	if err := c.Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD 'x'; CREATE ROLE late LOGIN PASSWORD 'x' VALID UNTIL '2000-01-01';"+setup); err != nil {
+	if err := c.Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD 'x'; CREATE ROLE late LOGIN PASSWORD 'x' VALID UNTIL '2000-01-01';"+script); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -82,6 +85,7 @@ func TestAuthQueries(t *testing.T) {
 		{pgtest.Superuser, config.DefaultAuthQuery, "late", false},
 		{pgtest.Superuser, config.DefaultAuthQuery, "nobody", false},
 		{"pgweir", string(query[1]), "app", true},
+		{"pgweir", string(query[1]), "late", false},
 	} {
 		conn := logIn(t, c.Primary.Addr(), tc.account)
 		result := conn.ExecParams(t.Context(), tc.query, [][]byte{[]byte(tc.user)}, nil, nil, nil).Read()

@@ -9,22 +9,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/pgweir/pgweir/config"
 )
 
 const (
 	exitFailure = 1
 	exitUsage   = 2
 )
-
-// errReported ends a command whose output already says what is wrong.
-var errReported = errors.New("reported")
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
@@ -73,20 +67,6 @@ func newRoot(started *bool) *cobra.Command {
 		PersistentPreRun:      func(*cobra.Command, []string) { *started = true },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), checkCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand())
+	root.AddCommand(serveCommand(), checkCommand(), setupCommand(), migrateCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand())
 	return root
-}
-
-// loadConfig is config.Load with a next step for the commonest mistake.
-func loadConfig(path string) (config.Config, error) {
-	c, err := config.Load(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, fmt.Errorf("%w; name the file with --config", err)
-	}
-	return c, err
-}
-
-// configFlag adds --config, which every command that reads one has.
-func configFlag(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVarP(path, "config", "c", "/etc/pgweir/pgweir.yaml", "configuration file")
 }

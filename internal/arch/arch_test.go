@@ -38,16 +38,21 @@ var floors = map[string]int{
 	"pool/probe":   2,
 	"pool":         2,
 
-	"router":         1,
-	"router/catalog": 1,
-	"router/tenant":  1,
-	"pool/backend":   1,
-	"proxy/auth":     1,
+	"router":             1,
+	"router/catalog":     1,
+	"router/tenant":      1,
+	"pool/backend":       1,
+	"proxy/auth":         1,
+	"internal/pgbouncer": 1,
+	"proxy/auth/ldap":    1,
 
 	"internal/wire":       0,
 	"internal/lsn":        0,
 	"internal/prepared":   0,
 	"internal/setting":    0,
+	"internal/hba":        0,
+	"internal/setup":      0,
+	"internal/userlist":   0,
 	"internal/scram":      0,
 	"internal/statements": 0,
 	"internal/grammar":    0,
@@ -69,11 +74,13 @@ var importers = map[string][]string{
 // sideways are the imports allowed within a floor. Package proxy stands on the rooms
 // beside it, which do not know it.
 var sideways = map[string][]string{
+	"config":           {"internal/hba", "internal/userlist"},
 	"internal/grammar": {"internal/setting"},
 	"router":           {"router/catalog", "router/tenant"},
 	"router/tenant":    {"router/catalog"},
 	"pool/probe":       {"pool/cluster"},
 	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/local":      {"proxy/batch", "proxy/preferences", "proxy/session", "proxy/upstream"},
@@ -100,6 +107,7 @@ var directly = map[string][]string{
 	"proxy/audit":         {"net", "net/...", "os"},
 	"proxy/freshness":     {"net", "net/...", "os", "context"},
 	"internal/prepared":   {"net", "net/...", "os"},
+	"internal/setup":      {"net", "net/...", "os"},
 	"internal/setting":    {"net", "net/...", "os"},
 	"internal/statements": {"net", "net/...", "os"},
 }

@@ -13,15 +13,19 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"hash"
 	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/hba"
 	"github.com/pgweir/pgweir/internal/scram"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/auth/ldap"
 )
 
 // MaxMessage is the largest body of a password message in bytes, as PostgreSQL
@@ -43,22 +47,13 @@ type Exchange interface {
 // found is false if there is no such user. It may be called concurrently.
 type Lookup func(ctx context.Context, database, user string) (secret string, found bool, err error)
 
-// Methods of config.Auth.
-const (
-	methodSCRAM    = "scram-sha-256"
-	methodMD5      = "md5"
-	methodPassword = "password"
-	methodCert     = "cert"
-	methodTrust    = "trust"
-)
-
 // cacheSize bounds each cache of a Verifier, in users.
 const cacheSize = 16384
 
 // Verifier authenticates clients. It may be used concurrently. Its
 // configuration never changes: a reload makes a new one.
 type Verifier struct {
-	method     string
+	rules      rules
 	allowPlain bool
 	tls        *TLS
 
@@ -78,11 +73,15 @@ type Verifier struct {
 	newHash func() hash.Hash // sha256.New, or what a test counts with
 }
 
-// New makes a Verifier. tls is what the listeners use, nil without TLS; lookup is
-// nil where no query is configured.
-func New(cfg config.Auth, users map[string]config.User, tls *TLS, lookup Lookup) (*Verifier, error) {
+// Servers are what is asked of them. What is nil cannot be asked.
+type Servers struct {
+	Secret Lookup // finds nothing in databases without a query
+	Roles  Roles
+}
+
+// New makes a Verifier. tls is what the listeners use, nil without TLS.
+func New(cfg config.Auth, users map[string]config.User, tls *TLS, ask Servers) (*Verifier, error) {
 	v := &Verifier{
-		method:     cfg.Method,
 		allowPlain: cfg.AllowPlainPassword,
 		tls:        tls,
 		users:      make(map[string]stored),
@@ -90,24 +89,25 @@ func New(cfg config.Auth, users map[string]config.User, tls *TLS, lookup Lookup)
 		newHash:    sha256.New,
 	}
 	switch cfg.Method {
-	case "":
-		v.method = methodSCRAM
-	case methodSCRAM, methodMD5, methodPassword, methodTrust:
-	case methodCert:
-		if !tls.VerifiesClients() {
-			return nil, fmt.Errorf("auth method cert needs TLS with a ca_file for client certificates")
-		}
+	case "", hba.SCRAM, hba.MD5, hba.Password, hba.Trust, hba.Cert:
 	default:
 		return nil, fmt.Errorf("auth method %q is unknown", cfg.Method)
 	}
+	var err error
+	if v.rules, err = newRules(cfg, ask.Roles); err != nil {
+		return nil, err
+	}
+	if v.rules.needsCertificates() && !tls.VerifiesClients() {
+		return nil, fmt.Errorf("auth method cert needs TLS with a ca_file for client certificates")
+	}
 	for name, u := range users {
-		s, err := parseStored(u.Password)
+		s, err := parseAll(append([]string{u.Password}, u.OldPasswords...)...)
 		if err != nil {
 			return nil, fmt.Errorf("user %q: %w", name, err)
 		}
 		if s.kind != secretNone {
 			v.users[name] = s
-			v.met(s)
+			s.each(v.met)
 		}
 	}
 	if cfg.UserFile != "" {
@@ -116,10 +116,9 @@ func New(cfg config.Auth, users map[string]config.User, tls *TLS, lookup Lookup)
 			return nil, err
 		}
 	}
-	if cfg.Query != "" && lookup != nil {
-		v.queries = newQueryCache(lookup, cfg.QueryTTL, cfg.Timeout)
+	if ask.Secret != nil {
+		v.queries = newQueryCache(ask.Secret, cfg.QueryTTL, cfg.Timeout)
 	}
-	var err error
 	if v.derived, err = lru.New[cacheKey, scram.Keys](cacheSize); err != nil {
 		return nil, err
 	}
@@ -127,64 +126,132 @@ func New(cfg config.Auth, users map[string]config.User, tls *TLS, lookup Lookup)
 	return v, err
 }
 
-// Authenticate runs the exchange of the configured method up to, but without,
+// KnowsSomebody reports whether anybody can log in without a secret being asked for on
+// the servers.
+func (v *Verifier) KnowsSomebody() bool {
+	return len(v.users) > 0 || v.file != nil || v.rules.uses(hba.Trust, hba.Cert, hba.Peer, hba.LDAP)
+}
+
+// Authenticate runs the exchange of the method that is asked of a client up to, but without,
 // AuthenticationOk: that and every ErrorResponse are the caller's to send.
-// remoteAddr is the client's address as net.Addr prints it; ctx bounds the waits
-// (not Send and Receive, which the caller bounds by the connection's deadline).
+// ctx bounds the waits (not Send and Receive, which the caller bounds by the connection's deadline).
 //
 // What the client is to be told is a *wire.Error in the error's chain; the rest of
 // the chain may say more and is for the log. An error without one comes from Send or
 // Receive: the connection is broken.
-func (v *Verifier) Authenticate(ctx context.Context, user, database, remoteAddr string, x Exchange) (Identity, error) {
-	l := login{v: v, ctx: ctx, user: user, database: database, x: x}
-	var secret Secret
-	var err error
-	switch v.method {
-	case methodTrust:
-		secret = v.configured(user)
-	case methodCert:
-		if err = checkCertificate(user, x.TLS()); err == nil {
-			secret = v.configured(user)
-		}
-	default:
-		l.key = delayKey(remoteAddr, user)
-		secret, err = l.prove()
-	}
+func (v *Verifier) Authenticate(ctx context.Context, c Client, x Exchange) (Identity, error) {
+	rule, err := v.rules.of(ctx, c, x.TLS())
 	if err != nil {
 		return Identity{}, err
 	}
-	return Identity{User: user, Secret: secret}, nil
+	l := login{v: v, ctx: ctx, Client: c, x: x, rule: rule, key: delayKey(c.Address, c.User)}
+	secret, err := l.byMethod()
+	if err != nil {
+		return Identity{}, err
+	}
+	return Identity{User: c.User, Secret: secret, Method: rule.Method}, nil
 }
 
 // login is one client's attempt.
 type login struct {
-	v              *Verifier
-	ctx            context.Context
-	user, database string
-	x              Exchange
-	key            cacheKey // of delays
+	Client
+	v    *Verifier
+	ctx  context.Context
+	x    Exchange
+	rule *hba.Rule
+	key  cacheKey // of delays
+}
+
+// byMethod has the client prove who it is as its rule says.
+func (l *login) byMethod() (Secret, error) {
+	if l.rule.ClientCert != "" || l.rule.Method == hba.Cert {
+		if err := l.certificate(); err != nil {
+			return Secret{}, err
+		}
+	}
+	switch l.rule.Method {
+	case hba.Trust, hba.Cert:
+		return l.v.configured(l.User), nil
+	case hba.Peer:
+		return l.peer()
+	case hba.LDAP:
+		return l.directory()
+	}
+	return l.prove()
+}
+
+// peer is method peer: who the system says is at the other end of the socket.
+func (l *login) peer() (Secret, error) {
+	refused := wire.Fatalf("28000", "Peer authentication failed for user \"%s\"", l.User)
+	if l.Peer == nil {
+		return Secret{}, fmt.Errorf("%w: the system does not say who it is", refused)
+	}
+	system, err := l.Peer()
+	if err == nil {
+		err = l.v.rules.mapped(l.ctx, l.rule, system, l.Client)
+	}
+	if err != nil {
+		return Secret{}, fmt.Errorf("%w: %w", refused, err)
+	}
+	return l.v.configured(l.User), nil
+}
+
+// mayBeInClear refuses a connection over which a password could be overheard.
+func (l *login) mayBeInClear() error {
+	if l.x.TLS() == nil && !l.Local && !l.v.allowPlain {
+		return wire.Fatalf("28000", "%s authentication requires a TLS connection", l.rule.Method).
+			WithHint("Connect with sslmode=require, or choose another auth method.")
+	}
+	return nil
+}
+
+// directory is method ldap: the client sends its password in plain, and an LDAP server says
+// whether it is right. It may log in to servers, which may ask the same one.
+func (l *login) directory() (Secret, error) {
+	if err := l.mayBeInClear(); err != nil {
+		return Secret{}, err
+	}
+	given, err := l.askPassword(&pgproto3.AuthenticationCleartextPassword{})
+	if err != nil {
+		return Secret{}, err
+	}
+	if err := l.mayCheck(); err != nil {
+		return Secret{}, err
+	}
+	err = ldap.Check(l.ctx, l.rule.LDAP, l.v.rules.authorities, l.User, given)
+	switch {
+	case errors.Is(err, ldap.ErrRefused):
+		return Secret{}, l.failed(err.Error())
+	case err != nil && l.ctx.Err() != nil:
+		return Secret{}, fmt.Errorf("%w: %w", errTimeout, err)
+	case err != nil:
+		return Secret{}, fmt.Errorf("%w: %w", wire.Fatalf("57P03", "could not ask the LDAP server about user %q", l.User), err)
+	}
+	l.v.delays.succeeded(l.key)
+	return Secret{Password: given}, nil
 }
 
 // prove runs one of the methods that need a secret.
 func (l *login) prove() (Secret, error) {
 	v := l.v
-	if v.method == methodPassword && l.x.TLS() == nil && !v.allowPlain {
-		return Secret{}, wire.Fatalf("28000", "password authentication requires a TLS connection").
-			WithHint("Connect with sslmode=require, or choose another auth method.")
+	if l.rule.Method == hba.Password {
+		if err := l.mayBeInClear(); err != nil {
+			return Secret{}, err
+		}
 	}
-	s, err := v.find(l.ctx, l.database, l.user)
+	s, err := v.find(l.ctx, l.Database, l.User)
 	if err != nil {
 		if l.ctx.Err() != nil {
 			return Secret{}, fmt.Errorf("%w: %w", errTimeout, err)
 		}
 		return Secret{}, fmt.Errorf("%w: %w",
-			wire.Fatalf("57P03", "could not look up the password of user %q", l.user), err)
+			wire.Fatalf("57P03", "could not look up the password of user %q", l.User), err)
 	}
-	v.met(s)
+	s.each(v.met)
 	switch {
-	case v.method == methodPassword:
+	case l.rule.Method == hba.Password:
 		return l.password(s)
-	case v.method == methodMD5 && v.looksLikeMD5(s):
+	case l.rule.Method == hba.MD5 && v.looksLikeMD5(s):
 		return l.md5(s)
 	}
 	return l.scram(s)
@@ -216,19 +283,23 @@ func (v *Verifier) Forget() {
 	if v.queries != nil {
 		v.queries.forget()
 	}
+	v.rules.roles.forget()
 }
 
 // failed answers a wrong proof: it is noted, and the answer held back.
 func (l *login) failed(why string) error {
 	if l.v.queries != nil {
 		// The secret may have been changed: ask again before the next attempt.
-		l.v.queries.suspect(l.database, l.user)
+		l.v.queries.suspect(l.Database, l.User)
 	}
 	if err := l.v.delays.failed(l.ctx, l.key); err != nil {
 		return fmt.Errorf("%w: %w", errTimeout, err)
 	}
-	return fmt.Errorf("%w: %s",
-		wire.Fatalf("28P01", "password authentication failed for user \"%s\"", l.user), why)
+	told := wire.Fatalf("28P01", "password authentication failed for user \"%s\"", l.User)
+	if l.rule.Method == hba.LDAP {
+		told = wire.Fatalf("28000", "LDAP authentication failed for user \"%s\"", l.User)
+	}
+	return fmt.Errorf("%w: %s", told, why)
 }
 
 // mayCheck waits while earlier failures of the same address and user are still

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -217,7 +218,7 @@ func TestNewFaults(t *testing.T) {
 		{cfg: config.Auth{UserFile: "/nonexistent/users"}},
 		{users: map[string]config.User{"u": {Password: "SCRAM-SHA-256$nonsense"}}},
 	} {
-		if _, err := New(c.cfg, c.users, nil, nil); err == nil {
+		if _, err := New(c.cfg, c.users, nil, Servers{}); err == nil {
 			t.Errorf("%+v is accepted", c.cfg)
 		}
 	}
@@ -235,7 +236,7 @@ func TestNewFaults(t *testing.T) {
 
 func TestTheCallerLearnsWhy(t *testing.T) {
 	v := mustNew(t, config.Auth{Method: "password", AllowPlainPassword: true}, testUsers(t), nil, nil)
-	_, err := v.Authenticate(context.Background(), "unknown", "d", "", password("x"))
+	_, err := v.Authenticate(context.Background(), Client{User: "unknown", Database: "d", Address: ""}, password("x"))
 	var toClient *wire.Error
 	if !errors.As(err, &toClient) || strings.Contains(toClient.Message, "no such user") || !strings.Contains(err.Error(), "no such user") {
 		t.Errorf("error %v", err)
@@ -269,6 +270,56 @@ func TestRedacted(t *testing.T) {
 	for _, text := range []string{string(js), fmt.Sprintf("%v %+v %#v %s", id, id, id, id.Secret), fmt.Sprintf("%v %+v %#v", s, s, s), fmt.Sprintf("%+v", answer{stored: s})} {
 		if strings.Contains(text, "hunter2") {
 			t.Errorf("a secret is shown: %s", text)
+		}
+	}
+}
+
+// TestCertificateByRule: lines of a file ask for certificates, beside another method or alone,
+// and map their names.
+func TestCertificateByRule(t *testing.T) {
+	conf, a := testTLS(t, "allow")
+	dir := t.TempDir()
+	hbaFile, ident := filepath.Join(dir, "hba"), filepath.Join(dir, "ident")
+	writeFile(t, hbaFile, `
+hostssl d plain all cert
+hostssl d scram all cert map=m
+hostssl d md5   all cert map=dn clientname=DN
+hostssl d both  all scram-sha-256 clientcert=verify-full
+hostssl d any   all trust clientcert=verify-ca
+hostnossl d any all trust
+`)
+	writeFile(t, ident, "m  /^(.*)-app$  \\1\ndn CN=admin md5\n")
+	users := testUsers(t)
+	users["both"] = config.User{Password: "secret"}
+	f := newFront(t, mustNew(t, config.Auth{HBAFile: hbaFile, IdentFile: ident}, users, conf, nil), conf)
+	with := func(name string) string {
+		cert, key := a.client(t, name)
+		return "sslmode=require sslcert=" + cert + " sslkey=" + key
+	}
+	for _, c := range []struct{ user, password, options, want string }{
+		{"plain", "", with("plain"), "ok"},
+		{"plain", "", with("other"), "28000"},
+		{"plain", "", "sslmode=require", "28000"},
+		{"plain", "", "sslmode=disable", "28000"},
+		{"scram", "", with("scram-app"), "ok"},
+		{"scram", "", with("scram"), "28000"},
+		{"md5", "", with("admin"), "ok"},
+		{"both", "secret", with("both"), "ok"},
+		{"both", "wrong", with("both"), "28P01"},
+		{"both", "secret", with("other"), "28000"},
+		{"both", "secret", "sslmode=require", "28000"},
+		{"any", "", with("whoever"), "ok"},
+		{"any", "", "sslmode=require", "28000"},
+		{"any", "", "sslmode=disable", "ok"},
+	} {
+		if got := code(f.connect(t, c.user, c.password, c.options)); got != c.want {
+			t.Errorf("%s with %q: %s, want %s", c.user, c.options, got, c.want)
+		}
+	}
+	for _, file := range []string{"hostssl all all all cert map=none\n", "host all all example.com trust\n"} {
+		writeFile(t, hbaFile, file)
+		if _, err := New(config.Auth{HBAFile: hbaFile, IdentFile: ident}, nil, conf, Servers{}); err == nil || !strings.Contains(err.Error(), "line 1") {
+			t.Errorf("%s: %v", file, err)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func delayed(t *testing.T) *Verifier {
 func attempt(t *testing.T, v *Verifier, user, pw, addr, want string) time.Duration {
 	t.Helper()
 	start := time.Now()
-	_, err := v.Authenticate(context.Background(), user, "d", addr, password(pw))
+	_, err := v.Authenticate(context.Background(), Client{User: user, Database: "d", Address: addr}, password(pw))
 	if code(err) != want {
 		t.Errorf("%s/%s: got %v, want %s", user, pw, err, want)
 	}
@@ -72,7 +72,7 @@ func TestHangingUpGainsNothing(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := v.Authenticate(ctx, "plain", "d", "192.0.2.1:1", password("wrong")); !errors.Is(err, context.Canceled) || code(err) != "57014" {
+			if _, err := v.Authenticate(ctx, Client{User: "plain", Database: "d", Address: "192.0.2.1:1"}, password("wrong")); !errors.Is(err, context.Canceled) || code(err) != "57014" {
 				t.Errorf("error %v", err)
 			}
 		})

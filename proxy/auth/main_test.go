@@ -37,7 +37,7 @@ func testContext(t testing.TB) context.Context {
 
 func mustNew(t testing.TB, cfg config.Auth, users map[string]config.User, conf *TLS, lookup Lookup) *Verifier {
 	t.Helper()
-	v, err := New(cfg, users, conf, lookup)
+	v, err := New(cfg, users, conf, Servers{Secret: lookup})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func (f *front) serve(conn net.Conn) {
 }
 
 func (f *front) logIn(x *netExchange, m *pgproto3.StartupMessage) {
-	id, err := f.v.Authenticate(context.Background(), m.Parameters["user"], m.Parameters["database"], x.RemoteAddr().String(), x)
+	id, err := f.v.Authenticate(context.Background(), Client{User: m.Parameters["user"], Database: m.Parameters["database"], Address: x.RemoteAddr().String()}, x)
 	var toClient *wire.Error
 	if errors.As(err, &toClient) {
 		_, _ = x.Write(toClient.Append(nil))

@@ -24,19 +24,22 @@ func (l *login) password(s stored) (Secret, error) {
 	if err := l.mayCheck(); err != nil {
 		return Secret{}, err
 	}
-	keys, real, err := l.v.scramKeys(l.user, s)
+	keys, real, err := l.v.scramKeys(l.User, s)
 	if err != nil {
 		return Secret{}, err
 	}
-	derived, err := scram.Derive(l.v.newHash, given, keys.Salt, keys.Iterations)
+	derived, err := scram.Derive(l.v.newHash, given, keys[0].Salt, keys[0].Iterations)
 	if err != nil {
 		return Secret{}, err
 	}
-	right := real && hmac.Equal(derived.StoredKey, keys.StoredKey)
-	hashed := "md5" + hexMD5(given+l.user)
-	if s.kind == secretMD5 {
-		right = subtle.ConstantTimeCompare([]byte(hashed), []byte(s.text)) == 1
+	right := false
+	for _, k := range keys {
+		right = real && hmac.Equal(derived.StoredKey, k.StoredKey) || right
 	}
+	hashed := "md5" + hexMD5(given+l.User)
+	s.each(func(s stored) {
+		right = s.kind == secretMD5 && subtle.ConstantTimeCompare([]byte(hashed), []byte(s.text)) == 1 || right
+	})
 	if !right {
 		return Secret{}, l.failed(reason(s))
 	}
@@ -45,7 +48,7 @@ func (l *login) password(s stored) (Secret, error) {
 	if s.kind == secretSCRAM {
 		secret.Keys = derived
 	}
-	return secret, nil
+	return s.forServers(secret), nil
 }
 
 // md5 is method md5 with a secret that serves it.
@@ -60,27 +63,40 @@ func (l *login) md5(s stored) (Secret, error) {
 	if err := l.mayCheck(); err != nil {
 		return Secret{}, err
 	}
-	password := s.text
-	if s.kind == secretNone {
-		password = hex.EncodeToString(mockBytes("password", l.user))
-	}
-	inner := hexMD5(password + l.user)
-	if s.kind == secretMD5 {
-		inner = s.text[len("md5"):]
-	}
-	want := "md5" + hexMD5(inner+string(salt[:]))
-	right := subtle.ConstantTimeCompare([]byte(given), []byte(want)) == 1
-	if !right || s.kind == secretNone {
+	right := false
+	s.each(func(s stored) {
+		right = l.answersMD5(given, salt, s) || right
+	})
+	if !right {
 		return Secret{}, l.failed(reason(s))
 	}
 	l.v.delays.succeeded(l.key)
 	return s.usable(), nil
 }
 
+// answersMD5 reports whether a client's answer to a challenge is right for one secret. Without
+// one, or with one that serves no such challenge, it is not, after the same work.
+func (l *login) answersMD5(given string, salt [4]byte, s stored) bool {
+	password := s.text
+	usable := s.kind == secretPlain || s.kind == secretMD5
+	if !usable {
+		password = hex.EncodeToString(mockBytes("password", l.User))
+	}
+	inner := hexMD5(password + l.User)
+	if s.kind == secretMD5 {
+		inner = s.text[len("md5"):]
+	}
+	want := "md5" + hexMD5(inner+string(salt[:]))
+	return subtle.ConstantTimeCompare([]byte(given), []byte(want)) == 1 && usable
+}
+
 // reason is for the log alone.
 func reason(s stored) string {
 	switch s.kind {
 	case secretNone:
+		if s.why != "" {
+			return s.why
+		}
 		return "no such user, or no password for it"
 	case secretMD5:
 		return "wrong password, or the stored secret is an md5 hash and the method is not md5"

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -18,11 +19,11 @@ import (
 // scram is method scram-sha-256.
 // https://www.postgresql.org/docs/current/sasl-authentication.html
 func (l *login) scram(s stored) (Secret, error) {
-	keys, real, err := l.v.scramKeys(l.user, s)
+	keys, real, err := l.v.scramKeys(l.User, s)
 	if err != nil {
 		return Secret{}, err
 	}
-	e := saslExchange{login: l, keys: keys, mechanisms: []string{scram.SHA256}}
+	e := saslExchange{login: l, choices: keys, mechanisms: []string{scram.SHA256}}
 	if e.binding = l.v.tls.binding(l.x.TLS()); e.binding != nil {
 		e.mechanisms = []string{scram.SHA256Plus, scram.SHA256}
 	}
@@ -43,19 +44,22 @@ func (l *login) scram(s stored) (Secret, error) {
 	if s.kind == secretPlain {
 		return s.usable(), nil
 	}
-	return Secret{Keys: e.keys}, nil
+	return s.forServers(Secret{Keys: e.keys}), nil
 }
 
 // saslExchange is one SCRAM exchange, server's side. The library checks the
 // messages and the proof; what PostgreSQL checks beyond it is checked here.
 type saslExchange struct {
 	*login
-	keys       scram.Keys // with the client key once it was proved
-	binding    []byte     // nil where none is offered
+	choices    []scram.Keys // one of which the client may prove
+	keys       scram.Keys   // those it proved, with the client key
+	binding    []byte       // nil where none is offered
 	mechanisms []string
 
 	conversation *xscram.ServerConversation
+	nonce        string // our part of it
 	bound        bool   // the client chose channel binding
+	clientFirst  string
 	clientBare   string // client-first-message-bare
 	serverFirst  string
 	serverFinal  string
@@ -85,34 +89,53 @@ func (e *saslExchange) first() error {
 	if e.clientBare, err = checkClientFirst(message, e.bound, e.binding != nil); err != nil {
 		return err
 	}
-	if err := e.converse(); err != nil {
-		return err
-	}
-	if e.serverFirst, err = e.conversation.Step(message); err != nil {
-		return malformed(err.Error())
-	}
-	return nil
+	e.clientFirst, e.nonce = message, rand.Text()
+	e.serverFirst, err = e.converse(e.choices[0])
+	return err
 }
 
-func (e *saslExchange) converse() error {
+// converse begins the conversation about one of the choices; what it answers is the same for all.
+func (e *saslExchange) converse(keys scram.Keys) (serverFirst string, err error) {
 	server, err := xscram.HashGeneratorFcn(e.v.newHash).NewServer(
 		func(string) (xscram.StoredCredentials, error) {
 			return xscram.StoredCredentials{
-				KeyFactors: xscram.KeyFactors{Salt: string(e.keys.Salt), Iters: e.keys.Iterations},
-				StoredKey:  e.keys.StoredKey,
-				ServerKey:  e.keys.ServerKey,
+				KeyFactors: xscram.KeyFactors{Salt: string(keys.Salt), Iters: keys.Iterations},
+				StoredKey:  keys.StoredKey,
+				ServerKey:  keys.ServerKey,
 			}, nil
 		})
 	if err != nil {
-		return err
+		return "", err
 	}
+	server.WithNonceGenerator(func() string { return e.nonce })
 	e.conversation = server.NewConversation()
 	if e.binding != nil {
 		e.conversation = server.NewConversationWithChannelBinding(xscram.ChannelBinding{
 			Type: xscram.ChannelBindingTLSServerEndpoint, Data: e.binding,
 		})
 	}
-	return nil
+	if serverFirst, err = e.conversation.Step(e.clientFirst); err != nil {
+		return "", malformed(err.Error())
+	}
+	return serverFirst, nil
+}
+
+// choose finds which of the choices was proved, with its client key; without any it is the
+// first, and ok false.
+func (e *saslExchange) choose(proof []byte, authMessage string) (keys scram.Keys, ok bool) {
+	for i, k := range e.choices {
+		recovered, proved := k.WithClientKey(e.v.newHash, proof, authMessage)
+		if !proved || ok {
+			continue
+		}
+		if i > 0 { // the conversation so far was about the first
+			if _, err := e.converse(k); err != nil {
+				continue
+			}
+		}
+		keys, ok = recovered, true
+	}
+	return keys, ok
 }
 
 // final checks the client's proof. false is a wrong one; an error is anything else.
@@ -131,14 +154,14 @@ func (e *saslExchange) final() (proved bool, err error) {
 	}
 	// Right or wrong, the same computations follow.
 	authMessage := e.clientBare + "," + e.serverFirst + "," + withoutProof
-	recovered, ok := e.keys.WithClientKey(e.v.newHash, proof, authMessage)
+	recovered, ok := e.choose(proof, authMessage)
 	e.serverFinal, err = e.conversation.Step(message)
 	switch {
 	case err == nil && ok:
 		e.keys = recovered
 		return true, nil
 	case err == nil || e.serverFinal == xscram.ErrInvalidProof:
-		_ = e.keys.ServerSignature(e.v.newHash, authMessage)
+		_ = e.choices[0].ServerSignature(e.v.newHash, authMessage)
 		return false, nil
 	case e.serverFinal == xscram.ErrChannelBindingsDontMatch && e.bound:
 		return false, wire.Fatalf("28000", "SCRAM channel binding check failed")

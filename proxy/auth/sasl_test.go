@@ -67,7 +67,7 @@ func mechanismsOf(frame []byte) []string {
 }
 
 func authenticate(t testing.TB, v *Verifier, user string, x Exchange) (Identity, string) {
-	id, err := v.Authenticate(testContext(t), user, "d", "192.0.2.7:1234", x)
+	id, err := v.Authenticate(testContext(t), Client{User: user, Database: "d", Address: "192.0.2.7:1234"}, x)
 	return id, code(err)
 }
 
@@ -265,7 +265,7 @@ func FuzzSASL(f *testing.F) {
 			x := &scripted{state: state, answer: func(n int, _ []byte) []byte {
 				return [][]byte{nil, first, second, second}[n]
 			}}
-			if _, err := v.Authenticate(context.Background(), "u", "d", "", x); err == nil {
+			if _, err := v.Authenticate(context.Background(), Client{User: "u", Database: "d", Address: ""}, x); err == nil {
 				t.Error("logged in")
 			}
 		}

@@ -6,11 +6,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/pgweir/pgweir/internal/hba"
 	"github.com/pgweir/pgweir/internal/scram"
 )
 
@@ -18,6 +20,17 @@ import (
 type Identity struct {
 	User   string
 	Secret Secret
+	Method string // by which it proved that
+}
+
+// ByPassword reports whether it proved that by a secret that servers may know, and that
+// may have expired there.
+func (i Identity) ByPassword() bool {
+	switch i.Method {
+	case hba.SCRAM, hba.MD5, hba.Password:
+		return true
+	}
+	return false
 }
 
 // Secret is everything known that logs in to servers as a user; any part may be missing.
@@ -58,6 +71,46 @@ type stored struct {
 	kind secretKind
 	text string
 	keys scram.Keys // with secretSCRAM
+	more []stored   // further secrets that let the user in, while one is rotated
+	why  string     // with secretNone, for the log: what is wrong with the one there is
+}
+
+// parseAll reads the secrets of one user, of which the first logs in to servers. Without
+// any there is none, and no error.
+func parseAll(texts ...string) (stored, error) {
+	var all []stored
+	for _, text := range texts {
+		s, err := parseStored(text)
+		if err != nil {
+			return stored{}, err
+		}
+		if s.kind != secretNone {
+			all = append(all, s)
+		}
+	}
+	if len(all) == 0 {
+		return stored{}, nil
+	}
+	first := all[0]
+	first.more = all[1:]
+	return first, nil
+}
+
+// each calls f with every secret of s.
+func (s stored) each(f func(stored)) {
+	f(s)
+	for _, other := range s.more {
+		f(other)
+	}
+}
+
+// forServers is what logs in to servers once a client has proved one of several secrets:
+// servers know the first.
+func (s stored) forServers(proved Secret) Secret {
+	if usable := s.usable(); len(s.more) > 0 && !usable.IsZero() {
+		return usable
+	}
+	return proved
 }
 
 func (s stored) String() string   { return "<redacted>" }
@@ -122,39 +175,55 @@ func mockBytes(purpose, user string) []byte {
 // saltSize is PostgreSQL's.
 const saltSize = 16
 
-// scramKeys are the keys to check a SCRAM proof of user against. Without a secret
-// that SCRAM can use they are mocks, which no proof satisfies, got by the same work.
-func (v *Verifier) scramKeys(user string, s stored) (keys scram.Keys, real bool, err error) {
-	switch s.kind {
-	case secretSCRAM:
-		return s.keys, true, nil
-	case secretPlain:
-		keys, err = v.derive(v.derived, user, s.text)
-		return keys, true, err
-	case secretNone, secretMD5:
+// scramKeys are the keys to check a SCRAM proof of user against, one at least, all with
+// one salt and number of iterations, as the client is told these before it proves anything.
+// Without a secret that SCRAM can use they are mocks, which no proof satisfies, got by the
+// same work.
+func (v *Verifier) scramKeys(user string, s stored) (all []scram.Keys, real bool, err error) {
+	shape := saltOf(user, s)
+	s.each(func(s stored) {
+		var keys scram.Keys
+		switch {
+		case err != nil:
+		case s.kind == secretSCRAM && string(s.keys.Salt) == string(shape.Salt) && s.keys.Iterations == shape.Iterations:
+			all = append(all, s.keys)
+		case s.kind == secretPlain:
+			keys, err = v.derive(v.derived, user, s.text, shape)
+			all = append(all, keys)
+		}
+	})
+	if err != nil || len(all) > 0 {
+		return all, true, err
 	}
 	if v.metPlain.Load() {
-		keys, err = v.derive(v.mocks, user, hex.EncodeToString(mockBytes("password", user)))
-		return keys, false, err
+		keys, err := v.derive(v.mocks, user, hex.EncodeToString(mockBytes("password", user)), shape)
+		return []scram.Keys{keys}, false, err
 	}
-	return scram.Keys{
-		Salt:       mockBytes("salt", user)[:saltSize],
-		Iterations: scram.DefaultIterations,
-		StoredKey:  mockBytes("stored key", user),
-		ServerKey:  mockBytes("server key", user),
-	}, false, nil
+	shape.StoredKey, shape.ServerKey = mockBytes("stored key", user), mockBytes("server key", user)
+	return []scram.Keys{shape}, false, nil
 }
 
-// derive makes the keys of a plain password, or finds them. The salt is a mock's,
-// so that it does not tell known from unknown users.
-func (v *Verifier) derive(cache *lru.Cache[cacheKey, scram.Keys], user, password string) (scram.Keys, error) {
+// saltOf is the salt and the iterations a client is told: those of the first SCRAM secret,
+// or else a mock's, so that they do not tell known from unknown users.
+func saltOf(user string, s stored) (shape scram.Keys) {
+	shape = scram.Keys{Salt: mockBytes("salt", user)[:saltSize], Iterations: scram.DefaultIterations}
+	found := false
+	s.each(func(s stored) {
+		if s.kind == secretSCRAM && !found {
+			shape, found = scram.Keys{Salt: s.keys.Salt, Iterations: s.keys.Iterations}, true
+		}
+	})
+	return shape
+}
+
+// derive makes the keys of a plain password, or finds them.
+func (v *Verifier) derive(cache *lru.Cache[cacheKey, scram.Keys], user, password string, shape scram.Keys) (scram.Keys, error) {
 	sum := sha256.Sum256([]byte(password))
-	key := keyOf(user, string(sum[:]))
+	key := keyOf(user, string(sum[:]), string(shape.Salt), strconv.Itoa(shape.Iterations))
 	if keys, ok := cache.Get(key); ok {
 		return keys, nil
 	}
-	salt := mockBytes("salt", user)[:saltSize]
-	keys, err := scram.Derive(v.newHash, password, salt, scram.DefaultIterations)
+	keys, err := scram.Derive(v.newHash, password, shape.Salt, shape.Iterations)
 	if err != nil {
 		return scram.Keys{}, err
 	}

@@ -77,7 +77,7 @@ func TestQueryCache(t *testing.T) {
 		v := mustNew(t, queryAuth(), nil, nil, p.lookup)
 		check := func(user, pw, want string, asked int) {
 			t.Helper()
-			if _, err := v.Authenticate(context.Background(), user, "d", "", password(pw)); code(err) != want {
+			if _, err := v.Authenticate(context.Background(), Client{User: user, Database: "d", Address: ""}, password(pw)); code(err) != want {
 				t.Errorf("%s/%s: got %v, want %s", user, pw, err, want)
 			}
 			if p.count() != asked {
@@ -122,7 +122,7 @@ func TestConcurrentQueriesAreOne(t *testing.T) {
 		hurried, cancel := context.WithCancel(context.Background())
 		var all sync.WaitGroup
 		login := func(ctx context.Context, want string) {
-			_, err := v.Authenticate(ctx, "a", "d", "", password("one"))
+			_, err := v.Authenticate(ctx, Client{User: "a", Database: "d", Address: ""}, password("one"))
 			if code(err) != want {
 				t.Errorf("got %v, want %s", err, want)
 			}
@@ -147,7 +147,7 @@ func TestQueryTimesOut(t *testing.T) {
 		p := &table{gate: make(chan struct{})}
 		v := mustNew(t, queryAuth(), nil, nil, p.lookup)
 		start := time.Now()
-		_, err := v.Authenticate(context.Background(), "a", "d", "", password("x"))
+		_, err := v.Authenticate(context.Background(), Client{User: "a", Database: "d", Address: ""}, password("x"))
 		if code(err) != "57P03" || time.Since(start) != 10*time.Second {
 			t.Errorf("%v after %s", err, time.Since(start))
 		}
@@ -158,7 +158,7 @@ func TestDatabasesAreApart(t *testing.T) {
 	p := &table{users: map[string]string{"a": "one"}}
 	v := mustNew(t, queryAuth(), nil, nil, p.lookup)
 	for _, database := range []string{"x", "y", "x"} {
-		if _, err := v.Authenticate(context.Background(), "a", database, "", password("one")); err != nil {
+		if _, err := v.Authenticate(context.Background(), Client{User: "a", Database: database, Address: ""}, password("one")); err != nil {
 			t.Error(err)
 		}
 	}

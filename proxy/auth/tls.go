@@ -124,14 +124,27 @@ func (t *TLS) binding(s *tls.ConnectionState) []byte {
 	return t.endPoint
 }
 
-// checkCertificate is method cert: the certificate's common name is the user.
-func checkCertificate(user string, s *tls.ConnectionState) error {
+// certificate checks the client's: who signed it, and unless that is all that is asked for,
+// that its name is the user's, or mapped to it.
+func (l *login) certificate() error {
+	s := l.x.TLS()
 	if s == nil || len(s.VerifiedChains) == 0 || len(s.PeerCertificates) == 0 {
 		return wire.Fatalf("28000", "connection requires a valid client certificate")
 	}
-	if name := s.PeerCertificates[0].Subject.CommonName; name != user || name == "" {
-		return fmt.Errorf("%w: the certificate is of %q",
-			wire.Fatalf("28000", "certificate authentication failed for user \"%s\"", user), name)
+	if l.rule.ClientCert == "verify-ca" {
+		return nil
+	}
+	subject := s.PeerCertificates[0].Subject
+	name := subject.CommonName
+	if l.rule.ClientName == "DN" {
+		name = subject.String() // RFC 2253, as PostgreSQL has it
+	}
+	err := l.v.rules.mapped(l.ctx, l.rule, name, l.Client)
+	if name == "" {
+		err = errors.New("it has no name")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the certificate: %w", wire.Fatalf("28000", "certificate authentication failed for user \"%s\"", l.User), err)
 	}
 	return nil
 }

@@ -3,58 +3,35 @@ package auth
 import (
 	"fmt"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/userlist"
 )
 
-// parseUserlist reads lines of "name" "secret": double quotes within are doubled,
-// what follows the secret is ignored, and a line that starts with ; is a comment.
-// Errors name the line and quote nothing of it. A later entry of a name wins.
-func parseUserlist(text string) (map[string]stored, error) {
-	users := make(map[string]stored)
-	for i, line := range strings.Split(text, "\n") {
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == ';' {
+// parseUserlist reads a userlist file. Who has only lines that are wrong is known, and has no
+// secret.
+func parseUserlist(path, text string) (users map[string]stored, bad []userlist.Bad) {
+	entries, bad := userlist.Parse(text)
+	users = make(map[string]stored)
+	for _, e := range entries {
+		s, err := parseStored(e.Secret)
+		if err != nil {
+			bad = append(bad, userlist.Bad{Line: e.Line, Name: e.Name, Why: err})
 			continue
 		}
-		name, rest, ok := quoted(line)
-		secret, _, ok2 := quoted(strings.TrimLeft(rest, " \t"))
-		switch {
-		case !ok || !ok2:
-			return nil, fmt.Errorf("line %d: expected \"name\" \"secret\"", i+1)
-		case name == "":
-			return nil, fmt.Errorf("line %d: the name is empty", i+1)
-		case strings.Contains(name, "\x00") || strings.Contains(secret, "\x00"):
-			return nil, fmt.Errorf("line %d: zero byte", i+1)
+		if first, ok := users[e.Name]; ok && first.kind != secretNone {
+			first.more = append(first.more, s)
+			s = first
 		}
-		s, err := parseStored(secret)
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", i+1, err)
-		}
-		users[name] = s
+		users[e.Name] = s
 	}
-	return users, nil
-}
-
-// quoted cuts a double-quoted word from the start of s.
-func quoted(s string) (word, rest string, ok bool) {
-	if s == "" || s[0] != '"' {
-		return "", "", false
-	}
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] != '"':
-			b.WriteByte(s[i])
-		case i+1 < len(s) && s[i+1] == '"':
-			b.WriteByte('"')
-			i++
-		default:
-			return b.String(), s[i+1:], true
+	for _, b := range bad {
+		if _, ok := users[b.Name]; !ok && b.Name != "" {
+			users[b.Name] = stored{why: fmt.Sprintf("%s line %d: %v", path, b.Line, b.Why)}
 		}
 	}
-	return "", "", false
+	return users, bad
 }
 
 // fileCheckInterval is how often, at most, the file is looked at for a change.
@@ -72,6 +49,7 @@ type userFileState struct {
 	users    map[string]stored
 	modified time.Time
 	size     int64
+	bad      []userlist.Bad
 	err      error // of the latest attempt; users are then those before it
 }
 
@@ -96,7 +74,7 @@ func (f *userFile) refresh(anyhow bool) {
 	if err == nil && !anyhow && old.modified.Equal(info.ModTime()) && old.size == info.Size() {
 		return
 	}
-	state := &userFileState{users: old.users}
+	state := &userFileState{users: old.users, bad: old.bad}
 	var text []byte
 	if err == nil {
 		// Noted before the reading: a change in between is seen the next time.
@@ -104,12 +82,7 @@ func (f *userFile) refresh(anyhow bool) {
 		text, err = os.ReadFile(f.path)
 	}
 	if err == nil {
-		var users map[string]stored
-		if users, err = parseUserlist(string(text)); err == nil {
-			state.users = users
-		} else {
-			err = fmt.Errorf("%s: %w", f.path, err)
-		}
+		state.users, state.bad = parseUserlist(f.path, string(text))
 	}
 	if err != nil {
 		state.err = fmt.Errorf("user file: %w", err)
@@ -126,15 +99,23 @@ func (v *Verifier) ReloadUserFile() error {
 	v.file.refresh(true)
 	state := v.file.state.Load()
 	for _, s := range state.users {
-		v.met(s)
+		s.each(v.met)
 	}
 	return state.err
 }
 
-// UserFileErr is why the latest automatic reading of a changed user file failed.
-func (v *Verifier) UserFileErr() error {
+// UserFileFaults are what was wrong with the user file when it was last read: why it could
+// not be, and lines that let nobody in.
+func (v *Verifier) UserFileFaults() (faults []string) {
 	if v.file == nil {
 		return nil
 	}
-	return v.file.state.Load().err
+	state := v.file.state.Load()
+	if state.err != nil {
+		faults = append(faults, state.err.Error())
+	}
+	for _, b := range state.bad {
+		faults = append(faults, fmt.Sprintf("%s line %d lets nobody in: %v", v.file.path, b.Line, b.Why))
+	}
+	return faults
 }
