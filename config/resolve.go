@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 )
 
 // shortCluster is the name of the cluster the short forms make.
@@ -84,6 +85,11 @@ type Effective struct {
 	PoolMode string // transaction or session
 	PoolSize int    // connections to one server for this user and database
 	MinIdle  int    // never more than PoolSize
+	Warm     bool   // MinIdle connections are opened before the first client comes
+
+	AcquireTimeout time.Duration // how long a statement waits for a connection; 0 is no bound
+	// Privileged is that it may have what is reserved.
+	Privileged bool
 
 	Route       string // auto, primary or replica; the session's own pgweir.route is stronger
 	Consistency string // as routing.consistency; pgweir.consistency is stronger
@@ -118,7 +124,10 @@ func (c Config) Resolve(user, database string) (e Effective, ok bool) {
 		DatabaseConnections: d.MaxServerConnections,
 		UserConnections:     u.MaxServerConnections,
 	}
-	e.MinIdle = min(c.Pool.MinIdle, e.PoolSize)
+	e.MinIdle = min(cmp.Or(u.MinIdle, d.MinIdle, c.Pool.MinIdle), e.PoolSize)
+	e.AcquireTimeout = max(cmp.Or(u.AcquireTimeout, d.AcquireTimeout, c.Pool.AcquireTimeout), 0)
+	e.Warm = slices.Contains(d.Warm, user)
+	e.Privileged = c.Pool.Reserve.Privileged(user)
 	return e, true
 }
 

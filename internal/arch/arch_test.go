@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"proxy/batch":       3,
 	"proxy/metrics":     3,
 	"proxy/session":     3,
+	"proxy/slots":       3,
 	"proxy/upstream":    3,
 	"internal/serve":    3,
 
@@ -80,7 +81,7 @@ var sideways = map[string][]string{
 	"proxy/doubt":      {"proxy/session", "proxy/upstream"},
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
-	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify"},
+	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify", "proxy/slots"},
 	"internal/serve":   {"proxy", "proxy/admin"},
 }
 

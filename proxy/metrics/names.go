@@ -30,7 +30,7 @@ type (
 		pool, poolSize, poolWaiting, poolEvents, poolRefused, poolWait, plans, planBytes, planEntries *prometheus.Desc
 	}
 	serverNames struct {
-		serverUp, serverState, serverMany, timeline, lsn, lag, staleness, load, hasPrimary, failovers *prometheus.Desc
+		serverUp, serverState, serverMany, timeline, lsn, lag, staleness, load, slots, slotsBound, full, hasPrimary, failovers *prometheus.Desc
 	}
 )
 
@@ -120,6 +120,9 @@ func newServerNames() serverNames {
 		lag:         desc("replica_lag_bytes", "Bytes of the primary's log that a replica has not replayed.", "cluster", "server"),
 		staleness:   desc("replica_staleness_seconds", "How long ago a replica is known to have had all that was committed.", "cluster", "server"),
 		load:        desc("server_connections_in_use", "Connections in use on a server.", "cluster", "server"),
+		slots:       desc("server_connections", "Connections to a server, the proxy's own included.", "cluster", "server"),
+		slotsBound:  desc("server_connections_bound", "Connections there may be to a server: what is configured, or less if it was seen to let in no more; not there without a bound.", "cluster", "server"),
+		full:        desc("server_full_total", "Logins that a server refused for want of slots; who waited for them went on waiting.", "cluster", "server"),
 		hasPrimary:  desc("cluster_has_primary", "1 if there is a primary.", "cluster"),
 		failovers:   desc("failovers_total", "Times another server became the primary.", "cluster"),
 	}
