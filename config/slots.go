@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -71,3 +72,18 @@ func (c Config) canWarm(user string) bool {
 
 // Privileged reports whether a user may have what is reserved.
 func (r Reserve) Privileged(user string) bool { return slices.Contains(r.Users, user) }
+
+// Demand compares what pools may open on a server with the slots it has for ordinary roles:
+// in words, and whether all of them find one.
+func (p Pool) Demand(s Server, slots int) (words string, fits bool) {
+	switch most := s.Bound(p); {
+	case most > slots:
+		return fmt.Sprintf("max_server_connections is %d, but the server lets in %d: clients will wait for slots; lower the one or raise max_connections", most, slots), false
+	case most > 0:
+		return fmt.Sprintf("pools may open %d in all, and the server lets in %d", most-ownConnections, slots), true
+	case p.Size+ownConnections > slots:
+		return fmt.Sprintf("the pool of one user and database may have %d connections, but the server lets in %d: clients will wait for slots; lower pool.size or raise max_connections", p.Size, slots), false
+	}
+	return fmt.Sprintf("the server lets in %d, enough for the full pools of %d users and databases, which share them if there are more; pool.max_server_connections leaves some to others",
+		slots, (slots-ownConnections)/p.Size), true
+}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
@@ -263,13 +265,16 @@ func TestReserve(t *testing.T) {
 	waiting.Wait()
 }
 
-// Connections of a warm user are there before his first client, and stay.
+// Connections of a warm user are there before his first client, and stay. The log tells what
+// servers let in.
 func TestWarmUsers(t *testing.T) {
 	cluster := crowded(t, 60, 1)
-	s := launch(t, over(t, cluster, func(c *config.Config) {
+	core, logs := observer.New(zap.InfoLevel)
+	s := launchLogging(t, over(t, cluster, func(c *config.Config) {
+		c.Pool.MaxServerConnections = 100
 		c.Pool.ForgetAfter, c.Pool.MinIdle = time.Nanosecond, 1
 		c.Databases = map[string]config.Database{"postgres": {MinIdle: 3, Warm: []string{"u0"}}}
-	}))
+	}), zap.New(core))
 	warm := func() bool {
 		for _, server := range cluster.Servers() {
 			if s.metric(t, "pgweir_pool_connections", "user=u0", "state=idle", "server="+server.Addr()) != 3 {
@@ -285,4 +290,10 @@ func TestWarmUsers(t *testing.T) {
 	must(t, conn.Close(t.Context()))
 	time.Sleep(2 * time.Second) // that it is not forgotten
 	until(t, "they are open still", warm)
+	for _, server := range cluster.Servers() {
+		told := logs.FilterField(zap.String("server", server.Addr())).FilterField(zap.Int("slots", 57)).All()
+		if len(told) != 1 || told[0].Level != zap.WarnLevel || !strings.Contains(told[0].Message, "max_server_connections is 100, but the server lets in 57") {
+			t.Errorf("%s: %v", server.Name, told)
+		}
+	}
 }

@@ -22,7 +22,8 @@ func checkCommand() *cobra.Command {
 		Long: `Check the configuration file and everything it names, and print what it comes to.
 
 With --connect, also log in to every server and print its role, version,
-timeline, replay lag and system identifier, and name the settings that row-level
+timeline, replay lag and system identifier, say whether it lets in what pools may
+open, and name the settings that row-level
 security policies read and the configuration does not declare, with the lines it
 lacks. The account is the cluster's service account, or --user with the password
 in PGPASSWORD.`,

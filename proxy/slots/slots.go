@@ -6,7 +6,10 @@ package slots
 
 import (
 	"context"
+	"strconv"
 	"sync"
+
+	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool"
@@ -15,7 +18,9 @@ import (
 
 // Server is what there is to share of one server. Safe for concurrent use.
 type Server struct {
-	all *pool.Limit
+	all    *pool.Limit
+	config config.Server
+	pool   config.Pool
 
 	mu sync.Mutex // protects of
 	of map[key]*pool.Limit
@@ -37,7 +42,7 @@ const (
 
 // New makes the slots of a server.
 func New(c config.Server, p config.Pool) *Server {
-	return &Server{all: pool.NewLimit(c.Bound(p), p.Reserve.Connections), of: map[key]*pool.Limit{}}
+	return &Server{all: pool.NewLimit(c.Bound(p), p.Reserve.Connections), config: c, pool: p, of: map[key]*pool.Limit{}}
 }
 
 // Own opens a connection of the proxy's own, for which pools make way.
@@ -100,3 +105,34 @@ func (s *Server) Forget() {
 
 // State returns how many connections there are and may be.
 func (s *Server) State() pool.Slots { return s.all.Slots() }
+
+// query asks how many sessions a server lets in, and how many of these are for superusers, or
+// for roles with pg_use_reserved_connections.
+const query = `SELECT name, setting FROM pg_catalog.pg_settings
+ WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')`
+
+// Compare asks over b how many sessions of ordinary roles the server lets in, and tells the
+// log whether pools may want more.
+func (s *Server) Compare(ctx context.Context, b *backend.Backend, log *zap.Logger) {
+	free, reserved := 0, 0
+	err := b.Query(ctx, query, func(v [][]byte) error {
+		n, err := strconv.Atoi(string(v[1]))
+		if string(v[0]) == "max_connections" {
+			free += n
+		} else {
+			free, reserved = free-n, reserved+n
+		}
+		return err
+	})
+	fields := []zap.Field{zap.String("server", s.config.Address), zap.Int("slots", free), zap.Int("reserved", reserved)}
+	if err != nil || free <= 0 {
+		log.Debug("it is not known how many connections a server lets in", append(fields, zap.Error(err))...)
+		return
+	}
+	words, fits := s.pool.Demand(s.config, free)
+	if fits {
+		log.Info("connections: "+words, fields...)
+	} else {
+		log.Warn("connections: "+words, fields...)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -131,6 +132,18 @@ func (a *Account) dialOwn(ctx context.Context, s *cluster.Server, cred backend.C
 	return a.slots[s.Index].Own(ctx, func(ctx context.Context) (*backend.Backend, error) {
 		return a.dial(ctx, s.Address, cred, database, internal)
 	})
+}
+
+// compareSlots says whether a server lets in what pools may open.
+func (a *Account) compareSlots(ctx context.Context, s *cluster.Server, log *zap.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	b, err := a.Open(ctx, s, "")
+	if err != nil {
+		return // others tell of that
+	}
+	defer b.Close()
+	a.slots[s.Index].Compare(ctx, b, log)
 }
 
 // another is the login of some other user or database that has clients, to be tried

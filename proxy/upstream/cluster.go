@@ -53,6 +53,7 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	}
 	reaction := &reaction{
 		name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait,
+		started: func(s *cluster.Server) { dir.background.Go(func() { account.compareSlots(dir.ctx, s, o.Log) }) },
 	}
 	var all []*cluster.Server
 	for i, sv := range c.Servers {
