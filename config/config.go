@@ -48,10 +48,11 @@ type Config struct {
 	// Users are per-user limits and secrets, by name.
 	Users map[string]User `yaml:"users"`
 
-	Auth    Auth      `yaml:"auth"`
-	TLS     ClientTLS `yaml:"tls"`
-	Pool    Pool      `yaml:"pool"`
-	Routing Routing   `yaml:"routing"`
+	Auth     Auth      `yaml:"auth"`
+	TLS      ClientTLS `yaml:"tls"`
+	Pool     Pool      `yaml:"pool"`
+	Timeouts Timeouts  `yaml:"timeouts"`
+	Routing  Routing   `yaml:"routing"`
 	// Settings and Tenant are about what sessions set, above all the settings
 	// row-level security relies on.
 	Settings Settings `yaml:"settings"`
@@ -104,7 +105,8 @@ type Database struct {
 	MinIdle        int           `yaml:"min_idle"`
 	AcquireTimeout time.Duration `yaml:"acquire_timeout" off:"true"`
 	// Warm are users whose MinIdle connections are opened before their first client comes.
-	Warm []string `yaml:"warm"`
+	Warm     []string `yaml:"warm"`
+	Timeouts Timeouts `yaml:"timeouts"`
 	// MaxClients and MaxServerConnections bound this database; 0 is no bound.
 	// The latter counts connections to one server, over all users.
 	MaxClients           int `yaml:"max_clients"`
@@ -128,6 +130,7 @@ type User struct {
 	PoolSize             int           `yaml:"pool_size"`
 	MinIdle              int           `yaml:"min_idle"`
 	AcquireTimeout       time.Duration `yaml:"acquire_timeout" off:"true"`
+	Timeouts             Timeouts      `yaml:"timeouts"`
 	MaxClients           int           `yaml:"max_clients"`
 	MaxServerConnections int           `yaml:"max_server_connections"`
 	Route                string        `yaml:"route" enum:"auto,primary,replica"`

@@ -88,6 +88,7 @@ type Effective struct {
 	Warm     bool   // MinIdle connections are opened before the first client comes
 
 	AcquireTimeout time.Duration // how long a statement waits for a connection; 0 is no bound
+	Timeouts       Timeouts
 	// Privileged is that it may have what is reserved.
 	Privileged bool
 
@@ -126,6 +127,7 @@ func (c Config) Resolve(user, database string) (e Effective, ok bool) {
 	}
 	e.MinIdle = min(cmp.Or(u.MinIdle, d.MinIdle, c.Pool.MinIdle), e.PoolSize)
 	e.AcquireTimeout = max(cmp.Or(u.AcquireTimeout, d.AcquireTimeout, c.Pool.AcquireTimeout), 0)
+	e.Timeouts = effective(u.Timeouts, d.Timeouts, c.Timeouts)
 	e.Warm = slices.Contains(d.Warm, user)
 	e.Privileged = c.Pool.Reserve.Privileged(user)
 	return e, true

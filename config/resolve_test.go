@@ -15,14 +15,15 @@ func sample() Config {
 	}
 	c.Databases = map[string]Database{
 		"app": {Cluster: "eu", Name: "app_eu", PoolMode: "session", PoolSize: 5, MaxClients: 50, MaxServerConnections: 9, Route: "primary", Consistency: "strong",
-			MinIdle: 1, AcquireTimeout: Off},
+			MinIdle: 1, AcquireTimeout: Off, Timeouts: Timeouts{Statement: time.Minute, Transaction: Off, ClientIdle: time.Hour}},
 		"web": {Cluster: "us"},
 	}
 	c.Users = map[string]User{
 		"report": {ServerUser: "reader", ServerPassword: "x", PoolMode: "transaction", PoolSize: 2, MaxClients: 3, MaxServerConnections: 4, Route: "replica", Consistency: "eventual",
-			MinIdle: 2, AcquireTimeout: time.Second},
+			MinIdle: 2, AcquireTimeout: time.Second, Timeouts: Timeouts{Statement: Off, Transaction: time.Hour}},
 	}
 	c.Pool.MinIdle = 3
+	c.Timeouts = Timeouts{Transaction: time.Minute, IdleTransaction: time.Second}
 	c.Pool.Reserve = Reserve{Users: []string{"report"}, Connections: 1}
 	c.Routing.Rules = []Rule{
 		{Route: "primary", Database: "app", Table: "t"},
@@ -40,16 +41,17 @@ func TestResolve(t *testing.T) {
 	}{
 		{"defaults", "bob", "web", Effective{
 			Cluster: "us", Database: "web", ServerUser: "bob", PoolMode: "transaction", PoolSize: 20, MinIdle: 3, Route: "auto", Consistency: "database",
-			AcquireTimeout: 30 * time.Second,
+			AcquireTimeout: 30 * time.Second, Timeouts: Timeouts{Transaction: time.Minute, IdleTransaction: time.Second},
 		}},
 		{"database over pool", "bob", "app", Effective{
 			Cluster: "eu", Database: "app_eu", ServerUser: "bob", PoolMode: "session", PoolSize: 5, MinIdle: 1, Route: "primary",
+			Timeouts:    Timeouts{Statement: time.Minute, IdleTransaction: time.Second, ClientIdle: time.Hour},
 			Consistency: "strong", DatabaseClients: 50, DatabaseConnections: 9,
 		}},
 		{"user over database", "report", "app", Effective{
 			Cluster: "eu", Database: "app_eu", ServerUser: "reader", ServerPassword: "x", PoolMode: "transaction", PoolSize: 2, MinIdle: 2, Route: "replica",
 			Consistency: "eventual", DatabaseClients: 50, DatabaseConnections: 9, UserClients: 3, UserConnections: 4,
-			AcquireTimeout: time.Second, Privileged: true,
+			AcquireTimeout: time.Second, Timeouts: Timeouts{Transaction: time.Hour, IdleTransaction: time.Second, ClientIdle: time.Hour}, Privileged: true,
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

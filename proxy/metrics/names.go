@@ -18,7 +18,7 @@ type (
 		statements, answered, sent, waited, held, retries, delayed, redirected, freshness *prometheus.Desc
 	}
 	clientNames struct {
-		clients, logins, login, cancels, vanished, misspelt, errors, lost *prometheus.Desc
+		clients, logins, login, cancels, timeouts, vanished, misspelt, errors, lost *prometheus.Desc
 	}
 	pinNames struct {
 		pins, pinsTotal, oldestPin *prometheus.Desc
@@ -69,6 +69,7 @@ func newClientNames() clientNames {
 		logins:   desc("logins_total", "Logins of clients, by outcome.", "outcome"),
 		login:    desc("login_seconds", "Logins of clients."),
 		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, unknown key).", "outcome"),
+		timeouts: desc("timeouts_total", "Sessions ended (client_idle, idle_transaction, transaction) and statements canceled (statement) by a timeout of the configuration, or by PostgreSQL's idle timeouts where pgweir counts them.", "timeout"),
 		vanished: desc("clients_vanished_total", "Clients that were gone while they waited for an answer: what ran for them was canceled."),
 		misspelt: desc("misspelt_hints_total", "Statements with a comment that looks like a hint of pgweir and is none."),
 		errors:   desc("errors_total", "Errors told to clients, by side.", "side"),
