@@ -48,10 +48,11 @@ type Config struct {
 	// Users are per-user limits and secrets, by name.
 	Users map[string]User `yaml:"users"`
 
-	Auth    Auth      `yaml:"auth"`
-	TLS     ClientTLS `yaml:"tls"`
-	Pool    Pool      `yaml:"pool"`
-	Routing Routing   `yaml:"routing"`
+	Auth     Auth      `yaml:"auth"`
+	TLS      ClientTLS `yaml:"tls"`
+	Pool     Pool      `yaml:"pool"`
+	Timeouts Timeouts  `yaml:"timeouts"`
+	Routing  Routing   `yaml:"routing"`
 	// Settings and Tenant are about what sessions set, above all the settings
 	// row-level security relies on.
 	Settings Settings `yaml:"settings"`
@@ -77,6 +78,8 @@ type Server struct {
 	// Weight is the share of reads a replica gets among its peers, 1 by default.
 	// 0 keeps reads away as long as another replica can serve them.
 	Weight int `yaml:"weight"`
+	// MaxServerConnections overrides pool.max_server_connections; 0 inherits.
+	MaxServerConnections int `yaml:"max_server_connections"`
 }
 
 // Service is the account the proxy itself uses: to learn roles, to read the
@@ -102,8 +105,14 @@ type Database struct {
 	AuthQuery string `yaml:"auth_query"`
 	// PoolMode is "transaction" or "session"; empty inherits.
 	PoolMode string `yaml:"pool_mode" enum:"transaction,session"`
-	// PoolSize overrides pool.size; 0 inherits.
-	PoolSize int `yaml:"pool_size"`
+	// PoolSize, MinIdle and AcquireTimeout override pool.size, pool.min_idle and
+	// pool.acquire_timeout; 0 inherits.
+	PoolSize       int           `yaml:"pool_size"`
+	MinIdle        int           `yaml:"min_idle"`
+	AcquireTimeout time.Duration `yaml:"acquire_timeout" off:"true"`
+	// Warm are users whose MinIdle connections are opened before their first client comes.
+	Warm     []string `yaml:"warm"`
+	Timeouts Timeouts `yaml:"timeouts"`
 	// MaxClients and MaxServerConnections bound this database; 0 is no bound.
 	// The latter counts connections to one server, over all users.
 	MaxClients           int `yaml:"max_clients"`
@@ -126,12 +135,15 @@ type User struct {
 	ServerUser     string `yaml:"server_user"`
 	ServerPassword string `yaml:"server_password" secret:"true"`
 
-	PoolMode             string `yaml:"pool_mode" enum:"transaction,session"`
-	PoolSize             int    `yaml:"pool_size"`
-	MaxClients           int    `yaml:"max_clients"`
-	MaxServerConnections int    `yaml:"max_server_connections"`
-	Route                string `yaml:"route" enum:"auto,primary,replica"`
-	Consistency          string `yaml:"consistency" enum:"eventual,session,tenant,database,strong"`
+	PoolMode             string        `yaml:"pool_mode" enum:"transaction,session"`
+	PoolSize             int           `yaml:"pool_size"`
+	MinIdle              int           `yaml:"min_idle"`
+	AcquireTimeout       time.Duration `yaml:"acquire_timeout" off:"true"`
+	Timeouts             Timeouts      `yaml:"timeouts"`
+	MaxClients           int           `yaml:"max_clients"`
+	MaxServerConnections int           `yaml:"max_server_connections"`
+	Route                string        `yaml:"route" enum:"auto,primary,replica"`
+	Consistency          string        `yaml:"consistency" enum:"eventual,session,tenant,database,strong"`
 }
 
 // Auth is how clients prove who they are.
@@ -194,7 +206,7 @@ type Pool struct {
 	AcquireTimeout time.Duration `yaml:"acquire_timeout"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	// IdleTimeout closes connections nobody used for that long, MaxLifetime any
-	// connection of that age when it is next idle; 0 is never.
+	// connection of that age, or up to a tenth less by chance, when it is next idle; 0 is never.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	MaxLifetime time.Duration `yaml:"max_lifetime"`
 	// MaxStatements bounds the prepared statements kept on one connection.
@@ -202,6 +214,10 @@ type Pool struct {
 	// ForgetAfter is how long a user's pools to a database, with their metrics and
 	// connections, outlive the last client; 0 is for ever.
 	ForgetAfter time.Duration `yaml:"forget_after"`
+	// MaxServerConnections bounds the connections to one server, over all users and
+	// databases and with the proxy's own; 0 is as many as the server lets in.
+	MaxServerConnections int     `yaml:"max_server_connections"`
+	Reserve              Reserve `yaml:"reserve"`
 }
 
 // Routing is what decides where statements run.

@@ -24,9 +24,9 @@ func TestExampleIsTheDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Servers = []Server{{"127.0.0.1:5432", 1}}
+	want.Servers = []Server{{Address: "127.0.0.1:5432", Weight: 1}}
 	want.Routing.SafeFunctions, want.Routing.UnsafeFunctions = []string{}, []string{}
-	want.Settings.Assert = []string{}
+	want.Settings.Assert, want.Pool.Reserve.Users = []string{}, []string{}
 	want.Tenant.Settings, want.Tenant.Columns = []string{}, []string{}
 	want.Tenant.Exempt = Exempt{Tables: []string{}, Statements: []string{}, Patterns: []string{}, Users: []string{}, Applications: []string{}}
 	if diff := cmp.Diff(want.Complete(), got); diff != "" {

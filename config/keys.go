@@ -40,6 +40,8 @@ func appendKeys(keys []Key, path string, v reflect.Value) []Key {
 // typeName says in words what a value must be.
 func typeName(t reflect.Type, tag reflect.StructTag) string {
 	switch {
+	case t == durationType && tag.Get("off") != "":
+		return "a duration such as 30s, or off"
 	case t == durationType:
 		return "a duration such as 30s"
 	case t == addressesType:

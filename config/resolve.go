@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 )
 
 // shortCluster is the name of the cluster the short forms make.
@@ -88,6 +89,12 @@ type Effective struct {
 	PoolMode string // transaction or session
 	PoolSize int    // connections to one server for this user and database
 	MinIdle  int    // never more than PoolSize
+	Warm     bool   // MinIdle connections are opened before the first client comes
+
+	AcquireTimeout time.Duration // how long a statement waits for a connection; 0 is no bound
+	Timeouts       Timeouts
+	// Privileged is that it may have what is reserved.
+	Privileged bool
 
 	Route       string // auto, primary or replica; the session's own pgweir.route is stronger
 	Consistency string // as routing.consistency; pgweir.consistency is stronger
@@ -121,12 +128,16 @@ func (c Config) Resolve(user, database string) (e Effective, ok bool) {
 		DatabaseConnections: d.MaxServerConnections,
 		UserConnections:     u.MaxServerConnections,
 	}
-	e.MinIdle = min(c.Pool.MinIdle, e.PoolSize)
+	e.MinIdle = min(cmp.Or(u.MinIdle, d.MinIdle, c.Pool.MinIdle), e.PoolSize)
 	e.ServerUser, e.ServerPassword = u.ServerUser, u.ServerPassword
 	if u.ServerUser == "" && u.ServerPassword == "" {
 		e.ServerUser, e.ServerPassword = d.ServerUser, d.ServerPassword
 	}
 	e.ServerUser = cmp.Or(e.ServerUser, user)
+	e.AcquireTimeout = max(cmp.Or(u.AcquireTimeout, d.AcquireTimeout, c.Pool.AcquireTimeout), 0)
+	e.Timeouts = effective(u.Timeouts, d.Timeouts, c.Timeouts)
+	e.Warm = slices.Contains(d.Warm, user)
+	e.Privileged = c.Pool.Reserve.Privileged(user)
 	return e, true
 }
 

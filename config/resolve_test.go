@@ -2,6 +2,7 @@ package config
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -9,17 +10,21 @@ import (
 func sample() Config {
 	c := Default()
 	c.Clusters = map[string]Cluster{
-		"eu": {Servers: []Server{{"eu1", 1}}},
-		"us": {Servers: []Server{{"us1", 1}}},
+		"eu": {Servers: []Server{{Address: "eu1", Weight: 1}}},
+		"us": {Servers: []Server{{Address: "us1", Weight: 1}}},
 	}
 	c.Databases = map[string]Database{
-		"app": {Cluster: "eu", Name: "app_eu", PoolMode: "session", PoolSize: 5, MaxClients: 50, MaxServerConnections: 9, Route: "primary", Consistency: "strong"},
+		"app": {Cluster: "eu", Name: "app_eu", PoolMode: "session", PoolSize: 5, MaxClients: 50, MaxServerConnections: 9, Route: "primary", Consistency: "strong",
+			MinIdle: 1, AcquireTimeout: Off, Timeouts: Timeouts{Statement: time.Minute, Transaction: Off, ClientIdle: time.Hour}},
 		"web": {Cluster: "us"},
 	}
 	c.Users = map[string]User{
-		"report": {ServerUser: "reader", ServerPassword: "x", PoolMode: "transaction", PoolSize: 2, MaxClients: 3, MaxServerConnections: 4, Route: "replica", Consistency: "eventual"},
+		"report": {ServerUser: "reader", ServerPassword: "x", PoolMode: "transaction", PoolSize: 2, MaxClients: 3, MaxServerConnections: 4, Route: "replica", Consistency: "eventual",
+			MinIdle: 2, AcquireTimeout: time.Second, Timeouts: Timeouts{Statement: Off, Transaction: time.Hour}},
 	}
 	c.Pool.MinIdle = 3
+	c.Timeouts = Timeouts{Transaction: time.Minute, IdleTransaction: time.Second}
+	c.Pool.Reserve = Reserve{Users: []string{"report"}, Connections: 1}
 	c.Routing.Rules = []Rule{
 		{Route: "primary", Database: "app", Table: "t"},
 		{Route: "primary", User: "report", Function: "f"},
@@ -36,14 +41,17 @@ func TestResolve(t *testing.T) {
 	}{
 		{"defaults", "bob", "web", Effective{
 			Cluster: "us", Database: "web", ServerUser: "bob", PoolMode: "transaction", PoolSize: 20, MinIdle: 3, Route: "auto", Consistency: "database",
+			AcquireTimeout: 30 * time.Second, Timeouts: Timeouts{Transaction: time.Minute, IdleTransaction: time.Second},
 		}},
 		{"database over pool", "bob", "app", Effective{
-			Cluster: "eu", Database: "app_eu", ServerUser: "bob", PoolMode: "session", PoolSize: 5, MinIdle: 3, Route: "primary",
+			Cluster: "eu", Database: "app_eu", ServerUser: "bob", PoolMode: "session", PoolSize: 5, MinIdle: 1, Route: "primary",
+			Timeouts:    Timeouts{Statement: time.Minute, IdleTransaction: time.Second, ClientIdle: time.Hour},
 			Consistency: "strong", DatabaseClients: 50, DatabaseConnections: 9,
 		}},
 		{"user over database", "report", "app", Effective{
 			Cluster: "eu", Database: "app_eu", ServerUser: "reader", ServerPassword: "x", PoolMode: "transaction", PoolSize: 2, MinIdle: 2, Route: "replica",
 			Consistency: "eventual", DatabaseClients: 50, DatabaseConnections: 9, UserClients: 3, UserConnections: 4,
+			AcquireTimeout: time.Second, Timeouts: Timeouts{Transaction: time.Hour, IdleTransaction: time.Second, ClientIdle: time.Hour}, Privileged: true,
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -65,7 +73,7 @@ func TestResolveDatabases(t *testing.T) {
 		t.Errorf("with *: %+v %v", e, ok)
 	}
 	c = Default()
-	c.Servers = []Server{{"db1", 1}}
+	c.Servers = []Server{{Address: "db1", Weight: 1}}
 	c = c.Complete()
 	if e, ok := c.Resolve("bob", "any"); !ok || e.Cluster != "default" || e.Database != "any" {
 		t.Errorf("without databases: %+v %v", e, ok)

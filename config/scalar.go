@@ -81,6 +81,8 @@ func set(v reflect.Value, text, written string, tag reflect.StructTag) error {
 	want := typeName(v.Type(), tag)
 	wrong := fmt.Errorf("want %s, found %q", want, shorten(written))
 	switch {
+	case v.Type() == durationType && tag.Get("off") != "" && text == "off":
+		v.SetInt(int64(Off))
 	case v.Type() == durationType:
 		n, err := parseDuration(text)
 		if err != nil {

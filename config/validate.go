@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -22,6 +23,7 @@ func (c Config) Validate() Faults {
 	c.checkAuth(&fs)
 	c.checkTLS(&fs)
 	c.checkPool(&fs)
+	c.checkSlots(&fs)
 	c.checkRouting(&fs)
 	checkSettingNames(&fs, "settings.track", c.Settings.Track)
 	checkSettingNames(&fs, "settings.assert", c.Settings.Assert)
@@ -75,14 +77,18 @@ func (c Config) checkClusters(fs *Faults) {
 			fs.add(at+".servers", "no server; give the list of their addresses")
 		}
 		for i, s := range cl.Servers {
-			where := fmt.Sprintf("%s.servers[%d]", at, i)
-			checkServer(fs, where, s, seen, listens)
+			checkServer(fs, serverPath(name, i), s, seen, listens)
 		}
 		checkServerTLS(fs, at+".tls", cl.TLS)
 		if cl.Service.User == "" && cl.Service.Password != "" {
 			fs.add(at+".service.password", "a password without service.user")
 		}
 	}
+}
+
+// serverPath is where the i-th server of a cluster stands.
+func serverPath(cluster string, i int) string {
+	return fmt.Sprintf("clusters.%s.servers[%d]", cluster, i)
 }
 
 func checkServer(fs *Faults, at string, s Server, seen map[string]string, listens map[string]bool) {
@@ -122,6 +128,7 @@ func (c Config) checkDatabases(fs *Faults) {
 		}
 		c.checkServerLogin(fs, at, d)
 		c.checkLimits(fs, at, d.PoolSize, d.MaxServerConnections)
+		checkMinIdle(fs, at, d.MinIdle, cmp.Or(d.PoolSize, c.Pool.Size))
 	}
 }
 
@@ -157,6 +164,12 @@ func (c Config) checkLimits(fs *Faults, at string, size, connections int) {
 	}
 }
 
+func checkMinIdle(fs *Faults, at string, idle, size int) {
+	if idle > size {
+		fs.add(at+".min_idle", "%d is more than the pool's size, %d", idle, size)
+	}
+}
+
 func (c Config) checkUsers(fs *Faults) {
 	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
 		u, at := c.Users[name], "users."+name
@@ -179,6 +192,9 @@ func (c Config) checkUsers(fs *Faults) {
 			fs.add(at+".server_password", "must be plain: it is sent to the servers")
 		}
 		c.checkLimits(fs, at, u.PoolSize, u.MaxServerConnections)
+		if u.PoolSize > 0 { // else it depends on the database
+			checkMinIdle(fs, at, u.MinIdle, u.PoolSize)
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func TestLimitIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
-		both := NewLimit(2)
+		both := NewLimit(2, 0)
 		p := New(Options{Size: 2, Limits: []*Limit{both, nil}, Dial: f.connect})
 		q := New(Options{Size: 2, Limits: []*Limit{both}, Dial: f.connect})
 		a, b := mustAcquire(t, p, Want{}), mustAcquire(t, p, Want{})
@@ -42,7 +42,7 @@ func TestLimitIsShared(t *testing.T) {
 // What another pool keeps idle is closed for one that waits.
 func TestIdleOfOthersIsReclaimed(t *testing.T) {
 	f := &fake{}
-	both := NewLimit(3)
+	both := NewLimit(3, 0)
 	p := New(Options{Size: 3, Dialing: 1, Limits: []*Limit{both}, Dial: f.connect})
 	q := New(Options{Size: 3, Dialing: 1, Limits: []*Limit{both}, Dial: f.connect})
 	var bs []*backend.Backend
@@ -71,7 +71,7 @@ func TestIdleOfOthersIsReclaimed(t *testing.T) {
 // A limit full of a pool's own connections, none of which fits, must not block it.
 func TestOwnIdleThatDoesNotFit(t *testing.T) {
 	f := &fake{}
-	p := New(Options{Size: 5, Limits: []*Limit{NewLimit(1)}, Dial: f.connect})
+	p := New(Options{Size: 5, Limits: []*Limit{NewLimit(1, 0)}, Dial: f.connect})
 	b := mustAcquire(t, p, Want{})
 	b.NoteMayDefine(setting.Names{}.With([]string{"app.tenant"}))
 	p.Release(b)
@@ -86,7 +86,7 @@ func TestOwnIdleThatDoesNotFit(t *testing.T) {
 // Opening what min_idle asks is no reason to take anything from others.
 func TestMinIdleTakesNothing(t *testing.T) {
 	f := &fake{}
-	both := NewLimit(2)
+	both := NewLimit(2, 0)
 	p := New(Options{Size: 2, Limits: []*Limit{both}, Dial: f.connect})
 	q := New(Options{Size: 2, MinIdle: 2, Limits: []*Limit{both}, Dial: f.connect})
 	q.Discard(mustAcquire(t, q, Want{}))
@@ -105,7 +105,7 @@ func TestMinIdleTakesNothing(t *testing.T) {
 func TestBusyPoolStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
-		both := NewLimit(2)
+		both := NewLimit(2, 0)
 		p := New(Options{Size: 2, Limits: []*Limit{both}, Dial: f.connect})
 		q := New(Options{Size: 2, Limits: []*Limit{both}, AcquireTimeout: 10 * time.Second, Dial: f.connect})
 		stop := make(chan struct{})
@@ -199,12 +199,12 @@ func (s *storm) work(t *testing.T, me int, rnd *rand.Rand, until time.Time) {
 }
 
 // Many goroutines use three pools under two limits, giving up, discarding,
-// expiring as it comes. No bound is ever exceeded, no connection has two users,
+// expiring as it comes, while the server now and then lets in fewer. No bound is ever exceeded, no connection has two users,
 // nobody times out, and in the end nothing is left.
 func TestStorm(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	wide, narrow := NewLimit(7), NewLimit(3)
+	wide, narrow := NewLimit(7, 0), NewLimit(3, 0)
 	s := &storm{}
 	var each []*fake
 	inWide, inNarrow := &fake{}, &fake{}
@@ -217,8 +217,11 @@ func TestStorm(t *testing.T) {
 			mu.Lock()
 			n := rnd.IntN(20)
 			mu.Unlock()
-			if n == 0 {
+			switch {
+			case n == 0:
 				return errRefused
+			case inWide.open.Load() >= 6: // others have slots, too
+				return errSlots
 			}
 			select {
 			case <-time.After(time.Duration(n) * 20 * time.Microsecond):
@@ -229,6 +232,12 @@ func TestStorm(t *testing.T) {
 		s.pools = append(s.pools, New(Options{
 			Size: 4, MinIdle: i, Dialing: 2, IdleTimeout: 50 * time.Second, AcquireTimeout: 20 * time.Second,
 			Limits: limits, Dial: own.connect,
+			Full: func(err error) *Limit {
+				if errors.Is(err, errSlots) {
+					return wide
+				}
+				return nil
+			},
 		}))
 	}
 	until := time.Now().Add(2 * time.Second)

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pgweir/pgweir/pool/backend"
@@ -43,7 +44,7 @@ func (p *Pool) Close() {
 		l.leave(p)
 	}
 	p.discardAll(idle)
-	p.pendingCancels.Wait()
+	p.background.Wait()
 }
 
 func (p *Pool) discardAll(bs []*backend.Backend) {
@@ -89,7 +90,7 @@ func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
 	p.mu.Lock()
 	surplus := len(p.idle) - p.o.MinIdle
 	old := p.takeIdleLocked(func(b *backend.Backend) bool {
-		if p.o.MaxLifetime > 0 && now.Sub(b.Origin().Created) > p.o.MaxLifetime || !b.Alive() {
+		if b.Pooled().Old(now) || !b.Alive() {
 			return true
 		}
 		if surplus > 0 && p.o.IdleTimeout > 0 && now.Sub(b.Pooled().Released) > p.o.IdleTimeout {
@@ -108,11 +109,11 @@ func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// missing returns how many idle connections a pool that was used ought to open.
+// missing returns how many idle connections a pool ought to open: none before it was used, unless it is warm.
 func (p *Pool) missing() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.dialled.Load() == 0 {
+	if p.closed || !p.o.Warm && p.dialled.Load() == 0 {
 		return 0
 	}
 	return min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
@@ -129,9 +130,24 @@ func (p *Pool) addIdle(ctx context.Context) error {
 	p.dialing++
 	p.mu.Unlock()
 	b, err := p.dial(ctx, Want{})
+	if err != nil && p.fullBy(err) != nil {
+		return nil // those who wait for one come first
+	}
 	if err != nil {
 		return fmt.Errorf("min_idle: %w", err)
 	}
 	p.release(b)
 	return nil
+}
+
+// lifetimeJitter is the part of MaxLifetime by which lifetimes differ, so that connections
+// that were made together do not all end together.
+const lifetimeJitter = 0.1
+
+// retires is when a connection made at a time is too old; zero is never.
+func (p *Pool) retires(made time.Time) time.Time {
+	if p.o.MaxLifetime <= 0 {
+		return time.Time{}
+	}
+	return made.Add(p.o.MaxLifetime - time.Duration(rand.Float64()*lifetimeJitter*float64(p.o.MaxLifetime)))
 }

@@ -31,14 +31,21 @@ var ErrClosed = errors.New("pool is closed")
 type Options struct {
 	Size           int           // connections at most
 	MinIdle        int           // kept open once the pool was used
+	Warm           bool          // and before
 	AcquireTimeout time.Duration // 0 is no bound
 	IdleTimeout    time.Duration // 0 is never
-	MaxLifetime    time.Duration // 0 is never
+	MaxLifetime    time.Duration // of which up to a tenth is left out by chance; 0 is never
 	// Dialing bounds logins at one time, so that a start under load does not
 	// storm the server; 0 is 4.
 	Dialing int
 	// Limits are further bounds this pool shares with others; nil ones are no bound.
 	Limits []*Limit
+	// Full tells which of the limits is full by what a login was refused with; nil is none.
+	// Then the caller waits for a place of that. It may be nil itself: no error says so.
+	Full func(error) *Limit
+	// Privileged has the pool take what limits reserve, and its callers go before those of
+	// other pools.
+	Privileged bool
 	// Dial makes a connection. It must honour ctx.
 	Dial func(ctx context.Context) (*backend.Backend, error)
 	// Refused is called, not under a lock, with a connection that was released and is
@@ -57,6 +64,9 @@ type Want struct {
 	// Dial makes a connection that only this session can use; nil: any of the pool's will
 	// do. It must honour its context.
 	Dial func(context.Context) (*backend.Backend, error)
+	// Replaceable says that a connection to another server would do: the server's refusal
+	// for want of slots is returned if the pools have none open there to wait for.
+	Replaceable bool
 }
 
 // Pool shares the connections of one server, user and database. Safe for concurrent use.
@@ -74,8 +84,8 @@ type Pool struct {
 	// when given back.
 	generation uint64
 
-	waiterPool     sync.Pool      // of *waiter
-	pendingCancels sync.WaitGroup // of releaseCanceled; added to under mu while not closed
+	waiterPool sync.Pool      // of *waiter
+	background sync.WaitGroup // of releaseCanceled and makeWay; added to under mu while not closed
 
 	acquired, dialled, dialFailed, recycled, refused, timeouts atomic.Uint64
 	waited                                                     atomic.Int64 // ns
@@ -180,7 +190,7 @@ func (p *Pool) Acquire(want Want, caller SlowPath) (*backend.Backend, error) {
 	}
 	w := p.waiterPool.Get().(*waiter)
 	defer func() {
-		w.want = Want{} // Dial may hold on to a session
+		w.want, w.slow, w.refused = Want{}, nil, nil // Dial may hold on to a session
 		p.waiterPool.Put(w)
 	}()
 	w.want, w.since, w.granted = want, started, false
@@ -188,37 +198,52 @@ func (p *Pool) Acquire(want Want, caller SlowPath) (*backend.Backend, error) {
 	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.finish(retired)
-	return p.await(w, caller)
+	for {
+		b, err := p.await(w, caller)
+		if err != errFull { //nolint:errorlint // it is never wrapped
+			return b, err
+		}
+		p.mu.Lock()
+		w.granted = false
+		p.waiters.pushFront(w)
+		retired := p.serveLocked()
+		p.mu.Unlock()
+		p.finish(retired)
+	}
 }
+
+// errFull is that the server had no slot for a login, so that it is waited for.
+var errFull = errors.New("the server is full")
 
 // await waits for w's grant. When it returns the waiter is in no list and its channel is empty.
 func (p *Pool) await(w *waiter, caller SlowPath) (*backend.Backend, error) {
-	w.timer.Reset(fastWait)
 	defer w.timer.Stop()
-	select {
-	case g := <-w.grant:
-		if g.b != nil { // the usual case, which allocates nothing
-			p.acquired.Add(1)
-			return g.b, nil
+	if w.slow == nil {
+		w.timer.Reset(fastWait)
+		select {
+		case g := <-w.grant:
+			if g.b != nil { // the usual case, which allocates nothing
+				p.acquired.Add(1)
+				return g.b, nil
+			}
+			return p.use(g, w, caller)
+		case <-w.timer.C:
 		}
-		return p.use(g, w.want, caller.SlowContext)
-	case <-w.timer.C:
 	}
-	ctx := caller.SlowContext()
-	slow := func() context.Context { return ctx }
+	ctx := w.slowContext(caller)
 	var expired <-chan time.Time
 	if p.o.AcquireTimeout > 0 {
-		w.timer.Reset(max(p.o.AcquireTimeout-fastWait, 0))
+		w.timer.Reset(max(p.o.AcquireTimeout-time.Since(w.since), 0))
 		expired = w.timer.C
 	}
 	var err error
 	select {
 	case g := <-w.grant:
-		return p.use(g, w.want, slow)
+		return p.use(g, w, caller)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-expired:
-		err = ErrTimeout
+		err = w.expired()
 		p.timeouts.Add(1)
 	}
 	p.mu.Lock()
@@ -241,24 +266,37 @@ func (p *Pool) passOn(g grant) {
 	case g.b != nil:
 		p.Release(g.b)
 	case g.err == nil:
-		p.undial()
+		p.undial(nil)
 	}
 }
 
-// use turns a grant into a connection.
-func (p *Pool) use(g grant, want Want, slow func() context.Context) (*backend.Backend, error) {
+// use turns a grant into a connection. errFull is that w has to wait again.
+func (p *Pool) use(g grant, w *waiter, caller SlowPath) (*backend.Backend, error) {
 	if g.err != nil {
 		return nil, g.err
 	}
 	if g.b == nil {
-		b, err := p.dial(slow(), want)
+		b, err := p.dial(w.slowContext(caller), w.want)
 		if err != nil {
-			return nil, err
+			return nil, p.failed(err, w)
 		}
 		g.b = b
 	}
 	p.acquired.Add(1)
 	return g.b, nil
+}
+
+// failed is what becomes of a caller whose login failed.
+func (p *Pool) failed(err error, w *waiter) error {
+	l := p.fullBy(err)
+	switch {
+	case l == nil || w.want.Replaceable && l.Slots().Open == 0:
+		return err
+	case w.slow.Err() != nil:
+		return context.Cause(w.slow)
+	}
+	w.refused = err
+	return errFull
 }
 
 // dial makes the connection for a place counted in open and dialing.
@@ -273,25 +311,36 @@ func (p *Pool) dial(ctx context.Context, want Want) (*backend.Backend, error) {
 	b, err := dial(ctx)
 	if err != nil {
 		p.dialFailed.Add(1)
-		p.undial()
+		p.undial(p.fullBy(err))
 		return nil, err
 	}
 	p.dialled.Add(1)
 	p.mu.Lock()
 	p.dialing--
 	b.Pooled().Generation = generation
+	b.Pooled().Retires = p.retires(b.Origin().Created)
 	retired := p.serveLocked()
 	p.mu.Unlock()
+	p.limitsOpened()
 	p.finish(retired)
 	return b, nil
 }
 
-func (p *Pool) undial() {
+// fullBy is the limit that a failed login shows to be full, or nil.
+func (p *Pool) fullBy(err error) *Limit {
+	if p.o.Full == nil {
+		return nil
+	}
+	return p.o.Full(err)
+}
+
+// undial gives up a place to dial, because of a limit that is full, or nil.
+func (p *Pool) undial(because *Limit) {
 	p.mu.Lock()
 	p.open--
 	p.dialing--
 	p.mu.Unlock()
-	p.limitsGive()
+	p.limitsFailed(because)
 	p.serve()
 }
 
@@ -306,7 +355,7 @@ func (p *Pool) serve() {
 // finish does what serveLocked left to be done without the lock.
 func (p *Pool) finish(retired *backend.Backend) {
 	if retired != nil {
-		retired.Close()
+		p.leave(retired)
 		p.mu.Lock()
 		p.open--
 		p.retired = false
@@ -379,7 +428,7 @@ func (p *Pool) Release(b *backend.Backend) {
 	p.mu.Lock()
 	closed := p.closed
 	if !closed {
-		p.pendingCancels.Add(1)
+		p.background.Add(1)
 	}
 	p.mu.Unlock()
 	if closed {
@@ -410,7 +459,7 @@ func (p *Pool) admits(b *backend.Backend) bool {
 }
 
 func (p *Pool) releaseCanceled(b *backend.Backend) {
-	defer p.pendingCancels.Done()
+	defer p.background.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := b.CancelDone(ctx); err != nil {
@@ -428,14 +477,19 @@ func (p *Pool) release(b *backend.Backend) {
 		notes.Released = now
 	}
 	notes.Aside = false
-	if p.o.MaxLifetime > 0 && now.Sub(b.Origin().Created) > p.o.MaxLifetime {
+	if notes.Old(now) {
 		p.Discard(b)
 		return
 	}
 	p.mu.Lock()
-	if p.closed || notes.Generation != p.generation || p.yieldsLocked() {
+	switch {
+	case p.closed || notes.Generation != p.generation:
 		p.mu.Unlock()
 		p.Discard(b)
+		return
+	case p.yieldsLocked():
+		p.mu.Unlock()
+		p.makeWay(b)
 		return
 	}
 	p.idle = slices.Insert(p.idle, p.placeLocked(notes.Released), b)

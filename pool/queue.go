@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"time"
 
 	"github.com/pgweir/pgweir/pool/backend"
@@ -13,6 +14,8 @@ type waiter struct {
 	grant   chan grant // of capacity 1
 	granted bool       // no longer among the waiters
 	timer   *time.Timer
+	slow    context.Context // of the rest of the wait; nil as long as it is short
+	refused error           // the server's last, for want of slots
 
 	before, after *waiter // in the queue
 }
@@ -21,6 +24,22 @@ func newWaiter() any {
 	w := &waiter{grant: make(chan grant, 1), timer: time.NewTimer(time.Hour)}
 	w.timer.Stop()
 	return w
+}
+
+// slowContext asks the caller for its context, once.
+func (w *waiter) slowContext(caller SlowPath) context.Context {
+	if w.slow == nil {
+		w.slow = caller.SlowContext()
+	}
+	return w.slow
+}
+
+// expired is the error of who waited for too long.
+func (w *waiter) expired() error {
+	if w.refused != nil {
+		return &timeout{w.refused}
+	}
+	return ErrTimeout
 }
 
 // queue is a list of waiters that allocates nothing.
@@ -37,6 +56,18 @@ func (q *queue) push(w *waiter) {
 		q.back.after = w
 	}
 	q.back = w
+	q.n++
+}
+
+// pushFront puts back who was in front.
+func (q *queue) pushFront(w *waiter) {
+	w.before, w.after = nil, q.front
+	if q.front == nil {
+		q.back = w
+	} else {
+		q.front.before = w
+	}
+	q.front = w
 	q.n++
 }
 

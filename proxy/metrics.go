@@ -34,7 +34,7 @@ func (s *Server) eachDatabase(each func(metrics.Database)) {
 
 func (s *Server) eachCluster(each func(metrics.Cluster)) {
 	for name, cl := range s.upstream.Clusters() {
-		each(metrics.Cluster{Name: name, Topology: cl.Topology(), Failovers: cl.Failovers()})
+		each(metrics.Cluster{Name: name, Topology: cl.Topology(), Failovers: cl.Failovers(), Slots: cl.Slots})
 	}
 }
 

@@ -82,8 +82,12 @@ func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Cred
 		u = s.clientsOf(up.Key.User).Add(1)
 	}
 	over := ""
+	most := s.cfg.MaxClients
+	if !eff.Privileged {
+		most -= s.cfg.Pool.Reserve.Clients
+	}
 	switch {
-	case s.cfg.MaxClients > 0 && n > int64(s.cfg.MaxClients):
+	case s.cfg.MaxClients > 0 && n > int64(most):
 		over = "max_clients"
 	case eff.DatabaseClients > 0 && d > int64(eff.DatabaseClients):
 		over = "max_clients of database \"" + up.Key.Database + "\""

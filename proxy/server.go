@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,6 +136,7 @@ func (s *Server) Start() error {
 		s.background.Go(func() { c.Run(s.ctx) })
 		s.background.Go(func() { c.Track(s.ctx) })
 	}
+	s.warm()
 	s.background.Go(s.tend)
 	s.background.Go(s.watchClients)
 	s.background.Go(s.tryLookups)
@@ -143,6 +145,21 @@ func (s *Server) Start() error {
 		s.background.Go(func() { s.accept(l) })
 	}
 	return nil
+}
+
+// warm makes the pools whose connections are opened before their first client comes.
+func (s *Server) warm() {
+	for name, d := range s.cfg.Databases {
+		for _, user := range d.Warm {
+			eff, ok := s.cfg.Resolve(user, name)
+			if !ok {
+				continue
+			}
+			cred := backend.Credentials{User: eff.ServerUser, Password: cmp.Or(eff.ServerPassword, s.cfg.Users[user].Password)}
+			up, _ := s.upstream.Enter(upstream.Key{User: user, Database: name}, eff, cred)
+			up.Leave()
+		}
+	}
 }
 
 // tend lets all pools close what is old and open what they should keep, has idle connections

@@ -24,11 +24,11 @@ func checkCommand() *cobra.Command {
 		Long: `Check the configuration file and everything it names, and print what it comes to.
 
 With --connect, also log in to every server and print its role, version,
-timeline, replay lag and system identifier; try auth.query, and if it is refused
-print the SQL that cures it; and name the settings that row-level security
-policies read and the configuration does not declare, with the lines it lacks.
-The account is the cluster's service account, or --user with the password in
-PGPASSWORD.
+timeline, replay lag and system identifier, and say whether it lets in what pools
+may open; try auth.query, and if it is refused print the SQL that cures it; and
+name the settings that row-level security policies read and the configuration
+does not declare, with the lines it lacks. The account is the cluster's service
+account, or --user with the password in PGPASSWORD.
 
 With --connect --as, also make a whole login as a client does, and say each step:
 the database, the method and what says so, the secret and whether PGPASSWORD fits,

@@ -25,7 +25,8 @@ const stateQuery = `SELECT pg_is_in_recovery(),
    (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
   ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
  (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0')::bigint,
- (SELECT system_identifier FROM pg_control_system()), pg_postmaster_start_time()::text`
+ (SELECT system_identifier FROM pg_control_system()), pg_postmaster_start_time()::text,
+ current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - coalesce(current_setting('reserved_connections', true)::int, 0)`
 
 // moreLogins is how many logins, besides the first, are to show whether one server answers.
 const moreLogins = 3
@@ -39,6 +40,7 @@ type serverState struct {
 	timeline int
 	position int64 // WAL inserted (primary) or replayed (replica), in bytes
 	system   string
+	slots    int  // sessions of ordinary roles it lets in
 	many     bool // another login was answered by another server
 }
 
@@ -55,6 +57,7 @@ func checkServers(ctx context.Context, out io.Writer, c config.Config, who accou
 		if err := printCluster(out, name, cl, states); err != nil {
 			return err
 		}
+		printSlots(out, c.Pool, cl, states)
 		for _, fault := range judge(cl, states) {
 			faults++
 			_, _ = fmt.Fprintf(out, "  fault: %s\n", fault)
@@ -106,6 +109,9 @@ func (st *serverState) ask(ctx context.Context, cl config.Cluster, s config.Serv
 		return err
 	}
 	if st.position, err = strconv.ParseInt(row[4], 10, 64); err != nil {
+		return err
+	}
+	if st.slots, err = strconv.Atoi(row[7]); err != nil {
 		return err
 	}
 	for range moreLogins {
@@ -179,6 +185,21 @@ func printCluster(out io.Writer, name string, cl config.Cluster, states []server
 		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%s\t%s\n", cl.Servers[i].Address, role, st.version, st.timeline, lag, st.system)
 	}
 	return w.Flush()
+}
+
+// printSlots says whether the servers let in what pools may open.
+func printSlots(out io.Writer, p config.Pool, cl config.Cluster, states []serverState) {
+	for i, st := range states {
+		if st.err != nil {
+			continue
+		}
+		words, fits := p.Demand(cl.Servers[i], st.slots)
+		kind := "connections"
+		if !fits {
+			kind = "warning"
+		}
+		_, _ = fmt.Fprintf(out, "  %s: %s: %s\n", kind, cl.Servers[i].Address, words)
+	}
 }
 
 func formatLag(bytes int64) string {

@@ -41,6 +41,12 @@ func TestCheckConnect(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 
+	wantOutput(t, out, "  connections: "+primary+": the server lets in 297, enough for the full pools of 14 users")
+	path := configFor(t, replica, primary)
+	wantOutput(t, checkWith(t, path, "pool: {max_server_connections: 200}\n"), "pools may open 196 in all, and the server lets in 297")
+	wantOutput(t, checkWith(t, path, "pool: {max_server_connections: 298}\n"), "  warning: "+primary+": max_server_connections is 298, but the server lets in 297")
+	wantOutput(t, checkWith(t, path, "pool: {size: 300}\n"), "  warning: "+primary+": the pool of one user and database may have 300 connections")
+
 	out, code = pgweir("", "check", "--connect", "--config", configFor(t, replica, "127.0.0.1:1"))
 	wantOutput(t, out, "127.0.0.1:1      unreachable", "no server is a primary", "connection refused", "2 faults")
 	if code != exitFailure {

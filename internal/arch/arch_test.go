@@ -31,6 +31,8 @@ var floors = map[string]int{
 	"proxy/batch":       3,
 	"proxy/metrics":     3,
 	"proxy/session":     3,
+	"proxy/slots":       3,
+	"proxy/timeouts":    3,
 	"proxy/upstream":    3,
 	"internal/serve":    3,
 
@@ -82,12 +84,13 @@ var sideways = map[string][]string{
 	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/timeouts", "proxy/upstream"},
+	"proxy/timeouts":   {"proxy/interrupt", "proxy/metrics", "proxy/session"},
 	"proxy/local":      {"proxy/batch", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/doubt":      {"proxy/session", "proxy/upstream"},
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
-	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify"},
+	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify", "proxy/slots"},
 	"internal/serve":   {"proxy", "proxy/admin"},
 }
 

@@ -2,6 +2,9 @@ package backend
 
 import (
 	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
@@ -61,4 +64,29 @@ func (a Admission) Refusal(byPassword bool) error {
 		return wire.Fatalf("53300", "too many connections for database \"%s\"", a.Database)
 	}
 	return nil
+}
+
+// Full is what a login was refused for, there being too many connections.
+type Full uint8
+
+const (
+	FullNot      Full = iota // it was not, or not for that
+	FullServer               // max_connections, but for what is reserved
+	FullDatabase             // CONNECTION LIMIT of the database
+	FullRole                 // CONNECTION LIMIT of the role
+)
+
+// FullBy tells by the error of Open. Servers word it in their own language; which function of
+// theirs it came from says more.
+func FullBy(err error) Full {
+	var refused *pgconn.PgError
+	switch {
+	case err == nil || !errors.As(err, &refused) || refused.Code != "53300":
+		return FullNot
+	case refused.Routine == "CheckMyDatabase":
+		return FullDatabase
+	case refused.Routine == "InitializeSessionUserId":
+		return FullRole
+	}
+	return FullServer
 }

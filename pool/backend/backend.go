@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -46,14 +47,22 @@ type Backend struct {
 	notified  []byte // NotificationResponse frames that came during round trips
 
 	cancels canceling
+	closed  func() // called once it is closed; nil is nothing
 }
+
+// OnClose has something done when b is closed.
+func OnClose(b *Backend, do func()) { b.closed = sync.OnceFunc(do) }
 
 // Pooled holds the notes of the pool that owns a Backend.
 type Pooled struct {
 	Generation uint64    // the pool's when the connection was made
 	Released   time.Time // when a session last gave it back, or when it was made
 	Aside      bool      // it was idle and is taken to be asked something, which is no use of it
+	Retires    time.Time // when it is to be replaced by a new one; zero is never
 }
+
+// Old reports whether the connection is to be replaced.
+func (p *Pooled) Old(now time.Time) bool { return !p.Retires.IsZero() && now.After(p.Retires) }
 
 // New makes a Backend of a fresh login that keeps at most maxStatements prepared statements.
 func New(l *Login, maxStatements int) *Backend {
@@ -154,6 +163,25 @@ func (b *Backend) Close() {
 	_, _ = b.Conn.Write([]byte{wire.Terminate, 0, 0, 0, 4})
 	_ = b.Conn.Close()
 	b.Conn.Free()
+	if b.closed != nil {
+		b.closed()
+	}
+}
+
+// Leave ends the session of b, which is at rest, and waits until its server process is gone, so
+// that another one may take its slot, but not for longer than within. Close must follow.
+// A server closes its side when its process ends.
+func Leave(b *Backend, within time.Duration) {
+	_ = b.Conn.SetDeadline(time.Now().Add(within))
+	if _, err := b.Conn.Write([]byte{wire.Terminate, 0, 0, 0, 4}); err != nil {
+		return
+	}
+	for {
+		if err := b.Conn.Fill(); err != nil {
+			return
+		}
+		b.Conn.Discard(len(b.Conn.Buffered()))
+	}
 }
 
 // ServerError is an ErrorResponse as the server sent it. The connection is usable after it.

@@ -99,6 +99,7 @@ func (a acquisition) takeFromPool() error {
 			l.residue = session.Opaque // it is nobody else's
 			want.Dial = a.c.begunBy(server)
 		}
+		want.Replaceable = l.onReplica() // the primary will do
 		again, err := a.take(&l, want)
 		if again {
 			continue

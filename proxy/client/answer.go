@@ -42,6 +42,7 @@ func (w *work) answer() error {
 		return err
 	}
 	defer func() {
+		w.c.clock.Follow(&w.c.state, w.batch.Started)
 		w.c.interrupt.Done(w.more())
 		w.c.front.Discard(w.batch.Size)
 	}()
@@ -103,6 +104,7 @@ func (w *work) answerFirst() {
 
 // answerByServer sends the batch to a server until one has answered it.
 func (w *work) answerByServer() error {
+	defer w.c.clock.WatchTransaction(w.batch.Started)()
 	defer w.c.up.Vacate(w.c.ctx, w.batch.Vacates())()
 	drawing{w}.foreseen()
 	if w.batch.Removes() && w.c.mayResolve() {
@@ -199,6 +201,7 @@ func (w *work) exchange(bytes []byte) error {
 		t.flow = heldBack
 	}
 	w.c.svc.Metrics.Sent(time.Since(w.batch.Started))
+	defer w.c.clock.WatchStatement()()
 	err := relay{w}.run(bytes)
 	w.c.interrupt.Pause()
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/notify"
 	"github.com/pgweir/pgweir/proxy/preferences"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/timeouts"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
@@ -49,8 +50,8 @@ type Client struct {
 	stands standing
 
 	ctx       context.Context // ends when the session must
-	end       context.CancelFunc
-	idle      atomic.Bool // waiting for the client, outside a transaction
+	clock     *timeouts.Clock // ends it
+	idle      atomic.Bool     // waiting for the client, outside a transaction
 	interrupt *interrupt.Interrupt
 	pinned    atomic.Pointer[pinned] // nil without pins; read by others
 
@@ -85,8 +86,10 @@ func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *
 		svc: svc, up: up, front: front, state: state, prefer: preferred{Values: preferences.Values{Route: up.Route}},
 		who: identity{id: id, app: application, scope: freshness.SessionScope(id)},
 	}
-	c.ctx, c.end = context.WithCancel(ctx)
+	of := timeouts.Of{Limits: up.Config.Timeouts, Front: front, Metrics: svc.Metrics}
+	c.clock, c.ctx = timeouts.New(ctx, &of)
 	c.interrupt = interrupt.New(c.ctx, front)
+	of.Interrupt = c.interrupt
 	return c
 }
 
@@ -106,13 +109,14 @@ func (c *Client) Begin(reported map[string]string, pid uint32) {
 // Serve answers batches until the client or the server ends the session, and says why. A
 // panic ends the session and nothing else.
 func (c *Client) Serve() (err error) {
-	defer c.end()
+	defer c.clock.Close()
 	defer func() {
 		if p := recover(); p != nil {
 			c.Log().Error("fault of the proxy: the session is ended", zap.Any("panic", p), zap.Stack("stack"))
 			err = errFault
 			c.lease.leave(session.Opaque)
 		}
+		err = timeouts.Why(c.ctx, err)
 		c.finalError(err)
 		c.close()
 		c.state.Pins = 0
@@ -197,10 +201,8 @@ func (c *Client) waitForClient() error {
 		return nil
 	}
 	busy := c.state.Tx.Phase.InBlock() || c.lease.midBatch()
-	limit, tooLong := c.idleLimit()
-	var until time.Time
-	if limit > 0 {
-		until = time.Now().Add(limit)
+	until, tooLong := c.clock.Silence(&c.state, c.lease.midBatch(), c.up.Database.Plans.Snapshot().OfServer)
+	if !until.IsZero() {
 		_ = c.front.SetReadDeadline(until)
 	}
 	c.idle.Store(!busy)
@@ -216,12 +218,13 @@ func (c *Client) waitForClient() error {
 	var woken bool
 	c.ear.Undisturbed(func() {
 		woken = !busy && !c.idle.CompareAndSwap(true, false)
-		if limit > 0 || c.ear.Listens() {
+		if !until.IsZero() || c.ear.Listens() {
 			_ = c.front.SetReadDeadline(time.Time{}) // nobody sets one after this to have it listen
 		}
 	})
 	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
-	case late && limit > 0 && !woken && c.ctx.Err() == nil:
+	case late && !until.IsZero() && !woken && c.ctx.Err() == nil:
+		c.clock.Exceeded(tooLong)
 		return tooLong
 	case woken || late:
 		return errShutdown
@@ -251,7 +254,7 @@ func (c *Client) fill(busy bool) error {
 func (c *Client) Interrupt() *interrupt.Interrupt { return c.interrupt }
 
 // Drop gives up a session that is not to be served.
-func (c *Client) Drop() { c.end() }
+func (c *Client) Drop() { c.clock.End() }
 
 // EndIdle ends the session if it is idle outside a transaction. It may be called from
 // another goroutine.
@@ -263,11 +266,7 @@ func (c *Client) EndIdle() {
 
 // Abort ends the session wherever it is. It may be called from another goroutine, and
 // may have to be called again: a session sets deadlines of its own.
-func (c *Client) Abort() {
-	c.end()
-	_ = c.front.SetDeadline(time.Unix(1, 0))
-	c.interrupt.Wake()
-}
+func (c *Client) Abort() { c.clock.Abort() }
 
 var errVanished = &interrupt.ClientGone{Err: errors.New("closed while it was served")}
 

@@ -297,7 +297,7 @@ func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error
 	if a.Refusal != nil {
 		o.reply = a.Refusal.Append(o.reply)
 		o.c.svc.Metrics.ProxyError()
-	} else if own := batch.Reword(a, frame, o.bytes(), &o.c.names); &own[0] != &frame[0] {
+	} else if own := batch.Reword(a, o.c.clock.Reword(frame), o.bytes(), &o.c.names); &own[0] != &frame[0] {
 		o.reply = append(o.reply, own...)
 		keep = false
 	}

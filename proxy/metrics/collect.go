@@ -84,6 +84,9 @@ func (m *Metrics) collectClients(to sink) {
 	for c := range m.odd.cancels {
 		to.count(n.cancels, m.odd.cancels[c].Load(), Cancel(c).String())
 	}
+	for t := range m.odd.timeouts {
+		to.count(n.timeouts, m.odd.timeouts[t].Load(), Timeout(t).String())
+	}
 	to.count(n.vanished, m.odd.vanished.Load())
 	to.count(n.misspelt, m.odd.misspelt.Load())
 	to.count(n.errors, m.proxyErrors.Load(), "proxy")

@@ -36,6 +36,7 @@ type Metrics struct {
 	odd           struct {
 		cancels            [Cancels]atomic.Uint64
 		vanished, misspelt atomic.Uint64
+		timeouts           [Timeouts]atomic.Uint64
 	}
 
 	// Errors.
@@ -153,6 +154,27 @@ func (c Cancel) String() string { return cancelNames[c] }
 
 // CancelRequested counts a cancel request that has been dealt with.
 func (m *Metrics) CancelRequested(found Cancel) { m.odd.cancels[found].Add(1) }
+
+// Timeout is what took too long.
+type Timeout uint8
+
+// What there is.
+const (
+	TimeoutIdle            Timeout = iota // a client outside a transaction
+	TimeoutIdleTransaction                // a client within one
+	TimeoutTransaction
+	TimeoutStatement
+
+	Timeouts = iota // how many there are
+)
+
+var timeoutNames = [Timeouts]string{"client_idle", "idle_transaction", "transaction", "statement"}
+
+// String is the label of the timeout.
+func (t Timeout) String() string { return timeoutNames[t] }
+
+// TimedOut counts a session or statement that was ended because of a timeout.
+func (m *Metrics) TimedOut(t Timeout) { m.odd.timeouts[t].Add(1) }
 
 // ProxyError counts an error of the proxy's own that a client is told of.
 func (m *Metrics) ProxyError() { m.proxyErrors.Add(1) }

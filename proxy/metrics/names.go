@@ -18,7 +18,7 @@ type (
 		statements, answered, sent, waited, held, retries, delayed, redirected, freshness *prometheus.Desc
 	}
 	clientNames struct {
-		clients, logins, login, cancels, vanished, misspelt, errors, lost *prometheus.Desc
+		clients, logins, login, cancels, timeouts, vanished, misspelt, errors, lost *prometheus.Desc
 	}
 	pinNames struct {
 		pins, pinsTotal, oldestPin *prometheus.Desc
@@ -30,7 +30,7 @@ type (
 		pool, poolSize, poolWaiting, poolEvents, poolRefused, poolWait, plans, planBytes, planEntries *prometheus.Desc
 	}
 	serverNames struct {
-		serverUp, serverState, serverMany, timeline, lsn, lag, staleness, load, hasPrimary, failovers *prometheus.Desc
+		serverUp, serverState, serverMany, timeline, lsn, lag, staleness, load, slots, slotsBound, full, hasPrimary, failovers *prometheus.Desc
 	}
 )
 
@@ -69,6 +69,7 @@ func newClientNames() clientNames {
 		logins:   desc("logins_total", "Logins of clients, by outcome.", "outcome"),
 		login:    desc("login_seconds", "Logins of clients."),
 		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, or unknown: no session has its key).", "outcome"),
+		timeouts: desc("timeouts_total", "Sessions ended (client_idle, idle_transaction, transaction) and statements canceled (statement) by a timeout of the configuration, or by PostgreSQL's idle timeouts where pgweir counts them.", "timeout"),
 		vanished: desc("clients_vanished_total", "Clients that were gone while they waited for an answer: what ran for them was canceled."),
 		misspelt: desc("misspelt_hints_total", "Statements with a comment that looks like a hint of pgweir and is none."),
 		errors:   desc("errors_total", "Errors told to clients, by side.", "side"),
@@ -120,6 +121,9 @@ func newServerNames() serverNames {
 		lag:         desc("replica_lag_bytes", "Bytes of the primary's log that a replica has not replayed.", "cluster", "server"),
 		staleness:   desc("replica_staleness_seconds", "How long ago a replica is known to have had all that was committed.", "cluster", "server"),
 		load:        desc("server_connections_in_use", "Connections in use on a server.", "cluster", "server"),
+		slots:       desc("server_connections", "Connections to a server, the proxy's own included.", "cluster", "server"),
+		slotsBound:  desc("server_connections_bound", "Connections there may be to a server: what is configured, or less if it was seen to let in no more; not there without a bound.", "cluster", "server"),
+		full:        desc("server_full_total", "Logins that a server refused for want of slots; who waited for them went on waiting.", "cluster", "server"),
 		hasPrimary:  desc("cluster_has_primary", "1 if there is a primary.", "cluster"),
 		failovers:   desc("failovers_total", "Times another server became the primary.", "cluster"),
 	}

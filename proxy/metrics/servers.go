@@ -39,6 +39,7 @@ type Cluster struct {
 	Name      string
 	Topology  *cluster.Topology
 	Failovers uint64 // times another server became the primary
+	Slots     func(each func(*cluster.Server, pool.Slots))
 }
 
 func (m *Metrics) collectPool(to sink, p Pool) {
@@ -71,6 +72,13 @@ func (m *Metrics) collectCluster(to sink, c Cluster) {
 	n, t := &m.names.servers, c.Topology
 	to.is(n.hasPrimary, t.Primary != nil, c.Name)
 	to.count(n.failovers, c.Failovers, c.Name)
+	c.Slots(func(s *cluster.Server, slots pool.Slots) {
+		to.gauge(n.slots, float64(slots.Open), c.Name, s.Address)
+		to.count(n.full, slots.Refused, c.Name, s.Address)
+		if slots.Bound > 0 {
+			to.gauge(n.slotsBound, float64(slots.Bound), c.Name, s.Address)
+		}
+	})
 	for _, st := range t.States {
 		labels := []string{c.Name, st.Server.Address}
 		with := func(last string) []string { return append(labels[:2:2], last) }

@@ -107,6 +107,7 @@ func (h *Hub) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lost = true
+	h.b.Close()
 	for _, done := range h.awaiting {
 		done <- ErrLost
 	}

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/slots"
 )
 
 // Account is how the proxy itself logs in to one cluster: with the service account, or
@@ -19,6 +21,7 @@ import (
 type Account struct {
 	dialer
 	service  config.Service
+	slots    []*slots.Server // by cluster.Server.Index
 	pools    func() []*Pools // where clients with other credentials are found
 	fallback atomic.Pointer[login]
 	guest    atomic.Pointer[login] // the fallback that only its client's own database lets in
@@ -67,7 +70,7 @@ func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) 
 	if database == "" {
 		database = cmp.Or(a.service.Database, maintenance)
 	}
-	return a.dial(ctx, s.Address, backend.Credentials{User: a.service.User, Password: a.service.Password}, database, internal)
+	return a.dialOwn(ctx, s, backend.Credentials{User: a.service.User, Password: a.service.Password}, database)
 }
 
 // borrow is Open with a client's login. Its own database is not that client's if there is
@@ -84,10 +87,10 @@ func (a *Account) borrow(ctx context.Context, s *cluster.Server, database string
 			database = l.database
 		}
 	}
-	b, err := a.dial(ctx, s.Address, l.cred, database, internal)
+	b, err := a.dialOwn(ctx, s, l.cred, database)
 	if own && database != l.database && closedTo(err) {
 		a.guest.Store(l)
-		b, err = a.dial(ctx, s.Address, l.cred, l.database, internal)
+		b, err = a.dialOwn(ctx, s, l.cred, l.database)
 	}
 	if own && l.proven && err != nil && !Unreachable(err) {
 		// A changed password, perhaps, or a dropped database: another client's login is
@@ -124,6 +127,25 @@ func (a *Account) leave(database string) bool {
 	return a.fallback.CompareAndSwap(l, next)
 }
 
+// dialOwn opens a connection of the proxy's own.
+func (a *Account) dialOwn(ctx context.Context, s *cluster.Server, cred backend.Credentials, database string) (*backend.Backend, error) {
+	return a.slots[s.Index].Own(ctx, func(ctx context.Context) (*backend.Backend, error) {
+		return a.dial(ctx, s.Address, cred, database, internal)
+	})
+}
+
+// compareSlots says whether a server lets in what pools may open.
+func (a *Account) compareSlots(ctx context.Context, s *cluster.Server, log *zap.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	b, err := a.Open(ctx, s, "")
+	if err != nil {
+		return // others tell of that
+	}
+	defer b.Close()
+	a.slots[s.Index].Compare(ctx, b, log)
+}
+
 // another is the login of some other user or database that has clients, to be tried
 // in place of one that a server refused; without any, that one again, until a client
 // comes with a better one.
@@ -145,7 +167,7 @@ func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend
 		return nil
 	}
 	for _, st := range t.States {
-		b, err := a.dial(ctx, st.Server.Address, cred, database, internal)
+		b, err := a.dialOwn(ctx, st.Server, cred, database)
 		if err == nil {
 			b.Close()
 			return nil

@@ -4,8 +4,10 @@ import (
 	"fmt"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/slots"
 )
 
 // Cluster is the servers of one cluster, how the proxy logs in to them, and what it does
@@ -30,6 +32,13 @@ func (c *Cluster) leave(database string) {
 // Failovers is how often another server became the primary.
 func (c *Cluster) Failovers() uint64 { return c.reaction.failovers.Load() }
 
+// Slots calls each with what is known of the connections to every server of the cluster.
+func (c *Cluster) Slots(each func(*cluster.Server, pool.Slots)) {
+	for _, st := range c.Topology().States {
+		each(st.Server, c.Account.slots[st.Server.Index].State())
+	}
+}
+
 // AddCluster adds a cluster under its name. watch makes what asks its servers for their
 // state and their places in the log, given an account to do it by. The cluster does
 // nothing before it is run.
@@ -42,9 +51,13 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	account := &Account{
 		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
 	}
-	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait}
+	reaction := &reaction{
+		name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait,
+		started: func(s *cluster.Server) { dir.background.Go(func() { account.compareSlots(dir.ctx, s, o.Log) }) },
+	}
 	var all []*cluster.Server
 	for i, sv := range c.Servers {
+		account.slots = append(account.slots, slots.New(sv, o.Pool))
 		all = append(all, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
 	}
 	prober, sampler := watch(account)

@@ -10,10 +10,8 @@ package upstream
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +20,6 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/setting"
-	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/audit"
@@ -64,16 +61,15 @@ type Directory struct {
 
 	mu        sync.Mutex // protects the fields below
 	pools     map[Key]*Pools
-	databases map[string]*Database   // by cluster and name
-	dropped   bool                   // some database was
-	limits    map[string]*pool.Limit // of users, by cluster, name and server
+	databases map[string]*Database // by cluster and name
+	dropped   bool                 // some database was
 }
 
 // New makes a Directory. What it does in the background ends with ctx.
 func New(ctx context.Context, o Options) *Directory {
 	return &Directory{
 		o: o, ctx: ctx, declared: declaredNames(&o),
-		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{}, limits: map[string]*pool.Limit{},
+		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{},
 	}
 }
 
@@ -162,20 +158,6 @@ func (dir *Directory) Close() {
 	for _, c := range dir.clusters {
 		c.Account.asker.Close()
 	}
-}
-
-// userLimitLocked is max_server_connections of a user on one server, over all databases.
-func (dir *Directory) userLimitLocked(user string, eff config.Effective, index int) *pool.Limit {
-	if eff.UserConnections <= 0 {
-		return nil
-	}
-	id := fmt.Sprintf("%s\x00%s\x00%d", strings.ToLower(eff.Cluster), user, index)
-	l := dir.limits[id]
-	if l == nil {
-		l = pool.NewLimit(eff.UserConnections)
-		dir.limits[id] = l
-	}
-	return l
 }
 
 // logins are the names under which sessions of a database log in to its servers.

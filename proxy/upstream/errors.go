@@ -86,8 +86,7 @@ func Told(err error, cfg config.Config) *wire.Error {
 		}
 		return told
 	case errors.Is(err, pool.ErrTimeout):
-		return wire.Errorf("53300", "no server connection became free within %v", cfg.Pool.AcquireTimeout).
-			WithHint("All connections of the pool are in use. Transactions may be kept open too long, or pool.size be too small.")
+		return toldTimeout(err)
 	case errors.Is(err, cluster.ErrNoPrimary), errors.Is(err, context.DeadlineExceeded):
 		return wire.Errorf("57P03", "no primary server within %v: %v", cfg.Routing.PrimaryWait, err)
 	case errors.Is(err, pool.ErrClosed):
@@ -95,4 +94,14 @@ func Told(err error, cfg config.Config) *wire.Error {
 	default:
 		return wire.Errorf("08006", "connection to the server failed: %v", err)
 	}
+}
+
+// toldTimeout is what a client is told that waited for a connection for too long.
+func toldTimeout(err error) *wire.Error {
+	told := wire.Errorf("53300", "no server connection became free in time")
+	if refused := pool.Refusal(err); refused != nil {
+		told.Detail = "The server had no slot for another one: " + refused.Error()
+		return told.WithHint("All of the server's slots are in use, by pgweir or others. Transactions may be kept open too long, or max_connections be too small.")
+	}
+	return told.WithHint("All connections of the pool, or all that its limits allow, are in use. Transactions may be kept open too long, or pool.size be too small.")
 }

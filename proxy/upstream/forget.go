@@ -10,14 +10,14 @@ import (
 
 // Forget drops Pools that never let a client in, unless another client tries.
 func (dir *Directory) Forget(p *Pools) {
-	dir.forget(func(other *Pools) bool { return other == p && p.clients.Load() == 1 && !p.proven() })
+	dir.forget(func(other *Pools) bool { return other == p && p.clients.Load() == 1 && !p.proven() && !p.Config.Warm })
 }
 
 // forgetUnused drops Pools that have had no client for as long as the configuration says.
 func (dir *Directory) forgetUnused(now time.Time) {
 	if dir.o.Pool.ForgetAfter > 0 {
 		before := now.Add(-dir.o.Pool.ForgetAfter).UnixNano()
-		dir.forget(func(p *Pools) bool { return p.clients.Load() == 0 && p.left.Load() < before })
+		dir.forget(func(p *Pools) bool { return p.clients.Load() == 0 && p.left.Load() < before && !p.Config.Warm })
 	}
 }
 
@@ -44,8 +44,18 @@ func (dir *Directory) forget(which func(*Pools) bool) {
 		dir.dropUnusedLocked(p.Database)
 	}
 	dir.mu.Unlock()
+	if len(gone) == 0 {
+		return
+	}
 	for _, p := range gone {
 		p.close()
+	}
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	for _, c := range dir.clusters {
+		for _, s := range c.Account.slots {
+			s.Forget()
+		}
 	}
 }
 

@@ -67,19 +67,20 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	p.Parsed, _ = lru.New[string, weak.Pointer[catalog.Snapshot]](maxParsed) // fails for a size below 1 only
 	p.failed = make([]string, len(cl.Topology().States))
 	c := dir.o.Pool
-	for i, st := range cl.Topology().States {
+	for _, st := range cl.Topology().States {
 		var verify func(*backend.Backend) error
 		if dir.o.Settings.VerifyReleases {
 			verify = func(b *backend.Backend) error { return dir.verify(st.Server, key, b) }
 		}
-		p.pools = append(p.pools, pool.New(pool.Options{
+		o := pool.Options{
 			Verify: verify,
-			Size:   eff.PoolSize, MinIdle: eff.MinIdle,
-			AcquireTimeout: c.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
-			Limits:  []*pool.Limit{p.Database.limits[i], dir.userLimitLocked(key.User, eff, i)},
+			Size:   eff.PoolSize, MinIdle: eff.MinIdle, Warm: eff.Warm,
+			AcquireTimeout: eff.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 			Refused: func(b *backend.Backend, why error) { dir.refused(st.Server, key, b, why) },
 			Dial:    func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, cl.Account, st.Server) },
-		}))
+		}
+		cl.Account.slots[st.Server.Index].Share(&o, key.User, eff)
+		p.pools = append(p.pools, pool.New(o))
 	}
 	return p
 }

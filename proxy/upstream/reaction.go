@@ -17,6 +17,7 @@ type reaction struct {
 	log         *zap.Logger
 	pools       func() []*Pools
 	closeHeld   func(*cluster.Server) int
+	started     func(*cluster.Server) // called when a server is up that was started since it was last
 	primaryWait time.Duration
 
 	primary *cluster.Server // the latest
@@ -34,6 +35,9 @@ func (r *reaction) changed(before, after *cluster.Topology) {
 			r.logServer(now)
 		}
 		r.logMany(old, now)
+		if now.Status.Usable() && now.Started != old.Started && !old.Many {
+			r.started(now.Server)
+		}
 		r.cutOff(old, now, after)
 	}
 	r.logPrimary(before, after)
