@@ -45,6 +45,9 @@ var floors = map[string]int{
 	"proxy/auth":     1,
 
 	"internal/wire":       0,
+	"internal/sockets":    0,
+	"internal/handover":   0,
+	"internal/systemd":    0,
 	"internal/lsn":        0,
 	"internal/prepared":   0,
 	"internal/setting":    0,
