@@ -17,8 +17,10 @@ var update = flag.Bool("update", false, "rewrite testdata/cli.txt")
 
 // TestMain lets the test binary be the program itself, for tests of signals.
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
-		serveFunc = childServe
+	if mode := os.Getenv(childVariable); mode != "" {
+		if mode != realProxy {
+			serveFunc = childServe
+		}
 		main()
 	}
 	os.Exit(pgtest.Suite(m).Run())
