@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"net"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/demo"
+	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
 // runDemo runs the demo command with start in place of the proxy.
@@ -47,4 +50,37 @@ func TestDemoPassesFlagsOn(t *testing.T) {
 	require.ErrorContains(t, runDemo(t, none, "--listen", "127.0.0.1:0", "--http", used), used+" is in use")
 	require.ErrorContains(t, runDemo(t, none, "--listen", "127.0.0.1:0", "--http", "", "--rows", "0"), "--rows 0")
 	require.Error(t, runDemo(t, none, "surplus"))
+}
+
+// TestDemoKeepsItsWord: with the real proxy every statement runs where the heading above it says.
+func TestDemoKeepsItsWord(t *testing.T) {
+	pgtest.SkipShort(t)
+	at := freeAddresses(t, 2)
+	var out bytes.Buffer
+	cmd := demoCommand()
+	cmd.SetArgs([]string{"--once", "--rows", "200", "--listen", at[0], "--http", at[1]})
+	cmd.SetOut(&out)
+	require.NoError(t, cmd.ExecuteContext(t.Context()))
+	for heading, want := range map[string]string{
+		"A read runs on a replica":                       "replica",
+		"Reads are shared among the replicas":            "replica replica replica replica",
+		"A write runs on the primary":                    "primary",
+		"A moment later it runs on a replica":            "replica",
+		"A transaction begins on a replica and moves to": "replica primary primary primary",
+		"A function that writes goes to the primary":     "primary",
+		"So does a read that locks rows":                 "primary",
+		"A prepared statement runs on any server":        "replica replica replica replica",
+		"Row-level security: organization 2 sees others": "replica replica",
+		"Without the setting there is nothing to see":    "replica",
+		"EXPLAIN of a read is a read":                    "replica",
+	} {
+		_, stop, ok := strings.Cut(out.String(), ". "+heading)
+		require.True(t, ok, "no %q in %s", heading, out.String())
+		stop, _, _ = strings.Cut(stop, "\n\n")
+		var roles []string
+		for _, m := range regexp.MustCompile(` role (\w+), `).FindAllStringSubmatch(stop, -1) {
+			roles = append(roles, m[1])
+		}
+		require.Equal(t, want, strings.Join(roles, " "), heading+stop)
+	}
 }

@@ -163,6 +163,7 @@ http: %q
 servers: [%s]
 service: {user: %s, database: %s}
 auth: {method: trust}
+tenant: {settings: [app.current_org_id]}
 log: {level: warn}
 `
 

@@ -20,6 +20,9 @@ type stop struct {
 	// prepared is a statement to prepare once and to execute with each of args.
 	prepared string
 	args     []string
+	// follows is that no time must pass after the stop before. At others the replicas first
+	// catch up with what was written, or reads would go to the primary.
+	follows bool
 }
 
 var stops = []stop{
@@ -38,7 +41,12 @@ var stops = []stop{
 		title: "A write runs on the primary",
 		run:   []string{"update organizations set plan = 'plus' where id = 3"},
 	}, {
-		title: "A read after it sees what was written, wherever it runs",
+		title:   "A read at once after it sees what was written",
+		why:     "It runs on the primary as long as no replica is known to have caught up.",
+		run:     []string{"select name, plan from organizations where id = 3"},
+		follows: true,
+	}, {
+		title: "A moment later it runs on a replica, and sees it all the same",
 		run:   []string{"select name, plan from organizations where id = 3"},
 	}, {
 		title: "A transaction begins on a replica and moves to the primary at its first write",
@@ -133,10 +141,12 @@ func runTour(ctx context.Context, c *pgtest.Cluster, address string, p *printer)
 		return err
 	}
 	defer g.conn.Close(context.WithoutCancel(ctx))
-	if err := g.settle(ctx); err != nil {
-		return err
-	}
 	for i, s := range stops {
+		if !s.follows {
+			if err := g.settle(ctx); err != nil {
+				return err
+			}
+		}
 		p.title(i+1, s.title, s.why)
 		if err := g.visit(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", s.title, err)
@@ -167,7 +177,8 @@ func (g *guide) connect(ctx context.Context, address string) error {
 	return err
 }
 
-// settleTimeout is how long the proxy may take to learn the servers' roles and the catalog.
+// settleTimeout is how long the proxy may take to learn the servers' roles and the catalog, and
+// the replicas to catch up.
 const settleTimeout = 10 * time.Second
 
 // settle waits until a read runs on a replica: what is not known yet goes to the
