@@ -94,6 +94,9 @@ func words(s string) []string {
 
 func TestVersion(t *testing.T) {
 	out, code := pgweir("", "version")
+	if same, _ := pgweir("", "--version"); same != out {
+		t.Errorf("--version prints %q, version %q", same, out)
+	}
 	for _, part := range []string{"pgweir ", "go1.", "PostgreSQL parser 1"} {
 		if code != 0 || !strings.Contains(out, part) {
 			t.Errorf("exit %d, no %q in %q", code, part, out)

@@ -75,6 +75,9 @@ same path and with the same arguments.`,
 			if err != nil {
 				return err
 			}
+			if fault, closed := cfg.Closed(); closed {
+				return fmt.Errorf("%s: %s", path, fault)
+			}
 			log := newLogger(cfg.Log, zapcore.AddSync(cmd.ErrOrStderr()))
 			return serveUntilSignal(cmd.Context(), cfg, log, o)
 		},
