@@ -19,8 +19,14 @@ SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh internal/regress/*.s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# patience FLAGS says so if the SQL parser is not compiled for them yet.
+PARSER := github.com/pganalyze/pg_query_go/v5/parser
+patience = @[ "$$($(GO) list $(1) -f '{{.Stale}}' $(PARSER) 2>/dev/null)" = false ] || \
+	echo "== compiling PostgreSQL's parser ($(2)); only this once, it takes a few minutes"
+
 .PHONY: build
 build: deps-build ## build bin/pgweir
+	$(call patience,-trimpath,C)
 	$(GO) build -trimpath -buildvcs=auto -o $(BIN) ./cmd/pgweir
 
 .PHONY: demo
@@ -29,6 +35,7 @@ demo: deps-server build ## start a primary, two replicas and pgweir, and take a 
 
 .PHONY: test
 test: deps build check ## everything CI does: build, check, all tests with the race detector
+	$(call patience,-race,C with the race detector)
 	@echo "== tests with the system's PostgreSQL"
 	$(GOTESTSUM) -- $(TESTFLAGS) ./...
 	@echo "== tests with PostgreSQL 18"

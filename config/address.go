@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -35,6 +36,9 @@ func SplitAddress(address string, defaultPort int) (network, target string, err 
 	return "tcp", net.JoinHostPort(host, port), nil
 }
 
+// portAlone is an address that lacks its host.
+var portAlone = regexp.MustCompile(`^\d+$`)
+
 // splitHostPort returns the host, or the absolute directory of a socket, and the port.
 func splitHostPort(address string, defaultPort int) (host, port string, err error) {
 	switch {
@@ -48,6 +52,8 @@ func splitHostPort(address string, defaultPort int) (host, port string, err erro
 				return "", "", fmt.Errorf("%q has no port behind its colon", address)
 			}
 		}
+	case portAlone.MatchString(address):
+		return "", "", fmt.Errorf("%q is a port alone; write the host before it, as in 127.0.0.1:%s", address, address)
 	case !strings.Contains(address, ":") || net.ParseIP(address) != nil || strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]"):
 		host = strings.Trim(address, "[]")
 	default:

@@ -31,8 +31,7 @@ type Config struct {
 	// it to read on, before its connection is given up; 0 is the system's own, which is about
 	// 15 minutes, and for ever for a client that is there. https://www.man7.org/linux/man-pages/man7/tcp.7.html
 	TCPUserTimeout time.Duration `yaml:"tcp_user_timeout"`
-	// ShutdownTimeout is how long running transactions may take after SIGTERM.
-	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
+	Succession
 
 	// Servers, ServerTLS and Service are short for a single cluster named
 	// "default"; Complete moves them to Clusters and leaves them empty.
@@ -367,12 +366,15 @@ type Log struct {
 // Default is the configuration before a file is read.
 func Default() Config {
 	return Config{
-		Listen:          Addresses{"127.0.0.1:6432"},
-		HTTP:            "127.0.0.1:9930",
-		MaxClients:      10000,
-		ShutdownTimeout: 30 * time.Second,
-		ServerTLS:       ServerTLS{Mode: "prefer"},
-		Service:         Service{Database: "postgres"},
+		Listen:     Addresses{"127.0.0.1:6432"},
+		HTTP:       "127.0.0.1:9930",
+		MaxClients: 10000,
+		Succession: Succession{
+			ShutdownTimeout: 30 * time.Second,
+			Upgrade:         Upgrade{Timeout: time.Hour},
+		},
+		ServerTLS: ServerTLS{Mode: "prefer"},
+		Service:   Service{Database: "postgres"},
 		Auth: Auth{
 			Method:       "scram-sha-256",
 			QueryTTL:     time.Second,

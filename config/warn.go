@@ -21,8 +21,8 @@ func (c Config) Warnings() []Fault {
 			fs.add(at, "%s can be reached from other machines and passwords arrive there in clear", a)
 		}
 	}
-	if !c.canLogIn() {
-		fs.add("auth", "nobody can log in: give a service account (service.user), users, or auth.user_file")
+	if fault, closed := c.Closed(); closed {
+		fs = append(fs, fault)
 	}
 	if c.Auth.UserFile != "" {
 		faults, _ := c.Auth.userFileFaults() // what cannot be read is no warning
@@ -45,6 +45,12 @@ func (c Config) Warnings() []Fault {
 		fs.add("tenant.settings", "none is given: every statement without a tenant filter counts as sent without a tenant")
 	}
 	return fs
+}
+
+// Closed reports whether nobody at all could log in, and says so: a file in which nothing is
+// wrong, and which is of no use.
+func (c Config) Closed() (Fault, bool) {
+	return Fault{Path: "auth", Text: "nobody can log in: give a service account (service.user), users, or auth.user_file"}, !c.canLogIn()
 }
 
 // canLogIn reports whether the method can find a secret for anybody.

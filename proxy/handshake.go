@@ -19,7 +19,6 @@ import (
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/auth"
-	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -126,7 +125,7 @@ func (h *handshake) begin() (*member, error) {
 		return nil, err
 	}
 	started := time.Now()
-	if h.s.draining.Load() {
+	if h.s.phase.draining.Load() {
 		return nil, wire.Fatalf("57P03", "the proxy is shutting down")
 	}
 	user, database := h.params["user"], h.params["database"]
@@ -363,34 +362,4 @@ func (h *handshake) TLS() *tls.ConnectionState {
 	}
 	st := h.secure.ConnectionState()
 	return &st
-}
-
-// cancelRequest passes a cancel request on and closes the connection, as
-// PostgreSQL does, when it is done; then it sees to it that the batch ends.
-func (h *handshake) cancelRequest(body []byte) error {
-	if len(body) < 5 || len(body) > 4+maxKeyLength {
-		return errServed
-	}
-	m := h.s.find(binary.BigEndian.Uint32(body), body[4:])
-	if m == nil {
-		h.s.metrics.CancelRequested(metrics.CancelUnknown)
-		h.s.log.Info("cancel request with a wrong key", zap.String("client", remoteHost(h.nc)))
-		return errServed
-	}
-	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout)
-	defer cancel()
-	to := m.client.Interrupt()
-	batch, err := to.Cancel(ctx)
-	if batch == 0 {
-		h.s.metrics.CancelRequested(metrics.CancelIdle)
-		return errServed
-	}
-	h.s.metrics.CancelRequested(metrics.CancelMet)
-	_ = h.nc.Close()                                                                      // the client waits for that
-	ctx, again := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout+2*time.Second) // which it insists for
-	defer again()
-	if err = errors.Join(err, to.Insist(ctx, batch)); err != nil {
-		h.s.log.Warn("cancel request", zap.Error(err))
-	}
-	return errServed
 }

@@ -4,14 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/sockets"
 )
 
 // Addrs are the addresses listened on.
@@ -24,29 +23,15 @@ func (s *Server) Addrs() (addrs []net.Addr) {
 	return addrs
 }
 
-// listenOn opens a TCP address, or a socket named as PostgreSQL names its own in a
-// directory. A socket file nobody answers at is left over, and replaced.
+// listenOn opens a TCP address, or a socket named as PostgreSQL names its own in a directory.
 func (s *Server) listenOn(address string) (net.Listener, error) {
 	network, target, err := config.SplitAddress(address, config.ListenPort)
 	if err != nil {
 		return nil, err
 	}
-	if network == "unix" {
-		if conn, err := net.Dial(network, target); err == nil {
-			_ = conn.Close()
-		} else if info, err := os.Lstat(target); err == nil && info.Mode()&os.ModeSocket != 0 {
-			_ = os.Remove(target)
-		}
-	}
-	l, err := s.listen(network, target)
+	l, err := s.network.Listen(network, target)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
-	}
-	if network == "unix" {
-		if err := os.Chmod(filepath.Clean(target), 0o777); err != nil {
-			_ = l.Close()
-			return nil, err
-		}
 	}
 	return l, nil
 }
@@ -71,12 +56,23 @@ func (s *Server) accept(l net.Listener) {
 	}
 }
 
+// Retire ends accepting. Clients that are there, and those that the kernel has accepted by then, whom
+// it would cut off, are served on; all of them are among the sessions when it returns.
+func (s *Server) Retire() {
+	s.closeListeners()
+	s.accepting.Wait()
+}
+
 func (s *Server) closeListeners() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.listeners {
+		for _, conn := range sockets.Pending(l) {
+			s.sessions.Go(func() { s.serveConn(conn) })
+		}
 		_ = l.Close()
 	}
+	s.listeners = nil
 }
 
 // remoteHost is the client's address without the port, for limits and logs.

@@ -6,7 +6,6 @@ package proxy
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/prepared"
+	"github.com/pgweir/pgweir/internal/sockets"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/probe"
@@ -30,16 +30,20 @@ import (
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
-// Network is how the service reaches its clients and servers. What is nil is package net's.
+// Network is how the service reaches its clients and servers. Without Listen and Dial it
+// opens sockets of its own.
 type Network struct {
-	Listen func(network, address string) (net.Listener, error)
+	Listen func(network, target string) (net.Listener, error)
 	Dial   backend.Dial
+	// Cancel passes a cancel request to other processes, and reports whether its key was of
+	// a session there. It may be nil.
+	Cancel func(ctx context.Context, request []byte) (met bool)
 }
 
 // Server accepts clients and owns everything they share.
 type Server struct {
 	cfg      config.Config
-	listen   func(network, address string) (net.Listener, error)
+	network  Network
 	log      *zap.Logger
 	metrics  *metrics.Metrics
 	audit    *audit.Auditor
@@ -56,7 +60,7 @@ type Server struct {
 	background sync.WaitGroup
 	sessions   sync.WaitGroup
 	lastID     atomic.Uint64
-	draining   atomic.Bool
+	phase
 
 	mu        sync.Mutex         // protects the fields below
 	members   map[uint32]*member // by process number, as clients know it
@@ -71,11 +75,11 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 // NewOver does what New does, over a network of the caller's.
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
-		cfg: cfg, log: log, listen: network.Listen,
+		cfg: cfg, log: log, network: network,
 		members: map[uint32]*member{}, lookups: lookups{refused: map[lookup]refusal{}},
 	}
-	if s.listen == nil {
-		s.listen = net.Listen
+	if s.network.Listen == nil {
+		s.network.Listen = sockets.New().Listen
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = metrics.New(s.sources())
@@ -83,7 +87,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	s.service = upstream.Service{
 		Config: cfg, Log: log, Metrics: s.metrics, Audit: s.audit, Registry: new(prepared.Registry),
 		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
-		Draining:  &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
+		Draining:  &s.phase.draining, Beside: &s.phase.beside, PrimaryReads: cfg.Routing.PrimaryReads == "always",
 	}
 	s.upstream = upstream.New(s.ctx, upstream.Options{
 		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
@@ -120,12 +124,21 @@ func (s *Server) watch(a *upstream.Account) (cluster.Prober, cluster.Sampler) {
 	return probe.NewProber(open, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open)
 }
 
-// Start opens the listeners and serves until Shutdown or Close.
+// Start does what Open and then Accept do.
 func (s *Server) Start() error {
+	if err := s.Open(); err != nil {
+		return err
+	}
+	s.Accept()
+	return nil
+}
+
+// Open opens the listeners, and begins to know the servers.
+func (s *Server) Open() error {
 	for _, address := range s.cfg.Listen {
 		l, err := s.listenOn(address)
 		if err != nil {
-			s.closeListeners()
+			s.Retire()
 			return err
 		}
 		s.mu.Lock()
@@ -140,11 +153,15 @@ func (s *Server) Start() error {
 	s.background.Go(s.tend)
 	s.background.Go(s.watchClients)
 	s.background.Go(s.tryLookups)
+	return nil
+}
+
+// Accept begins to serve clients, until Shutdown or Close.
+func (s *Server) Accept() {
 	for _, l := range s.listeners {
 		s.log.Info("listening", zap.Stringer("address", l.Addr()))
-		s.background.Go(func() { s.accept(l) })
+		s.accepting.Go(func() { s.accept(l) })
 	}
-	return nil
 }
 
 // warm makes the pools whose connections are opened before their first client comes.
@@ -169,6 +186,7 @@ func (s *Server) tend() {
 	defer ticker.Stop()
 	var memory memory
 	for {
+		s.phase.tended.Store(time.Now().UnixNano())
 		select {
 		case <-s.ctx.Done():
 			return
@@ -179,21 +197,4 @@ func (s *Server) tend() {
 			s.tellUserFile()
 		}
 	}
-}
-
-// Draining reports whether the service is ending.
-func (s *Server) Draining() bool { return s.draining.Load() }
-
-// Ready reports whether statements can be served, and if not, why.
-func (s *Server) Ready() error {
-	if s.draining.Load() {
-		return errors.New("shutting down")
-	}
-	for name, c := range s.upstream.Clusters() {
-		t := c.Topology()
-		if t.Primary == nil && len(t.Replicas) == 0 && t.Known {
-			return fmt.Errorf("cluster %s: no server is up", name)
-		}
-	}
-	return s.nobodyLogsIn()
 }

@@ -5,11 +5,14 @@ import (
 	"time"
 )
 
+// AwaitClients waits until all clients have left, or ctx ends. Nobody must be accepted any more.
+func (s *Server) AwaitClients(ctx context.Context) { s.awaitSessions(ctx, func() {}) }
+
 // Shutdown ends the service: no new clients, idle sessions end now, others when
 // they are idle or ctx ends. It returns when everything is closed.
 func (s *Server) Shutdown(ctx context.Context) {
-	s.draining.Store(true)
-	s.closeListeners()
+	s.phase.draining.Store(true)
+	s.Retire()
 	s.awaitSessions(ctx, s.endIdle)
 	s.Close()
 }
@@ -35,8 +38,8 @@ func (s *Server) awaitSessions(ctx context.Context, nudge func()) {
 
 // Close ends everything now and returns when it has ended.
 func (s *Server) Close() {
-	s.draining.Store(true)
-	s.closeListeners()
+	s.phase.draining.Store(true)
+	s.Retire()
 	cancel := s.cancelRunning()
 	s.stop()
 	s.abortAll()

@@ -77,7 +77,13 @@ func loadForCheck(cmd *cobra.Command, path string) (config.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	return cfg, summarize(cmd.OutOrStdout(), path, cfg)
+	if err := summarize(cmd.OutOrStdout(), path, cfg); err != nil {
+		return cfg, err
+	}
+	if _, closed := cfg.Closed(); closed {
+		return cfg, errReported
+	}
+	return cfg, nil
 }
 
 // summarize prints what a configuration comes to, in a few lines.
@@ -86,7 +92,11 @@ func summarize(out io.Writer, path string, c config.Config) error {
 	line := func(key, format string, args ...any) {
 		_, _ = fmt.Fprintf(w, "  %s\t%s\n", key, fmt.Sprintf(format, args...))
 	}
-	_, _ = fmt.Fprintf(w, "%s: ok\n", path)
+	verdict := "ok"
+	if _, closed := c.Closed(); closed {
+		verdict = "nothing is wrong in it, but nobody can log in"
+	}
+	_, _ = fmt.Fprintf(w, "%s: %s\n", path, verdict)
 	line("listen", "%s", strings.Join(c.Listen, ", "))
 	line("http", "%s", orNone(c.HTTP))
 	for _, name := range c.ClusterNames() {

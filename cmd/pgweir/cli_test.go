@@ -17,8 +17,10 @@ var update = flag.Bool("update", false, "rewrite testdata/cli.txt")
 
 // TestMain lets the test binary be the program itself, for tests of signals.
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
-		serveFunc = childServe
+	if mode := os.Getenv(childVariable); mode != "" {
+		if mode != realProxy {
+			serveFunc = childServe
+		}
 		main()
 	}
 	os.Exit(pgtest.Suite(m).Run())
@@ -92,6 +94,9 @@ func words(s string) []string {
 
 func TestVersion(t *testing.T) {
 	out, code := pgweir("", "version")
+	if same, _ := pgweir("", "--version"); same != out {
+		t.Errorf("--version prints %q, version %q", same, out)
+	}
 	for _, part := range []string{"pgweir ", "go1.", "PostgreSQL parser 1"} {
 		if code != 0 || !strings.Contains(out, part) {
 			t.Errorf("exit %d, no %q in %q", code, part, out)

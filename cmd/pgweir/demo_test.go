@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"regexp"
 	"strings"
@@ -52,20 +50,6 @@ func TestDemoPassesFlagsOn(t *testing.T) {
 	require.ErrorContains(t, runDemo(t, none, "--listen", "127.0.0.1:0", "--http", used), used+" is in use")
 	require.ErrorContains(t, runDemo(t, none, "--listen", "127.0.0.1:0", "--http", "", "--rows", "0"), "--rows 0")
 	require.Error(t, runDemo(t, none, "surplus"))
-}
-
-// freeAddresses are addresses of this machine where nobody listens, below the ports that the kernel gives to
-// outgoing connections.
-func freeAddresses(t *testing.T, n int) (out []string) {
-	t.Helper()
-	for len(out) < n {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(5000)))
-		if err == nil {
-			defer l.Close()
-			out = append(out, l.Addr().String())
-		}
-	}
-	return out
 }
 
 // TestDemoKeepsItsWord: with the real proxy every statement runs where the heading above it says.

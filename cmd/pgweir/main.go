@@ -37,6 +37,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case !started:
+		if cmd == root && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+			err = noSuchCommand(root, args) // whatever flags it was given
+		}
 		_, _ = fmt.Fprintf(stderr, "pgweir: %s; see %s --help\n", oneLine(err), cmd.CommandPath())
 		return exitUsage
 	case !errors.Is(err, errReported):
@@ -62,11 +65,26 @@ func newRoot(started *bool) *cobra.Command {
 		SilenceErrors:         true,
 		DisableFlagsInUseLine: true,
 		SilenceUsage:          true,
-		Args:                  cobra.NoArgs,
+		Args:                  noSuchCommand,
+		Version:               versions(),
 		RunE:                  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRun:      func(*cobra.Command, []string) { *started = true },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SuggestionsMinimumDistance = 2
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(serveCommand(), checkCommand(), setupCommand(), migrateCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand())
 	return root
+}
+
+// noSuchCommand refuses what is no command, and names one that may have been meant.
+func noSuchCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q", args[0])
+	if similar := root.SuggestionsFor(args[0]); len(similar) > 0 {
+		text += " (did you mean " + strings.Join(similar, " or ") + "?)"
+	}
+	return errors.New(text)
 }

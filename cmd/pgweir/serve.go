@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -14,20 +15,29 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/serve"
+	"github.com/pgweir/pgweir/internal/systemd"
 )
 
 // serveFunc runs the proxy until ctx ends and then at most cfg.ShutdownTimeout
 // longer, or until now ends. It is a variable so that tests can look at what surrounds it.
 var serveFunc = runService
 
-// runService starts the service, stops it when ctx ends, and at once when now does.
+// runService starts the service and stops it when ctx ends, at once when now does. It also ends
+// once another process has taken over and its clients have left.
 func runService(ctx, now context.Context, cfg config.Config, log *zap.Logger, o serve.Options) error {
 	shareProcessors(log)
 	running, err := serve.Start(ctx, cfg, log, o)
 	if err != nil {
 		return err
 	}
-	<-ctx.Done()
+	systemd.Ready()
+	var background sync.WaitGroup
+	defer background.Wait()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	background.Go(func() { systemd.Watchdog(ctx, running.Proxy.Alive) })
+	background.Go(func() { upgradeOnSignal(ctx, running, cfg, log) })
+	running.Wait(ctx)
 	return running.Stop(now)
 }
 
@@ -51,14 +61,22 @@ func serveCommand() *cobra.Command {
 
 It uses half of the processors; set GOMAXPROCS to use another number.
 
-SIGTERM and SIGINT stop it: no new client is let in, running transactions may
-end within shutdown_timeout. A second signal stops it at once.`,
+SIGTERM and SIGINT stop it: /readyz says so; after drain_delay no new client is
+let in, idle ones are told, and running transactions may end within
+shutdown_timeout. A second signal stops it at once.
+
+With upgrade.socket a process started beside another takes over from it once it is
+ready: no client notices. SIGUSR2 has this process start its successor, from the
+same path and with the same arguments.`,
 		Example: `  pgweir serve --config pgweir.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
+			}
+			if fault, closed := cfg.Closed(); closed {
+				return fmt.Errorf("%s: %s", path, fault)
 			}
 			log := newLogger(cfg.Log, zapcore.AddSync(cmd.ErrOrStderr()))
 			return serveUntilSignal(cmd.Context(), cfg, log, o)

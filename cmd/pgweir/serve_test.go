@@ -21,8 +21,11 @@ import (
 )
 
 // childVariable makes the test binary the program, with childServe for a proxy:
-// "end" ends when told to, "long" when told twice, "hang" never does.
-const childVariable = "PGWEIR_TEST_CHILD"
+// "end" ends when told to, "long" when told twice, "hang" never does. realProxy has a real one.
+const (
+	childVariable = "PGWEIR_TEST_CHILD"
+	realProxy     = "real"
+)
 
 func childServe(ctx, now context.Context, _ config.Config, log *zap.Logger, _ serve.Options) error {
 	log.Info("serving")

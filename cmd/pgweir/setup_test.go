@@ -82,16 +82,6 @@ func proxyOf(t *testing.T, path string) (config.Config, *observer.ObservedLogs) 
 	return cfg, logs
 }
 
-// eventually waits for what must come true.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
 // through is what a client of the proxy gets: an error, or the user of its session.
 func through(t *testing.T, cfg config.Config, user, password, database string) (string, error) {
 	t.Helper()

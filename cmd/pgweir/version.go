@@ -16,12 +16,17 @@ func versionCommand() *cobra.Command {
 		Example: `  pgweir version`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, _ := debug.ReadBuildInfo()
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "pgweir %s\n%s %s/%s\nPostgreSQL parser %s\n",
-				buildVersion(info), runtime.Version(), runtime.GOOS, runtime.GOARCH, parserVersion())
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versions())
 			return err
 		},
 	}
+}
+
+// versions are those of pgweir, Go and the SQL parser.
+func versions() string {
+	info, _ := debug.ReadBuildInfo()
+	return fmt.Sprintf("pgweir %s\n%s %s/%s\nPostgreSQL parser %s",
+		buildVersion(info), runtime.Version(), runtime.GOOS, runtime.GOARCH, parserVersion())
 }
 
 // buildVersion is the module's version with the commit it was built from, as far

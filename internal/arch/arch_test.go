@@ -49,6 +49,9 @@ var floors = map[string]int{
 	"proxy/auth/ldap":    1,
 
 	"internal/wire":       0,
+	"internal/sockets":    0,
+	"internal/handover":   0,
+	"internal/systemd":    0,
 	"internal/lsn":        0,
 	"internal/prepared":   0,
 	"internal/setting":    0,

@@ -74,6 +74,16 @@ func Open(ctx context.Context, o Options, cred Credentials, database string, par
 	return nil, fmt.Errorf("connect to server %s: %w", o.Address, earlier)
 }
 
+// Knock connects to a server and leaves, to see whether it is there.
+func Knock(ctx context.Context, o Options) error {
+	network, address := o.Address.Network()
+	conn, err := o.Dial.orNet()(ctx, network, address)
+	if err != nil {
+		return fmt.Errorf("connect to server %s: %w", o.Address, err)
+	}
+	return conn.Close()
+}
+
 // errTLS marks failures to agree on TLS.
 var errTLS = errors.New("TLS")
 

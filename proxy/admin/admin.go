@@ -4,11 +4,11 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,64 +17,104 @@ import (
 
 // Options are what a Server is made with.
 type Options struct {
-	Address  string
+	Address string
+	// Listen opens the address; nil is net.Listen.
+	Listen   func(network, target string) (net.Listener, error)
 	Gatherer prometheus.Gatherer
 	// Ready says why statements cannot be served; nil if they can.
 	Ready func() error
+	// Alive says why the process does not work any more; nil if it does. It may itself be nil.
+	Alive func() error
 	// Profiles serves /debug/pprof/ as well.
 	Profiles bool
 }
 
 // Server answers over HTTP until Close.
 type Server struct {
-	http *http.Server
-	addr net.Addr
-	done chan struct{}
+	http     *http.Server
+	listener net.Listener
+	done     chan struct{}
+
+	mu   sync.Mutex            // protects busy
+	busy map[net.Conn]struct{} // connections with a request under way, or none yet
 }
 
 // Start listens and serves in the background.
 func Start(o Options) (*Server, error) {
-	l, err := net.Listen("tcp", o.Address)
+	if o.Listen == nil {
+		o.Listen = net.Listen
+	}
+	l, err := o.Listen("tcp", o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for http on %s: %w", o.Address, err)
 	}
 	s := &Server{
-		http: &http.Server{Handler: handler(o), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
-		addr: l.Addr(), done: make(chan struct{}),
+		http:     &http.Server{Handler: handler(o), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
+		listener: l, done: make(chan struct{}), busy: map[net.Conn]struct{}{},
 	}
-	go s.serve(l)
+	s.http.ConnState = s.note
+	go s.serve()
 	return s, nil
 }
 
-func (s *Server) serve(l net.Listener) {
+func (s *Server) serve() {
 	defer close(s.done)
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		_ = l.Close()
-	}
+	_ = s.http.Serve(s.listener)
+	_ = s.listener.Close()
 }
 
 // Addr is the address listened on.
-func (s *Server) Addr() net.Addr { return s.addr }
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Close ends it, letting requests under way finish until ctx ends.
 func (s *Server) Close(ctx context.Context) {
+	_ = s.listener.Close()
+	<-s.done
+	s.http.SetKeepAlivesEnabled(false)
+	s.awaitRequests(ctx) // Shutdown would drop what it finds just read
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close()
 	}
-	<-s.done
+}
+
+// note notes what a connection is about.
+func (s *Server) note(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew || state == http.StateActive {
+		s.busy[conn] = struct{}{}
+	} else {
+		delete(s.busy, conn)
+	}
+}
+
+// awaitRequests waits until no request is under way, or ctx ends.
+func (s *Server) awaitRequests(ctx context.Context) {
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for {
+		s.mu.Lock()
+		n := len(s.busy)
+		s.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := o.Ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
+	if o.Alive == nil {
+		o.Alive = func() error { return nil }
+	}
+	mux.HandleFunc("GET /healthz", tell(o.Alive))
+	mux.HandleFunc("GET /readyz", tell(o.Ready))
 	if o.Profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -82,4 +122,15 @@ func handler(o Options) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	return mux
+}
+
+// tell answers 200, or 503 with what is wrong.
+func tell(wrong func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err := wrong(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	}
 }

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -53,5 +55,36 @@ func TestServer(t *testing.T) {
 	}
 	if _, err := Start(Options{Address: s.Addr().String(), Gatherer: reg}); err == nil {
 		t.Error("two servers on one address")
+	}
+}
+
+// TestCloseAnswers: whoever was accepted before the end is answered.
+func TestCloseAnswers(t *testing.T) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 20 {
+		s, err := Start(Options{Address: "127.0.0.1:0", Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		url, address := "http://"+s.Addr().String()+"/readyz", s.Addr().String()
+		var clients sync.WaitGroup
+		for range 4 {
+			clients.Go(func() {
+				for {
+					r, err := client.Get(url)
+					if err != nil {
+						// Refused, or cut off in the queue of the listener, which nobody inherits here.
+						if strings.Contains(err.Error(), "EOF") {
+							t.Errorf("%s: %v", address, err)
+						}
+						return
+					}
+					_ = r.Body.Close()
+				}
+			})
+		}
+		time.Sleep(5 * time.Millisecond)
+		s.Close(context.Background())
+		clients.Wait()
 	}
 }

@@ -53,6 +53,9 @@ func (n needs) levelOf(p *router.Plan) router.Consistency {
 
 // required is the freshness a replica must have for the batch to read tables at a level.
 func (n needs) required(level router.Consistency, tables catalog.Footprint) cluster.Moment {
+	if level > router.Session && n.c.svc.Beside.Load() {
+		level = router.Strong
+	}
 	r := freshness.Read{
 		Level: level, Tables: tables, Session: n.c.who.scope,
 		Began: cluster.MomentOf(n.batch.Started), MaxStaleness: n.c.svc.Config.Routing.MaxStaleness,

@@ -68,7 +68,7 @@ func newClientNames() clientNames {
 		clients:  desc("clients", "Clients connected."),
 		logins:   desc("logins_total", "Logins of clients, by outcome.", "outcome"),
 		login:    desc("login_seconds", "Logins of clients."),
-		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, or unknown: no session has its key).", "outcome"),
+		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, forwarded to a process that knew it, or unknown: no session has its key).", "outcome"),
 		timeouts: desc("timeouts_total", "Sessions ended (client_idle, idle_transaction, transaction) and statements canceled (statement) by a timeout of the configuration, or by PostgreSQL's idle timeouts where pgweir counts them.", "timeout"),
 		vanished: desc("clients_vanished_total", "Clients that were gone while they waited for an answer: what ran for them was canceled."),
 		misspelt: desc("misspelt_hints_total", "Statements with a comment that looks like a hint of pgweir and is none."),

@@ -26,6 +26,7 @@ type Account struct {
 	fallback atomic.Pointer[login]
 	guest    atomic.Pointer[login] // the fallback that only its client's own database lets in
 	asker    asker
+	knocks   knocks
 	// logins counts changes of who may log in; loginsChanged is called with each.
 	logins        atomic.Uint64
 	loginsChanged func()
@@ -78,7 +79,7 @@ func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) 
 func (a *Account) borrow(ctx context.Context, s *cluster.Server, database string) (*backend.Backend, error) {
 	l := a.fallback.Load()
 	if l == nil {
-		return nil, cluster.ErrNoLogin
+		return nil, cmp.Or(a.knocks.knock(ctx, s, a.connectOnly), cluster.ErrNoLogin)
 	}
 	own := database == "" || database == l.database
 	if database == "" {
@@ -98,6 +99,17 @@ func (a *Account) borrow(ctx context.Context, s *cluster.Server, database string
 		a.fallback.CompareAndSwap(l, a.another(l, ""))
 	}
 	return b, err
+}
+
+// connectOnly connects to a server and leaves.
+func (d dialer) connectOnly(ctx context.Context, s *cluster.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	addr, err := backend.ParseAddress(s.Address)
+	if err != nil {
+		return err
+	}
+	return backend.Knock(ctx, d.reach(addr))
 }
 
 // closedTo reports whether a login failed because of its database.

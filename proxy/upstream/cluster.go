@@ -50,6 +50,7 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	o := dir.o
 	account := &Account{
 		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
+		knocks: knocks{every: o.Routing.MonitorInterval},
 	}
 	reaction := &reaction{
 		name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait,

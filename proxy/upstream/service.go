@@ -22,5 +22,6 @@ type Service struct {
 	Registry     *prepared.Registry
 	Assertion    *batch.Assertion // what a connection's next session makes sure of; nil for nothing
 	Draining     *atomic.Bool     // the service is ending: idle sessions end
+	Beside       *atomic.Bool     // other processes, whose commits are not known here, write too
 	PrimaryReads bool             // the primary takes its share of reads
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,7 +120,7 @@ func TestFallback(t *testing.T) {
 	dir := directory(t, config.Service{})
 	a := dir.Clusters()["main"].Account
 	_, err := a.Open(t.Context(), dir.Clusters()["main"].Topology().States[0].Server, "")
-	require.ErrorIs(t, err, cluster.ErrNoLogin)
+	require.ErrorIs(t, err, syscall.ECONNREFUSED, "no server is there to be logged in to")
 	a.OfferFallback(backend.Credentials{User: "ann"}, "shop")
 	a.offer(login{backend.Credentials{User: "bob"}, "shop", true})
 	a.OfferFallback(backend.Credentials{User: "ann"}, "shop")
@@ -128,6 +129,27 @@ func TestFallback(t *testing.T) {
 	own := directory(t, config.Service{User: "pgweir"}).Clusters()["main"].Account
 	own.OfferFallback(backend.Credentials{User: "ann"}, "shop")
 	require.Nil(t, own.fallback.Load())
+}
+
+// TestKnock: a server that nobody can log in to yet is connected to, now and then, to see whether it is there.
+func TestKnock(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	d, server := dialer{timeout: time.Minute}, &cluster.Server{Address: l.Addr().String()}
+	k := knocks{every: time.Hour}
+	for range 3 {
+		require.NoError(t, k.knock(t.Context(), server, d.connectOnly))
+	}
+	accepted, err := l.Accept()
+	require.NoError(t, err)
+	_, err = accepted.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "a server makes no word of who says none")
+	_ = accepted.Close()
+	_ = l.Close()
+	require.NoError(t, k.knock(t.Context(), server, d.connectOnly), "it was there a moment ago")
+	k.every = 0
+	require.ErrorIs(t, k.knock(t.Context(), server, d.connectOnly), syscall.ECONNREFUSED)
 }
 
 // TestStale: DDL makes the catalog stale, and what one caused itself can be told apart.
