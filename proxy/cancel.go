@@ -40,7 +40,7 @@ func (s *Server) cancel(ctx context.Context, request []byte) (insist func(), kno
 	if len(request) < 5 || len(request) > 4+maxKeyLength {
 		return func() {}, false
 	}
-	m := s.find(binary.BigEndian.Uint32(request), request[4:])
+	m := s.members.find(binary.BigEndian.Uint32(request), request[4:])
 	if m == nil {
 		return func() {}, false
 	}

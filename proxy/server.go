@@ -62,8 +62,8 @@ type Server struct {
 	lastID     atomic.Uint64
 	phase
 
-	mu        sync.Mutex         // protects the fields below
-	members   map[uint32]*member // by process number, as clients know it
+	members   members
+	mu        sync.Mutex // protects the field below
 	listeners []net.Listener
 }
 
@@ -76,7 +76,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: log, network: network,
-		members: map[uint32]*member{}, lookups: lookups{refused: map[lookup]refusal{}},
+		members: members{all: map[uint32]*member{}}, lookups: lookups{refused: map[lookup]refusal{}},
 	}
 	if s.network.Listen == nil {
 		s.network.Listen = sockets.New().Listen
@@ -90,7 +90,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 		Draining:  &s.phase.draining, Beside: &s.phase.beside, PrimaryReads: cfg.Routing.PrimaryReads == "always",
 	}
 	s.upstream = upstream.New(s.ctx, upstream.Options{
-		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
+		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.members.closeHeld,
 		LoginsChanged: func() { s.verifier.Forget() },
 		Dial:          network.Dial,
 	})

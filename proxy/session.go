@@ -92,7 +92,7 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 		secretSize = 32
 	}
 	c := client.New(s.ctx, &s.service, up, h.front, s.lastID.Add(1), start.application, state)
-	m, err := s.register(c, up, secretSize)
+	m, err := s.members.register(c, up, secretSize)
 	if err != nil {
 		c.Drop()
 		return nil, err
@@ -106,7 +106,7 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 		err = h.Send(wire.AppendReady(out, wire.TxIdle))
 	}
 	if err != nil {
-		s.unregister(m)
+		s.members.unregister(m)
 		c.Drop()
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (s *Server) serveMember(m *member, host string) {
 	}
 	began := time.Now()
 	err := c.Serve()
-	s.unregister(m)
+	s.members.unregister(m)
 	s.leave(m.up)
 	if !s.cfg.Log.Connections {
 		return

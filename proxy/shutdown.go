@@ -13,7 +13,7 @@ func (s *Server) AwaitClients(ctx context.Context) { s.awaitSessions(ctx, func()
 func (s *Server) Shutdown(ctx context.Context) {
 	s.phase.draining.Store(true)
 	s.Retire()
-	s.awaitSessions(ctx, s.endIdle)
+	s.awaitSessions(ctx, s.members.endIdle)
 	s.Close()
 }
 
@@ -40,45 +40,12 @@ func (s *Server) awaitSessions(ctx context.Context, nudge func()) {
 func (s *Server) Close() {
 	s.phase.draining.Store(true)
 	s.Retire()
-	cancel := s.cancelRunning()
+	running := s.members.cancelRunning()
 	s.stop()
-	s.abortAll()
-	cancel()
+	s.members.abortAll()
+	s.cancelAll(running)
 	s.background.Wait() // from here on nobody begins anything
-	s.awaitSessions(context.Background(), s.abortAll)
+	s.awaitSessions(context.Background(), s.members.abortAll)
 	s.upstream.Close()
 	s.audit.Flush(time.Now(), true)
-}
-
-// endIdle wakes the sessions that are idle outside a transaction; they end.
-func (s *Server) endIdle() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, m := range s.members {
-		m.client.EndIdle()
-	}
-}
-
-// cancelRunning prepares to cancel what runs on the servers now, which would run to its
-// end there with nobody to answer to. The requests are sent by send, after the sessions
-// have been told why they end.
-func (s *Server) cancelRunning() (send func()) {
-	var requests []func(context.Context) error
-	s.mu.Lock()
-	for _, m := range s.members {
-		if request := m.client.Interrupt().BeginCancel(); request != nil {
-			requests = append(requests, request)
-		}
-	}
-	s.mu.Unlock()
-	return func() { s.cancelAll(requests) }
-}
-
-// abortAll ends all sessions wherever they are.
-func (s *Server) abortAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, m := range s.members {
-		m.client.Abort()
-	}
 }

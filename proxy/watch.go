@@ -17,21 +17,21 @@ const watchInterval = 300 * time.Millisecond
 func (s *Server) watchClients() {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	var members []*member
+	var all []*member
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		members = s.appendMembers(members[:0])
+		all = s.members.appendTo(all[:0])
 		var requests []func(context.Context) error
-		for _, m := range members {
+		for _, m := range all {
 			if request := m.client.Interrupt().LookAtClient(); request != nil {
 				requests = append(requests, request)
 			}
 		}
-		clear(members)
+		clear(all)
 		if len(requests) > 0 {
 			s.background.Go(func() { s.cancelAll(requests) })
 		}

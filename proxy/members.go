@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/client"
+	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/upstream"
+)
+
+// member is a session that is registered: cancel requests find it, and the end of the
+// service.
+type member struct {
+	client *client.Client
+	up     *upstream.Pools
+
+	// What a client must show to cancel its statement.
+	pid    uint32
+	secret []byte
+}
+
+// members are the sessions that are registered. Safe for concurrent use.
+type members struct {
+	mu  sync.Mutex
+	all map[uint32]*member // by process number, as clients know it
+}
+
+// register gives a session its number and secret.
+func (ms *members) register(c *client.Client, up *upstream.Pools, secretSize int) (*member, error) {
+	m := &member{client: c, up: up, secret: make([]byte, secretSize)}
+	if _, err := rand.Read(m.secret); err != nil {
+		return nil, err
+	}
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for {
+		var b [4]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return nil, err
+		}
+		m.pid = binary.BigEndian.Uint32(b[:]) & 0x7fffffff
+		if _, taken := ms.all[m.pid]; m.pid != 0 && !taken {
+			ms.all[m.pid] = m
+			return m, nil
+		}
+	}
+}
+
+func (ms *members) unregister(m *member) {
+	ms.mu.Lock()
+	delete(ms.all, m.pid)
+	ms.mu.Unlock()
+}
+
+// appendTo lists all sessions there are.
+func (ms *members) appendTo(to []*member) []*member {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, m := range ms.all {
+		to = append(to, m)
+	}
+	return to
+}
+
+// find returns the session that a cancel request is for; nil if its key is wrong.
+func (ms *members) find(pid uint32, secret []byte) *member {
+	ms.mu.Lock()
+	m := ms.all[pid]
+	ms.mu.Unlock()
+	if m == nil || subtle.ConstantTimeCompare(m.secret, secret) != 1 {
+		return nil
+	}
+	return m
+}
+
+// closeHeld closes the connections to a server that sessions hold: what runs on them
+// fails, and so does what comes next in their transactions. The pools are told before,
+// so that none is used again.
+func (ms *members) closeHeld(server *cluster.Server) (n int) {
+	var conns []*wire.Conn
+	ms.mu.Lock()
+	for _, m := range ms.all {
+		if conn := m.client.Interrupt().HeldOn(server); conn != nil {
+			conns = append(conns, conn)
+		}
+	}
+	ms.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+	return len(conns)
+}
+
+// endIdle wakes the sessions that are idle outside a transaction; they end.
+func (ms *members) endIdle() {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, m := range ms.all {
+		m.client.EndIdle()
+	}
+}
+
+// cancelRunning prepares to cancel what runs on the servers now, which would run to its
+// end there with nobody to answer to. The requests are to be sent after the sessions have
+// been told why they end.
+func (ms *members) cancelRunning() (requests []func(context.Context) error) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, m := range ms.all {
+		if request := m.client.Interrupt().BeginCancel(); request != nil {
+			requests = append(requests, request)
+		}
+	}
+	return requests
+}
+
+// abortAll ends all sessions wherever they are.
+func (ms *members) abortAll() {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, m := range ms.all {
+		m.client.Abort()
+	}
+}
+
+// oldestPins is how long some session has been pinned, by bit of PinSet.
+func (ms *members) oldestPins() (oldest [metrics.Pins]time.Duration) {
+	now := time.Now()
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, m := range ms.all {
+		pins, since := m.client.Pinned()
+		for i := range oldest {
+			if pins&(1<<i) != 0 {
+				oldest[i] = max(oldest[i], now.Sub(since))
+			}
+		}
+	}
+	return oldest
+}
