@@ -38,6 +38,8 @@ var floors = map[string]int{
 	"pool/probe":   2,
 	"pool":         2,
 
+	"pool/perserver": 2,
+
 	"router":         1,
 	"router/catalog": 1,
 	"router/tenant":  1,
@@ -73,6 +75,7 @@ var sideways = map[string][]string{
 	"router":           {"router/catalog", "router/tenant"},
 	"router/tenant":    {"router/catalog"},
 	"pool/probe":       {"pool/cluster"},
+	"pool/perserver":   {"pool", "pool/cluster"},
 	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/upstream"},

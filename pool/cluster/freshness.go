@@ -52,7 +52,7 @@ type Sampler interface {
 	// Written returns how far the primary's log is, Replayed how far a standby is.
 	Written(ctx context.Context, s *Server) (Written, error)
 	Replayed(ctx context.Context, s *Server) (Replayed, error)
-	// Forget has s asked over a new connection.
+	// Forget has s asked over a new connection, if ever again.
 	Forget(s *Server)
 	Close()
 }
@@ -176,8 +176,14 @@ func (c *Cluster) Want(asOf Moment) {
 		signal(t.sampleNow)
 		return
 	}
-	for _, n := range t.locateNow {
-		signal(n)
+	c.locateAll()
+}
+
+// locateAll has all servers asked how far they have replayed.
+func (c *Cluster) locateAll() {
+	states := c.topo.Load().States
+	for i := range states {
+		signal(states[i].Server.locateNow)
 	}
 }
 

@@ -43,7 +43,7 @@ func (d *dialer) open(ctx context.Context, s *cluster.Server) (*backend.Backend,
 func shared(t *testing.T) (c *pgtest.Cluster, primary, replica *cluster.Server) {
 	t.Helper()
 	c = pgtest.Shared(t)
-	return c, &cluster.Server{Address: c.Primary.Addr()}, &cluster.Server{Address: c.Replicas[0].Addr(), Index: 1}
+	return c, cluster.NewServer(c.Primary.Addr(), 1), cluster.NewServer(c.Replicas[0].Addr(), 1)
 }
 
 func bounded(t *testing.T) context.Context {

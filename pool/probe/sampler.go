@@ -55,13 +55,6 @@ func (sm *Sampler) Replayed(ctx context.Context, s *cluster.Server) (cluster.Rep
 	return cluster.Replayed{LSN: at[0], Started: r.started}, nil
 }
 
-// Forget implements cluster.Sampler.
-func (sm *Sampler) Forget(s *cluster.Server) {
-	if r, ok := sm.take(s); ok {
-		r.Close()
-	}
-}
-
 // Sizes of a page's header and of that of a segment's first page: see xlog_internal.h.
 const (
 	pageHeader    = 24

@@ -44,7 +44,7 @@ func gathered(t *testing.T, m *Metrics) map[string]float64 {
 }
 
 func newMetrics(tenants bool) *Metrics {
-	server := &cluster.Server{Address: "a:5432"}
+	server := cluster.NewServer("a:5432", 1)
 	cl := cluster.New(cluster.Options{Name: "c", Servers: []*cluster.Server{server}})
 	return New(Sources{
 		Verified:   func() (asked, differing uint64) { return 5, 1 },

@@ -114,7 +114,7 @@ func newServerNames() serverNames {
 	return serverNames{
 		serverUp:    desc("server_up", "1 if the server is used.", "cluster", "server", "role"),
 		serverMany:  desc("server_many", "1 if several servers were found to answer at the address.", "cluster", "server"),
-		serverState: desc("server_state", "1 for the state the server is in: unknown, serving, slow, down, foreign, fenced, split_brain, diverged or duplicate.", "cluster", "server", "state"),
+		serverState: desc("server_state", "1 for the state the server is in: unknown, serving, slow, down, foreign, fenced, split_brain, diverged, duplicate or leaving.", "cluster", "server", "state"),
 		timeline:    desc("server_timeline", "Timeline the server is on.", "cluster", "server"),
 		lsn:         desc("server_lsn_bytes", "How far the server's log is inserted (a primary) or replayed (a replica).", "cluster", "server"),
 		lag:         desc("replica_lag_bytes", "Bytes of the primary's log that a replica has not replayed.", "cluster", "server"),

@@ -32,7 +32,7 @@ type Account struct {
 const maintenance = "postgres"
 
 // Reach is how a server is connected to.
-func (a *Account) Reach(addr backend.Address) backend.Options { return a.reach(addr) }
+func (a *Account) Reach(s *cluster.Server) (backend.Options, error) { return a.reach(s) }
 
 // login is a client's, that the proxy may fall back to.
 type login struct {
@@ -67,7 +67,7 @@ func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) 
 	if database == "" {
 		database = cmp.Or(a.service.Database, maintenance)
 	}
-	return a.dial(ctx, s.Address, backend.Credentials{User: a.service.User, Password: a.service.Password}, database, internal)
+	return a.dial(ctx, s, backend.Credentials{User: a.service.User, Password: a.service.Password}, database, internal)
 }
 
 // borrow is Open with a client's login. Its own database is not that client's if there is
@@ -84,10 +84,10 @@ func (a *Account) borrow(ctx context.Context, s *cluster.Server, database string
 			database = l.database
 		}
 	}
-	b, err := a.dial(ctx, s.Address, l.cred, database, internal)
+	b, err := a.dial(ctx, s, l.cred, database, internal)
 	if own && database != l.database && closedTo(err) {
 		a.guest.Store(l)
-		b, err = a.dial(ctx, s.Address, l.cred, l.database, internal)
+		b, err = a.dial(ctx, s, l.cred, l.database, internal)
 	}
 	if own && l.proven && err != nil && !Unreachable(err) {
 		// A changed password, perhaps, or a dropped database: another client's login is
@@ -145,7 +145,7 @@ func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend
 		return nil
 	}
 	for _, st := range t.States {
-		b, err := a.dial(ctx, st.Server.Address, cred, database, internal)
+		b, err := a.dial(ctx, st.Server, cred, database, internal)
 		if err == nil {
 			b.Close()
 			return nil
@@ -168,19 +168,20 @@ type dialer struct {
 // internal are the startup parameters of the proxy's own connections.
 var internal = map[string]string{"application_name": "pgweir"}
 
-func (d dialer) reach(addr backend.Address) backend.Options {
-	return backend.Options{Address: addr, TLS: d.tls, Dial: d.connect}
+func (d dialer) reach(s *cluster.Server) (backend.Options, error) {
+	addr, err := backend.ParseAddress(s.Address)
+	return backend.Options{Address: addr, Host: s.Host, TLS: d.tls, Dial: d.connect}, err
 }
 
 // dial opens one server connection; params are further startup parameters.
-func (d dialer) dial(ctx context.Context, address string, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
+func (d dialer) dial(ctx context.Context, s *cluster.Server, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	addr, err := backend.ParseAddress(address)
+	reach, err := d.reach(s)
 	if err != nil {
 		return nil, err
 	}
-	l, err := backend.Open(ctx, d.reach(addr), cred, database, params)
+	l, err := backend.Open(ctx, reach, cred, database, params)
 	if err != nil {
 		return nil, err
 	}

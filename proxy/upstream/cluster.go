@@ -42,10 +42,10 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	account := &Account{
 		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
 	}
-	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait}
+	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, forget: dir.forgetServer, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait}
 	var all []*cluster.Server
-	for i, sv := range c.Servers {
-		all = append(all, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
+	for _, sv := range c.Servers {
+		all = append(all, cluster.NewServer(sv.Address, sv.Weight))
 	}
 	prober, sampler := watch(account)
 	dir.clusters[name] = &Cluster{

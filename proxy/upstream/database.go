@@ -9,9 +9,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
-	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/perserver"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/router"
@@ -29,7 +29,7 @@ type Database struct {
 	account *Account
 	name    string // on the servers
 	label   string
-	limits  []*pool.Limit // by server; of max_server_connections
+	limits  perserver.Limits // max_server_connections, over all users
 	clients atomic.Int64
 
 	catalog struct {
@@ -68,9 +68,6 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	d := &Database{
 		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, loaded: make(chan struct{}),
 		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background, directory: dir,
-	}
-	for range cl.Topology().States {
-		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
 	d.Plans = router.NewPlans(router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,

@@ -10,10 +10,8 @@ package upstream
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,9 +20,9 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/setting"
-	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/perserver"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/router/tenant"
 )
@@ -60,20 +58,20 @@ type Directory struct {
 
 	verified, differing atomic.Uint64 // connections
 
-	hubs hubs // by which sessions listen
+	hubs       hubs             // by which sessions listen
+	userLimits perserver.Limits // max_server_connections of users, over all databases
 
 	mu        sync.Mutex // protects the fields below
 	pools     map[Key]*Pools
-	databases map[string]*Database   // by cluster and name
-	dropped   bool                   // some database was
-	limits    map[string]*pool.Limit // of users, by cluster, name and server
+	databases map[string]*Database // by cluster and name
+	dropped   bool                 // some database was
 }
 
 // New makes a Directory. What it does in the background ends with ctx.
 func New(ctx context.Context, o Options) *Directory {
 	return &Directory{
 		o: o, ctx: ctx, declared: declaredNames(&o),
-		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{}, limits: map[string]*pool.Limit{},
+		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{},
 	}
 }
 
@@ -127,26 +125,28 @@ func (dir *Directory) Maintain(now time.Time) {
 	dir.hubs.maintain(now)
 	dir.forgetUnused(now)
 	for _, p := range dir.Pools() {
-		for i, st := range p.Cluster.Topology().States {
-			if !st.Status.Usable() {
-				continue
+		t := p.Cluster.Topology()
+		p.servers.Retire(t)
+		for i := range t.States {
+			if s := t.States[i].Server; t.States[i].Status.Usable() {
+				dir.verifyIdle(p, s, now)
+				pl := p.of(s)
+				dir.report(p, pl, pl.Maintain(dir.ctx, now))
 			}
-			dir.verifyIdle(p, i, now)
-			dir.report(p, i, p.pools[i].Maintain(dir.ctx, now))
 		}
 	}
 }
 
 // report tells why a pool could not be maintained, unless it told so the last time, or its
 // database is gone and nobody there to miss it.
-func (dir *Directory) report(p *Pools, server int, err error) {
+func (dir *Directory) report(p *Pools, pl *perserver.Pool, err error) {
 	switch {
 	case err == nil:
-		p.failed[server] = ""
-	case dir.ctx.Err() != nil, p.failed[server] == err.Error():
+		pl.Failed = ""
+	case dir.ctx.Err() != nil, pl.Failed == err.Error():
 	case noDatabase(err) && dir.forgetDatabase(p.Database):
 	default:
-		p.failed[server] = err.Error()
+		pl.Failed = err.Error()
 		dir.o.Log.Warn("pool", zap.String("user", p.Key.User), zap.String("database", p.Key.Database), zap.Error(err))
 	}
 }
@@ -155,27 +155,13 @@ func (dir *Directory) report(p *Pools, server int, err error) {
 // have ended.
 func (dir *Directory) Close() {
 	for _, p := range dir.Pools() {
-		p.close()
+		p.servers.Close()
 	}
 	dir.hubs.closeIf(func(hubKey, *hub) bool { return true })
 	dir.background.Wait()
 	for _, c := range dir.clusters {
 		c.Account.asker.Close()
 	}
-}
-
-// userLimitLocked is max_server_connections of a user on one server, over all databases.
-func (dir *Directory) userLimitLocked(user string, eff config.Effective, index int) *pool.Limit {
-	if eff.UserConnections <= 0 {
-		return nil
-	}
-	id := fmt.Sprintf("%s\x00%s\x00%d", strings.ToLower(eff.Cluster), user, index)
-	l := dir.limits[id]
-	if l == nil {
-		l = pool.NewLimit(eff.UserConnections)
-		dir.limits[id] = l
-	}
-	return l
 }
 
 // logins are the names under which sessions of a database log in to its servers.

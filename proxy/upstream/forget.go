@@ -3,6 +3,8 @@ package upstream
 import (
 	"context"
 	"time"
+
+	"github.com/pgweir/pgweir/pool/cluster"
 )
 
 // What nobody uses is forgotten: after a while, or at once if a server never let anybody in, if the database
@@ -45,7 +47,7 @@ func (dir *Directory) forget(which func(*Pools) bool) {
 	}
 	dir.mu.Unlock()
 	for _, p := range gone {
-		p.close()
+		p.servers.Close()
 	}
 }
 
@@ -112,4 +114,11 @@ func (d *Database) expire(clients int64) {
 			p.expire()
 		}
 	}
+}
+
+// forgetServer gives up what Pools have for a server that is not of the cluster any more.
+func (dir *Directory) forgetServer(p *Pools, t *cluster.Topology, s *cluster.Server) {
+	p.servers.Retire(t)
+	p.Database.limits.Forget(s)
+	dir.userLimits.Forget(s)
 }

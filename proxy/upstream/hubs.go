@@ -41,7 +41,7 @@ func (p *Pools) Hub(ctx context.Context, s *cluster.Server) (*notify.Hub, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.Database.account.timeout)
 	defer cancel()
-	b, err := p.Database.account.dial(ctx, s.Address, p.Credentials(), p.Database.name, internal)
+	b, err := p.Database.account.dial(ctx, s, p.Credentials(), p.Database.name, internal)
 	if err != nil {
 		return nil, err
 	}

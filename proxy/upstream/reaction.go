@@ -16,6 +16,7 @@ type reaction struct {
 	name        string
 	log         *zap.Logger
 	pools       func() []*Pools
+	forget      func(*Pools, *cluster.Topology, *cluster.Server)
 	closeHeld   func(*cluster.Server) int
 	primaryWait time.Duration
 
@@ -28,8 +29,14 @@ type reaction struct {
 // changed takes over a new topology: what it means is logged, and connections to
 // servers that are no longer what they were are not used again.
 func (r *reaction) changed(before, after *cluster.Topology) {
+	for i := range before.States {
+		if s := before.States[i].Server; !after.Has(s) {
+			r.left(s, after)
+		}
+	}
 	for i := range after.States {
-		old, now := before.States[i], after.States[i]
+		now := after.States[i]
+		old := before.State(now.Server)
 		if old.Status != now.Status || now.Status.Usable() && (old.Role != now.Role || old.Timeline != now.Timeline) {
 			r.logServer(now)
 		}
@@ -37,6 +44,16 @@ func (r *reaction) changed(before, after *cluster.Topology) {
 		r.cutOff(old, now, after)
 	}
 	r.logPrimary(before, after)
+}
+
+// left gives up what there was for a server that is not of the cluster any more.
+func (r *reaction) left(s *cluster.Server, t *cluster.Topology) {
+	r.log.Info("server has left", zap.String("cluster", r.name), zap.String("server", s.Address))
+	for _, p := range r.pools() {
+		if p.Cluster.Name() == r.name {
+			r.forget(p, t, s)
+		}
+	}
 }
 
 // cutOff closes connections to a server: those idle if it is not what they were made
@@ -54,9 +71,11 @@ func (r *reaction) cutOff(old, now cluster.State, t *cluster.Topology) {
 		if p.Cluster.Name() != r.name {
 			continue
 		}
-		if pl := p.Of(now.Server); gone {
+		switch pl := p.servers.Known(now.Server); {
+		case pl == nil:
+		case gone:
 			closing.Go(pl.Evict)
-		} else {
+		default:
 			closing.Go(pl.Expire)
 		}
 	}
@@ -95,6 +114,8 @@ func (r *reaction) logServer(st cluster.State) {
 		log.Warn("server is slow to answer: reads go elsewhere as long as others serve them", r.fields(st, zap.Error(st.Err))...)
 	case cluster.StatusDown:
 		log.Warn("server is down", r.fields(st, zap.Error(st.Err))...)
+	case cluster.StatusLeaving:
+		log.Info("server leaves: it is no longer one of the cluster's; transactions there may end", r.fields(st)...)
 	case cluster.StatusDuplicate:
 		log.Warn("server is configured twice", r.fields(st, zap.Error(st.Err))...)
 	case cluster.StatusDiverged: // for a moment, after every promotion
