@@ -34,9 +34,9 @@ type Config struct {
 	// ShutdownTimeout is how long running transactions may take after SIGTERM.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
 
-	// Servers, ServerTLS and Service are short for a single cluster named
+	// Sources, ServerTLS and Service are short for a single cluster named
 	// "default"; Complete moves them to Clusters and leaves them empty.
-	Servers   []Server  `yaml:"servers"`
+	Sources
 	ServerTLS ServerTLS `yaml:"server_tls"`
 	Service   Service   `yaml:"service"`
 
@@ -64,7 +64,7 @@ type Addresses []string
 
 // Cluster is one primary and its replicas. Which is which is asked of the servers.
 type Cluster struct {
-	Servers []Server  `yaml:"servers"`
+	Sources
 	TLS     ServerTLS `yaml:"tls"`
 	Service Service   `yaml:"service"`
 }
@@ -77,6 +77,8 @@ type Server struct {
 	// Weight is the share of reads a replica gets among its peers, 1 by default.
 	// 0 keeps reads away as long as another replica can serve them.
 	Weight int `yaml:"weight"`
+	// TLSName is the name that its certificate must bear, if that is not its address's.
+	TLSName string `yaml:"tls_name"`
 }
 
 // Service is the account the proxy itself uses: to learn roles, to read the
@@ -207,6 +209,9 @@ type Routing struct {
 	FreshnessWait time.Duration `yaml:"freshness_wait"`
 	// MonitorInterval is how often each server's state is asked.
 	MonitorInterval time.Duration `yaml:"monitor_interval"`
+	// DiscoveryInterval is how often it is asked which servers there are, where they are
+	// not listed.
+	DiscoveryInterval time.Duration `yaml:"discovery_interval"`
 	// SlowAfter is how long a server may keep the monitor waiting before reads go
 	// elsewhere, as long as others serve them.
 	SlowAfter time.Duration `yaml:"slow_after"`
@@ -340,6 +345,7 @@ func Default() Config {
 		HTTP:            "127.0.0.1:9930",
 		MaxClients:      10000,
 		ShutdownTimeout: 30 * time.Second,
+		Sources:         Sources{Flavour: "auto"},
 		ServerTLS:       ServerTLS{Mode: "prefer"},
 		Service:         Service{Database: "postgres"},
 		Auth: Auth{
@@ -360,15 +366,16 @@ func Default() Config {
 			ForgetAfter:    15 * time.Minute,
 		},
 		Routing: Routing{
-			Route:           "auto",
-			PrimaryReads:    "never",
-			Consistency:     "database",
-			FreshnessWait:   10 * time.Millisecond,
-			MonitorInterval: time.Second,
-			SlowAfter:       time.Second,
-			PrimaryWait:     30 * time.Second,
-			CatalogInterval: time.Minute,
-			PlanCache:       32 << 20,
+			Route:             "auto",
+			PrimaryReads:      "never",
+			Consistency:       "database",
+			FreshnessWait:     10 * time.Millisecond,
+			MonitorInterval:   time.Second,
+			DiscoveryInterval: 5 * time.Second,
+			SlowAfter:         time.Second,
+			PrimaryWait:       30 * time.Second,
+			CatalogInterval:   time.Minute,
+			PlanCache:         32 << 20,
 		},
 		Settings: Settings{Verify: 10 * time.Second},
 		Tenant: Tenant{

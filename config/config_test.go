@@ -71,7 +71,7 @@ func TestSmallestFile(t *testing.T) {
 	}
 	want := Default()
 	want.Auth.Method = "trust"
-	want.Servers = []Server{{"127.0.0.1:5432", 1}, {"127.0.0.1:5433", 1}, {"127.0.0.1:5434", 1}}
+	want.Servers = []Server{{Address: "127.0.0.1:5432", Weight: 1}, {Address: "127.0.0.1:5433", Weight: 1}, {Address: "127.0.0.1:5434", Weight: 1}}
 	if diff := cmp.Diff(want.Complete(), got); diff != "" {
 		t.Error(diff)
 	}
@@ -88,7 +88,7 @@ func TestServersOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Server{{"db1:5432", 1}, {"/run/postgresql:5432", 3}, {"[::1]:5433", 1}}
+	want := []Server{{Address: "db1:5432", Weight: 1}, {Address: "/run/postgresql:5432", Weight: 3}, {Address: "[::1]:5433", Weight: 1}}
 	if diff := cmp.Diff(want, c.Clusters["default"].Servers); diff != "" {
 		t.Error(diff)
 	}
@@ -157,7 +157,7 @@ func TestLoad(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	c := Default()
-	c.Servers = []Server{{"db1", 1}}
+	c.Servers = []Server{{Address: "db1", Weight: 1}}
 	c.Listen = Addresses{"0.0.0.0:6432", "[::1]:6432", "/run/x:6432"}
 	c.Auth.Method = "trust"
 	c = c.Complete()

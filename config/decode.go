@@ -91,9 +91,9 @@ func (d *decoder) pairs(n *yaml.Node, path string, each func(key string, k, v *y
 
 func (d *decoder) structure(n *yaml.Node, path string, v reflect.Value) {
 	d.pairs(n, path, func(key string, k, val *yaml.Node) {
-		for i := range v.NumField() {
-			if f := v.Type().Field(i); f.Tag.Get("yaml") == key {
-				d.value(val, join(path, key), v.Field(i), f.Tag)
+		for _, f := range fields(v.Type()) {
+			if f.Tag.Get("yaml") == key {
+				d.value(val, join(path, key), v.FieldByIndex(f.Index), f.Tag)
 				return
 			}
 		}
@@ -145,7 +145,7 @@ func element(t reflect.Type) reflect.Value {
 		v.Set(reflect.ValueOf(Server{Weight: 1}))
 	case clusterType:
 		d := Default()
-		v.Set(reflect.ValueOf(Cluster{TLS: d.ServerTLS, Service: d.Service}))
+		v.Set(reflect.ValueOf(Cluster{Sources: d.Sources, TLS: d.ServerTLS, Service: d.Service}))
 	}
 	return v
 }
@@ -244,8 +244,8 @@ func kindName(n *yaml.Node) string {
 // same one at another place.
 func suggest(key string, t reflect.Type) string {
 	best, distance := "", max(2, len(key)/3)+1
-	for i := range t.NumField() {
-		name := t.Field(i).Tag.Get("yaml")
+	for _, f := range fields(t) {
+		name := f.Tag.Get("yaml")
 		if n := levenshtein.Distance(key, name, nil); n < distance {
 			best, distance = name, n
 		}

@@ -24,7 +24,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Servers = []Server{{"127.0.0.1:5432", 1}}
+	want.Servers = []Server{{Address: "127.0.0.1:5432", Weight: 1}}
 	want.Routing.SafeFunctions, want.Routing.UnsafeFunctions = []string{}, []string{}
 	want.Settings.Assert = []string{}
 	want.Tenant.Settings, want.Tenant.Columns = []string{}, []string{}
@@ -65,14 +65,15 @@ func TestExampleHoldsEveryKey(t *testing.T) {
 }
 
 // TestExampleUncommentedLoads switches every example on; only the short forms
-// must give way to the clusters, and the files named are not there.
+// must give way to the clusters, servers are told in every way, and the files named are not there.
 func TestExampleUncommentedLoads(t *testing.T) {
 	_, err := Parse(examplePath, uncommented(t), environment)
 	faults, _ := err.(Faults)
 	for _, f := range faults {
 		missing := strings.Contains(f.Text, "no such file")
 		short := strings.Contains(f.Text, "is short for a single cluster")
-		if !missing && !short && !strings.Contains(f.Text, "needs service.user") {
+		several := strings.Contains(f.Text, "the servers are told by")
+		if !missing && !short && !several && !strings.Contains(f.Text, "needs service.user") {
 			t.Error(f)
 		}
 	}

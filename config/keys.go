@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,13 +22,12 @@ func Keys() []Key {
 }
 
 func appendKeys(keys []Key, path string, v reflect.Value) []Key {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		at := join(path, f.Tag.Get("yaml"))
-		keys = append(keys, Key{at, typeName(f.Type, f.Tag), format(v.Field(i), f.Tag)})
+	for _, f := range fields(v.Type()) {
+		at, field := join(path, f.Tag.Get("yaml")), v.FieldByIndex(f.Index)
+		keys = append(keys, Key{at, typeName(f.Type, f.Tag), format(field, f.Tag)})
 		switch t := f.Type; {
 		case t.Kind() == reflect.Struct:
-			keys = appendKeys(keys, at, v.Field(i))
+			keys = appendKeys(keys, at, field)
 		case t.Kind() == reflect.Map:
 			keys = appendKeys(keys, at+".*", element(t.Elem()))
 		case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
@@ -35,6 +35,11 @@ func appendKeys(keys []Key, path string, v reflect.Value) []Key {
 		}
 	}
 	return keys
+}
+
+// fields are a struct's; those of a struct within it that has no key are its own.
+func fields(t reflect.Type) (all []reflect.StructField) {
+	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Anonymous })
 }
 
 // typeName says in words what a value must be.

@@ -95,13 +95,13 @@ func (d *decoder) config(root *yaml.Node, c *Config) {
 	if _, ok := d.lines["clusters"]; !ok {
 		return
 	}
-	for _, short := range []string{"servers", "server_tls", "service"} {
+	for _, short := range []string{"servers", "dns", "patroni", "kubernetes", "flavour", "server_tls", "service"} {
 		if line, ok := d.lines[short]; ok {
 			d.fault(line, short, "is short for a single cluster; with clusters given, write it inside one of them")
 		}
 	}
 	// The short forms are not a cluster of their own beside the others.
-	c.Servers, c.ServerTLS, c.Service = nil, ServerTLS{}, Service{}
+	c.dropShort()
 }
 
 // adopt adds faults found in the values, each with the line of its key. Those

@@ -9,8 +9,8 @@ import (
 func sample() Config {
 	c := Default()
 	c.Clusters = map[string]Cluster{
-		"eu": {Servers: []Server{{"eu1", 1}}},
-		"us": {Servers: []Server{{"us1", 1}}},
+		"eu": {Sources: Sources{Servers: []Server{{Address: "eu1", Weight: 1}}}},
+		"us": {Sources: Sources{Servers: []Server{{Address: "us1", Weight: 1}}}},
 	}
 	c.Databases = map[string]Database{
 		"app": {Cluster: "eu", Name: "app_eu", PoolMode: "session", PoolSize: 5, MaxClients: 50, MaxServerConnections: 9, Route: "primary", Consistency: "strong"},
@@ -65,7 +65,7 @@ func TestResolveDatabases(t *testing.T) {
 		t.Errorf("with *: %+v %v", e, ok)
 	}
 	c = Default()
-	c.Servers = []Server{{"db1", 1}}
+	c.Servers = []Server{{Address: "db1", Weight: 1}}
 	c = c.Complete()
 	if e, ok := c.Resolve("bob", "any"); !ok || e.Cluster != "default" || e.Database != "any" {
 		t.Errorf("without databases: %+v %v", e, ok)

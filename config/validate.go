@@ -62,7 +62,7 @@ func (c Config) checkListen(fs *Faults) {
 
 func (c Config) checkClusters(fs *Faults) {
 	if len(c.Clusters) == 0 {
-		fs.add("servers", "no server; give the list of their addresses")
+		fs.add("servers", "no server; give the list of their addresses, or where to find them: dns, patroni or kubernetes")
 	}
 	listens := map[string]bool{}
 	for _, a := range c.Listen {
@@ -71,9 +71,7 @@ func (c Config) checkClusters(fs *Faults) {
 	seen := map[string]string{}
 	for _, name := range c.ClusterNames() {
 		cl, at := c.Clusters[name], "clusters."+name
-		if len(cl.Servers) == 0 {
-			fs.add(at+".servers", "no server; give the list of their addresses")
-		}
+		cl.checkSource(fs, at)
 		for i, s := range cl.Servers {
 			where := fmt.Sprintf("%s.servers[%d]", at, i)
 			checkServer(fs, where, s, seen, listens)
@@ -220,6 +218,9 @@ func (c Config) checkRouting(fs *Faults) {
 	}
 	if r.MonitorInterval < 10*time.Millisecond {
 		fs.add("routing.monitor_interval", "must be 10ms or more")
+	}
+	if r.DiscoveryInterval < 100*time.Millisecond {
+		fs.add("routing.discovery_interval", "must be 100ms or more")
 	}
 	if r.SlowAfter < 10*time.Millisecond {
 		fs.add("routing.slow_after", "must be 10ms or more")

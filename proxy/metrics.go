@@ -34,7 +34,9 @@ func (s *Server) eachDatabase(each func(metrics.Database)) {
 
 func (s *Server) eachCluster(each func(metrics.Cluster)) {
 	for name, cl := range s.upstream.Clusters() {
-		each(metrics.Cluster{Name: name, Topology: cl.Topology(), Failovers: cl.Failovers()})
+		c := metrics.Cluster{Name: name, Topology: cl.Topology(), Failovers: cl.Failovers()}
+		c.Found, c.Unfound, c.Discovers = cl.Discoveries()
+		each(c)
 	}
 }
 

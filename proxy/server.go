@@ -151,6 +151,7 @@ func (s *Server) Start() error {
 	for _, c := range s.upstream.Clusters() {
 		s.background.Go(func() { c.Run(s.ctx) })
 		s.background.Go(func() { c.Track(s.ctx) })
+		s.background.Go(func() { c.Discover(s.ctx) })
 	}
 	s.background.Go(s.tend)
 	s.background.Go(s.watchClients)

@@ -46,7 +46,12 @@ type serverState struct {
 func checkServers(ctx context.Context, out io.Writer, c config.Config, who account) error {
 	faults := 0
 	for _, name := range c.ClusterNames() {
-		cl := c.Clusters[name]
+		cl, err := located(ctx, c.Clusters[name])
+		if err != nil {
+			faults++
+			_, _ = fmt.Fprintf(out, "cluster %s\n  fault: %v\n", name, err)
+			continue
+		}
 		cred, err := who.credentials(cl.Service)
 		if err != nil {
 			return fmt.Errorf("cluster %s: %w", name, err)

@@ -127,7 +127,7 @@ func TestExplainReadsTheCatalog(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	cl := config.Cluster{Servers: []config.Server{{Address: "a"}, {Address: "b"}}}
+	cl := config.Cluster{Sources: config.Sources{Servers: []config.Server{{Address: "a"}, {Address: "b"}}}}
 	healthy := func(replica bool) serverState {
 		return serverState{replica: replica, version: "17.2", number: 170002, timeline: 3, system: "1"}
 	}

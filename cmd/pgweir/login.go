@@ -47,7 +47,7 @@ func connect(ctx context.Context, cl config.Cluster, s config.Server, cred backe
 	if err != nil {
 		return nil, err
 	}
-	login, err := backend.Open(ctx, backend.Options{Address: addr, TLS: tls}, cred, database,
+	login, err := backend.Open(ctx, backend.Options{Address: addr, TLSName: s.TLSName, TLS: tls}, cred, database,
 		map[string]string{"application_name": "pgweir", "client_encoding": "UTF8"})
 	if err != nil {
 		return nil, err

@@ -38,6 +38,7 @@ var floors = map[string]int{
 	"pool/probe":   2,
 	"pool":         2,
 
+	"pool/discovery": 2,
 	"pool/perserver": 2,
 
 	"router":         1,
@@ -75,6 +76,7 @@ var sideways = map[string][]string{
 	"router":           {"router/catalog", "router/tenant"},
 	"router/tenant":    {"router/catalog"},
 	"pool/probe":       {"pool/cluster"},
+	"pool/discovery":   {"pool/cluster"},
 	"pool/perserver":   {"pool", "pool/cluster"},
 	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},

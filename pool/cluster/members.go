@@ -15,7 +15,7 @@ import (
 // Member is what is declared or found of one server.
 type Member struct {
 	Address string
-	Host    string // as Server.Host
+	TLSName string // as Server.TLSName
 	Weight  int
 }
 
@@ -56,14 +56,14 @@ func withMembers(states []State, members []Member, now time.Time) []State {
 			continue
 		}
 		s := NewServer(m.Address, m.Weight)
-		s.Host = m.Host
+		s.TLSName = m.TLSName
 		states = append(states, unknown(s))
 	}
 	return states
 }
 
 // is reports whether m is s.
-func (s *Server) is(m Member) bool { return s.Address == m.Address && s.Host == m.Host }
+func (s *Server) is(m Member) bool { return s.Address == m.Address && s.TLSName == m.TLSName }
 
 // dismiss forgets the servers that have left: nothing runs there, and they are not needed.
 func (c *Cluster) dismiss(now time.Time) {

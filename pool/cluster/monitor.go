@@ -201,6 +201,15 @@ func (c *Cluster) WaitPrimary(ctx context.Context) (*Server, error) {
 func (c *Cluster) Wait(ctx context.Context, enough func(*Topology) bool) error {
 	c.waiting.Add(1)
 	defer c.waiting.Add(-1)
+	return c.watchFor(ctx, enough, c.ProbeNow)
+}
+
+// Watch does what Wait does for somebody who is in no hurry: no server is asked sooner.
+func (c *Cluster) Watch(ctx context.Context, enough func(*Topology) bool) error {
+	return c.watchFor(ctx, enough, func() {})
+}
+
+func (c *Cluster) watchFor(ctx context.Context, enough func(*Topology) bool, hurry func()) error {
 	for {
 		c.mu.Lock()
 		changed := c.changed
@@ -208,7 +217,7 @@ func (c *Cluster) Wait(ctx context.Context, enough func(*Topology) bool) error {
 		if enough(c.topo.Load()) {
 			return nil
 		}
-		c.ProbeNow()
+		hurry()
 		select {
 		case <-changed:
 		case <-ctx.Done():

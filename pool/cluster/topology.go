@@ -54,8 +54,8 @@ func (s Status) Usable() bool { return s == StatusServing || s == StatusSlow }
 // Server is one server of the cluster: where it is, and its load. Safe for concurrent use.
 type Server struct {
 	Address string
-	// Host is the name that its certificate must bear where that is not its address's.
-	Host string
+	// TLSName is the name that its certificate must bear where that is not its address's.
+	TLSName string
 
 	weight atomic.Int64 // share of reads; 0 is only if no other replica can
 	// Signals, of capacity 1: to probe it, and to ask how far it has replayed.

@@ -47,10 +47,12 @@ func newMetrics(tenants bool) *Metrics {
 	server := cluster.NewServer("a:5432", 1)
 	cl := cluster.New(cluster.Options{Name: "c", Servers: []*cluster.Server{server}})
 	return New(Sources{
-		Verified:   func() (asked, differing uint64) { return 5, 1 },
-		Pools:      func(each func(Pool)) { each(Pool{"a:5432", "db", "user", pool.Stats{Size: 3, Idle: 2}}) },
-		Databases:  func(each func(Database)) { each(Database{"c/db", router.Stats{Hits: 7}}) },
-		Clusters:   func(each func(Cluster)) { each(Cluster{"c", cl.Topology(), 2}) },
+		Verified:  func() (asked, differing uint64) { return 5, 1 },
+		Pools:     func(each func(Pool)) { each(Pool{"a:5432", "db", "user", pool.Stats{Size: 3, Idle: 2}}) },
+		Databases: func(each func(Database)) { each(Database{"c/db", router.Stats{Hits: 7}}) },
+		Clusters: func(each func(Cluster)) {
+			each(Cluster{Name: "c", Topology: cl.Topology(), Failovers: 2, Discovers: true, Found: 3, Unfound: 4})
+		},
 		OldestPins: func() (oldest [Pins]time.Duration) { oldest[0] = time.Minute; return oldest },
 		Tenants:    tenants,
 	})
@@ -96,6 +98,7 @@ func TestCollect(t *testing.T) {
 		"pool_connections[db a:5432 idle user]":                 2,
 		"plan_cache_total[c/db hit]":                            7,
 		"failovers_total[c]":                                    2,
+		"discoveries_total[c failed]":                           4,
 		"cluster_has_primary[c]":                                0,
 		"oldest_pin_seconds[" + router.PinSet(1).String() + "]": 60,
 	} {

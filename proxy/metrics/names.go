@@ -30,7 +30,7 @@ type (
 		pool, poolSize, poolWaiting, poolEvents, poolRefused, poolWait, plans, planBytes, planEntries *prometheus.Desc
 	}
 	serverNames struct {
-		serverUp, serverState, serverMany, timeline, lsn, lag, staleness, load, hasPrimary, failovers *prometheus.Desc
+		serverUp, serverState, serverMany, timeline, lsn, lag, staleness, load, hasPrimary, failovers, discoveries *prometheus.Desc
 	}
 )
 
@@ -122,5 +122,6 @@ func newServerNames() serverNames {
 		load:        desc("server_connections_in_use", "Connections in use on a server.", "cluster", "server"),
 		hasPrimary:  desc("cluster_has_primary", "1 if there is a primary.", "cluster"),
 		failovers:   desc("failovers_total", "Times another server became the primary.", "cluster"),
+		discoveries: desc("discoveries_total", "Times it was found out which servers there are, where they are not listed.", "cluster", "outcome"),
 	}
 }

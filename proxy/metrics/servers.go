@@ -39,6 +39,10 @@ type Cluster struct {
 	Name      string
 	Topology  *cluster.Topology
 	Failovers uint64 // times another server became the primary
+	// Discovers is that its servers are found, not listed; Found and Unfound are how often
+	// they were, or could not be.
+	Discovers      bool
+	Found, Unfound uint64
 }
 
 func (m *Metrics) collectPool(to sink, p Pool) {
@@ -71,6 +75,10 @@ func (m *Metrics) collectCluster(to sink, c Cluster) {
 	n, t := &m.names.servers, c.Topology
 	to.is(n.hasPrimary, t.Primary != nil, c.Name)
 	to.count(n.failovers, c.Failovers, c.Name)
+	if c.Discovers {
+		to.count(n.discoveries, c.Found, c.Name, "found")
+		to.count(n.discoveries, c.Unfound, c.Name, "failed")
+	}
 	for _, st := range t.States {
 		labels := []string{c.Name, st.Server.Address}
 		with := func(last string) []string { return append(labels[:2:2], last) }

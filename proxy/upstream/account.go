@@ -170,7 +170,7 @@ var internal = map[string]string{"application_name": "pgweir"}
 
 func (d dialer) reach(s *cluster.Server) (backend.Options, error) {
 	addr, err := backend.ParseAddress(s.Address)
-	return backend.Options{Address: addr, Host: s.Host, TLS: d.tls, Dial: d.connect}, err
+	return backend.Options{Address: addr, TLSName: s.TLSName, TLS: d.tls, Dial: d.connect}, err
 }
 
 // dial opens one server connection; params are further startup parameters.

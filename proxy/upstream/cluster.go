@@ -6,6 +6,7 @@ import (
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/discovery"
 )
 
 // Cluster is the servers of one cluster, how the proxy logs in to them, and what it does
@@ -14,8 +15,9 @@ type Cluster struct {
 	*cluster.Cluster
 	Account *Account
 
-	reaction *reaction
-	watchers []interface{ Close() } // Close closes what they keep open
+	reaction  *reaction
+	discovery *discoverer            // nil if the servers are listed
+	watchers  []interface{ Close() } // Close closes what they keep open
 }
 
 // leave closes what watches the servers from a client's database.
@@ -39,16 +41,22 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 		return fmt.Errorf("cluster %s: %w", name, err)
 	}
 	o := dir.o
+	source, err := discovery.New(c)
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", name, err)
+	}
 	account := &Account{
 		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
 	}
 	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, forget: dir.forgetServer, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait}
 	var all []*cluster.Server
 	for _, sv := range c.Servers {
-		all = append(all, cluster.NewServer(sv.Address, sv.Weight))
+		s := cluster.NewServer(sv.Address, sv.Weight)
+		s.TLSName = sv.TLSName
+		all = append(all, s)
 	}
 	prober, sampler := watch(account)
-	dir.clusters[name] = &Cluster{
+	cl := &Cluster{
 		Account: account, reaction: reaction, watchers: []interface{ Close() }{prober, sampler, &account.asker},
 		Cluster: cluster.New(cluster.Options{
 			Name: name, Servers: all,
@@ -58,5 +66,9 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 			Prober:  prober, Sampler: sampler, Changed: reaction.changed,
 		}),
 	}
+	if source != nil {
+		cl.discovery = &discoverer{source: source, interval: o.Routing.DiscoveryInterval, name: name, log: o.Log}
+	}
+	dir.clusters[name] = cl
 	return nil
 }
