@@ -201,6 +201,9 @@ type Routing struct {
 	// sessions of its tenant did), database (what anybody did through this proxy)
 	// or strong (all there is when the read arrives).
 	Consistency string `yaml:"consistency" enum:"eventual,session,tenant,database,strong"`
+	// SoleWriter says that nobody commits past this process. Otherwise (other instances,
+	// jobs) reads at tenant and database must be fresh as of their own arrival.
+	SoleWriter bool `yaml:"sole_writer"`
 	// MaxStaleness bounds how old what a read on a replica sees may be, at every
 	// level; 0 is no bound.
 	MaxStaleness time.Duration `yaml:"max_staleness"`
@@ -369,6 +372,7 @@ func Default() Config {
 			Route:             "auto",
 			PrimaryReads:      "never",
 			Consistency:       "database",
+			SoleWriter:        true,
 			FreshnessWait:     10 * time.Millisecond,
 			MonitorInterval:   time.Second,
 			DiscoveryInterval: 5 * time.Second,
