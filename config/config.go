@@ -20,6 +20,10 @@ type Config struct {
 	// path of a directory in which a Unix-domain socket is made, with the port in
 	// the socket's name behind a colon. Without a port it is 6432.
 	Listen Addresses `yaml:"listen"`
+	// Peers are the addresses that other instances of the service listen on, host:port; a
+	// name stands for all its addresses, and this instance's own may be among them. It is
+	// asked of them whose session a cancel request is for, and Routing.SoleWriter is false.
+	Peers Addresses `yaml:"peers"`
 	// HTTP is the address of metrics and health; empty turns it off.
 	HTTP string `yaml:"http"`
 	// MaxClients bounds the clients of the whole process; 0 is no bound.

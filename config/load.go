@@ -92,6 +92,9 @@ func (d *decoder) config(root *yaml.Node, c *Config) {
 		return
 	}
 	d.into(root, "", c)
+	if line, ok := d.lines["routing.sole_writer"]; ok && c.Routing.SoleWriter && len(c.Peers) > 0 {
+		d.fault(line, "routing.sole_writer", "peers say that other instances commit, too; leave it out, or make it false")
+	}
 	if _, ok := d.lines["clusters"]; !ok {
 		return
 	}

@@ -25,6 +25,13 @@ func (c Config) Complete() Config {
 	for i, a := range c.Listen {
 		c.Listen[i] = complete(a, ListenPort)
 	}
+	c.Peers = slices.Clone(c.Peers)
+	for i, a := range c.Peers {
+		c.Peers[i] = complete(a, ListenPort)
+	}
+	if len(c.Peers) > 0 {
+		c.Routing.SoleWriter = false
+	}
 	if c.TLS.Mode == "" {
 		c.TLS.Mode = "disable"
 		if c.TLS.CertFile != "" {

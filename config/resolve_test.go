@@ -89,3 +89,15 @@ func TestRulesFor(t *testing.T) {
 		t.Error("the configuration was changed")
 	}
 }
+
+// TestPeersCommit: who has peers is not the only one that commits.
+func TestPeersCommit(t *testing.T) {
+	c := Default()
+	if !c.Complete().Routing.SoleWriter {
+		t.Error("alone it is not the sole writer")
+	}
+	c.Peers = Addresses{"pgweir"}
+	if c = c.Complete(); c.Routing.SoleWriter || c.Peers[0] != "pgweir:6432" {
+		t.Errorf("%v, sole writer %v", c.Peers, c.Routing.SoleWriter)
+	}
+}

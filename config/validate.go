@@ -16,6 +16,7 @@ import (
 func (c Config) Validate() Faults {
 	var fs Faults
 	c.checkListen(&fs)
+	c.checkPeers(&fs)
 	c.checkClusters(&fs)
 	c.checkDatabases(&fs)
 	c.checkUsers(&fs)
@@ -57,6 +58,17 @@ func (c Config) checkListen(fs *Faults) {
 		fs.add("http", "must be host:port")
 	case seen[net.JoinHostPort(host, port)] != "":
 		fs.add("http", "%s is also a listen address", c.HTTP)
+	}
+}
+
+func (c Config) checkPeers(fs *Faults) {
+	for i, a := range c.Peers {
+		at := fmt.Sprintf("peers[%d]", i)
+		if network, _, err := SplitAddress(a, ListenPort); err != nil {
+			fs.add(at, "%s", err)
+		} else if network != "tcp" {
+			fs.add(at, "%s is no host:port", a)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/peers"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -54,6 +55,7 @@ type handshake struct {
 	minor  int
 	params map[string]string
 	asked  []string // protocol options the client asked for, none of which is known
+	answer []byte   // to a cancel request that is carried out
 }
 
 // serveConn takes a connection from its first byte to its last.
@@ -161,6 +163,8 @@ func (h *handshake) startupPacket() error {
 			_, err = h.front.Write([]byte{'N'})
 		case code == cancelCode:
 			return h.cancelRequest(body)
+		case code == peers.Code:
+			return h.peerCancelRequest(body)
 		default:
 			return h.startupMessage(code, body)
 		}
@@ -346,27 +350,58 @@ func (h *handshake) TLS() *tls.ConnectionState {
 // cancelRequest passes a cancel request on and closes the connection, as
 // PostgreSQL does, when it is done; then it sees to it that the batch ends.
 func (h *handshake) cancelRequest(body []byte) error {
-	if len(body) < 5 || len(body) > 4+maxKeyLength {
-		return errServed
-	}
-	m := h.s.find(binary.BigEndian.Uint32(body), body[4:])
-	if m == nil {
+	m, ok := h.meant(body)
+	switch {
+	case !ok:
+	case m != nil:
+		h.cancel(m)
+	case h.s.peers.Cancel(h.s.ctx, body):
+		h.s.metrics.CancelRequested(metrics.CancelForwarded)
+	default:
 		h.s.metrics.CancelRequested(metrics.CancelUnknown)
 		h.s.log.Info("cancel request with a wrong key", zap.String("client", remoteHost(h.nc)))
+	}
+	return errServed
+}
+
+// peerCancelRequest carries out a cancel request that another instance has handed on, and
+// tells it whether it was for a session here. It goes no further.
+func (h *handshake) peerCancelRequest(body []byte) error {
+	m, ok := h.meant(body)
+	if !ok || m == nil {
+		_, _ = h.front.Write([]byte{peers.Unknown})
 		return errServed
 	}
+	h.answer = []byte{peers.Met}
+	h.cancel(m)
+	return errServed
+}
+
+// meant is the session that a cancel request is for; nil if its key is wrong. ok is that it
+// is a request at all.
+func (h *handshake) meant(body []byte) (m *member, ok bool) {
+	if len(body) < 5 || len(body) > 4+maxKeyLength {
+		return nil, false
+	}
+	return h.s.find(binary.BigEndian.Uint32(body), body[4:]), true
+}
+
+// cancel has a session's statement canceled.
+func (h *handshake) cancel(m *member) {
 	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout)
 	defer cancel()
 	to := m.client.Interrupt()
 	batch, err := to.Cancel(ctx)
+	if len(h.answer) > 0 {
+		_, _ = h.front.Write(h.answer)
+	}
 	if batch == 0 {
 		h.s.metrics.CancelRequested(metrics.CancelIdle)
-		return errServed
+		return
 	}
 	h.s.metrics.CancelRequested(metrics.CancelMet)
 	_ = h.nc.Close() // the client waits for that
 	if err = errors.Join(err, to.Insist(h.s.ctx, batch)); err != nil {
 		h.s.log.Warn("cancel request", zap.Error(err))
 	}
-	return errServed
 }

@@ -1,10 +1,14 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"testing"
 	"time"
 
@@ -55,6 +59,84 @@ func TestHistoriesOfTwoInstances(t *testing.T) {
 				t.Error(v)
 			}
 		})
+	}
+}
+
+// instances starts proxies that are each other's peers.
+func instances(t *testing.T, n int) (all []*service) {
+	t.Helper()
+	var peers config.Addresses
+	for range n {
+		peers = append(peers, freeAddress(t))
+	}
+	for _, address := range peers {
+		cfg := baseConfig(t)
+		cfg.Listen, cfg.Peers = config.Addresses{address}, peers // itself among them
+		all = append(all, startConfig(t, cfg))
+	}
+	return all
+}
+
+// cancelAt sends a cancel request with a key to an instance, and waits until it is dealt with.
+func cancelAt(t *testing.T, s *service, pid uint32, key []byte) {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", s.addr, patience)
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	request := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
+	request = binary.BigEndian.AppendUint32(request, 80877102)
+	_, err = conn.Write(append(binary.BigEndian.AppendUint32(request, pid), key...))
+	must(t, err)
+	answer, err := io.ReadAll(conn)
+	must(t, err)
+	if len(answer) > 0 {
+		t.Errorf("a client is answered %q", answer)
+	}
+}
+
+// TestCancelAtAnotherInstance: a cancel request that reaches another instance cancels its
+// statement and no other, with the short keys of protocol 3.0 and the long ones of 3.2. One
+// that nobody knows is asked of each peer once.
+func TestCancelAtAnotherInstance(t *testing.T) {
+	database := newDatabase(t, "")
+	all := instances(t, 3)
+	cancels := func(s *service, outcome string) float64 {
+		return s.metric(t, "pgweir_cancel_requests_total", "outcome="+outcome)
+	}
+	for _, protocol := range []string{"3.0", "3.2"} {
+		conn := all[0].connect(t, database, "max_protocol_version="+protocol)
+		if n := len(conn.PgConn().SecretKey()); (n > 4) != (protocol == "3.2") {
+			t.Fatalf("protocol %s has keys of %d bytes", protocol, n)
+		}
+		for _, other := range all[1:] {
+			met, forwarded := cancels(all[0], "met"), cancels(other, "forwarded")
+			ended := make(chan error, 1)
+			go func() {
+				_, err := conn.Exec(context.Background(), "/* pgweir:primary */ select pg_sleep(20)")
+				ended <- err
+			}()
+			until(t, "the statement runs", func() bool {
+				n, err := shared(t).Primary.Value(bounded(t, patience), database, "select count(*) from pg_stat_activity where state = 'active' and query like '%pg_sleep(20)%' and pid <> pg_backend_pid()")
+				return err == nil && n == "1"
+			})
+			cancelAt(t, other, conn.PgConn().PID(), conn.PgConn().SecretKey())
+			if err := <-ended; wantCode(err) != "57014" {
+				t.Errorf("protocol %s: %v", protocol, err)
+			}
+			if cancels(all[0], "met") != met+1 || cancels(other, "forwarded") != forwarded+1 {
+				t.Errorf("protocol %s: met %v, forwarded %v", protocol, cancels(all[0], "met")-met, cancels(other, "forwarded")-forwarded)
+			}
+			must(t, conn.Ping(bounded(t, patience)))
+		}
+		wrong := bytes.Clone(conn.PgConn().SecretKey())
+		wrong[0]++
+		cancelAt(t, all[1], conn.PgConn().PID(), wrong)
+	}
+	for i, want := range []float64{0, 2, 0} {
+		if got := cancels(all[i], "unknown"); got != want {
+			t.Errorf("instance %d: %v requests with a wrong key, want %v", i+1, got, want)
+		}
 	}
 }
 

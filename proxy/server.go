@@ -25,6 +25,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/peers"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -46,6 +47,7 @@ type Server struct {
 	service  upstream.Service // of the sessions
 
 	upstream    *upstream.Directory
+	peers       *peers.Peers
 	userClients sync.Map // user → *atomic.Int64, of users with max_clients
 
 	ctx        context.Context // of everything in the background and of all sessions
@@ -69,7 +71,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: log, listen: network.Listen,
-		members: map[uint32]*member{},
+		members: map[uint32]*member{}, peers: peers.New(cfg.Peers, peers.Dial(network.Dial)),
 	}
 	if s.listen == nil {
 		s.listen = net.Listen

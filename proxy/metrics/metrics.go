@@ -139,14 +139,15 @@ type Cancel uint8
 
 // What there is to find.
 const (
-	CancelMet     Cancel = iota // a batch that was not answered yet
-	CancelIdle                  // a session that had nothing to be canceled: it came too late, or too early
-	CancelUnknown               // no session with its key
+	CancelMet       Cancel = iota // a batch that was not answered yet
+	CancelIdle                    // a session that had nothing to be canceled: it came too late, or too early
+	CancelUnknown                 // no session with its key
+	CancelForwarded               // no session here, but one of a peer's
 
 	Cancels = iota // how many there are
 )
 
-var cancelNames = [Cancels]string{"met", "idle", "unknown"}
+var cancelNames = [Cancels]string{"met", "idle", "unknown", "forwarded"}
 
 // String is the label of the outcome.
 func (c Cancel) String() string { return cancelNames[c] }

@@ -68,7 +68,7 @@ func newClientNames() clientNames {
 		clients:  desc("clients", "Clients connected."),
 		logins:   desc("logins_total", "Logins of clients, by outcome.", "outcome"),
 		login:    desc("login_seconds", "Logins of clients."),
-		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, unknown key).", "outcome"),
+		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, unknown key, forwarded to a peer that knew it).", "outcome"),
 		vanished: desc("clients_vanished_total", "Clients that were gone while they waited for an answer: what ran for them was canceled."),
 		misspelt: desc("misspelt_hints_total", "Statements with a comment that looks like a hint of pgweir and is none."),
 		errors:   desc("errors_total", "Errors told to clients, by side.", "side"),
