@@ -112,10 +112,11 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 }
 
 // watch makes what asks the servers of a cluster for their state and their LSNs.
-func (s *Server) watch(a *upstream.Account) (cluster.Prober, cluster.Sampler) {
+func (s *Server) watch(a *upstream.Account, c config.Cluster) (cluster.Prober, cluster.Sampler) {
 	open := func(ctx context.Context, sv *cluster.Server) (*backend.Backend, error) { return a.Open(ctx, sv, "") }
 	r := s.cfg.Routing
-	return probe.NewProber(open, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open)
+	flavour := probe.Flavour(c.Flavour)
+	return probe.NewProber(open, flavour, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open, flavour)
 }
 
 // lookUp is auth.query: asked of the primary of the database's cluster, or of a replica

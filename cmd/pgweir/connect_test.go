@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/pool/cluster"
 )
 
 // configFor writes a configuration of the given servers.
@@ -129,20 +130,21 @@ func TestExplainReadsTheCatalog(t *testing.T) {
 func TestJudge(t *testing.T) {
 	cl := config.Cluster{Sources: config.Sources{Servers: []config.Server{{Address: "a"}, {Address: "b"}}}}
 	healthy := func(replica bool) serverState {
-		return serverState{replica: replica, version: "17.2", number: 170002, timeline: 3, system: "1"}
+		return serverState{Probe: cluster.Probe{InRecovery: replica, Version: 170002, Timeline: 3, SystemID: "1"}, version: "17.2"}
 	}
 	for name, tc := range map[string]struct {
 		change func(primary, replica *serverState)
 		want   string
 	}{
 		"healthy":     {func(p, r *serverState) {}, ""},
-		"old":         {func(p, r *serverState) { r.version, r.number = "14.1", 140001 }, "b: it runs PostgreSQL 14; supported are 15 to 18"},
-		"new":         {func(p, r *serverState) { p.version, p.number = "19beta1", 190000 }, "a: it runs PostgreSQL 19; supported are 15 to 18"},
-		"foreign":     {func(p, r *serverState) { r.system = "2" }, "b has system identifier 2, a has 1: they are not one cluster"},
-		"left behind": {func(p, r *serverState) { r.timeline = 2 }, "b is on timeline 2, a on 3: it does not follow"},
+		"old":         {func(p, r *serverState) { r.version, r.Version = "14.1", 140001 }, "b: it runs PostgreSQL 14; supported are 15 to 18"},
+		"new":         {func(p, r *serverState) { p.version, p.Version = "19beta1", 190000 }, "a: it runs PostgreSQL 19; supported are 15 to 18"},
+		"foreign":     {func(p, r *serverState) { r.SystemID = "2" }, "b has system identifier 2, a has 1: they are not one cluster"},
+		"left behind": {func(p, r *serverState) { r.Timeline = 2 }, "b is on timeline 2, a on 3: it does not follow"},
+		"silent":      {func(p, r *serverState) { r.Unproved = errors.New("no") }, "b: it does not tell how far it is, so that reads above eventual run elsewhere: no"},
 		"unreachable": {func(p, r *serverState) { *r = serverState{err: errors.New("no\nway")} }, "b: no; way"},
-		"no primary":  {func(p, r *serverState) { p.replica = true }, "no server is a primary; writes would wait for one"},
-		"two":         {func(p, r *serverState) { r.replica = false }, "a and b are both primaries on timeline 3; pgweir uses none until one is gone"},
+		"no primary":  {func(p, r *serverState) { p.InRecovery = true }, "no server is a primary; writes would wait for one"},
+		"two":         {func(p, r *serverState) { r.InRecovery = false }, "a and b are both primaries on timeline 3; pgweir uses none until one is gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			states := []serverState{healthy(false), healthy(true)}

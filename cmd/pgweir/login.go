@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -39,6 +37,15 @@ func (a account) credentials(s config.Service) (backend.Credentials, error) {
 
 // connect logs in to one server of a cluster. The connection's errors name no secret.
 func connect(ctx context.Context, cl config.Cluster, s config.Server, cred backend.Credentials, database string) (*pgconn.PgConn, error) {
+	login, err := openTo(ctx, cl, s, cred, database)
+	if err != nil {
+		return nil, err
+	}
+	return adopt(login)
+}
+
+// openTo is connect without pgconn.
+func openTo(ctx context.Context, cl config.Cluster, s config.Server, cred backend.Credentials, database string) (*backend.Login, error) {
 	addr, err := backend.ParseAddress(s.Address)
 	if err != nil {
 		return nil, err
@@ -47,12 +54,8 @@ func connect(ctx context.Context, cl config.Cluster, s config.Server, cred backe
 	if err != nil {
 		return nil, err
 	}
-	login, err := backend.Open(ctx, backend.Options{Address: addr, TLSName: s.TLSName, TLS: tls}, cred, database,
+	return backend.Open(ctx, backend.Options{Address: addr, TLSName: s.TLSName, TLS: tls}, cred, database,
 		map[string]string{"application_name": "pgweir", "client_encoding": "UTF8"})
-	if err != nil {
-		return nil, err
-	}
-	return adopt(login)
 }
 
 // adopt puts pgconn's query functions on a fresh login. Its configuration is made
@@ -86,20 +89,4 @@ func query(ctx context.Context, conn *pgconn.PgConn, sql string, row func(values
 		}
 	}
 	return errors.Join(failed, results.Close())
-}
-
-// queryRow runs a query of one row and returns its values as text.
-func queryRow(ctx context.Context, conn *pgconn.PgConn, sql string) ([]string, error) {
-	var out []string
-	err := query(ctx, conn, sql, func(values [][]byte) error {
-		out = nil
-		for _, v := range values {
-			out = append(out, string(bytes.Clone(v)))
-		}
-		return nil
-	})
-	if err == nil && out == nil {
-		err = fmt.Errorf("no row from %s", sql)
-	}
-	return out, err
 }

@@ -35,7 +35,7 @@ var knownQueries []knownQuery
 
 func init() { // they refer to what refers to them
 	knownQueries = []knownQuery{
-		{"state", "pg_catalog.pg_control_checkpoint() c", 6, (*asked).state},
+		{"state", "pg_catalog.pg_control_checkpoint() c", 7, (*asked).state},
 		{"defaults", "COALESCE(g.context, 'user')", 3, (*asked).defaults},
 		{"fingerprint", "pg_catalog.hashtextextended", 1, (*asked).fingerprint},
 		{"settings", "SELECT COALESCE(r.rolname, ''), s.setdatabase <> 0, c.config", 3, (*asked).settings},
@@ -138,7 +138,7 @@ func (k *asked) state() [][]datum {
 		line = s.inbox[n-1].timeline
 	}
 	return [][]datum{{yesNo(s.recovering()), number(line), s.cluster.systemID, k.se.set.is("server_version_num"),
-		strconv.FormatFloat(float64(s.began.UnixMicro())/1e6, 'f', -1, 64), s.now().end.String()}}
+		strconv.FormatFloat(float64(s.began.UnixMicro())/1e6, 'f', -1, 64), s.now().end.String(), "f"}}
 }
 
 // each calls f for the permanent relations in the order of their OIDs.

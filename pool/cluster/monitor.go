@@ -27,6 +27,8 @@ type Probe struct {
 	Started    string
 	Anew       bool // it was asked over a new connection
 	LSN        lsn.LSN
+	// Unproved is why it does not tell how far it is; nil if it does.
+	Unproved error
 }
 
 // Prober asks one server for its state. The monitor calls it for different servers at the same
@@ -326,7 +328,7 @@ func (c *Cluster) publish(change func(states []State) []State) {
 	now := time.Now()
 	for i := range states {
 		st, old := &states[i], find(before.States, states[i].Server)
-		if old != nil && st.Status == old.Status && st.Many == old.Many && (st.Status == StatusUnknown || st.Role == old.Role && st.Timeline == old.Timeline) {
+		if old != nil && st.Status == old.Status && (st.Unproved == nil) == (old.Unproved == nil) && st.Many == old.Many && (st.Status == StatusUnknown || st.Role == old.Role && st.Timeline == old.Timeline) {
 			continue
 		}
 		st.Since, same = now, false

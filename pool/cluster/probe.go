@@ -78,7 +78,7 @@ func (c *Cluster) probeAnswered(s *Server, began Moment, p Probe) {
 		}
 		found := State{
 			Server: s, Role: RolePrimary, Up: true, Timeline: p.Timeline, SystemID: p.SystemID,
-			Version: p.Version, Started: p.Started, LSN: p.LSN, Probed: began, Since: st.Since,
+			Version: p.Version, Started: p.Started, LSN: p.LSN, Unproved: p.Unproved, Probed: began, Since: st.Since,
 		}
 		if p.InRecovery {
 			found.Role = RoleReplica

@@ -132,6 +132,9 @@ type State struct {
 	Started  string // when its postmaster was started: another one is another life
 	// Many: several servers answer at its address, of which State tells one or another.
 	Many bool
+	// Unproved is why it does not tell how far it is, so that nothing can be known of its
+	// freshness; nil if it does.
+	Unproved error
 	// Leaving is since when it is no longer one of the cluster's; zero if it is.
 	Leaving time.Time
 	// LSN is how far its log is inserted (a primary) or replayed (a replica).
@@ -188,6 +191,12 @@ func (t *Topology) Version() (version int) {
 	return version
 }
 
+// Provable reports whether a replica's freshness can be known: it and the primary tell how
+// far they are.
+func (t *Topology) Provable(s *Server) bool {
+	return t.Primary != nil && t.State(t.Primary).Unproved == nil && t.State(s).Unproved == nil
+}
+
 // Abandoned reports whether what runs on s must not go on: nobody can rely on what
 // it does, or it hangs. What a replica still reads may come to its end.
 func (t *Topology) Abandoned(s *Server) bool {
@@ -206,7 +215,7 @@ func (t *Topology) Abandoned(s *Server) bool {
 // whether that is known.
 func (t *Topology) Lag(s *Server) (bytes uint64, known bool) {
 	st := t.State(s)
-	if t.Primary == nil || st.Role != RoleReplica || st.Status != StatusServing {
+	if st.Role != RoleReplica || st.Status != StatusServing || !t.Provable(s) {
 		return 0, false
 	}
 	// They are asked at the same time, so that a replica may seem ahead.

@@ -108,7 +108,7 @@ func (c *Cluster) sample(ctx context.Context) {
 	defer cancel()
 	t := c.tracker
 	topo := c.topo.Load()
-	if topo.Primary == nil {
+	if topo.Primary == nil || topo.State(topo.Primary).Unproved != nil {
 		_ = pause(ctx, locateGapMax)
 		return
 	}
@@ -173,7 +173,7 @@ func (c *Cluster) follow(ctx context.Context, s *Server) {
 func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 	t := c.tracker
 	topo := c.topo.Load()
-	if st := topo.State(s); st.Role != RoleReplica || !st.Up || t.nothingFor(s) {
+	if st := topo.State(s); st.Role != RoleReplica || !st.Up || !topo.Provable(s) || t.nothingFor(s) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)

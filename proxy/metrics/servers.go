@@ -96,7 +96,7 @@ func (m *Metrics) collectCluster(to sink, c Cluster) {
 		if lag, known := t.Lag(st.Server); known {
 			to.gauge(n.lag, float64(lag), labels...)
 		}
-		if st.Role == cluster.RoleReplica {
+		if st.Role == cluster.RoleReplica && t.Provable(st.Server) {
 			to.gauge(n.staleness, st.Server.Staleness().Seconds(), labels...)
 		}
 	}

@@ -35,7 +35,7 @@ func (c *Cluster) Failovers() uint64 { return c.reaction.failovers.Load() }
 // AddCluster adds a cluster under its name. watch makes what asks its servers for their
 // state and their places in the log, given an account to do it by. The cluster does
 // nothing before it is run.
-func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Account) (cluster.Prober, cluster.Sampler)) error {
+func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Account, config.Cluster) (cluster.Prober, cluster.Sampler)) error {
 	tls, err := backend.LoadTLS(c.TLS)
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", name, err)
@@ -55,7 +55,7 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 		s.TLSName = sv.TLSName
 		all = append(all, s)
 	}
-	prober, sampler := watch(account)
+	prober, sampler := watch(account, c)
 	cl := &Cluster{
 		Account: account, reaction: reaction, watchers: []interface{ Close() }{prober, sampler, &account.asker},
 		Cluster: cluster.New(cluster.Options{

@@ -41,6 +41,7 @@ func (r *reaction) changed(before, after *cluster.Topology) {
 			r.logServer(now)
 		}
 		r.logMany(old, now)
+		r.logUnproved(old, now)
 		r.cutOff(old, now, after)
 	}
 	r.logPrimary(before, after)
@@ -100,6 +101,20 @@ func (r *reaction) logMany(old, now cluster.State) {
 			r.fields(now)...)
 	case old.Many && !now.Many:
 		r.log.Info("one server answers at the address again", r.fields(now)...)
+	}
+}
+
+// logUnproved says that a server does not tell how far it is, or that it does again.
+func (r *reaction) logUnproved(old, now cluster.State) {
+	switch {
+	case now.Unproved != nil && old.Unproved == nil && now.Role == cluster.RolePrimary:
+		r.log.Warn("the primary does not tell how far it is: no replica can be known to be fresh, so reads above eventual run on the primary",
+			r.fields(now, zap.Error(now.Unproved))...)
+	case now.Unproved != nil && old.Unproved == nil:
+		r.log.Warn("a replica does not tell how far it is: it serves reads at eventual only, others run elsewhere",
+			r.fields(now, zap.Error(now.Unproved))...)
+	case now.Unproved == nil && old.Unproved != nil && now.Up:
+		r.log.Info("a server tells how far it is again", r.fields(now)...)
 	}
 }
 

@@ -34,7 +34,7 @@ func directory(t *testing.T, service config.Service) *Directory {
 	})
 	c := config.Cluster{Service: service, Sources: config.Sources{Servers: []config.Server{{Address: "127.0.0.1:1"}, {Address: "127.0.0.1:2"}}}}
 	c.TLS.Mode = "disable"
-	watch := func(*Account) (cluster.Prober, cluster.Sampler) { return nil, nil }
+	watch := func(*Account, config.Cluster) (cluster.Prober, cluster.Sampler) { return nil, nil }
 	require.NoError(t, dir.AddCluster("main", c, watch))
 	t.Cleanup(func() { cancel(); dir.Close() })
 	return dir
