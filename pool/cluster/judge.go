@@ -19,7 +19,8 @@ import (
 //   - A replica below the primary's timeline does not follow that primary. What it
 //     replays may never have happened, so nothing is read from it.
 //   - A server that leaves the cluster is read from no more. If it is the primary, and no
-//     other is, it stays that: who lists the servers may err, or be late.
+//     other is, it stays that: who lists the servers may err, or be late. Once another is,
+//     it is fenced like any.
 
 // judge gives each state its Status and derives the topology. known says that all
 // servers had time to answer.
@@ -94,9 +95,21 @@ func newest(states []State, t *Topology) uint32 {
 
 // elect finds the primary: among those that stay, or else among those that leave.
 func (t *Topology) elect() {
+	leaving := func(s Status) bool { return s == StatusLeaving }
 	if !t.electAmong(Status.Usable) {
-		t.electAmong(func(s Status) bool { return s == StatusLeaving })
+		t.electAmong(leaving)
 	}
+	for i := range t.States {
+		st := &t.States[i]
+		if leaving(st.Status) && st.Role == RolePrimary && !t.sameAsPrimary(st) {
+			st.Status = StatusFenced
+		}
+	}
+}
+
+// sameAsPrimary reports whether a server is the primary by another name.
+func (t *Topology) sameAsPrimary(st *State) bool {
+	return t.Primary != nil && st.Started != "" && st.Started == t.State(t.Primary).Started
 }
 
 // electAmong finds the primary among servers of some status that call themselves one. It
@@ -173,6 +186,10 @@ func (st *State) explain(t *Topology) {
 	case StatusServing:
 		st.Err = nil
 	case StatusFenced:
+		if st.Timeline == t.Timeline {
+			st.Err = errors.New("it is a primary, no longer one of the cluster's, and another one is: stop it")
+			break
+		}
 		st.Err = fmt.Errorf("it is a primary on timeline %d, and timeline %d has begun elsewhere: rewind it (pg_rewind) or clone it anew as a standby", st.Timeline, t.Timeline)
 	case StatusSplitBrain:
 		st.Err = fmt.Errorf("several servers are primaries on timeline %d, so none takes writes: stop all but the right one", st.Timeline)

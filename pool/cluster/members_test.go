@@ -82,10 +82,16 @@ func TestPrimaryThatLeaves(t *testing.T) {
 		if tp := w.Topology(); tp.Primary != old || tp.State(old).Status != StatusServing {
 			t.Fatalf("it is the only one: %+v", tp.States)
 		}
-		w.fakes.set(1, primary(1), nil) // the old one lives on, on the same timeline
+		old.Begin() // a session writes there
+		w.fakes.set(1, primary(2), nil)
 		settle()
-		if tp := w.Topology(); tp.Primary != w.servers[1] || tp.Has(old) {
+		if tp := w.Topology(); tp.Primary != w.servers[1] || tp.State(old).Status != StatusFenced || !tp.Abandoned(old) {
 			t.Errorf("another is the primary: %+v", tp.States)
+		}
+		old.End()
+		settle()
+		if w.Topology().Has(old) {
+			t.Errorf("nothing runs there: %+v", w.Topology().States)
 		}
 	})
 }
