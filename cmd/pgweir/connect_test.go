@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,6 +58,34 @@ func TestCheckConnect(t *testing.T) {
 	if code != exitFailure {
 		t.Errorf("exit %d", code)
 	}
+}
+
+// TestServersAreFound: what is not listed is found by the commands as by the service.
+func TestServersAreFound(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Replicas: 1})
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"members": [{"host": "127.0.0.1", "port": %d}, {"host": "127.0.0.1", "port": %d}]}`, c.Primary.Port, c.Replicas[0].Port)
+	}))
+	path := filepath.Join(t.TempDir(), "pgweir.yaml")
+	text := fmt.Sprintf("patroni: {urls: [%s]}\nservice: {user: %s}\n", api.URL, pgtest.Superuser)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, code := pgweir("", "check", "--connect", "--config", path)
+	wantOutput(t, out, "members that Patroni knows at "+api.URL, c.Primary.Addr()+"  primary", c.Replicas[0].Addr()+"  replica", "servers: ok")
+	if code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	out, _ = pgweir("", "explain", "--config", path, "SELECT 1")
+	wantOutput(t, out, "database postgres on 127.0.0.1:")
+	api.Close()
+	out, code = pgweir("", "check", "--connect", "--config", path)
+	wantOutput(t, out, "fault: find out which servers there are", "connection refused", "1 fault\n")
+	if code != exitFailure {
+		t.Errorf("exit %d", code)
+	}
+	out, _ = pgweir("", "explain", "--config", path, "SELECT 1")
+	wantOutput(t, out, "built in", "find out which servers there are")
 }
 
 // TestCheckRecommendsDeclaring: what policies read and nobody declared is named, with the
