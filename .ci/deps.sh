@@ -5,7 +5,7 @@
 # Usage: deps.sh SET...
 #   build   a C compiler, for the SQL parser
 #   server  PostgreSQL's server programs, 15 or later
-#   test    clients in other languages, a second PostgreSQL version, an LDAP server, PgBouncer, shellcheck
+#   test    clients in other languages, Patroni with etcd, a second PostgreSQL version, an LDAP server, PgBouncer, shellcheck
 #   bench   PgBouncer
 #   regress what internal/regress/install.sh needs, for PostgreSQL's own test suite
 #   release C compilers for both architectures of a release
@@ -78,6 +78,9 @@ for set; do
 		program npm npm
 		want_node=true
 		package slapd pgbouncer
+		program patroni patroni
+		program etcd etcd-server
+		package python3-etcd
 		registry_client
 		want_18=true
 		;;
@@ -101,9 +104,11 @@ done
 log=$(mktemp)
 conf=/etc/postgresql-common/createcluster.conf
 mark='create_main_cluster = false # only while pgweir installs'
+policy=/usr/sbin/policy-rc.d
 
 clean() {
 	rm -f "$log"
+	if grep -qsF "$mark" "$policy"; then root rm -f "$policy"; fi
 	if grep -qsF "$mark" "$conf"; then root sed -i "\|^$mark\$|d" "$conf"; fi
 }
 trap clean EXIT
@@ -123,9 +128,14 @@ install_server() {
 	apt install -y --no-install-recommends postgresql
 }
 
-# install_missing installs what package and program found missing.
+# install_missing installs what package and program found missing. No package starts a
+# service: etcd's would.
 install_missing() {
 	[ -n "$missing" ] || return 0
+	[ -e "$policy" ] || {
+		printf '#!/bin/sh\n# %s\nexit 101\n' "$mark" | root tee "$policy" >/dev/null
+		root chmod 755 "$policy"
+	}
 	echo "deps: installing$missing"
 	case $missing in *slapd*) # its package starts a server of its own unless told not to
 		echo "slapd slapd/no_configuration boolean true" | root debconf-set-selections ;;

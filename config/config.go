@@ -33,9 +33,9 @@ type Config struct {
 	TCPUserTimeout time.Duration `yaml:"tcp_user_timeout"`
 	Succession
 
-	// Servers, ServerTLS and Service are short for a single cluster named
+	// Sources, ServerTLS and Service are short for a single cluster named
 	// "default"; Complete moves them to Clusters and leaves them empty.
-	Servers   []Server  `yaml:"servers"`
+	Sources
 	ServerTLS ServerTLS `yaml:"server_tls"`
 	Service   Service   `yaml:"service"`
 
@@ -64,7 +64,7 @@ type Addresses []string
 
 // Cluster is one primary and its replicas. Which is which is asked of the servers.
 type Cluster struct {
-	Servers []Server  `yaml:"servers"`
+	Sources
 	TLS     ServerTLS `yaml:"tls"`
 	Service Service   `yaml:"service"`
 }
@@ -79,6 +79,8 @@ type Server struct {
 	Weight int `yaml:"weight"`
 	// MaxServerConnections overrides pool.max_server_connections; 0 inherits.
 	MaxServerConnections int `yaml:"max_server_connections"`
+	// TLSName is the name that its certificate must bear, if that is not its address's.
+	TLSName string `yaml:"tls_name"`
 }
 
 // Service is the account the proxy itself uses: to learn roles, to read the
@@ -229,6 +231,9 @@ type Routing struct {
 	// sessions of its tenant did), database (what anybody did through this proxy)
 	// or strong (all there is when the read arrives).
 	Consistency string `yaml:"consistency" enum:"eventual,session,tenant,database,strong"`
+	// SoleWriter says that nobody commits past this process. Otherwise (other instances,
+	// jobs) reads at tenant and database must be fresh as of their own arrival.
+	SoleWriter bool `yaml:"sole_writer"`
 	// MaxStaleness bounds how old what a read on a replica sees may be, at every
 	// level; 0 is no bound.
 	MaxStaleness time.Duration `yaml:"max_staleness"`
@@ -237,6 +242,9 @@ type Routing struct {
 	FreshnessWait time.Duration `yaml:"freshness_wait"`
 	// MonitorInterval is how often each server's state is asked.
 	MonitorInterval time.Duration `yaml:"monitor_interval"`
+	// DiscoveryInterval is how often it is asked which servers there are, where they are
+	// not listed.
+	DiscoveryInterval time.Duration `yaml:"discovery_interval"`
 	// SlowAfter is how long a server may keep the monitor waiting before reads go
 	// elsewhere, as long as others serve them.
 	SlowAfter time.Duration `yaml:"slow_after"`
@@ -373,6 +381,7 @@ func Default() Config {
 			ShutdownTimeout: 30 * time.Second,
 			Upgrade:         Upgrade{Timeout: time.Hour},
 		},
+		Sources:   Sources{Flavour: "auto"},
 		ServerTLS: ServerTLS{Mode: "prefer"},
 		Service:   Service{Database: "postgres"},
 		Auth: Auth{
@@ -393,15 +402,17 @@ func Default() Config {
 			ForgetAfter:    15 * time.Minute,
 		},
 		Routing: Routing{
-			Route:           "auto",
-			PrimaryReads:    "never",
-			Consistency:     "database",
-			FreshnessWait:   10 * time.Millisecond,
-			MonitorInterval: time.Second,
-			SlowAfter:       time.Second,
-			PrimaryWait:     30 * time.Second,
-			CatalogInterval: time.Minute,
-			PlanCache:       32 << 20,
+			Route:             "auto",
+			PrimaryReads:      "never",
+			Consistency:       "database",
+			SoleWriter:        true,
+			FreshnessWait:     10 * time.Millisecond,
+			MonitorInterval:   time.Second,
+			DiscoveryInterval: 5 * time.Second,
+			SlowAfter:         time.Second,
+			PrimaryWait:       30 * time.Second,
+			CatalogInterval:   time.Minute,
+			PlanCache:         32 << 20,
 		},
 		Settings: Settings{Verify: 10 * time.Second},
 		Tenant: Tenant{

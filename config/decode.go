@@ -145,7 +145,7 @@ func element(t reflect.Type) reflect.Value {
 		v.Set(reflect.ValueOf(Server{Weight: 1}))
 	case clusterType:
 		d := Default()
-		v.Set(reflect.ValueOf(Cluster{TLS: d.ServerTLS, Service: d.Service}))
+		v.Set(reflect.ValueOf(Cluster{Sources: d.Sources, TLS: d.ServerTLS, Service: d.Service}))
 	}
 	return v
 }

@@ -15,7 +15,7 @@ func ExampleParse() {
 	_, err = config.Parse("pgweir.yaml", []byte("servers: [db1]\nauth: {method: trust}\npool: {size: -1, mod: session}\n"), os.LookupEnv)
 	fmt.Println(err)
 	// Output:
-	// [127.0.0.1:6432] [{db1:5432 1 0} {db2:5433 1 0}] 20 <nil>
+	// [127.0.0.1:6432] [{db1:5432 1 0 } {db2:5433 1 0 }] 20 <nil>
 	// line 3: pool.mod: unknown key; did you mean mode?
 	// line 3: pool.size: must not be negative, found -1
 }

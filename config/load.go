@@ -92,16 +92,19 @@ func (d *decoder) config(root *yaml.Node, c *Config) {
 		return
 	}
 	d.into(root, "", c)
+	if line, ok := d.lines["routing.sole_writer"]; ok && c.Routing.SoleWriter && len(c.Peers) > 0 {
+		d.fault(line, "routing.sole_writer", "peers say that other instances commit, too; leave it out, or make it false")
+	}
 	if _, ok := d.lines["clusters"]; !ok {
 		return
 	}
-	for _, short := range []string{"servers", "server_tls", "service"} {
+	for _, short := range []string{"servers", "dns", "patroni", "kubernetes", "flavour", "server_tls", "service"} {
 		if line, ok := d.lines[short]; ok {
 			d.fault(line, short, "is short for a single cluster; with clusters given, write it inside one of them")
 		}
 	}
 	// The short forms are not a cluster of their own beside the others.
-	c.Servers, c.ServerTLS, c.Service = nil, ServerTLS{}, Service{}
+	c.dropShort()
 }
 
 // adopt adds faults found in the values, each with the line of its key. Those

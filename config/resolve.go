@@ -21,10 +21,17 @@ const DefaultAuthQuery = `SELECT usename, passwd FROM pg_catalog.pg_shadow
 // changed, and completing twice changes nothing more.
 func (c Config) Complete() Config {
 	c.Clusters = completeClusters(c)
-	c.Servers, c.ServerTLS, c.Service = nil, ServerTLS{}, Service{}
+	c.dropShort()
 	c.Listen = slices.Clone(c.Listen)
 	for i, a := range c.Listen {
 		c.Listen[i] = complete(a, ListenPort)
+	}
+	c.Peers = slices.Clone(c.Peers)
+	for i, a := range c.Peers {
+		c.Peers[i] = complete(a, ListenPort)
+	}
+	if len(c.Peers) > 0 {
+		c.Routing.SoleWriter = false
 	}
 	if c.TLS.Mode == "" {
 		c.TLS.Mode = "disable"
@@ -38,16 +45,35 @@ func (c Config) Complete() Config {
 	return c
 }
 
+// short is the single cluster that the short forms describe.
+func (c Config) short() Cluster {
+	return Cluster{c.Sources, c.ServerTLS, c.Service}
+}
+
+func (c *Config) dropShort() {
+	c.Sources, c.ServerTLS, c.Service = Sources{}, ServerTLS{}, Service{}
+}
+
+// told reports whether it is said where the servers are.
+func (c Cluster) told() bool {
+	return len(c.Servers)+len(c.DNS)+len(c.Patroni.URLs)+len(c.Kubernetes.Services) > 0
+}
+
 func completeClusters(c Config) map[string]Cluster {
 	clusters := maps.Clone(c.Clusters)
-	if clusters == nil && len(c.Servers) > 0 {
-		clusters = map[string]Cluster{shortCluster: {c.Servers, c.ServerTLS, c.Service}}
+	if short := c.short(); clusters == nil && short.told() {
+		clusters = map[string]Cluster{shortCluster: short}
 	}
 	for name, cl := range clusters {
 		cl.Servers = slices.Clone(cl.Servers)
 		for i := range cl.Servers {
 			cl.Servers[i].Address = complete(cl.Servers[i].Address, ServerPort)
 		}
+		cl.DNS = slices.Clone(cl.DNS)
+		for i, name := range cl.DNS {
+			cl.DNS[i] = complete(name, ServerPort)
+		}
+		cl.Flavour = cmp.Or(cl.Flavour, "auto")
 		cl.TLS.Mode = cmp.Or(cl.TLS.Mode, "prefer")
 		cl.Service.Database = cmp.Or(cl.Service.Database, "postgres")
 		clusters[name] = cl

@@ -10,8 +10,8 @@ import (
 func sample() Config {
 	c := Default()
 	c.Clusters = map[string]Cluster{
-		"eu": {Servers: []Server{{Address: "eu1", Weight: 1}}},
-		"us": {Servers: []Server{{Address: "us1", Weight: 1}}},
+		"eu": {Sources: Sources{Servers: []Server{{Address: "eu1", Weight: 1}}}},
+		"us": {Sources: Sources{Servers: []Server{{Address: "us1", Weight: 1}}}},
 	}
 	c.Databases = map[string]Database{
 		"app": {Cluster: "eu", Name: "app_eu", PoolMode: "session", PoolSize: 5, MaxClients: 50, MaxServerConnections: 9, Route: "primary", Consistency: "strong",
@@ -95,5 +95,17 @@ func TestRulesFor(t *testing.T) {
 	}
 	if c.Routing.Rules[0].Database != "app" {
 		t.Error("the configuration was changed")
+	}
+}
+
+// TestPeersCommit: who has peers is not the only one that commits.
+func TestPeersCommit(t *testing.T) {
+	c := Default()
+	if !c.Complete().Routing.SoleWriter {
+		t.Error("alone it is not the sole writer")
+	}
+	c.Peers = Addresses{"pgweir"}
+	if c = c.Complete(); c.Routing.SoleWriter || c.Peers[0] != "pgweir:6432" {
+		t.Errorf("%v, sole writer %v", c.Peers, c.Routing.SoleWriter)
 	}
 }

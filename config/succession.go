@@ -16,6 +16,10 @@ type Succession struct {
 	// clients among them (SO_REUSEPORT).
 	ReusePort bool    `yaml:"reuse_port"`
 	Upgrade   Upgrade `yaml:"upgrade"`
+	// Peers are the addresses that other instances of the service listen on, host:port; a
+	// name stands for all its addresses, and this instance's own may be among them. It is
+	// asked of them whose session a cancel request is for, and Routing.SoleWriter is false.
+	Peers Addresses `yaml:"peers"`
 }
 
 // Upgrade is how a new process takes over from the one before.

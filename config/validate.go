@@ -17,6 +17,7 @@ import (
 func (c Config) Validate() Faults {
 	var fs Faults
 	c.checkListen(&fs)
+	c.checkPeers(&fs)
 	c.checkClusters(&fs)
 	c.checkDatabases(&fs)
 	c.checkUsers(&fs)
@@ -63,9 +64,20 @@ func (c Config) checkListen(fs *Faults) {
 	}
 }
 
+func (c Config) checkPeers(fs *Faults) {
+	for i, a := range c.Peers {
+		at := fmt.Sprintf("peers[%d]", i)
+		if network, _, err := SplitAddress(a, ListenPort); err != nil {
+			fs.add(at, "%s", err)
+		} else if network != "tcp" {
+			fs.add(at, "%s is no host:port", a)
+		}
+	}
+}
+
 func (c Config) checkClusters(fs *Faults) {
 	if len(c.Clusters) == 0 {
-		fs.add("servers", "no server; give the list of their addresses")
+		fs.add("servers", "no server; give the list of their addresses, or where to find them: dns, patroni or kubernetes")
 	}
 	listens := map[string]bool{}
 	for _, a := range c.Listen {
@@ -74,9 +86,7 @@ func (c Config) checkClusters(fs *Faults) {
 	seen := map[string]string{}
 	for _, name := range c.ClusterNames() {
 		cl, at := c.Clusters[name], "clusters."+name
-		if len(cl.Servers) == 0 {
-			fs.add(at+".servers", "no server; give the list of their addresses")
-		}
+		cl.checkSource(fs, at)
 		for i, s := range cl.Servers {
 			checkServer(fs, serverPath(name, i), s, seen, listens)
 		}
@@ -274,6 +284,9 @@ func (c Config) checkRouting(fs *Faults) {
 	}
 	if r.MonitorInterval < 10*time.Millisecond {
 		fs.add("routing.monitor_interval", "must be 10ms or more")
+	}
+	if r.DiscoveryInterval < 100*time.Millisecond {
+		fs.add("routing.discovery_interval", "must be 100ms or more")
 	}
 	if r.SlowAfter < 10*time.Millisecond {
 		fs.add("routing.slow_after", "must be 10ms or more")

@@ -39,3 +39,28 @@ func TestEvict(t *testing.T) {
 	p.Evict()
 	wantStats(t, p, 0, 0, 0, 0)
 }
+
+// A pool that is retired tells everybody that its server is gone, and what is in use is
+// closed when it is given back.
+func TestRetire(t *testing.T) {
+	f := &fake{}
+	p := New(Options{Size: 1, Dial: f.connect})
+	used := mustAcquire(t, p, Want{})
+	told := make(chan error, 1)
+	go func() {
+		_, err := p.Acquire(Want{}, always)
+		told <- err
+	}()
+	for p.Stats().Waiting < 1 {
+		runtime.Gosched()
+	}
+	p.Retire()
+	if err := <-told; !errors.Is(err, ErrGone) {
+		t.Errorf("one who waited is told %v", err)
+	}
+	if _, err := p.Acquire(Want{}, always); !errors.Is(err, ErrGone) {
+		t.Errorf("one who came later is told %v", err)
+	}
+	p.Release(used)
+	wantStats(t, p, 0, 0, 0, 0)
+}

@@ -230,7 +230,7 @@ func (l *Limit) isFull() bool {
 // keeping waiting who gave it back.
 func (p *Pool) makeWay(b *backend.Backend) {
 	p.mu.Lock()
-	closed := p.closed
+	closed := p.closed != nil
 	if !closed {
 		p.background.Add(1)
 	}

@@ -32,11 +32,16 @@ func (p *Pool) Evict() {
 	p.Expire()
 }
 
-// Close refuses further use and closes what is idle; what is in use is closed when
-// given back. It waits for connections whose cancel requests are being dealt with.
-func (p *Pool) Close() {
+// Close refuses further use with ErrClosed and closes what is idle; what is in use is
+// closed when given back. It waits for connections whose cancel requests are being dealt with.
+func (p *Pool) Close() { p.end(ErrClosed) }
+
+// Retire does what Close does, for a server that is not to be used any more, with ErrGone.
+func (p *Pool) Retire() { p.end(ErrGone) }
+
+func (p *Pool) end(why error) {
 	p.mu.Lock()
-	p.closed = true
+	p.closed = why
 	idle := p.takeIdleLocked(func(*backend.Backend) bool { return true })
 	p.serveLocked()
 	p.mu.Unlock()
@@ -113,7 +118,7 @@ func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
 func (p *Pool) missing() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || !p.o.Warm && p.dialled.Load() == 0 {
+	if p.closed != nil || !p.o.Warm && p.dialled.Load() == 0 {
 		return 0
 	}
 	return min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
@@ -122,7 +127,7 @@ func (p *Pool) missing() int {
 // addIdle dials one connection into the idle ones, if there is room.
 func (p *Pool) addIdle(ctx context.Context) error {
 	p.mu.Lock()
-	if p.closed || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake(time.Time{}) {
+	if p.closed != nil || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake(time.Time{}) {
 		p.mu.Unlock()
 		return nil
 	}

@@ -79,7 +79,7 @@ type Pool struct {
 	dialing int
 	retired bool  // an idle connection is being closed to make room
 	waiters queue // first come first served
-	closed  bool
+	closed  error // why nothing is given out any more: ErrClosed or ErrGone; nil before
 	// generation counts the calls of Expire: connections of an earlier one are closed
 	// when given back.
 	generation uint64
@@ -171,15 +171,15 @@ type SlowPath interface {
 const fastWait = 250 * time.Millisecond
 
 // Acquire takes a connection: an idle one, a new one, or the next that is given
-// back, in the order callers came. Errors: ErrTimeout, ErrClosed, those of the
+// back, in the order callers came. Errors: ErrTimeout, ErrClosed, ErrGone, those of the
 // context, or those of dialling. The caller must Release or Discard what it gets.
 func (p *Pool) Acquire(want Want, caller SlowPath) (*backend.Backend, error) {
 	started := time.Now()
 	defer func() { p.waited.Add(int64(time.Since(started))) }()
 	p.mu.Lock()
-	if p.closed {
+	if err := p.closed; err != nil {
 		p.mu.Unlock()
-		return nil, ErrClosed
+		return nil, err
 	}
 	if p.waiters.n == 0 {
 		if b := p.takeLocked(want); b != nil {
@@ -374,8 +374,8 @@ func (p *Pool) serveLocked() (retired *backend.Backend) {
 		w := p.waiters.front
 		var g grant
 		switch {
-		case p.closed:
-			g.err = ErrClosed
+		case p.closed != nil:
+			g.err = p.closed
 		default:
 			if g.b = p.takeLocked(w.want); g.b != nil {
 				break
@@ -426,7 +426,7 @@ func (p *Pool) Release(b *backend.Backend) {
 	}
 	// A cancel request may still hit it: not before that is dealt with.
 	p.mu.Lock()
-	closed := p.closed
+	closed := p.closed != nil
 	if !closed {
 		p.background.Add(1)
 	}
@@ -483,7 +483,7 @@ func (p *Pool) release(b *backend.Backend) {
 	}
 	p.mu.Lock()
 	switch {
-	case p.closed || notes.Generation != p.generation:
+	case p.closed != nil || notes.Generation != p.generation:
 		p.mu.Unlock()
 		p.Discard(b)
 		return

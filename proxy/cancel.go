@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/peers"
 )
 
 // cancelRequest passes a cancel request on and closes the connection, as
@@ -17,11 +18,27 @@ func (h *handshake) cancelRequest(request []byte) error {
 	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout)
 	defer cancel()
 	insist, known := h.s.cancel(ctx, request)
-	if !known && !h.s.cancelElsewhere(ctx, request) {
+	if !known && !h.s.cancelElsewhere(ctx, request) && !h.s.cancelAtPeers(request) {
 		h.s.metrics.CancelRequested(metrics.CancelUnknown)
 		h.s.log.Info("cancel request with a wrong key", zap.String("client", remoteHost(h.nc)))
 	}
 	_ = h.nc.Close() // the client waits for that
+	insist()
+	return errServed
+}
+
+// peerCancelRequest carries out a cancel request that another instance has handed on, and
+// tells it whether it was for a session here. It goes to no other instance.
+func (h *handshake) peerCancelRequest(request []byte) error {
+	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout)
+	defer cancel()
+	answer := byte(peers.Unknown)
+	insist, known := h.s.cancel(ctx, request)
+	if known || h.s.cancelElsewhere(ctx, request) {
+		answer = peers.Met
+	}
+	_, _ = h.front.Write([]byte{answer})
+	_ = h.nc.Close()
 	insist()
 	return errServed
 }
@@ -37,7 +54,7 @@ func (s *Server) Cancel(ctx context.Context, request []byte) (known bool) {
 // cancel carries out a cancel request if its key is known here. insist is to be called after the
 // client was told, and sees to it that its batch ends.
 func (s *Server) cancel(ctx context.Context, request []byte) (insist func(), known bool) {
-	if len(request) < 5 || len(request) > 4+maxKeyLength {
+	if !validKey(request) {
 		return func() {}, false
 	}
 	m := s.members.find(binary.BigEndian.Uint32(request), request[4:])
@@ -68,3 +85,15 @@ func (s *Server) cancelElsewhere(ctx context.Context, request []byte) (known boo
 	s.metrics.CancelRequested(metrics.CancelForwarded)
 	return true
 }
+
+// cancelAtPeers hands a cancel request on to the other instances of the service.
+func (s *Server) cancelAtPeers(request []byte) (known bool) {
+	if !validKey(request) || !s.peers.Cancel(s.ctx, request) {
+		return false
+	}
+	s.metrics.CancelRequested(metrics.CancelForwarded)
+	return true
+}
+
+// validKey reports whether a cancel request has a process number and a secret.
+func validKey(request []byte) bool { return len(request) >= 5 && len(request) <= 4+maxKeyLength }

@@ -19,6 +19,7 @@ import (
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/proxy/peers"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -182,6 +183,8 @@ func (h *handshake) startupPacket() error {
 			_, err = h.front.Write([]byte{'N'})
 		case code == cancelCode:
 			return h.cancelRequest(body)
+		case code == peers.Code:
+			return h.peerCancelRequest(body)
 		default:
 			return h.startupMessage(code, body)
 		}

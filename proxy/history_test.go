@@ -68,9 +68,12 @@ const (
 	registersUsed     = 4
 )
 
+// dsnFunc is how a session connects, as service.dsn is.
+type dsnFunc func(database string, more ...string) string
+
 // record lets the sessions work until ctx ends. A session whose connection is lost
 // opens another.
-func (h *history) record(ctx context.Context, s *service, level string) error {
+func (h *history) record(ctx context.Context, s dsnFunc, level string) error {
 	h.began = time.Now()
 	var g errgroup.Group
 	for id := range tenants * sessionsPerTenant {
@@ -80,7 +83,7 @@ func (h *history) record(ctx context.Context, s *service, level string) error {
 	return g.Wait()
 }
 
-func (h *history) session(ctx context.Context, s *service, level string, id int, rnd *rand.Rand) error {
+func (h *history) session(ctx context.Context, s dsnFunc, level string, id int, rnd *rand.Rand) error {
 	var conn *pgx.Conn
 	defer func() {
 		if conn != nil {
@@ -90,7 +93,7 @@ func (h *history) session(ctx context.Context, s *service, level string, id int,
 	for ctx.Err() == nil {
 		if conn == nil || conn.IsClosed() {
 			var err error
-			dsn := s.dsn("postgres", fmt.Sprintf("options='-c pgweir.consistency=%s -c app.tenant=%d'", level, id%tenants))
+			dsn := s("postgres", fmt.Sprintf("options='-c pgweir.consistency=%s -c app.tenant=%d'", level, id%tenants))
 			if conn, err = pgx.Connect(ctx, dsn); err != nil {
 				return ignoreEnd(ctx, err)
 			}
@@ -243,7 +246,7 @@ func TestHistories(t *testing.T) {
 			onReplica := s.metric(t, "pgweir_statements_total", "target=replica")
 			var g errgroup.Group
 			g.Go(func() error { return disturb(ctx, l, rand.New(rand.NewPCG(historySeed, 100)), false) })
-			err := errors.Join(h.record(ctx, s, level), g.Wait())
+			err := errors.Join(h.record(ctx, s.dsn, level), g.Wait())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -319,7 +322,7 @@ func TestLinearizable(t *testing.T) {
 			before := s.metric(t, "pgweir_statements_total", "target=replica")
 			var g errgroup.Group
 			g.Go(func() error { return disturb(ctx, l, rand.New(rand.NewPCG(historySeed, 7)), true) })
-			if err := errors.Join(h.record(ctx, s, run.level), g.Wait()); err != nil {
+			if err := errors.Join(h.record(ctx, s.dsn, run.level), g.Wait()); err != nil {
 				t.Fatal(err)
 			}
 			n, writes := h.count()
@@ -350,7 +353,7 @@ func TestLinearizableThroughFailover(t *testing.T) {
 	recorded, stop := context.WithCancel(ctx)
 	var h history
 	var g errgroup.Group
-	g.Go(func() error { return h.record(recorded, s, "strong") })
+	g.Go(func() error { return h.record(recorded, s.dsn, "strong") })
 	more := func(n int) {
 		until(t, "clients go on", func() bool {
 			h.mu.Lock()

@@ -15,9 +15,9 @@ import (
 
 // Addrs are the addresses listened on.
 func (s *Server) Addrs() (addrs []net.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.listeners {
+	s.listeners.Lock()
+	defer s.listeners.Unlock()
+	for _, l := range s.listeners.all {
 		addrs = append(addrs, l.Addr())
 	}
 	return addrs
@@ -64,15 +64,15 @@ func (s *Server) Retire() {
 }
 
 func (s *Server) closeListeners() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.listeners {
+	s.listeners.Lock()
+	defer s.listeners.Unlock()
+	for _, l := range s.listeners.all {
 		for _, conn := range sockets.Pending(l) {
 			s.sessions.Go(func() { s.serveConn(conn) })
 		}
 		_ = l.Close()
 	}
-	s.listeners = nil
+	s.listeners.all = nil
 }
 
 // remoteHost is the client's address without the port, for limits and logs.

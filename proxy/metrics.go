@@ -30,6 +30,8 @@ func (s *Server) eachDatabase(each func(metrics.Database)) {
 
 func (s *Server) eachCluster(each func(metrics.Cluster)) {
 	for name, cl := range s.upstream.Clusters() {
-		each(metrics.Cluster{Name: name, Topology: cl.Topology(), Failovers: cl.Failovers(), Slots: cl.Slots})
+		c := metrics.Cluster{Name: name, Topology: cl.Topology(), Failovers: cl.Failovers(), Slots: cl.Slots}
+		c.Found, c.Unfound, c.Discovers = cl.Discoveries()
+		each(c)
 	}
 }

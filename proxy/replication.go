@@ -23,7 +23,7 @@ func (h *handshake) replicate(ctx context.Context, eff config.Effective, cred ba
 	if err != nil {
 		return err
 	}
-	addr, err := backend.ParseAddress(primary.Address)
+	reach, err := cl.Account.Reach(primary)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (h *handshake) replicate(ctx context.Context, eff config.Effective, cred ba
 			params[n] = v
 		}
 	}
-	l, err := backend.Open(ctx, cl.Account.Reach(addr), cred, eff.Database, params)
+	l, err := backend.Open(ctx, reach, cred, eff.Database, params)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/peers"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -52,6 +53,7 @@ type Server struct {
 	service  upstream.Service // of the sessions
 
 	upstream    *upstream.Directory
+	peers       *peers.Peers
 	userClients sync.Map // user → *atomic.Int64, of users with max_clients
 	lookups     lookups
 
@@ -63,8 +65,10 @@ type Server struct {
 	phase
 
 	members   members
-	mu        sync.Mutex // protects the field below
-	listeners []net.Listener
+	listeners struct {
+		sync.Mutex // protects all
+		all        []net.Listener
+	}
 }
 
 // New makes a Server of a complete, valid configuration. It serves nothing until Start.
@@ -75,7 +79,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 // NewOver does what New does, over a network of the caller's.
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
-		cfg: cfg, log: log, network: network,
+		cfg: cfg, log: log, network: network, peers: peers.New(cfg.Peers, peers.Dial(network.Dial)),
 		members: members{all: map[uint32]*member{}}, lookups: lookups{refused: map[lookup]refusal{}},
 	}
 	if s.network.Listen == nil {
@@ -118,10 +122,11 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 }
 
 // watch makes what asks the servers of a cluster for their state and their LSNs.
-func (s *Server) watch(a *upstream.Account) (cluster.Prober, cluster.Sampler) {
+func (s *Server) watch(a *upstream.Account, c config.Cluster) (cluster.Prober, cluster.Sampler) {
 	open := func(ctx context.Context, sv *cluster.Server) (*backend.Backend, error) { return a.Open(ctx, sv, "") }
 	r := s.cfg.Routing
-	return probe.NewProber(open, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open)
+	flavour := probe.Flavour(c.Flavour)
+	return probe.NewProber(open, flavour, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open, flavour)
 }
 
 // Start does what Open and then Accept do.
@@ -141,13 +146,14 @@ func (s *Server) Open() error {
 			s.Retire()
 			return err
 		}
-		s.mu.Lock()
-		s.listeners = append(s.listeners, l)
-		s.mu.Unlock()
+		s.listeners.Lock()
+		s.listeners.all = append(s.listeners.all, l)
+		s.listeners.Unlock()
 	}
 	for _, c := range s.upstream.Clusters() {
 		s.background.Go(func() { c.Run(s.ctx) })
 		s.background.Go(func() { c.Track(s.ctx) })
+		s.background.Go(func() { c.Discover(s.ctx) })
 	}
 	s.warm()
 	s.background.Go(s.tend)
@@ -158,7 +164,7 @@ func (s *Server) Open() error {
 
 // Accept begins to serve clients, until Shutdown or Close.
 func (s *Server) Accept() {
-	for _, l := range s.listeners {
+	for _, l := range s.listeners.all {
 		s.log.Info("listening", zap.Stringer("address", l.Addr()))
 		s.accepting.Go(func() { s.accept(l) })
 	}

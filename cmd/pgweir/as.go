@@ -72,7 +72,7 @@ func logInAs(ctx context.Context, out io.Writer, c config.Config, v visitor) err
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	say("login", "ok")
-	if err := t.statements(ctx, conn, say, len(c.Clusters[eff.Cluster].Servers) > 1); err != nil {
+	if err := t.statements(ctx, conn, say, len(c.Clusters[eff.Cluster].Servers) != 1); err != nil {
 		return fail("statement", err)
 	}
 	_, _ = fmt.Fprintln(out, "login: ok")

@@ -181,7 +181,10 @@ func (s *audited) readServer(ctx context.Context, cfg config.Config, f auditFlag
 		}
 		slices.Sort(s.logins)
 	}
-	cl := cfg.Clusters[e.Cluster]
+	cl, err := located(ctx, cfg.Clusters[e.Cluster])
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, server := range cl.Servers {
 		err := s.readOne(ctx, cfg, cl, server, e, f.who)

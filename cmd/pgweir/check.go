@@ -100,11 +100,7 @@ func summarize(out io.Writer, path string, c config.Config) error {
 	line("listen", "%s", strings.Join(c.Listen, ", "))
 	line("http", "%s", orNone(c.HTTP))
 	for _, name := range c.ClusterNames() {
-		var addresses []string
-		for _, s := range c.Clusters[name].Servers {
-			addresses = append(addresses, s.Address)
-		}
-		line("cluster "+name, "%s", strings.Join(addresses, ", "))
+		line("cluster "+name, "%s", c.Clusters[name].Whereabouts())
 	}
 	line("auth", "%s, TLS %s", cmp.Or(c.Auth.HBAFile, c.Auth.Method), c.TLS.Mode)
 	line("pool", "%s, %s to one server for one user and database", c.Pool.Mode, count(c.Pool.Size, "connection"))

@@ -5,50 +5,39 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"time"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/probe"
 )
-
-// stateQuery asks a server all that the table shows. On a primary the checkpoint's
-// timeline is behind after a promotion, so its current WAL file tells; a replica
-// knows the timeline it receives, if it receives.
-const stateQuery = `SELECT pg_is_in_recovery(),
- current_setting('server_version'), current_setting('server_version_num'),
- CASE WHEN pg_is_in_recovery()
-  THEN greatest((SELECT received_tli FROM pg_stat_wal_receiver LIMIT 1), (SELECT timeline_id FROM pg_control_checkpoint()),
-   (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
-  ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
- (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0')::bigint,
- (SELECT system_identifier FROM pg_control_system()), pg_postmaster_start_time()::text,
- current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - coalesce(current_setting('reserved_connections', true)::int, 0)`
 
 // moreLogins is how many logins, besides the first, are to show whether one server answers.
 const moreLogins = 3
 
 // serverState is what one server said of itself.
 type serverState struct {
-	err      error
-	replica  bool
-	version  string
-	number   int // server_version_num
-	timeline int
-	position int64 // WAL inserted (primary) or replayed (replica), in bytes
-	system   string
-	slots    int  // sessions of ordinary roles it lets in
-	many     bool // another login was answered by another server
+	cluster.Probe
+	err     error
+	version string
+	slots   int  // sessions of ordinary roles it lets in
+	many    bool // another login was answered by another server
 }
 
 // checkServers prints a table for every cluster and what is wrong with it.
 func checkServers(ctx context.Context, out io.Writer, c config.Config, who account) error {
 	faults := 0
 	for _, name := range c.ClusterNames() {
-		cl := c.Clusters[name]
+		cl, err := located(ctx, c.Clusters[name])
+		if err != nil {
+			faults++
+			_, _ = fmt.Fprintf(out, "cluster %s\n  fault: %v\n", name, err)
+			continue
+		}
 		cred, err := who.credentials(cl.Service)
 		if err != nil {
 			return fmt.Errorf("cluster %s: %w", name, err)
@@ -90,41 +79,33 @@ func askAll(ctx context.Context, c config.Config, cl config.Cluster, cred backen
 }
 
 func (st *serverState) ask(ctx context.Context, cl config.Cluster, s config.Server, cred backend.Credentials) error {
-	conn, err := connect(ctx, cl, s, cred, cl.Service.Database)
-	if err != nil {
-		return err
+	open := func(ctx context.Context, _ *cluster.Server) (*backend.Backend, error) {
+		login, err := openTo(ctx, cl, s, cred, cl.Service.Database)
+		if err != nil {
+			return nil, err
+		}
+		st.version, _, _ = strings.Cut(login.Parameters["server_version"], " ")
+		b := backend.New(login, 1)
+		if st.slots == 0 {
+			if st.slots, _, err = backend.AskSlots(ctx, b); err != nil {
+				b.Close()
+				return nil, fmt.Errorf("ask how many connections it lets in: %w", err)
+			}
+		}
+		return b, nil
 	}
-	defer func() { _ = conn.Close(ctx) }()
-	row, err := queryRow(ctx, conn, stateQuery)
-	if err != nil {
-		return fmt.Errorf("ask for its state: %w", err)
-	}
-	st.replica = row[0] == "t"
-	st.version, _, _ = strings.Cut(row[1], " ")
-	st.system = row[5]
-	if st.timeline, err = strconv.Atoi(row[3]); err != nil {
-		return err
-	}
-	if st.number, err = strconv.Atoi(row[2]); err != nil {
-		return err
-	}
-	if st.position, err = strconv.ParseInt(row[4], 10, 64); err != nil {
-		return err
-	}
-	if st.slots, err = strconv.Atoi(row[7]); err != nil {
-		return err
-	}
-	for range moreLogins {
-		again, err := connect(ctx, cl, s, cred, cl.Service.Database)
+	prober := probe.NewProber(open, probe.Flavour(cl.Flavour), time.Minute, time.Minute)
+	defer prober.Close()
+	server := cluster.NewServer(s.Address, s.Weight)
+	for i := range 1 + moreLogins {
+		found, err := prober.Probe(ctx, server, true)
 		if err != nil {
 			return err
 		}
-		started, err := queryRow(ctx, again, "SELECT pg_postmaster_start_time()::text")
-		_ = again.Close(ctx)
-		if err != nil {
-			return fmt.Errorf("ask who it is: %w", err)
+		if i == 0 {
+			st.Probe = found
 		}
-		st.many = st.many || started[0] != row[6]
+		st.many = st.many || found.Started != st.Started
 	}
 	return nil
 }
@@ -133,7 +114,7 @@ func (st *serverState) ask(ctx context.Context, cl config.Cluster, s config.Serv
 func primaries(states []serverState) []int {
 	var out []int
 	for i, st := range states {
-		if st.err == nil && !st.replica {
+		if st.err == nil && !st.InRecovery {
 			out = append(out, i)
 		}
 	}
@@ -144,10 +125,10 @@ func primaries(states []serverState) []int {
 func succession(states []serverState) (newest, old []int) {
 	for _, i := range primaries(states) {
 		switch {
-		case len(newest) == 0 || states[i].timeline > states[newest[0]].timeline:
+		case len(newest) == 0 || states[i].Timeline > states[newest[0]].Timeline:
 			old = append(old, newest...)
 			newest = []int{i}
-		case states[i].timeline == states[newest[0]].timeline:
+		case states[i].Timeline == states[newest[0]].Timeline:
 			newest = append(newest, i)
 		default:
 			old = append(old, i)
@@ -175,14 +156,14 @@ func printCluster(out io.Writer, name string, cl config.Cluster, states []server
 		case st.err != nil:
 			_, _ = fmt.Fprintf(w, "  %s\tunreachable\t-\t-\t-\t-\n", cl.Servers[i].Address)
 			continue
-		case st.replica:
+		case st.InRecovery:
 			role = "replica"
-			if len(first) == 1 {
+			if len(first) == 1 && st.Unproved == nil {
 				// The servers were asked at once, so a replica may seem ahead.
-				lag = formatLag(max(states[first[0]].position-st.position, 0))
+				lag = formatLag(max(int64(states[first[0]].LSN)-int64(st.LSN), 0))
 			}
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%s\t%s\n", cl.Servers[i].Address, role, st.version, st.timeline, lag, st.system)
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%d\t%s\t%s\n", cl.Servers[i].Address, role, st.version, st.Timeline, lag, st.SystemID)
 	}
 	return w.Flush()
 }
@@ -218,7 +199,7 @@ func judge(cl config.Cluster, states []serverState) []string {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	reached := -1 // the server the others are compared with: the primary, or the first there is
 	for i, st := range states {
-		unsupported := cluster.Supported(st.number)
+		unsupported := cluster.Supported(st.Version)
 		switch {
 		case st.err != nil:
 			said := strings.TrimPrefix(st.err.Error(), "connect to server "+cl.Servers[i].Address+": ")
@@ -230,6 +211,9 @@ func judge(cl config.Cluster, states []serverState) []string {
 		if st.many {
 			add("%s: several servers answer at this address; give each an address of its own, or reads there go to the primary", cl.Servers[i].Address)
 		}
+		if st.Unproved != nil {
+			add("%s: it does not tell how far it is, so that reads above eventual run elsewhere: %v", cl.Servers[i].Address, st.Unproved)
+		}
 		if reached < 0 {
 			reached = i
 		}
@@ -238,21 +222,21 @@ func judge(cl config.Cluster, states []serverState) []string {
 	case len(p) == 0 && reached >= 0:
 		add("no server is a primary; writes would wait for one")
 	case len(p) > 1:
-		add("%s and %s are both primaries on timeline %d; pgweir uses none until one is gone", cl.Servers[p[0]].Address, cl.Servers[p[1]].Address, states[p[0]].timeline)
+		add("%s and %s are both primaries on timeline %d; pgweir uses none until one is gone", cl.Servers[p[0]].Address, cl.Servers[p[1]].Address, states[p[0]].Timeline)
 	case len(p) == 1:
 		reached = p[0]
 		for _, i := range old {
 			add("%s is an old primary on timeline %d; %s has succeeded it on timeline %d: rewind it (pg_rewind) or clone it anew",
-				cl.Servers[i].Address, states[i].timeline, cl.Servers[reached].Address, states[reached].timeline)
+				cl.Servers[i].Address, states[i].Timeline, cl.Servers[reached].Address, states[reached].Timeline)
 		}
 	}
 	for i, st := range states {
 		switch base := max(reached, 0); {
 		case st.err != nil || i == base:
-		case st.system != states[base].system:
-			add("%s has system identifier %s, %s has %s: they are not one cluster", cl.Servers[i].Address, st.system, cl.Servers[base].Address, states[base].system)
-		case st.replica && st.timeline != states[base].timeline:
-			add("%s is on timeline %d, %s on %d: it does not follow", cl.Servers[i].Address, st.timeline, cl.Servers[base].Address, states[base].timeline)
+		case st.SystemID != states[base].SystemID:
+			add("%s has system identifier %s, %s has %s: they are not one cluster", cl.Servers[i].Address, st.SystemID, cl.Servers[base].Address, states[base].SystemID)
+		case st.InRecovery && st.Timeline != states[base].Timeline:
+			add("%s is on timeline %d, %s on %d: it does not follow", cl.Servers[i].Address, st.Timeline, cl.Servers[base].Address, states[base].Timeline)
 		}
 	}
 	return faults

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/pool/cluster"
 )
 
 // configFor writes a configuration of the given servers.
@@ -61,6 +64,34 @@ func TestCheckConnect(t *testing.T) {
 	if code != exitFailure {
 		t.Errorf("exit %d", code)
 	}
+}
+
+// TestServersAreFound: what is not listed is found by the commands as by the service.
+func TestServersAreFound(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Replicas: 1})
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"members": [{"host": "127.0.0.1", "port": %d}, {"host": "127.0.0.1", "port": %d}]}`, c.Primary.Port, c.Replicas[0].Port)
+	}))
+	path := filepath.Join(t.TempDir(), "pgweir.yaml")
+	text := fmt.Sprintf("patroni: {urls: [%s]}\nservice: {user: %s}\n", api.URL, pgtest.Superuser)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, code := pgweir("", "check", "--connect", "--config", path)
+	wantOutput(t, out, "members that Patroni knows at "+api.URL, c.Primary.Addr()+"  primary", c.Replicas[0].Addr()+"  replica", "servers: ok")
+	if code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	out, _ = pgweir("", "explain", "--config", path, "SELECT 1")
+	wantOutput(t, out, "database postgres on 127.0.0.1:")
+	api.Close()
+	out, code = pgweir("", "check", "--connect", "--config", path)
+	wantOutput(t, out, "fault: find out which servers there are", "connection refused", "1 fault\n")
+	if code != exitFailure {
+		t.Errorf("exit %d", code)
+	}
+	out, _ = pgweir("", "explain", "--config", path, "SELECT 1")
+	wantOutput(t, out, "built in", "find out which servers there are")
 }
 
 // TestCheckRecommendsDeclaring: what policies read and nobody declared is named, with the
@@ -133,22 +164,23 @@ func TestExplainReadsTheCatalog(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	cl := config.Cluster{Servers: []config.Server{{Address: "a"}, {Address: "b"}}}
+	cl := config.Cluster{Sources: config.Sources{Servers: []config.Server{{Address: "a"}, {Address: "b"}}}}
 	healthy := func(replica bool) serverState {
-		return serverState{replica: replica, version: "17.2", number: 170002, timeline: 3, system: "1"}
+		return serverState{Probe: cluster.Probe{InRecovery: replica, Version: 170002, Timeline: 3, SystemID: "1"}, version: "17.2"}
 	}
 	for name, tc := range map[string]struct {
 		change func(primary, replica *serverState)
 		want   string
 	}{
 		"healthy":     {func(p, r *serverState) {}, ""},
-		"old":         {func(p, r *serverState) { r.version, r.number = "14.1", 140001 }, "b: it runs PostgreSQL 14; supported are 15 to 18"},
-		"new":         {func(p, r *serverState) { p.version, p.number = "19beta1", 190000 }, "a: it runs PostgreSQL 19; supported are 15 to 18"},
-		"foreign":     {func(p, r *serverState) { r.system = "2" }, "b has system identifier 2, a has 1: they are not one cluster"},
-		"left behind": {func(p, r *serverState) { r.timeline = 2 }, "b is on timeline 2, a on 3: it does not follow"},
+		"old":         {func(p, r *serverState) { r.version, r.Version = "14.1", 140001 }, "b: it runs PostgreSQL 14; supported are 15 to 18"},
+		"new":         {func(p, r *serverState) { p.version, p.Version = "19beta1", 190000 }, "a: it runs PostgreSQL 19; supported are 15 to 18"},
+		"foreign":     {func(p, r *serverState) { r.SystemID = "2" }, "b has system identifier 2, a has 1: they are not one cluster"},
+		"left behind": {func(p, r *serverState) { r.Timeline = 2 }, "b is on timeline 2, a on 3: it does not follow"},
+		"silent":      {func(p, r *serverState) { r.Unproved = errors.New("no") }, "b: it does not tell how far it is, so that reads above eventual run elsewhere: no"},
 		"unreachable": {func(p, r *serverState) { *r = serverState{err: errors.New("no\nway")} }, "b: no; way"},
-		"no primary":  {func(p, r *serverState) { p.replica = true }, "no server is a primary; writes would wait for one"},
-		"two":         {func(p, r *serverState) { r.replica = false }, "a and b are both primaries on timeline 3; pgweir uses none until one is gone"},
+		"no primary":  {func(p, r *serverState) { p.InRecovery = true }, "no server is a primary; writes would wait for one"},
+		"two":         {func(p, r *serverState) { r.InRecovery = false }, "a and b are both primaries on timeline 3; pgweir uses none until one is gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			states := []serverState{healthy(false), healthy(true)}

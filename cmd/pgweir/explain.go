@@ -123,7 +123,10 @@ func facts(ctx context.Context, cfg config.Config, e config.Effective, f explain
 		return catalog.Builtin(), "built in; objects of the database are unknown (--offline)"
 	}
 	var errs []error
-	cl := cfg.Clusters[e.Cluster]
+	cl, err := located(ctx, cfg.Clusters[e.Cluster])
+	if err != nil {
+		errs = append(errs, err)
+	}
 	for _, s := range cl.Servers {
 		snapshot, err := load(ctx, cfg, cl, s, e, f.who)
 		if err == nil {

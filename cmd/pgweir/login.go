@@ -39,6 +39,15 @@ func (a account) credentials(s config.Service) (backend.Credentials, error) {
 
 // connect logs in to one server of a cluster. The connection's errors name no secret.
 func connect(ctx context.Context, cl config.Cluster, s config.Server, cred backend.Credentials, database string) (*pgconn.PgConn, error) {
+	login, err := openTo(ctx, cl, s, cred, database)
+	if err != nil {
+		return nil, err
+	}
+	return adopt(login)
+}
+
+// openTo is connect without pgconn.
+func openTo(ctx context.Context, cl config.Cluster, s config.Server, cred backend.Credentials, database string) (*backend.Login, error) {
 	addr, err := backend.ParseAddress(s.Address)
 	if err != nil {
 		return nil, err
@@ -47,12 +56,8 @@ func connect(ctx context.Context, cl config.Cluster, s config.Server, cred backe
 	if err != nil {
 		return nil, err
 	}
-	login, err := backend.Open(ctx, backend.Options{Address: addr, TLS: tls}, cred, database,
+	return backend.Open(ctx, backend.Options{Address: addr, TLSName: s.TLSName, TLS: tls}, cred, database,
 		map[string]string{"application_name": "pgweir", "client_encoding": "UTF8"})
-	if err != nil {
-		return nil, err
-	}
-	return adopt(login)
 }
 
 // adopt puts pgconn's query functions on a fresh login. Its configuration is made

@@ -27,6 +27,7 @@ var floors = map[string]int{
 	"proxy/interrupt":   3,
 	"proxy/local":       3,
 	"proxy/notify":      3,
+	"proxy/peers":       3,
 	"proxy/preferences": 3,
 	"proxy/batch":       3,
 	"proxy/metrics":     3,
@@ -39,6 +40,9 @@ var floors = map[string]int{
 	"pool/cluster": 2,
 	"pool/probe":   2,
 	"pool":         2,
+
+	"pool/discovery": 2,
+	"pool/perserver": 2,
 
 	"router":             1,
 	"router/catalog":     1,
@@ -84,7 +88,9 @@ var sideways = map[string][]string{
 	"router":           {"router/catalog", "router/tenant"},
 	"router/tenant":    {"router/catalog"},
 	"pool/probe":       {"pool/cluster"},
-	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"pool/discovery":   {"pool/cluster"},
+	"pool/perserver":   {"pool", "pool/cluster"},
+	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/timeouts", "proxy/upstream"},

@@ -28,6 +28,7 @@ func ordinary() map[string][]builtin {
 			{args: []uint32{text, b}, returns: text, f: func(se *session, a []datum) datum { return se.currentSetting(a[0].(string), a[1].(bool)) }},
 		},
 		"pg_backend_pid":           {{returns: typInt4, f: func(se *session, _ []datum) datum { return int64(se.pid) }}},
+		"to_regproc":               {{args: []uint32{text}, returns: text, f: func(*session, []datum) datum { return nil }}}, // it is asked for other flavours only
 		"pg_postmaster_start_time": {{returns: typTimestamp, f: func(se *session, _ []datum) datum { return se.server.began }}},
 		"date_part":                {{args: []uint32{text, typTimestamp}, returns: typFloat8, f: datePart}},
 		"pg_is_in_recovery":        {{returns: b, f: func(se *session, _ []datum) datum { return se.server.recovering() }}},

@@ -38,7 +38,7 @@ var knownQueries []knownQuery
 
 func init() { // they refer to what refers to them
 	knownQueries = []knownQuery{
-		{"state", "pg_catalog.pg_control_checkpoint() c", 6, (*asked).state, 0},
+		{"state", "pg_catalog.pg_control_checkpoint() c", 7, (*asked).state, 0},
 		{"defaults", "COALESCE(g.context, 'user')", 3, (*asked).defaults, 1},
 		{"admission", "NOT r.rolcanlogin, r.rolvaliduntil", 8, (*asked).admission, 1},
 		{"few", "ANY ($1::pg_catalog.name[])", 5, (*asked).few, 1},
@@ -145,7 +145,7 @@ func (k *asked) state() [][]datum {
 		line = s.inbox[n-1].timeline
 	}
 	return [][]datum{{yesNo(s.recovering()), number(line), s.cluster.systemID, k.se.set.is("server_version_num"),
-		number(s.began.UnixMicro()), s.now().end.String()}}
+		number(s.began.UnixMicro()), s.now().end.String(), "f"}}
 }
 
 // each calls f for the permanent relations in the order of their OIDs.

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -89,4 +90,24 @@ func FullBy(err error) Full {
 		return FullRole
 	}
 	return FullServer
+}
+
+// slotsQuery asks how many sessions a server lets in, and how many of these are for superusers, or
+// for roles with pg_use_reserved_connections.
+const slotsQuery = `SELECT name, setting FROM pg_catalog.pg_settings
+ WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')`
+
+// AskSlots asks how many sessions of ordinary roles a server lets in, and how many more it keeps
+// for others.
+func AskSlots(ctx context.Context, b *Backend) (free, reserved int, err error) {
+	err = b.Query(ctx, slotsQuery, func(v [][]byte) error {
+		n, err := strconv.Atoi(string(v[1]))
+		if string(v[0]) == "max_connections" {
+			free += n
+		} else {
+			free, reserved = free-n, reserved+n
+		}
+		return err
+	})
+	return free, reserved, err
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -17,8 +18,9 @@ import (
 // Options are where a server is and how to reach it.
 type Options struct {
 	Address Address
-	TLS     *TLS // nil is no TLS
-	Dial    Dial // nil is package net's
+	TLSName string // the name its certificate must bear; empty is Address.Host
+	TLS     *TLS   // nil is no TLS
+	Dial    Dial   // nil is package net's
 }
 
 // Dial connects to an address, as net.Dialer's DialContext does.
@@ -58,7 +60,7 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interv
 // error's chain. Open may be called concurrently.
 func Open(ctx context.Context, o Options, cred Credentials, database string, params map[string]string) (*Login, error) {
 	var earlier error
-	for _, a := range o.TLS.attempts(o.Address) {
+	for _, a := range o.TLS.attempts(o.Address, cmp.Or(o.TLSName, o.Address.Host)) {
 		l, encrypted, err := open(ctx, o, a, cred, database, params)
 		if err == nil {
 			return l, nil

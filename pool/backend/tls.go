@@ -95,16 +95,16 @@ type attempt struct {
 	orPlain bool
 }
 
-// attempts returns the ways to connect to a, in order. Like libpq, Unix-domain sockets
-// never use TLS.
-func (t *TLS) attempts(a Address) []attempt {
+// attempts returns the ways to connect to a, whose certificate is for host, in order. Like
+// libpq, Unix-domain sockets never use TLS.
+func (t *TLS) attempts(a Address, host string) []attempt {
 	if t == nil || a.Unix() {
 		return []attempt{{}}
 	}
 	conf := t.base.Clone()
 	// Verification wants the name or the IP address alike; SNI is sent for names only.
-	conf.ServerName = a.Host
-	if t.mode != "verify-full" && net.ParseIP(a.Host) != nil {
+	conf.ServerName = host
+	if t.mode != "verify-full" && net.ParseIP(host) != nil {
 		conf.ServerName = ""
 	}
 	switch t.mode {

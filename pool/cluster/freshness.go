@@ -52,7 +52,7 @@ type Sampler interface {
 	// Written returns how far the primary's log is, Replayed how far a standby is.
 	Written(ctx context.Context, s *Server) (Written, error)
 	Replayed(ctx context.Context, s *Server) (Replayed, error)
-	// Forget has s asked over a new connection.
+	// Forget has s asked over a new connection, if ever again.
 	Forget(s *Server)
 	Close()
 }
@@ -116,7 +116,7 @@ func (c *Cluster) await(ctx context.Context, d time.Duration, asOf Moment, done 
 		return true
 	}
 	c.Want(asOf)
-	if d <= 0 || asOf == Never || !likely(of, asOf, d) {
+	if d <= 0 || asOf == Never || !c.likely(of, asOf, d) {
 		return false
 	}
 	timer := time.NewTimer(d)
@@ -138,10 +138,10 @@ func (c *Cluster) await(ctx context.Context, d time.Duration, asOf Moment, done 
 
 // likely reports whether one of the servers may be fresh as of a moment in time,
 // going by what it took lately.
-func likely(of []*Server, asOf Moment, d time.Duration) bool {
-	by := Now() + Moment(d)
+func (c *Cluster) likely(of []*Server, asOf Moment, d time.Duration) bool {
+	by, topo := Now()+Moment(d), c.topo.Load()
 	for _, s := range of {
-		if asOf+Moment(s.lag.Load()) <= by {
+		if topo.Provable(s) && asOf+Moment(s.lag.Load()) <= by {
 			return true
 		}
 	}
@@ -176,8 +176,14 @@ func (c *Cluster) Want(asOf Moment) {
 		signal(t.sampleNow)
 		return
 	}
-	for _, n := range t.locateNow {
-		signal(n)
+	c.locateAll()
+}
+
+// locateAll has all servers asked how far they have replayed.
+func (c *Cluster) locateAll() {
+	states := c.topo.Load().States
+	for i := range states {
+		signal(states[i].Server.locateNow)
 	}
 }
 

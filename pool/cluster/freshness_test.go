@@ -54,7 +54,7 @@ func (g *gauges) set(inserted lsn.LSN, replayed ...lsn.LSN) {
 	defer g.mu.Unlock()
 	g.inserted = inserted
 	for s := range g.replayed {
-		g.replayed[s] = replayed[s.Index-1]
+		g.replayed[s] = replayed[index(s)-1]
 	}
 }
 
@@ -64,9 +64,9 @@ func tracked(t *testing.T, hang int, test func(t *testing.T, c *Cluster, g *gaug
 	synctest.Test(t, func(t *testing.T) {
 		began = time.Now()
 		g := &gauges{replayed: map[*Server]lsn.LSN{}, took: 100 * time.Microsecond}
-		servers := []*Server{{Address: "p", Weight: 1}, {Address: "a", Index: 1, Weight: 1}, {Address: "b", Index: 2, Weight: 1}}
+		servers := servers(1, 1, 1)
 		for _, s := range servers[1:] {
-			if s.Index != hang {
+			if index(s) != hang {
 				g.replayed[s] = 0
 			}
 		}
@@ -240,7 +240,7 @@ func TestUnflushed(t *testing.T) {
 
 // Samples are thinned, not lost: what a replica far behind has is still known.
 func TestManySamples(t *testing.T) {
-	tr := newTracker(1)
+	tr := newTracker()
 	for i := range 100000 {
 		tr.samples.note(sample{Moment(i * 1000), Moment(i * 1000), lsn.LSN(i)})
 	}

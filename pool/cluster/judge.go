@@ -18,6 +18,9 @@ import (
 //     Two that were started at the same microsecond are one server, configured twice.
 //   - A replica below the primary's timeline does not follow that primary. What it
 //     replays may never have happened, so nothing is read from it.
+//   - A server that leaves the cluster is read from no more. If it is the primary, and no
+//     other is, it stays that: who lists the servers may err, or be late. Once another is,
+//     it is fenced like any.
 
 // judge gives each state its Status and derives the topology. known says that all
 // servers had time to answer.
@@ -57,6 +60,8 @@ func (st *State) alone(id string, known bool) Status {
 	case st.SystemID != id:
 		st.Err = fmt.Errorf("it belongs to another cluster: its system identifier is %s, not %s", st.SystemID, id)
 		return StatusForeign
+	case !st.Leaving.IsZero():
+		return StatusLeaving
 	case st.Slow:
 		return StatusSlow
 	}
@@ -88,13 +93,33 @@ func newest(states []State, t *Topology) uint32 {
 	return max(line, t.Timeline)
 }
 
-// elect finds the primary among the servers that call themselves one.
+// elect finds the primary: among those that stay, or else among those that leave.
 func (t *Topology) elect() {
+	leaving := func(s Status) bool { return s == StatusLeaving }
+	if !t.electAmong(Status.Usable) {
+		t.electAmong(leaving)
+	}
+	for i := range t.States {
+		st := &t.States[i]
+		if leaving(st.Status) && st.Role == RolePrimary && !t.sameAsPrimary(st) {
+			st.Status = StatusFenced
+		}
+	}
+}
+
+// sameAsPrimary reports whether a server is the primary by another name.
+func (t *Topology) sameAsPrimary(st *State) bool {
+	return t.Primary != nil && st.Started != "" && st.Started == t.State(t.Primary).Started
+}
+
+// electAmong finds the primary among servers of some status that call themselves one. It
+// reports whether there are any.
+func (t *Topology) electAmong(of func(Status) bool) bool {
 	var candidates []*State
 	for i := range t.States {
 		st := &t.States[i]
 		switch {
-		case !st.Status.Usable() || st.Role != RolePrimary:
+		case !of(st.Status) || st.Role != RolePrimary:
 		case st.Timeline < t.Timeline:
 			st.Status = StatusFenced
 		case len(candidates) > 0 && st.Started != "" && st.Started == candidates[0].Started:
@@ -105,12 +130,17 @@ func (t *Topology) elect() {
 		}
 	}
 	if len(candidates) == 1 {
-		t.Primary = candidates[0].Server
-		return
+		st := candidates[0]
+		t.Primary = st.Server
+		if st.Status == StatusLeaving {
+			st.Status = StatusServing
+		}
+		return true
 	}
 	for _, st := range candidates {
 		st.Status = StatusSplitBrain
 	}
+	return len(candidates) > 0
 }
 
 // gather finds the replicas that serve reads: the slow ones only if nobody else can.
@@ -156,12 +186,16 @@ func (st *State) explain(t *Topology) {
 	case StatusServing:
 		st.Err = nil
 	case StatusFenced:
+		if st.Timeline == t.Timeline {
+			st.Err = errors.New("it is a primary, no longer one of the cluster's, and another one is: stop it")
+			break
+		}
 		st.Err = fmt.Errorf("it is a primary on timeline %d, and timeline %d has begun elsewhere: rewind it (pg_rewind) or clone it anew as a standby", st.Timeline, t.Timeline)
 	case StatusSplitBrain:
 		st.Err = fmt.Errorf("several servers are primaries on timeline %d, so none takes writes: stop all but the right one", st.Timeline)
 	case StatusDiverged:
 		st.Err = fmt.Errorf("it is a standby on timeline %d and does not follow the primary onto timeline %d: point its primary_conninfo there, or clone it anew", st.Timeline, t.Timeline)
-	case StatusUnknown, StatusSlow, StatusDown, StatusForeign, StatusDuplicate: // it is
+	case StatusUnknown, StatusSlow, StatusDown, StatusForeign, StatusDuplicate, StatusLeaving: // it is
 	}
 }
 

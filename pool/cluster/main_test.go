@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -35,7 +36,7 @@ func (f *fakes) Probe(ctx context.Context, s *Server, anew bool) (Probe, error) 
 	if anew {
 		f.anew++
 	}
-	p, err, hangs := f.says[s.Index], f.err[s.Index], f.hangs[s.Index]
+	p, err, hangs := f.says[index(s)], f.err[index(s)], f.hangs[index(s)]
 	f.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
@@ -43,6 +44,8 @@ func (f *fakes) Probe(ctx context.Context, s *Server, anew bool) (Probe, error) 
 	}
 	return p, err
 }
+
+func (f *fakes) Forget(*Server) {}
 
 func (f *fakes) Close() {
 	f.mu.Lock()
@@ -88,9 +91,18 @@ func replica(timeline uint32) Probe {
 
 func servers(weights ...int) (ss []*Server) {
 	for i, w := range weights {
-		ss = append(ss, &Server{Address: "server" + strconv.Itoa(i), Index: i, Weight: w})
+		ss = append(ss, NewServer("server"+strconv.Itoa(i), w))
 	}
 	return ss
+}
+
+// index is a server's place among those that servers made.
+func index(s *Server) int {
+	i, err := strconv.Atoi(strings.TrimPrefix(s.Address, "server"))
+	if err != nil {
+		panic(err)
+	}
+	return i
 }
 
 // watched is a cluster with a running monitor.
@@ -127,8 +139,8 @@ func watch(t *testing.T, says ...Probe) *watched {
 		Changed: func(before, after *Topology) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			for i, st := range after.States {
-				if old := before.States[i]; st.Status != old.Status || st.Role != old.Role {
+			for _, st := range after.States {
+				if old := before.State(st.Server); st.Status != old.Status || st.Role != old.Role {
 					w.changes = append(w.changes, fmt.Sprintf("%s %s %s", st.Server.Address, st.Role, st.Status))
 				}
 			}

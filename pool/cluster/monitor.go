@@ -27,6 +27,8 @@ type Probe struct {
 	Started    string
 	Anew       bool // it was asked over a new connection
 	LSN        lsn.LSN
+	// Unproved is why it does not tell how far it is; nil if it does.
+	Unproved error
 }
 
 // Prober asks one server for its state. The monitor calls it for different servers at the same
@@ -35,6 +37,8 @@ type Probe struct {
 // nobody's login is known yet.
 type Prober interface {
 	Probe(ctx context.Context, s *Server, anew bool) (Probe, error)
+	// Forget is that s is not probed any more.
+	Forget(s *Server)
 	Close()
 }
 
@@ -73,7 +77,7 @@ func Inconclusive(err error) bool {
 // Options are what a Cluster is made with.
 type Options struct {
 	Name     string
-	Servers  []*Server
+	Servers  []*Server     // to begin with
 	Interval time.Duration // between probes of each server
 	Slow     time.Duration // a probe that takes longer makes the server slow
 	Timeout  time.Duration // of one probe
@@ -89,10 +93,9 @@ type Cluster struct {
 	o         Options
 	topo      atomic.Pointer[Topology]
 	turn      atomic.Uint32
-	waiting   atomic.Int64    // those who wait for a change or a probe
-	probeNow  chan struct{}   // asks for a probe of all servers now; of capacity 1
-	probes    []chan struct{} // asks for one of a server, by Server.Index; of capacity 1
-	notifyNow chan struct{}   // says that unnotified grew; of capacity 1
+	waiting   atomic.Int64  // those who wait for a change or a probe
+	probeNow  chan struct{} // asks for a probe of all servers now; of capacity 1
+	notifyNow chan struct{} // says that unnotified grew; of capacity 1
 
 	tracker *tracker
 
@@ -107,22 +110,18 @@ type Cluster struct {
 func New(o Options) *Cluster {
 	c := &Cluster{
 		o: o, probeNow: make(chan struct{}, 1), notifyNow: make(chan struct{}, 1),
-		changed: make(chan struct{}), published: make(chan struct{}), tracker: newTracker(len(o.Servers)),
+		changed: make(chan struct{}), published: make(chan struct{}), tracker: newTracker(),
 	}
-	for range o.Servers {
-		c.probes = append(c.probes, make(chan struct{}, 1))
+	t := &Topology{}
+	for _, s := range o.Servers {
+		t.States = append(t.States, unknown(s))
 	}
-	c.topo.Store(&Topology{States: c.unknown()})
+	c.topo.Store(t)
 	return c
 }
 
-// unknown returns the states of servers nobody has asked.
-func (c *Cluster) unknown() (states []State) {
-	for _, s := range c.o.Servers {
-		states = append(states, State{Server: s, Err: ErrNoLogin, Probed: math.MinInt64})
-	}
-	return states
-}
+// unknown returns the state of a server nobody has asked.
+func unknown(s *Server) State { return State{Server: s, Err: ErrNoLogin, Probed: math.MinInt64} }
 
 // Name returns the cluster's name in the configuration.
 func (c *Cluster) Name() string { return c.o.Name }
@@ -148,7 +147,7 @@ func (c *Cluster) ReportUnreachable(s *Server, err error) {
 	s.loginAnew.Store(true)
 	if !Inconclusive(err) {
 		c.update(func(states []State) {
-			if st := &states[s.Index]; st.Up {
+			if st := find(states, s); st != nil && st.Up {
 				st.Up, st.Slow, st.Err, st.Probed = false, false, err, Now()
 			}
 		})
@@ -204,6 +203,15 @@ func (c *Cluster) WaitPrimary(ctx context.Context) (*Server, error) {
 func (c *Cluster) Wait(ctx context.Context, enough func(*Topology) bool) error {
 	c.waiting.Add(1)
 	defer c.waiting.Add(-1)
+	return c.watchFor(ctx, enough, c.ProbeNow)
+}
+
+// Watch does what Wait does for somebody who is in no hurry: no server is asked sooner.
+func (c *Cluster) Watch(ctx context.Context, enough func(*Topology) bool) error {
+	return c.watchFor(ctx, enough, func() {})
+}
+
+func (c *Cluster) watchFor(ctx context.Context, enough func(*Topology) bool, hurry func()) error {
 	for {
 		c.mu.Lock()
 		changed := c.changed
@@ -211,7 +219,7 @@ func (c *Cluster) Wait(ctx context.Context, enough func(*Topology) bool) error {
 		if enough(c.topo.Load()) {
 			return nil
 		}
-		c.ProbeNow()
+		hurry()
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -225,11 +233,11 @@ func (c *Cluster) Wait(ctx context.Context, enough func(*Topology) bool) error {
 func (c *Cluster) Run(ctx context.Context) {
 	defer c.o.Prober.Close()
 	var wg sync.WaitGroup
-	for _, s := range c.o.Servers {
-		wg.Go(func() { c.watch(ctx, s) })
-	}
-	wg.Go(func() { c.notify(ctx, &Topology{States: c.unknown()}) })
-	c.schedule(ctx)
+	before := c.topo.Load()
+	wg.Go(func() { c.notify(ctx, before) })
+	watchers := newCrew(c.watch)
+	c.schedule(ctx, watchers)
+	watchers.wait()
 	wg.Wait()
 }
 
@@ -240,7 +248,7 @@ func (c *Cluster) fastInterval() time.Duration {
 
 // schedule begins probes, of all servers at the same time, until ctx ends. However often
 // it is signalled, it keeps its distance between them.
-func (c *Cluster) schedule(ctx context.Context) {
+func (c *Cluster) schedule(ctx context.Context, watchers *crew) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	rest := time.NewTimer(0)
@@ -252,8 +260,11 @@ func (c *Cluster) schedule(ctx context.Context) {
 		case <-timer.C:
 		case <-c.probeNow:
 		}
-		for _, ch := range c.probes {
-			signal(ch)
+		c.dismiss(time.Now())
+		states := c.topo.Load().States
+		watchers.attend(ctx, states)
+		for i := range states {
+			signal(states[i].Server.probeNow)
 		}
 		fastInterval := c.fastInterval()
 		rest.Reset(fastInterval)
@@ -301,19 +312,23 @@ func (c *Cluster) notify(ctx context.Context, before *Topology) {
 	}
 }
 
-// update publishes a changed copy of the topology.
+// update publishes a copy of the topology with changed states.
 func (c *Cluster) update(change func(states []State)) {
+	c.publish(func(states []State) []State { change(states); return states })
+}
+
+// publish publishes a copy of the topology with changed states, or others.
+func (c *Cluster) publish(change func(states []State) []State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.topo.Load()
-	states := append([]State(nil), before.States...)
-	change(states)
+	states := change(append([]State(nil), before.States...))
 	after := judge(states, before, before.Known || c.heardAllLocked(states))
-	same := after.Known == before.Known && after.Primary == before.Primary
+	same := after.Known == before.Known && after.Primary == before.Primary && len(after.States) == len(before.States)
 	now := time.Now()
 	for i := range states {
-		st, old := &states[i], &before.States[i]
-		if st.Status == old.Status && st.Many == old.Many && (st.Status == StatusUnknown || st.Role == old.Role && st.Timeline == old.Timeline) {
+		st, old := &states[i], find(before.States, states[i].Server)
+		if old != nil && st.Status == old.Status && (st.Unproved == nil) == (old.Unproved == nil) && st.Many == old.Many && (st.Status == StatusUnknown || st.Role == old.Role && st.Timeline == old.Timeline) {
 			continue
 		}
 		st.Since, same = now, false

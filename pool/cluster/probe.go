@@ -8,11 +8,12 @@ import (
 
 // watch probes one server whenever schedule asks for it, until ctx ends.
 func (c *Cluster) watch(ctx context.Context, s *Server) {
+	defer c.o.Prober.Forget(s)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.probes[s.Index]:
+		case <-s.probeNow:
 			c.probe(ctx, s)
 		}
 	}
@@ -46,7 +47,7 @@ func (c *Cluster) probe(ctx context.Context, s *Server) {
 // probeSlow notes that a probe is not answered in time, unless clients are.
 func (c *Cluster) probeSlow(s *Server, began Moment) {
 	c.update(func(states []State) {
-		if st := &states[s.Index]; st.Up && st.Probed < began && !s.alive.Load() {
+		if st := find(states, s); st != nil && st.Up && st.Probed < began && !s.alive.Load() {
 			st.Slow, st.Err = true, fmt.Errorf("it has not answered for %v", c.o.Slow)
 		}
 	})
@@ -56,9 +57,9 @@ func (c *Cluster) probeSlow(s *Server, began Moment) {
 // the server is there, unless the failure is conclusive.
 func (c *Cluster) probeFailed(s *Server, began Moment, err error) {
 	c.update(func(states []State) {
-		st := &states[s.Index]
-		if began < st.Probed {
-			return // overtaken by a report
+		st := find(states, s)
+		if st == nil || began < st.Probed {
+			return // it is gone, or overtaken by a report
 		}
 		if st.Probed = began; st.Up && s.alive.Load() && Inconclusive(err) {
 			st.Slow = false
@@ -71,13 +72,13 @@ func (c *Cluster) probeFailed(s *Server, began Moment, err error) {
 // probeAnswered notes what a server said of itself.
 func (c *Cluster) probeAnswered(s *Server, began Moment, p Probe) {
 	c.update(func(states []State) {
-		st := &states[s.Index]
-		if began < st.Probed {
+		st := find(states, s)
+		if st == nil || began < st.Probed {
 			return
 		}
 		found := State{
 			Server: s, Role: RolePrimary, Up: true, Timeline: p.Timeline, SystemID: p.SystemID,
-			Version: p.Version, Started: p.Started, LSN: p.LSN, Probed: began, Since: st.Since,
+			Version: p.Version, Started: p.Started, LSN: p.LSN, Unproved: p.Unproved, Probed: began, Since: st.Since,
 		}
 		if p.InRecovery {
 			found.Role = RoleReplica
@@ -93,7 +94,7 @@ func (c *Cluster) probeAnswered(s *Server, began Moment, p Probe) {
 		if away(st) {
 			s.returned.Store(int64(Now()))
 		}
-		found.Many = st.Many
+		found.Many, found.Leaving = st.Many, st.Leaving
 		*st = found
 	})
 	if p.Anew {
@@ -106,7 +107,7 @@ func away(st *State) bool {
 	switch st.Status {
 	case StatusDown, StatusSlow, StatusForeign, StatusDiverged, StatusFenced:
 		return true
-	case StatusUnknown, StatusServing, StatusSplitBrain, StatusDuplicate:
+	case StatusUnknown, StatusServing, StatusSplitBrain, StatusDuplicate, StatusLeaving:
 	}
 	return false
 }

@@ -33,7 +33,11 @@ func (c *Cluster) Saw(s *Server, started string) {
 	many := s.seen.note(started, time.Now())
 	switch st := c.topo.Load().State(s); {
 	case st.Many != many:
-		c.update(func(states []State) { states[s.Index].Many = many })
+		c.update(func(states []State) {
+			if st := find(states, s); st != nil {
+				st.Many = many
+			}
+		})
 	case !many && st.Started != "" && st.Started != started:
 		c.ReportLost(s)
 	}

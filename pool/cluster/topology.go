@@ -40,21 +40,26 @@ const (
 	StatusSplitBrain               // one of several primaries on one timeline
 	StatusDiverged                 // a replica that does not follow onto the primary's timeline
 	StatusDuplicate                // the primary, configured by another name
+	StatusLeaving                  // it is no longer one of the cluster's: what runs there may end
 	Statuses
 )
 
-var statusNames = [Statuses]string{"unknown", "serving", "slow", "down", "foreign", "fenced", "split_brain", "diverged", "duplicate"}
+var statusNames = [Statuses]string{"unknown", "serving", "slow", "down", "foreign", "fenced", "split_brain", "diverged", "duplicate", "leaving"}
 
 func (s Status) String() string { return statusNames[s] }
 
 // Usable reports whether statements may run on a server of that status.
 func (s Status) Usable() bool { return s == StatusServing || s == StatusSlow }
 
-// Server is one configured server: what never changes of it, and its load. Safe for concurrent use.
+// Server is one server of the cluster: where it is, and its load. Safe for concurrent use.
 type Server struct {
 	Address string
-	Index   int // in the cluster's configuration
-	Weight  int // share of reads; 0 is only if no other replica can
+	// TLSName is the name that its certificate must bear where that is not its address's.
+	TLSName string
+
+	weight atomic.Int64 // share of reads; 0 is only if no other replica can
+	// Signals, of capacity 1: to probe it, and to ask how far it has replayed.
+	probeNow, locateNow chan struct{}
 
 	load  atomic.Int64
 	fresh atomic.Pointer[freshness] // nil if it is not known to be; see freshness.go
@@ -66,6 +71,14 @@ type Server struct {
 	loginAnew atomic.Bool  // the next probe must be by a new login
 	seen      seen         // who answers at its address
 	resampled Moment       // when the sampler last connected to it because of that; follow's own
+}
+
+// NewServer makes a server that nothing is known of. Of two replicas with twice the
+// weight one gets twice the reads; with weight 0 it gets none that another can serve.
+func NewServer(address string, weight int) *Server {
+	s := &Server{Address: address, probeNow: make(chan struct{}, 1), locateNow: make(chan struct{}, 1)}
+	s.weight.Store(int64(weight))
+	return s
 }
 
 // Begin counts a use of one of the server's connections, until End.
@@ -94,7 +107,7 @@ const fullShare = 64
 
 // share returns the server's weight, in parts of fullShare, as far as it has returned.
 func (s *Server) share() int64 {
-	full := int64(s.Weight) * fullShare
+	full := s.weight.Load() * fullShare
 	at := s.returned.Load()
 	if at == 0 {
 		return full
@@ -119,6 +132,11 @@ type State struct {
 	Started  string // when its postmaster was started: another one is another life
 	// Many: several servers answer at its address, of which State tells one or another.
 	Many bool
+	// Unproved is why it does not tell how far it is, so that nothing can be known of its
+	// freshness; nil if it does.
+	Unproved error
+	// Leaving is since when it is no longer one of the cluster's; zero if it is.
+	Leaving time.Time
 	// LSN is how far its log is inserted (a primary) or replayed (a replica).
 	LSN    lsn.LSN
 	Probed Moment    // when the probe began that found this
@@ -129,7 +147,7 @@ type State struct {
 
 // Topology is all servers at one moment. It is immutable.
 type Topology struct {
-	States   []State   // by Server.Index
+	States   []State   // in the order servers came, each once
 	Primary  *Server   // nil while there is none
 	Replicas []*Server // those that may serve reads
 	Known    bool      // every server was asked, or had time enough to answer
@@ -140,11 +158,29 @@ type Topology struct {
 	Timeline uint32
 }
 
-// State returns s's state.
-func (t *Topology) State(s *Server) State { return t.States[s.Index] }
+// State returns s's state. One that is not of the cluster, or no longer, is leaving.
+func (t *Topology) State(s *Server) State {
+	if st := find(t.States, s); st != nil {
+		return *st
+	}
+	return State{Server: s, Status: StatusLeaving}
+}
+
+// Has reports whether s is of the cluster, or still leaves it.
+func (t *Topology) Has(s *Server) bool { return find(t.States, s) != nil }
+
+// find returns a server's state within a few; nil if it is not among them.
+func find(states []State, s *Server) *State {
+	for i := range states {
+		if states[i].Server == s {
+			return &states[i]
+		}
+	}
+	return nil
+}
 
 // Role returns s's role.
-func (t *Topology) Role(s *Server) Role { return t.States[s.Index].Role }
+func (t *Topology) Role(s *Server) Role { return t.State(s).Role }
 
 // Version is the highest server_version_num of its servers, and 0 while none has answered:
 // physical replicas are of the primary's major version.
@@ -155,16 +191,22 @@ func (t *Topology) Version() (version int) {
 	return version
 }
 
+// Provable reports whether a replica's freshness can be known: it and the primary tell how
+// far they are.
+func (t *Topology) Provable(s *Server) bool {
+	return t.Primary != nil && t.State(t.Primary).Unproved == nil && t.State(s).Unproved == nil
+}
+
 // Abandoned reports whether what runs on s must not go on: nobody can rely on what
 // it does, or it hangs. What a replica still reads may come to its end.
 func (t *Topology) Abandoned(s *Server) bool {
-	switch st := &t.States[s.Index]; st.Status {
+	switch st := t.State(s); st.Status {
 	case StatusForeign, StatusFenced, StatusSplitBrain:
 		return true
 	case StatusDown:
 		var network net.Error
 		return errors.As(st.Err, &network) && network.Timeout()
-	case StatusUnknown, StatusServing, StatusSlow, StatusDiverged, StatusDuplicate:
+	case StatusUnknown, StatusServing, StatusSlow, StatusDiverged, StatusDuplicate, StatusLeaving:
 	}
 	return false
 }
@@ -172,8 +214,8 @@ func (t *Topology) Abandoned(s *Server) bool {
 // Lag returns how many bytes of the primary's log a replica has not replayed, and
 // whether that is known.
 func (t *Topology) Lag(s *Server) (bytes uint64, known bool) {
-	st := t.States[s.Index]
-	if t.Primary == nil || st.Role != RoleReplica || st.Status != StatusServing {
+	st := t.State(s)
+	if st.Role != RoleReplica || st.Status != StatusServing || !t.Provable(s) {
 		return 0, false
 	}
 	// They are asked at the same time, so that a replica may seem ahead.
@@ -194,7 +236,7 @@ func (t *Topology) Replica(turn uint32, asOf Moment) *Server {
 	var bestLoad, bestShare int64
 	for i := range n {
 		s := t.Replicas[(turn+i)%n]
-		if s.Weight == 0 || !s.Fresh(asOf) {
+		if s.weight.Load() == 0 || !s.Fresh(asOf) {
 			continue
 		}
 		// Loads compare as (load+1)/share without dividing.

@@ -15,7 +15,7 @@ import (
 // it has another system identifier, "=" if it is the first server by another name; "?" is nothing known, "!" never reached.
 func said(texts ...string) (states []State) {
 	for i, text := range texts {
-		st := State{Server: &Server{Address: "server" + strconv.Itoa(i), Index: i}, SystemID: "1", Up: true}
+		st := State{Server: NewServer("server"+strconv.Itoa(i), 0), SystemID: "1", Up: true}
 		switch text[0] {
 		case 'p':
 			st.Role = RolePrimary
@@ -89,11 +89,11 @@ func TestJudge(t *testing.T) {
 		got := judge(said(try.servers...), &Topology{}, true)
 		gotPrimary := -1
 		if got.Primary != nil {
-			gotPrimary = got.Primary.Index
+			gotPrimary = index(got.Primary)
 		}
 		var replicas []int
 		for _, r := range got.Replicas {
-			replicas = append(replicas, r.Index)
+			replicas = append(replicas, index(r))
 		}
 		var others []string
 		for i, st := range got.States {
@@ -231,7 +231,7 @@ func TestReader(t *testing.T) {
 		if s == nil {
 			return -1
 		}
-		return s.Index
+		return index(s)
 	}
 	set(true, true)
 	ss[1].Begin()

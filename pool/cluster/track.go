@@ -22,10 +22,9 @@ const (
 
 // tracker keeps as of when each replica is fresh.
 type tracker struct {
-	demand    atomic.Int64    // the latest Moment a read asked for
-	sampled   atomic.Int64    // and that of the last sample
-	sampleNow chan struct{}   // signals the goroutine that samples the primary; of capacity 1
-	locateNow []chan struct{} // signals those that ask the replicas, by Server.Index; of capacity 1
+	demand    atomic.Int64  // the latest Moment a read asked for
+	sampled   atomic.Int64  // and that of the last sample
+	sampleNow chan struct{} // signals the goroutine that samples the primary; of capacity 1
 
 	mu      sync.Mutex    // protects the fields below
 	changed chan struct{} // closed when more is known
@@ -42,12 +41,8 @@ type sample struct {
 	lsn       lsn.LSN
 }
 
-func newTracker(servers int) *tracker {
-	t := &tracker{sampleNow: make(chan struct{}, 1), changed: make(chan struct{})}
-	for range servers {
-		t.locateNow = append(t.locateNow, make(chan struct{}, 1))
-	}
-	return t
+func newTracker() *tracker {
+	return &tracker{sampleNow: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 // Track keeps the replicas' freshness until ctx ends.
@@ -56,11 +51,8 @@ func (c *Cluster) Track(ctx context.Context) {
 		return
 	}
 	defer c.o.Sampler.Close()
-	var followers sync.WaitGroup
-	defer followers.Wait()
-	for _, s := range c.o.Servers {
-		followers.Go(func() { c.follow(ctx, s) })
-	}
+	followers := newCrew(c.follow)
+	defer followers.wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var span Moment // its beginning
@@ -78,6 +70,7 @@ func (c *Cluster) Track(ctx context.Context) {
 		if now := Now(); now > span+Moment(sampleSpan) {
 			span, n = now, 0
 		}
+		followers.attend(ctx, c.topo.Load().States)
 		c.sample(ctx)
 		timer.Reset(idleGap)
 		if n++; n >= sampleMost && !pause(ctx, time.Duration(span+Moment(sampleSpan)-Now())) {
@@ -115,7 +108,7 @@ func (c *Cluster) sample(ctx context.Context) {
 	defer cancel()
 	t := c.tracker
 	topo := c.topo.Load()
-	if topo.Primary == nil {
+	if topo.Primary == nil || topo.State(topo.Primary).Unproved != nil {
 		_ = pause(ctx, locateGapMax)
 		return
 	}
@@ -130,8 +123,8 @@ func (c *Cluster) sample(ctx context.Context) {
 	if topo.Primary != t.primary || line != t.line {
 		// What another primary's log said means nothing in this one's.
 		t.primary, t.line, t.samples, t.flushes = topo.Primary, line, t.samples[:0], t.flushes[:0]
-		for _, s := range c.o.Servers {
-			s.fresh.Store(nil)
+		for i := range topo.States {
+			topo.States[i].Server.fresh.Store(nil)
 		}
 	}
 	t.samples.note(sample{at, at, found.Inserted})
@@ -141,13 +134,12 @@ func (c *Cluster) sample(ctx context.Context) {
 	t.sampled.Store(int64(at))
 	t.notifyLocked()
 	t.mu.Unlock()
-	for _, n := range t.locateNow {
-		signal(n)
-	}
+	c.locateAll()
 }
 
 // follow keeps one server's freshness, as long as it is a replica.
 func (c *Cluster) follow(ctx context.Context, s *Server) {
+	defer c.o.Sampler.Forget(s)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	gap := locateGap
@@ -156,7 +148,7 @@ func (c *Cluster) follow(ctx context.Context, s *Server) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-c.tracker.locateNow[s.Index]:
+		case <-s.locateNow:
 		}
 		before := s.freshAs()
 		if !c.locate(ctx, s) || s.Fresh(Moment(c.tracker.demand.Load())) {
@@ -181,7 +173,7 @@ func (c *Cluster) follow(ctx context.Context, s *Server) {
 func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 	t := c.tracker
 	topo := c.topo.Load()
-	if st := topo.State(s); st.Role != RoleReplica || !st.Up || t.nothingFor(s) {
+	if st := topo.State(s); st.Role != RoleReplica || !st.Up || !topo.Provable(s) || t.nothingFor(s) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)

@@ -41,6 +41,13 @@ func (k *keeper[C]) keep(s *cluster.Server, c C) {
 	k.kept[s] = c
 }
 
+// Forget closes the connection that is kept to a server.
+func (k *keeper[C]) Forget(s *cluster.Server) {
+	if c, ok := k.take(s); ok {
+		c.Close()
+	}
+}
+
 // Close closes the connections that are not in use.
 func (k *keeper[C]) Close() {
 	k.mu.Lock()

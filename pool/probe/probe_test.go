@@ -43,7 +43,7 @@ func (d *dialer) open(ctx context.Context, s *cluster.Server) (*backend.Backend,
 func shared(t *testing.T) (c *pgtest.Cluster, primary, replica *cluster.Server) {
 	t.Helper()
 	c = pgtest.Shared(t)
-	return c, &cluster.Server{Address: c.Primary.Addr()}, &cluster.Server{Address: c.Replicas[0].Addr(), Index: 1}
+	return c, cluster.NewServer(c.Primary.Addr(), 1), cluster.NewServer(c.Replicas[0].Addr(), 1)
 }
 
 func bounded(t *testing.T) context.Context {
@@ -57,7 +57,7 @@ func TestProbe(t *testing.T) {
 	c, primary, replica := shared(t)
 	ctx := bounded(t)
 	d := &dialer{}
-	p := NewProber(d.open, 10*time.Second, time.Hour)
+	p := NewProber(d.open, Auto, 10*time.Second, time.Hour)
 	defer p.Close()
 	id, err := c.Primary.Value(ctx, "postgres", "select system_identifier::text from pg_control_system()")
 	if err != nil {
@@ -80,7 +80,7 @@ func TestKeptConnection(t *testing.T) {
 	_, primary, _ := shared(t)
 	ctx := bounded(t)
 	d := &dialer{}
-	p := NewProber(d.open, 10*time.Second, time.Hour)
+	p := NewProber(d.open, Auto, 10*time.Second, time.Hour)
 	defer p.Close()
 	ask := func(anew bool, opened int64) {
 		t.Helper()
@@ -113,7 +113,7 @@ func TestSample(t *testing.T) {
 	c, primary, replica := shared(t)
 	ctx := bounded(t)
 	d := &dialer{}
-	sm := NewSampler(d.open)
+	sm := NewSampler(d.open, Auto)
 	defer sm.Close()
 	first, err := sm.Written(ctx, primary)
 	if err != nil {

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/lsn"
@@ -13,9 +14,11 @@ import (
 // Prober asks servers for their state, by one connection to each. It implements
 // cluster.Prober.
 type Prober struct {
-	open   Open
-	answer time.Duration // what a kept connection may take to answer
-	renew  time.Duration // how long a kept connection stands for its server
+	open    Open
+	flavour Flavour
+	aurora  sync.Map      // the servers that are found to be Aurora's: they would log what they refuse
+	answer  time.Duration // what a kept connection may take to answer
+	renew   time.Duration // how long a kept connection stands for its server
 
 	keeper[*kept]
 }
@@ -24,13 +27,15 @@ type Prober struct {
 // on in a server that takes no new ones, or when a name leads elsewhere.
 type kept struct {
 	*backend.Backend
-	until time.Time
+	until   time.Time
+	dialect dialect
+	why     error // it is silent
 }
 
-// NewProber makes a Prober. A connection that takes longer than answer to answer is given
+// NewProber makes a Prober of servers of a flavour. A connection that takes longer than answer to answer is given
 // up for a new one, and so is one older than renew.
-func NewProber(open Open, answer, renew time.Duration) *Prober {
-	return &Prober{open: open, answer: answer, renew: renew}
+func NewProber(open Open, flavour Flavour, answer, renew time.Duration) *Prober {
+	return &Prober{open: open, flavour: flavour, answer: answer, renew: renew}
 }
 
 // stateQuery asks for a server's state. After a promotion the checkpoint's timeline is
@@ -43,7 +48,8 @@ const stateQuery = `SELECT pg_catalog.pg_is_in_recovery(),
 		ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::pg_catalog.bit(32)::int END,
 	s.system_identifier, pg_catalog.current_setting('server_version_num'),
 	` + backend.Started + `,
-	CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END
+	CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END,
+	` + isAurora + `
 FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r, pg_catalog.pg_control_system() s`
 
 // Probe implements cluster.Prober.
@@ -66,7 +72,7 @@ func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (clust
 		if k != nil {
 			k.Close()
 		}
-		k = &kept{b, time.Now().Add(p.renew)}
+		k = &kept{Backend: b, until: time.Now().Add(p.renew), dialect: p.dialect(s)}
 	case k == nil:
 		return cluster.Probe{}, err
 	case !cluster.Inconclusive(err):
@@ -79,11 +85,55 @@ func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (clust
 	return found, err
 }
 
-// ask sends the query over a connection, which is kept if it answers and closed if not.
+// ask asks over a connection, which is kept if it answers and closed if not.
 func (p *Prober) ask(ctx context.Context, s *cluster.Server, k *kept) (found cluster.Probe, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.answer)
 	defer cancel()
+	if found, err = k.ask(ctx); err != nil {
+		k.Close()
+		return found, err
+	}
+	if k.dialect == aurora {
+		p.aurora.Store(s, true)
+	}
+	p.keep(s, k)
+	return found, nil
+}
+
+// Forget implements cluster.Prober.
+func (p *Prober) Forget(s *cluster.Server) {
+	p.aurora.Delete(s)
+	p.keeper.Forget(s)
+}
+
+// ask asks in the server's dialect, which it finds out first.
+func (k *kept) ask(ctx context.Context) (found cluster.Probe, err error) {
+	if k.dialect == unasked || k.dialect == postgres {
+		found, err = k.askPostgres(ctx)
+		if k.dialect == unasked && refuses(err) {
+			k.why = err
+			k.dialect, err = findDialect(ctx, k.Backend)
+		}
+	}
+	if err != nil {
+		return found, err
+	}
+	switch k.dialect {
+	case aurora:
+		return askAurora(ctx, k.Backend)
+	case silent:
+		return askSilent(ctx, k.Backend, k.why)
+	case unasked, postgres:
+	}
+	return found, nil
+}
+
+func (k *kept) askPostgres(ctx context.Context) (found cluster.Probe, err error) {
+	dialect := postgres
 	err = k.Query(ctx, stateQuery, func(v [][]byte) error {
+		if string(v[6]) == "t" {
+			dialect = aurora
+		}
 		found.InRecovery = string(v[0]) == "t"
 		found.SystemID, found.Started = string(v[2]), string(v[4])
 		if _, err := fmt.Sscan(string(v[1])+" "+string(v[3]), &found.Timeline, &found.Version); err != nil {
@@ -94,10 +144,8 @@ func (p *Prober) ask(ctx context.Context, s *cluster.Server, k *kept) (found clu
 		}
 		return err
 	})
-	if err != nil {
-		k.Close()
-		return found, err
+	if err == nil {
+		k.dialect = dialect
 	}
-	p.keep(s, k)
-	return found, nil
+	return found, err
 }

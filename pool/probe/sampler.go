@@ -13,14 +13,15 @@ import (
 // Sampler asks servers for their LSNs, by one connection to each. It implements
 // cluster.Sampler.
 type Sampler struct {
-	open Open
+	open    Open
+	flavour Flavour
 
 	keeper[*logReader]
 }
 
-// NewSampler makes a Sampler.
-func NewSampler(open Open) *Sampler {
-	return &Sampler{open: open}
+// NewSampler makes a Sampler of servers of a flavour.
+func NewSampler(open Open, flavour Flavour) *Sampler {
+	return &Sampler{open: open, flavour: flavour}
 }
 
 // logReader is a connection, with what it takes to understand the LSNs it returns.
@@ -29,6 +30,7 @@ type logReader struct {
 	page, segment uint64 // bytes of a page and of a segment of the log
 	delay         uint64 // ms: wal_writer_delay when it was opened
 	started       string // its server's, as cluster.State.Started
+	aurora        bool
 }
 
 // Written implements cluster.Sampler.
@@ -37,6 +39,9 @@ func (sm *Sampler) Written(ctx context.Context, s *cluster.Server) (w cluster.Wr
 	at, r, err := sm.ask(ctx, s, "SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.pg_current_wal_insert_lsn()")
 	if err != nil {
 		return w, err
+	}
+	if r.aurora {
+		return cluster.Written{Inserted: at[0], Flushed: at[0]}, nil
 	}
 	w.Flushed, w.Inserted = r.end(at[0]), r.end(at[1])
 	w.Delay = time.Duration(3*r.delay)*time.Millisecond + delayMargin
@@ -52,14 +57,10 @@ func (sm *Sampler) Replayed(ctx context.Context, s *cluster.Server) (cluster.Rep
 	if err != nil {
 		return cluster.Replayed{}, err
 	}
-	return cluster.Replayed{LSN: at[0], Started: r.started}, nil
-}
-
-// Forget implements cluster.Sampler.
-func (sm *Sampler) Forget(s *cluster.Server) {
-	if r, ok := sm.take(s); ok {
-		r.Close()
+	if r.aurora {
+		return cluster.Replayed{LSN: at[1], Started: r.started}, nil
 	}
+	return cluster.Replayed{LSN: at[0], Started: r.started}, nil
 }
 
 // Sizes of a page's header and of that of a segment's first page: see xlog_internal.h.
@@ -80,13 +81,23 @@ func (r *logReader) end(at lsn.LSN) lsn.LSN {
 	return at
 }
 
-// ask runs a query that returns one row of two LSNs, the second of which may be NULL.
+// ask runs a query that returns one row of two LSNs, the second of which may be NULL. An instance
+// of Aurora is asked what is durable and what can be read instead.
 func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at [2]lsn.LSN, r *logReader, err error) {
 	r, ok := sm.take(s)
 	if !ok {
 		if r, err = sm.connect(ctx, s); err != nil {
 			return at, nil, err
 		}
+	}
+	if r.aurora {
+		var p position
+		if p, err = askPosition(ctx, r.Backend); err != nil {
+			r.Close()
+			return at, nil, err
+		}
+		sm.keep(s, r)
+		return [2]lsn.LSN{p.durable, p.readable}, r, nil
 	}
 	err = r.Query(ctx, query, func(v [][]byte) error {
 		for i, text := range v[:len(at)] {
@@ -114,8 +125,8 @@ func (sm *Sampler) connect(ctx context.Context, s *cluster.Server) (*logReader, 
 	r := &logReader{Backend: b}
 	err = b.Query(ctx, `SELECT pg_catalog.current_setting('wal_block_size'),
   pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
-  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_writer_delay'), `+backend.Started, func(v [][]byte) error {
-		r.started = string(v[3])
+  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_writer_delay'), `+backend.Started+", "+isAurora, func(v [][]byte) error {
+		r.started, r.aurora = string(v[3]), sm.flavour == Aurora || string(v[4]) == "t"
 		_, err := fmt.Sscan(string(v[0])+" "+string(v[1])+" "+string(v[2]), &r.page, &r.segment, &r.delay)
 		return err
 	})

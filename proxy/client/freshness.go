@@ -53,11 +53,8 @@ func (n needs) levelOf(p *router.Plan) router.Consistency {
 
 // required is the freshness a replica must have for the batch to read tables at a level.
 func (n needs) required(level router.Consistency, tables catalog.Footprint) cluster.Moment {
-	if level > router.Session && n.c.svc.Beside.Load() {
-		level = router.Strong
-	}
 	r := freshness.Read{
-		Level: level, Tables: tables, Session: n.c.who.scope,
+		Level: level, Tables: tables, Session: n.c.who.scope, Others: !n.c.svc.Config.Routing.SoleWriter || n.c.svc.Beside.Load(),
 		Began: cluster.MomentOf(n.batch.Started), MaxStaleness: n.c.svc.Config.Routing.MaxStaleness,
 	}
 	if level == router.Tenant {

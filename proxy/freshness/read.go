@@ -15,6 +15,8 @@ type Read struct {
 	Session Scope
 	Tenant  Scope          // whose rows it reads; 0 if that is none, or not certain
 	Began   cluster.Moment // when it arrived
+	// Others is that commits are made past this proxy, too, of which nothing is noted.
+	Others bool
 	// MaxStaleness is how far a replica may be behind at any level; 0 is any.
 	MaxStaleness time.Duration
 }
@@ -24,14 +26,14 @@ type Read struct {
 // do.
 //
 // Strong reads must be fresh as of their arrival, and so must all but eventual ones that
-// a write in doubt concerns. The others must see the last commit that touched one of
+// a write in doubt concerns, and those of a tenant or database that others write, too. The others must see the last commit that touched one of
 // their tables: of their session; or of that and their tenant; or of anybody in the
 // database, which is also what a tenant's read falls back to while it is not certain
 // who the tenant is.
 func (cs *Commits) Required(r *Read) cluster.Moment {
 	at := cluster.Moment(0)
 	switch {
-	case r.Level == router.Strong || cs.doubtful(r):
+	case r.Level == router.Strong || r.Others && r.Level >= router.Tenant || cs.doubtful(r):
 		at = r.Began
 	case r.Level == router.Session:
 		at = cs.last(r.Session, r.Tables)

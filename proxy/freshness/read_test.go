@@ -55,6 +55,20 @@ func TestRequired(t *testing.T) {
 	}
 }
 
+// Where others commit, too, the reads of a tenant or database are as fresh as strong ones;
+// those of a session know all that they are promised.
+func TestRequiredWithOthers(t *testing.T) {
+	for level, want := range map[router.Consistency]cluster.Moment{
+		router.Eventual: cluster.AnyTime, router.Session: cluster.AnyTime, router.Tenant: 1000, router.Database: 1000, router.Strong: 1000,
+	} {
+		var cs Commits
+		r := Read{Level: level, Tables: tables("t"), Session: SessionScope(1), Tenant: TenantScope("a"), Began: 1000, Others: true}
+		if got := cs.Required(&r); got != want {
+			t.Errorf("%v: %d, want %d", level, got, want)
+		}
+	}
+}
+
 // A write in doubt has those reads wait that it may concern: see InDoubt.
 func TestRequiredInDoubt(t *testing.T) {
 	a, b := TenantScope("a"), TenantScope("b")

@@ -106,7 +106,7 @@ func TestLooksAreOfOneBatch(t *testing.T) {
 }
 
 func TestHeldOn(t *testing.T) {
-	i, here, there := New(t.Context(), nil), &cluster.Server{}, &cluster.Server{Index: 1}
+	i, here, there := New(t.Context(), nil), cluster.NewServer("a", 1), cluster.NewServer("b", 1)
 	require.Nil(t, i.HeldOn(here))
 	i.Hold(nil, here)
 	require.Nil(t, i.HeldOn(there))

@@ -44,14 +44,16 @@ func gathered(t *testing.T, m *Metrics) map[string]float64 {
 }
 
 func newMetrics(tenants bool) *Metrics {
-	server := &cluster.Server{Address: "a:5432"}
+	server := cluster.NewServer("a:5432", 1)
 	cl := cluster.New(cluster.Options{Name: "c", Servers: []*cluster.Server{server}})
 	slots := func(each func(*cluster.Server, pool.Slots)) { each(server, pool.Slots{Open: 4, Bound: 5, Refused: 6}) }
 	return New(Sources{
-		Verified:   func() (asked, differing uint64) { return 5, 1 },
-		Pools:      func(each func(Pool)) { each(Pool{"a:5432", "db", "user", pool.Stats{Size: 3, Idle: 2}}) },
-		Databases:  func(each func(Database)) { each(Database{"c/db", router.Stats{Hits: 7}}) },
-		Clusters:   func(each func(Cluster)) { each(Cluster{"c", cl.Topology(), 2, slots}) },
+		Verified:  func() (asked, differing uint64) { return 5, 1 },
+		Pools:     func(each func(Pool)) { each(Pool{"a:5432", "db", "user", pool.Stats{Size: 3, Idle: 2}}) },
+		Databases: func(each func(Database)) { each(Database{"c/db", router.Stats{Hits: 7}}) },
+		Clusters: func(each func(Cluster)) {
+			each(Cluster{Name: "c", Topology: cl.Topology(), Failovers: 2, Slots: slots, Discovers: true, Found: 3, Unfound: 4})
+		},
 		OldestPins: func() (oldest [Pins]time.Duration) { oldest[0] = time.Minute; return oldest },
 		Tenants:    tenants,
 	})
@@ -98,6 +100,7 @@ func TestCollect(t *testing.T) {
 		"plan_cache_total[c/db hit]":                         7,
 		"failovers_total[c]":                                 2,
 		"server_connections[c a:5432]":                       4, "server_connections_bound[c a:5432]": 5, "server_full_total[c a:5432]": 6,
+		"discoveries_total[c failed]":                           4,
 		"cluster_has_primary[c]":                                0,
 		"oldest_pin_seconds[" + router.PinSet(1).String() + "]": 60,
 	} {

@@ -30,7 +30,7 @@ type (
 		pool, poolSize, poolWaiting, poolEvents, poolRefused, poolWait, plans, planBytes, planEntries *prometheus.Desc
 	}
 	serverNames struct {
-		serverUp, serverState, serverMany, timeline, lsn, lag, staleness, load, slots, slotsBound, full, hasPrimary, failovers *prometheus.Desc
+		serverUp, serverState, serverMany, timeline, lsn, lag, staleness, load, slots, slotsBound, full, hasPrimary, failovers, discoveries *prometheus.Desc
 	}
 )
 
@@ -68,7 +68,7 @@ func newClientNames() clientNames {
 		clients:  desc("clients", "Clients connected."),
 		logins:   desc("logins_total", "Logins of clients, by outcome.", "outcome"),
 		login:    desc("login_seconds", "Logins of clients."),
-		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, forwarded to a process that knew it, or unknown: no session has its key).", "outcome"),
+		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, forwarded to a process or peer that knew it, or unknown: no session has its key).", "outcome"),
 		timeouts: desc("timeouts_total", "Sessions ended (client_idle, idle_transaction, transaction) and statements canceled (statement) by a timeout of the configuration, or by PostgreSQL's idle timeouts where pgweir counts them.", "timeout"),
 		vanished: desc("clients_vanished_total", "Clients that were gone while they waited for an answer: what ran for them was canceled."),
 		misspelt: desc("misspelt_hints_total", "Statements with a comment that looks like a hint of pgweir and is none."),
@@ -115,7 +115,7 @@ func newServerNames() serverNames {
 	return serverNames{
 		serverUp:    desc("server_up", "1 if the server is used.", "cluster", "server", "role"),
 		serverMany:  desc("server_many", "1 if several servers were found to answer at the address.", "cluster", "server"),
-		serverState: desc("server_state", "1 for the state the server is in: unknown, serving, slow, down, foreign, fenced, split_brain, diverged or duplicate.", "cluster", "server", "state"),
+		serverState: desc("server_state", "1 for the state the server is in: unknown, serving, slow, down, foreign, fenced, split_brain, diverged, duplicate or leaving.", "cluster", "server", "state"),
 		timeline:    desc("server_timeline", "Timeline the server is on.", "cluster", "server"),
 		lsn:         desc("server_lsn_bytes", "How far the server's log is inserted (a primary) or replayed (a replica).", "cluster", "server"),
 		lag:         desc("replica_lag_bytes", "Bytes of the primary's log that a replica has not replayed.", "cluster", "server"),
@@ -126,5 +126,6 @@ func newServerNames() serverNames {
 		full:        desc("server_full_total", "Logins that a server refused for want of slots; who waited for them went on waiting.", "cluster", "server"),
 		hasPrimary:  desc("cluster_has_primary", "1 if there is a primary.", "cluster"),
 		failovers:   desc("failovers_total", "Times another server became the primary.", "cluster"),
+		discoveries: desc("discoveries_total", "Times it was found out which servers there are, where they are not listed.", "cluster", "outcome"),
 	}
 }

@@ -40,6 +40,10 @@ type Cluster struct {
 	Topology  *cluster.Topology
 	Failovers uint64 // times another server became the primary
 	Slots     func(each func(*cluster.Server, pool.Slots))
+	// Discovers is that its servers are found, not listed; Found and Unfound are how often
+	// they were, or could not be.
+	Discovers      bool
+	Found, Unfound uint64
 }
 
 func (m *Metrics) collectPool(to sink, p Pool) {
@@ -79,6 +83,10 @@ func (m *Metrics) collectCluster(to sink, c Cluster) {
 			to.gauge(n.slotsBound, float64(slots.Bound), c.Name, s.Address)
 		}
 	})
+	if c.Discovers {
+		to.count(n.discoveries, c.Found, c.Name, "found")
+		to.count(n.discoveries, c.Unfound, c.Name, "failed")
+	}
 	for _, st := range t.States {
 		labels := []string{c.Name, st.Server.Address}
 		with := func(last string) []string { return append(labels[:2:2], last) }
@@ -96,7 +104,7 @@ func (m *Metrics) collectCluster(to sink, c Cluster) {
 		if lag, known := t.Lag(st.Server); known {
 			to.gauge(n.lag, float64(lag), labels...)
 		}
-		if st.Role == cluster.RoleReplica {
+		if st.Role == cluster.RoleReplica && t.Provable(st.Server) {
 			to.gauge(n.staleness, st.Server.Staleness().Seconds(), labels...)
 		}
 	}

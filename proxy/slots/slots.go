@@ -6,7 +6,7 @@ package slots
 
 import (
 	"context"
-	"strconv"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -14,7 +14,56 @@ import (
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
 )
+
+// Servers are the slots of each server of a cluster, while servers come and go. Safe for
+// concurrent use.
+type Servers struct {
+	listed []config.Server
+	pool   config.Pool
+
+	mu  sync.Mutex // protects all
+	all map[*cluster.Server]*Server
+}
+
+// NewServers makes what is to be known of the servers of a cluster. Of those that are found, not
+// listed, p bounds the connections.
+func NewServers(listed []config.Server, p config.Pool) *Servers {
+	return &Servers{listed: listed, pool: p, all: map[*cluster.Server]*Server{}}
+}
+
+// Of is what there is of one server.
+func (ss *Servers) Of(server *cluster.Server) *Server {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if s := ss.all[server]; s != nil {
+		return s
+	}
+	c := config.Server{Address: server.Address}
+	if i := slices.IndexFunc(ss.listed, func(l config.Server) bool { return l.Address == server.Address }); i >= 0 {
+		c = ss.listed[i]
+	}
+	s := newServer(c, ss.pool)
+	ss.all[server] = s
+	return s
+}
+
+// Forget drops what there is of a server that is none of the cluster's any more.
+func (ss *Servers) Forget(server *cluster.Server) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	delete(ss.all, server)
+}
+
+// ForgetUnused drops what bounds no pool any more.
+func (ss *Servers) ForgetUnused() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, s := range ss.all {
+		s.forgetUnused()
+	}
+}
 
 // Server is what there is to share of one server. Safe for concurrent use.
 type Server struct {
@@ -40,8 +89,7 @@ const (
 	user                 // of the proxy
 )
 
-// New makes the slots of a server.
-func New(c config.Server, p config.Pool) *Server {
+func newServer(c config.Server, p config.Pool) *Server {
 	return &Server{all: pool.NewLimit(c.Bound(p), p.Reserve.Connections), config: c, pool: p, of: map[key]*pool.Limit{}}
 }
 
@@ -58,13 +106,15 @@ func (s *Server) Own(ctx context.Context, dial func(context.Context) (*backend.B
 	return b, nil
 }
 
-// Share gives the options of a pool of a user what bounds it.
-func (s *Server) Share(o *pool.Options, name string, eff config.Effective) {
-	ofDatabase := s.limit(key{database, eff.Database}, eff.DatabaseConnections)
-	ofRole := s.limit(key{role, eff.ServerUser}, 0)
+// NewPool makes a pool of a user, bounded by what it shares with others.
+func (s *Server) NewPool(o pool.Options, name string, eff config.Effective) *pool.Pool {
+	s.mu.Lock() // until the limits know the pool, and are kept
+	defer s.mu.Unlock()
+	ofDatabase := s.limitLocked(key{database, eff.Database}, eff.DatabaseConnections)
+	ofRole := s.limitLocked(key{role, eff.ServerUser}, 0)
 	o.Limits = []*pool.Limit{s.all, ofDatabase, ofRole}
 	if eff.UserConnections > 0 {
-		o.Limits = append(o.Limits, s.limit(key{user, name}, eff.UserConnections))
+		o.Limits = append(o.Limits, s.limitLocked(key{user, name}, eff.UserConnections))
 	}
 	o.Privileged = eff.Privileged
 	o.Full = func(err error) *pool.Limit {
@@ -79,11 +129,10 @@ func (s *Server) Share(o *pool.Options, name string, eff config.Effective) {
 		}
 		return nil
 	}
+	return pool.New(o)
 }
 
-func (s *Server) limit(k key, most int) *pool.Limit {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Server) limitLocked(k key, most int) *pool.Limit {
 	l := s.of[k]
 	if l == nil {
 		l = pool.NewLimit(most, 0)
@@ -92,8 +141,7 @@ func (s *Server) limit(k key, most int) *pool.Limit {
 	return l
 }
 
-// Forget drops what bounds no pool any more. No pool may be made meanwhile.
-func (s *Server) Forget() {
+func (s *Server) forgetUnused() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, l := range s.of {
@@ -106,24 +154,10 @@ func (s *Server) Forget() {
 // State returns how many connections there are and may be.
 func (s *Server) State() pool.Slots { return s.all.Slots() }
 
-// query asks how many sessions a server lets in, and how many of these are for superusers, or
-// for roles with pg_use_reserved_connections.
-const query = `SELECT name, setting FROM pg_catalog.pg_settings
- WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')`
-
 // Compare asks over b how many sessions of ordinary roles the server lets in, and tells the
 // log whether pools may want more.
 func (s *Server) Compare(ctx context.Context, b *backend.Backend, log *zap.Logger) {
-	free, reserved := 0, 0
-	err := b.Query(ctx, query, func(v [][]byte) error {
-		n, err := strconv.Atoi(string(v[1]))
-		if string(v[0]) == "max_connections" {
-			free += n
-		} else {
-			free, reserved = free-n, reserved+n
-		}
-		return err
-	})
+	free, reserved, err := backend.AskSlots(ctx, b)
 	fields := []zap.Field{zap.String("server", s.config.Address), zap.Int("slots", free), zap.Int("reserved", reserved)}
 	if err != nil || free <= 0 {
 		log.Debug("it is not known how many connections a server lets in", append(fields, zap.Error(err))...)

@@ -21,7 +21,7 @@ import (
 type Account struct {
 	dialer
 	service  config.Service
-	slots    []*slots.Server // by cluster.Server.Index
+	slots    *slots.Servers
 	pools    func() []*Pools // where clients with other credentials are found
 	fallback atomic.Pointer[login]
 	guest    atomic.Pointer[login] // the fallback that only its client's own database lets in
@@ -36,7 +36,7 @@ type Account struct {
 const maintenance = "postgres"
 
 // Reach is how a server is connected to.
-func (a *Account) Reach(addr backend.Address) backend.Options { return a.reach(addr) }
+func (a *Account) Reach(s *cluster.Server) (backend.Options, error) { return a.reach(s) }
 
 // login is a client's, that the proxy may fall back to.
 type login struct {
@@ -105,11 +105,11 @@ func (a *Account) borrow(ctx context.Context, s *cluster.Server, database string
 func (d dialer) connectOnly(ctx context.Context, s *cluster.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	addr, err := backend.ParseAddress(s.Address)
+	reach, err := d.reach(s)
 	if err != nil {
 		return err
 	}
-	return backend.Knock(ctx, d.reach(addr))
+	return backend.Knock(ctx, reach)
 }
 
 // closedTo reports whether a login failed because of its database.
@@ -141,8 +141,8 @@ func (a *Account) leave(database string) bool {
 
 // dialOwn opens a connection of the proxy's own.
 func (a *Account) dialOwn(ctx context.Context, s *cluster.Server, cred backend.Credentials, database string) (*backend.Backend, error) {
-	return a.slots[s.Index].Own(ctx, func(ctx context.Context) (*backend.Backend, error) {
-		return a.dial(ctx, s.Address, cred, database, internal)
+	return a.slots.Of(s).Own(ctx, func(ctx context.Context) (*backend.Backend, error) {
+		return a.dial(ctx, s, cred, database, internal)
 	})
 }
 
@@ -155,7 +155,7 @@ func (a *Account) compareSlots(ctx context.Context, s *cluster.Server, log *zap.
 		return // others tell of that
 	}
 	defer b.Close()
-	a.slots[s.Index].Compare(ctx, b, log)
+	a.slots.Of(s).Compare(ctx, b, log)
 }
 
 // another is the login of some other user or database that has clients, to be tried
@@ -202,19 +202,20 @@ type dialer struct {
 // internal are the startup parameters of the proxy's own connections.
 var internal = map[string]string{"application_name": "pgweir"}
 
-func (d dialer) reach(addr backend.Address) backend.Options {
-	return backend.Options{Address: addr, TLS: d.tls, Dial: d.connect}
+func (d dialer) reach(s *cluster.Server) (backend.Options, error) {
+	addr, err := backend.ParseAddress(s.Address)
+	return backend.Options{Address: addr, TLSName: s.TLSName, TLS: d.tls, Dial: d.connect}, err
 }
 
 // dial opens one server connection; params are further startup parameters.
-func (d dialer) dial(ctx context.Context, address string, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
+func (d dialer) dial(ctx context.Context, s *cluster.Server, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	addr, err := backend.ParseAddress(address)
+	reach, err := d.reach(s)
 	if err != nil {
 		return nil, err
 	}
-	l, err := backend.Open(ctx, d.reach(addr), cred, database, params)
+	l, err := backend.Open(ctx, reach, cred, database, params)
 	if err != nil {
 		return nil, err
 	}

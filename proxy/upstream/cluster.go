@@ -7,6 +7,7 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/discovery"
 	"github.com/pgweir/pgweir/proxy/slots"
 )
 
@@ -16,8 +17,9 @@ type Cluster struct {
 	*cluster.Cluster
 	Account *Account
 
-	reaction *reaction
-	watchers []interface{ Close() } // Close closes what they keep open
+	reaction  *reaction
+	discovery *discoverer            // nil if the servers are listed
+	watchers  []interface{ Close() } // Close closes what they keep open
 }
 
 // leave closes what watches the servers from a client's database.
@@ -35,34 +37,39 @@ func (c *Cluster) Failovers() uint64 { return c.reaction.failovers.Load() }
 // Slots calls each with what is known of the connections to every server of the cluster.
 func (c *Cluster) Slots(each func(*cluster.Server, pool.Slots)) {
 	for _, st := range c.Topology().States {
-		each(st.Server, c.Account.slots[st.Server.Index].State())
+		each(st.Server, c.Account.slots.Of(st.Server).State())
 	}
 }
 
 // AddCluster adds a cluster under its name. watch makes what asks its servers for their
 // state and their places in the log, given an account to do it by. The cluster does
 // nothing before it is run.
-func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Account) (cluster.Prober, cluster.Sampler)) error {
+func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Account, config.Cluster) (cluster.Prober, cluster.Sampler)) error {
 	tls, err := backend.LoadTLS(c.TLS)
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", name, err)
 	}
 	o := dir.o
+	source, err := discovery.New(c)
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", name, err)
+	}
 	account := &Account{
 		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
-		knocks: knocks{every: o.Routing.MonitorInterval},
+		slots: slots.NewServers(c.Servers, o.Pool), knocks: knocks{every: o.Routing.MonitorInterval},
 	}
 	reaction := &reaction{
-		name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait,
+		name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, forget: account.slots.Forget, primaryWait: o.Routing.PrimaryWait,
 		started: func(s *cluster.Server) { dir.background.Go(func() { account.compareSlots(dir.ctx, s, o.Log) }) },
 	}
 	var all []*cluster.Server
-	for i, sv := range c.Servers {
-		account.slots = append(account.slots, slots.New(sv, o.Pool))
-		all = append(all, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})
+	for _, sv := range c.Servers {
+		s := cluster.NewServer(sv.Address, sv.Weight)
+		s.TLSName = sv.TLSName
+		all = append(all, s)
 	}
-	prober, sampler := watch(account)
-	dir.clusters[name] = &Cluster{
+	prober, sampler := watch(account, c)
+	cl := &Cluster{
 		Account: account, reaction: reaction, watchers: []interface{ Close() }{prober, sampler, &account.asker},
 		Cluster: cluster.New(cluster.Options{
 			Name: name, Servers: all,
@@ -72,5 +79,9 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 			Prober:  prober, Sampler: sampler, Changed: reaction.changed,
 		}),
 	}
+	if source != nil {
+		cl.discovery = &discoverer{source: source, interval: o.Routing.DiscoveryInterval, name: name, log: o.Log}
+	}
+	dir.clusters[name] = cl
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/perserver"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/router/tenant"
 )
@@ -123,26 +124,28 @@ func (dir *Directory) Maintain(now time.Time) {
 	dir.hubs.maintain(now)
 	dir.forgetUnused(now)
 	for _, p := range dir.Pools() {
-		for i, st := range p.Cluster.Topology().States {
-			if !st.Status.Usable() {
-				continue
+		t := p.Cluster.Topology()
+		p.servers.Retire(t)
+		for i := range t.States {
+			if s := t.States[i].Server; t.States[i].Status.Usable() {
+				dir.verifyIdle(p, s, now)
+				pl := p.of(s)
+				dir.report(p, pl, pl.Maintain(dir.ctx, now))
 			}
-			dir.verifyIdle(p, i, now)
-			dir.report(p, i, p.pools[i].Maintain(dir.ctx, now))
 		}
 	}
 }
 
 // report tells why a pool could not be maintained, unless it told so the last time, or its
 // database is gone and nobody there to miss it.
-func (dir *Directory) report(p *Pools, server int, err error) {
+func (dir *Directory) report(p *Pools, pl *perserver.Pool, err error) {
 	switch {
 	case err == nil:
-		p.failed[server] = ""
-	case dir.ctx.Err() != nil, p.failed[server] == err.Error():
+		pl.Failed = ""
+	case dir.ctx.Err() != nil, pl.Failed == err.Error():
 	case noDatabase(err) && dir.forgetDatabase(p.Database):
 	default:
-		p.failed[server] = err.Error()
+		pl.Failed = err.Error()
 		dir.o.Log.Warn("pool", zap.String("user", p.Key.User), zap.String("database", p.Key.Database), zap.Error(err))
 	}
 }
@@ -151,7 +154,7 @@ func (dir *Directory) report(p *Pools, server int, err error) {
 // have ended.
 func (dir *Directory) Close() {
 	for _, p := range dir.Pools() {
-		p.close()
+		p.servers.Close()
 	}
 	dir.hubs.closeIf(func(hubKey, *hub) bool { return true })
 	dir.background.Wait()

@@ -48,14 +48,10 @@ func (dir *Directory) forget(which func(*Pools) bool) {
 		return
 	}
 	for _, p := range gone {
-		p.close()
+		p.servers.Close()
 	}
-	dir.mu.Lock()
-	defer dir.mu.Unlock()
 	for _, c := range dir.clusters {
-		for _, s := range c.Account.slots {
-			s.Forget()
-		}
+		c.Account.slots.ForgetUnused()
 	}
 }
 

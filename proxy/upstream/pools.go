@@ -18,6 +18,7 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/pool/perserver"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
@@ -37,14 +38,14 @@ type Pools struct {
 	// then, which one of equal content is not. It keeps neither alive.
 	Parsed *lru.Cache[string, weak.Pointer[catalog.Snapshot]]
 
-	pools       []*pool.Pool // by cluster.Server.Index
 	cred        atomic.Pointer[backend.Credentials]
 	clients     atomic.Int64
 	left        atomic.Int64             // when a client last did, in Unix nanoseconds
 	asking      singleflight.Group       // of Admit
 	admitted    atomic.Pointer[admitted] // the last time; nil for never
 	primaryWait time.Duration
-	failed      []string // by server: why it could not be maintained; Maintain's own
+	directory   *Directory
+	servers     perserver.Pools
 
 	mu      sync.Mutex // protects replies
 	replies map[setting.Settings]map[string]string
@@ -60,29 +61,35 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	cl := dir.clusters[eff.Cluster]
 	p := &Pools{
 		Key: key, Config: eff, Cluster: cl.Cluster, Database: dir.databaseLocked(key, eff),
-		primaryWait: dir.o.Routing.PrimaryWait, replies: map[setting.Settings]map[string]string{},
+		primaryWait: dir.o.Routing.PrimaryWait, directory: dir, replies: map[setting.Settings]map[string]string{},
 	}
 	p.Route, _ = router.ParseRoute(eff.Route)
 	p.Consistency, _ = router.ParseConsistency(eff.Consistency)
 	p.Parsed, _ = lru.New[string, weak.Pointer[catalog.Snapshot]](maxParsed) // fails for a size below 1 only
-	p.failed = make([]string, len(cl.Topology().States))
-	c := dir.o.Pool
-	for _, st := range cl.Topology().States {
-		var verify func(*backend.Backend) error
-		if dir.o.Settings.VerifyReleases {
-			verify = func(b *backend.Backend) error { return dir.verify(st.Server, key, b) }
-		}
-		o := pool.Options{
-			Verify: verify,
-			Size:   eff.PoolSize, MinIdle: eff.MinIdle, Warm: eff.Warm,
-			AcquireTimeout: eff.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
-			Refused: func(b *backend.Backend, why error) { dir.refused(st.Server, key, b, why) },
-			Dial:    func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, cl.Account, st.Server) },
-		}
-		cl.Account.slots[st.Server.Index].Share(&o, key.User, eff)
-		p.pools = append(p.pools, pool.New(o))
-	}
 	return p
+}
+
+// Of is the pool of a server of the cluster.
+func (p *Pools) Of(s *cluster.Server) *pool.Pool { return p.of(s).Pool }
+
+func (p *Pools) of(s *cluster.Server) *perserver.Pool {
+	return p.servers.Of(s, func() *pool.Pool { return p.directory.newPool(p, s) })
+}
+
+// newPool makes a pool of connections to one server.
+func (dir *Directory) newPool(p *Pools, s *cluster.Server) *pool.Pool {
+	c := dir.o.Pool
+	var verify func(*backend.Backend) error
+	if dir.o.Settings.VerifyReleases {
+		verify = func(b *backend.Backend) error { return dir.verify(s, p.Key, b) }
+	}
+	return p.Database.account.slots.Of(s).NewPool(pool.Options{
+		Verify: verify,
+		Size:   p.Config.PoolSize, MinIdle: p.Config.MinIdle, Warm: p.Config.Warm,
+		AcquireTimeout: p.Config.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
+		Refused: func(b *backend.Backend, why error) { dir.refused(s, p.Key, b, why) },
+		Dial:    func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, p.Database.account, s) },
+	}, p.Key.User, p.Config)
 }
 
 // refused says that a connection was not at rest when it was given back. It was closed,
@@ -93,13 +100,10 @@ func (dir *Directory) refused(server *cluster.Server, key Key, b *backend.Backen
 		zap.String("database", key.Database), zap.Uint64("session", b.LastUser()), zap.Error(why))
 }
 
-// Of is the pool of a server of the cluster.
-func (p *Pools) Of(s *cluster.Server) *pool.Pool { return p.pools[s.Index] }
-
 // Begin opens a connection that begins with a session's startup settings, and is for that
 // session only.
 func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Settings) (*backend.Backend, error) {
-	b, err := p.Database.account.dial(ctx, s.Address, p.Credentials(), p.Database.name, maps.Collect(with.All()))
+	b, err := p.Database.account.dial(ctx, s, p.Credentials(), p.Database.name, maps.Collect(with.All()))
 	if err != nil {
 		return nil, err
 	}
@@ -168,15 +172,9 @@ func (p *Pools) proven() bool {
 	return len(p.replies) > 0
 }
 
-func (p *Pools) close() {
-	for _, pl := range p.pools {
-		pl.Close()
-	}
-}
-
 // dial opens a connection and learns what its session begins with.
 func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backend.Backend, error) {
-	b, err := a.dial(ctx, s.Address, *p.cred.Load(), p.Config.Database, nil)
+	b, err := a.dial(ctx, s, *p.cred.Load(), p.Config.Database, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +193,7 @@ func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backe
 // expire has connections that began with other defaults than sessions do now used no
 // longer.
 func (p *Pools) expire() {
-	for _, pl := range p.pools {
+	for _, pl := range p.servers.All() {
 		pl.Expire()
 	}
 }
@@ -279,7 +277,7 @@ func (p *Pools) onServer(ctx context.Context, want pool.Want, do func(*backend.B
 		if err != nil {
 			return err
 		}
-		pl := p.pools[server.Index]
+		pl := p.Of(server)
 		b, err := pl.Acquire(want, patient{ctx})
 		if Unreachable(err) && waiting.Err() == nil { // behind its deadline all fails at once
 			p.Cluster.ReportUnreachable(server, err)

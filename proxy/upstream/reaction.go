@@ -17,6 +17,7 @@ type reaction struct {
 	log         *zap.Logger
 	pools       func() []*Pools
 	closeHeld   func(*cluster.Server) int
+	forget      func(*cluster.Server) // called when a server has left
 	started     func(*cluster.Server) // called when a server is up that was started since it was last
 	primaryWait time.Duration
 
@@ -29,18 +30,36 @@ type reaction struct {
 // changed takes over a new topology: what it means is logged, and connections to
 // servers that are no longer what they were are not used again.
 func (r *reaction) changed(before, after *cluster.Topology) {
+	for i := range before.States {
+		if s := before.States[i].Server; !after.Has(s) {
+			r.left(s, after)
+		}
+	}
 	for i := range after.States {
-		old, now := before.States[i], after.States[i]
+		now := after.States[i]
+		old := before.State(now.Server)
 		if old.Status != now.Status || now.Status.Usable() && (old.Role != now.Role || old.Timeline != now.Timeline) {
 			r.logServer(now)
 		}
 		r.logMany(old, now)
+		r.logUnproved(old, now)
 		if now.Status.Usable() && now.Started != old.Started && !old.Many {
 			r.started(now.Server)
 		}
 		r.cutOff(old, now, after)
 	}
 	r.logPrimary(before, after)
+}
+
+// left gives up what there was for a server that is not of the cluster any more.
+func (r *reaction) left(s *cluster.Server, t *cluster.Topology) {
+	r.log.Info("server has left", zap.String("cluster", r.name), zap.String("server", s.Address))
+	for _, p := range r.pools() {
+		if p.Cluster.Name() == r.name {
+			p.servers.Retire(t)
+		}
+	}
+	r.forget(s)
 }
 
 // cutOff closes connections to a server: those idle if it is not what they were made
@@ -58,9 +77,11 @@ func (r *reaction) cutOff(old, now cluster.State, t *cluster.Topology) {
 		if p.Cluster.Name() != r.name {
 			continue
 		}
-		if pl := p.Of(now.Server); gone {
+		switch pl := p.servers.Known(now.Server); {
+		case pl == nil:
+		case gone:
 			closing.Go(pl.Evict)
-		} else {
+		default:
 			closing.Go(pl.Expire)
 		}
 	}
@@ -88,6 +109,20 @@ func (r *reaction) logMany(old, now cluster.State) {
 	}
 }
 
+// logUnproved says that a server does not tell how far it is, or that it does again.
+func (r *reaction) logUnproved(old, now cluster.State) {
+	switch {
+	case now.Unproved != nil && old.Unproved == nil && now.Role == cluster.RolePrimary:
+		r.log.Warn("the primary does not tell how far it is: no replica can be known to be fresh, so reads above eventual run on the primary",
+			r.fields(now, zap.Error(now.Unproved))...)
+	case now.Unproved != nil && old.Unproved == nil:
+		r.log.Warn("a replica does not tell how far it is: it serves reads at eventual only, others run elsewhere",
+			r.fields(now, zap.Error(now.Unproved))...)
+	case now.Unproved == nil && old.Unproved != nil && now.Up:
+		r.log.Info("a server tells how far it is again", r.fields(now)...)
+	}
+}
+
 // logServer says what became of a server, and what is to be done.
 func (r *reaction) logServer(st cluster.State) {
 	log := r.log
@@ -99,6 +134,8 @@ func (r *reaction) logServer(st cluster.State) {
 		log.Warn("server is slow to answer: reads go elsewhere as long as others serve them", r.fields(st, zap.Error(st.Err))...)
 	case cluster.StatusDown:
 		log.Warn("server is down", r.fields(st, zap.Error(st.Err))...)
+	case cluster.StatusLeaving:
+		log.Info("server leaves: it is no longer one of the cluster's; transactions there may end", r.fields(st)...)
 	case cluster.StatusDuplicate:
 		log.Warn("server is configured twice", r.fields(st, zap.Error(st.Err))...)
 	case cluster.StatusDiverged: // for a moment, after every promotion

@@ -33,9 +33,9 @@ func directory(t *testing.T, service config.Service) *Directory {
 		Audit: audit.New(config.Tenant{}, zap.NewNop()), Rules: func(string) []config.Rule { return nil },
 		CloseHeld: func(*cluster.Server) int { return 0 }, LoginsChanged: func() {},
 	})
-	c := config.Cluster{Service: service, Servers: []config.Server{{Address: "127.0.0.1:1"}, {Address: "127.0.0.1:2"}}}
+	c := config.Cluster{Service: service, Sources: config.Sources{Servers: []config.Server{{Address: "127.0.0.1:1"}, {Address: "127.0.0.1:2"}}}}
 	c.TLS.Mode = "disable"
-	watch := func(*Account) (cluster.Prober, cluster.Sampler) { return nil, nil }
+	watch := func(*Account, config.Cluster) (cluster.Prober, cluster.Sampler) { return nil, nil }
 	require.NoError(t, dir.AddCluster("main", c, watch))
 	t.Cleanup(func() { cancel(); dir.Close() })
 	return dir

@@ -24,17 +24,16 @@ const verifyTimeout = 5 * time.Second
 
 // verifyIdle has one idle connection of a pool asked, if there is one that was not for as
 // long as the configuration says.
-func (dir *Directory) verifyIdle(p *Pools, server int, now time.Time) {
+func (dir *Directory) verifyIdle(p *Pools, s *cluster.Server, now time.Time) {
 	if dir.o.Settings.Verify <= 0 {
 		return
 	}
-	pl := p.pools[server]
+	pl := p.Of(s)
 	b := pl.TakeIdle(now.Add(-dir.o.Settings.Verify))
 	if b == nil {
 		return
 	}
-	st := p.Cluster.Topology().States[server].Server
-	dir.background.Go(func() { dir.verifyOne(p, pl, st, b) })
+	dir.background.Go(func() { dir.verifyOne(p, pl, s, b) })
 }
 
 // verifyOne asks a connection taken out of its pool, and gives it back or closes it.
