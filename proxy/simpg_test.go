@@ -45,7 +45,7 @@ func modelOf(t testing.TB, database, sql string) *simpg.Cluster {
 	t.Helper()
 	// What the kernel's sockets have.
 	parameters := map[string]string{"tcp_keepalives_count": "9", "tcp_keepalives_idle": "7200", "tcp_keepalives_interval": "75"}
-	for _, name := range []string{"TimeZone", "DateStyle", "max_connections", "jit", "timezone_abbreviations"} {
+	for _, name := range []string{"TimeZone", "DateStyle", "max_connections", "jit", "synchronize_seqscans", "timezone_abbreviations"} {
 		v, err := shared(t).Primary.Value(t.Context(), database, "select current_setting('"+name+"')")
 		if err != nil {
 			t.Fatal(err)

@@ -71,7 +71,7 @@ func newServers(t *testing.T) *servers {
 		}
 	}
 	var err error
-	if s.model, err = simpg.New(simpg.Options{Databases: []string{s.database}, Setup: setup, Parameters: map[string]string{"TimeZone": "UTC", "jit": "off"}}); err != nil {
+	if s.model, err = simpg.New(simpg.Options{Databases: []string{s.database}, Setup: setup, Parameters: map[string]string{"TimeZone": "UTC", "jit": "off", "synchronize_seqscans": "off"}}); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -216,7 +216,7 @@ func newStage(t testing.TB, sessions int, options string, standby bool) *stage {
 		t.Fatal(err)
 	}
 	var err error
-	if s.model, err = New(Options{Replicas: 1, Databases: []string{db}, Setup: schema, Parameters: map[string]string{"TimeZone": "UTC", "jit": "off"}}); err != nil {
+	if s.model, err = New(Options{Replicas: 1, Databases: []string{db}, Setup: schema, Parameters: map[string]string{"TimeZone": "UTC", "jit": "off", "synchronize_seqscans": "off"}}); err != nil {
 		t.Fatal(err)
 	}
 	addr, server := real.Primary.Addr(), s.model.Primary()

@@ -57,6 +57,7 @@ var gucs = func() map[string]*guc {
 		{name: "session_replication_role", context: "superuser", boot: "origin", kind: 'e', values: []string{"origin", "replica", "local"}},
 		{name: "standard_conforming_strings", context: "user", boot: "on", kind: 'b', reported: true},
 		{name: "statement_timeout", context: "user", boot: "0", kind: 'i', unit: "ms"},
+		{name: "synchronize_seqscans", context: "user", boot: "on", kind: 'b'},
 		{name: "synchronous_commit", context: "user", boot: "on", kind: 'e', values: []string{"local", "remote_write", "remote_apply", "on", "off"}},
 		{name: "tcp_keepalives_count", context: "user", boot: "0", kind: 'i'},
 		{name: "tcp_keepalives_idle", context: "user", boot: "0", kind: 'i', unit: "s"},
