@@ -54,6 +54,9 @@ func TestFormerFaults(t *testing.T) {
 			{Name: "c1", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Simple: "unlisten *"}, {Simple: "listen \"%o\""}, {Simple: "select '%m', 1"}}},
 			{Name: "c2", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Simple: "unlisten *"}, {Simple: "listen \"%o\""}, {Simple: "select '%m', 1"}}},
 		}},
+		"UNLISTEN and NOTIFY in one pipeline": {Knobs: plain, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Calls: []Call{{Parse: "unlisten \"%o\""}, {Parse: "notify \"%o\", '%m'"}}}, {Simple: "select '%m', 1"}}},
+		}},
 		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},
 		}},

@@ -57,6 +57,8 @@ const (
 	ChangesCatalog
 	// UsesObjects: what some statement may leave behind is as old as the catalog known.
 	UsesObjects
+	// MindsChannels: some statement may ask what the session listens to, or change that.
+	MindsChannels
 )
 
 // Has reports whether all of want are there.
@@ -124,6 +126,9 @@ func (b *Batch) Note(p *router.Plan) {
 	}
 	if p.Uses {
 		b.Traits |= UsesObjects
+	}
+	if p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite || p.Reason == router.ReasonFunction {
+		b.Traits |= MindsChannels
 	}
 	if b.Plan == nil || p.Target > b.Plan.Target || p.Target == b.Plan.Target && p.Class == router.ClassWrite {
 		b.Plan = p

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/notify"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -98,8 +99,8 @@ func (a acquisition) takeChannels() error {
 // needsChannels reports whether a batch may ask what the session listens to, or change
 // that.
 func (a acquisition) needsChannels() bool {
-	p := a.batch.Plan
-	return a.c.ear.Listens() && !a.c.lease.onReplica() && (a.c.state.Tx.Phase.InBlock() || p == nil || p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite || a.try.decision.Reason == router.ReasonFunction)
+	return a.c.ear.Listens() && !a.c.lease.onReplica() &&
+		(a.c.state.Tx.Phase.InBlock() || a.batch.Plan == nil || a.batch.Traits.Has(batch.MindsChannels) || a.try.decision.Reason == router.ReasonFunction)
 }
 
 // hearBehind gives the client, before the ReadyForQuery of a transaction that the proxy ended
