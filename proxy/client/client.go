@@ -287,7 +287,7 @@ func (c *Client) finalError(err error) {
 	default:
 		return
 	}
-	_ = c.front.SetDeadline(time.Now().Add(time.Second))
+	c.clock.Leave(time.Second)
 	_, _ = c.front.Write(refused.Append(nil))
 }
 
