@@ -107,7 +107,7 @@ func (r recovery) drain() error {
 // serverGone deals with a server connection that ended in the middle. frame is
 // what the server said of it, if it did.
 func (r recovery) serverGone(err error, frame []byte) error {
-	s, held := r.c.lease.server, r.c.state.Pins != 0
+	s, held := r.c.lease.server, r.c.tied()
 	r.c.Log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	r.c.svc.Metrics.ServerLost()
 	r.c.up.Cluster.ReportLost(s)

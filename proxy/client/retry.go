@@ -89,7 +89,7 @@ func (r repetition) learn() {
 func (r repetition) mayRetry() bool {
 	b := &r.batch
 	switch {
-	case r.c.state.Pins != 0, b.Traits.Has(batch.Resumes): // its portals are on this server only
+	case r.c.tied(), b.Traits.Has(batch.Resumes): // its portals are on this server only
 		return false
 	case r.c.lease.onReplica():
 		return true
@@ -103,7 +103,7 @@ func (r repetition) mayRetry() bool {
 // transaction needs, nothing of it having been done or answered.
 func (r repetition) untouched() bool {
 	phase := r.c.state.Tx.Phase
-	return r.c.state.Pins == 0 && !phase.Failed() && !r.c.lease.midBatch() && !r.batch.Traits.Has(batch.Resumes) &&
+	return !r.c.tied() && !phase.Failed() && !r.c.lease.midBatch() && !r.batch.Traits.Has(batch.Resumes) &&
 		r.try.flow < copying && (!phase.InBlock() || r.try.Opens())
 }
 
@@ -114,7 +114,7 @@ func (r repetition) sendableAgain(err error, frame []byte) bool {
 		return true
 	}
 	phase := r.c.state.Tx.Phase
-	if r.try.flow != heldBack || r.c.state.Pins != 0 || phase.Failed() || frame != nil && !upstream.Ending(frame) {
+	if r.try.flow != heldBack || r.c.tied() || phase.Failed() || frame != nil && !upstream.Ending(frame) {
 		return false
 	}
 	read := r.batch.Reads() && (!phase.InBlock() || r.try.Opens() || r.c.lease.onReplica() && !r.c.mustStay())

@@ -55,6 +55,11 @@ func Ignorant(p *router.Plan) bool {
 // Any reports whether there are doubts.
 func (d *Doubts) Any() bool { return len(d.texts) > 0 }
 
+// Committed reports whether what some statement left, whatever it is, is there for good.
+func (d *Doubts) Committed() bool {
+	return slices.ContainsFunc(d.texts, func(t doubted) bool { return t.in == committed })
+}
+
 // Add notes a statement, and the plan by which what it left was taken in, if it was. again is
 // whether the catalog's word was redefined, removals counts the DDL seen that removes. It
 // returns false if the statement cannot be judged later.
