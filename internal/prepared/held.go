@@ -8,6 +8,7 @@ import "github.com/hashicorp/golang-lru/v2/simplelru"
 type Held struct {
 	shared  *simplelru.LRU[*Statement, struct{}]
 	evicted []*Statement
+	owed    []*Statement
 	// Unnamed tells whose unnamed statement is held: a tag its user chose; 0 is nobody's.
 	Unnamed uint64
 }
@@ -56,8 +57,19 @@ func (h *Held) Drop(s *Statement) {
 	h.evicted = h.evicted[:0]
 }
 
+// Owe notes that s, which is not to be held any more, was not closed on the server.
+func (h *Held) Owe(s *Statement) { h.owed = append(h.owed, s) }
+
+// TakeOwed returns what is still to be closed, which the caller does.
+func (h *Held) TakeOwed() []*Statement {
+	owed := h.owed
+	h.owed = nil
+	return owed
+}
+
 // Clear notes that nothing is held (DEALLOCATE ALL, DISCARD ALL).
 func (h *Held) Clear() {
+	h.owed = nil
 	h.shared.Purge()
 	h.evicted = h.evicted[:0]
 	h.Unnamed = 0

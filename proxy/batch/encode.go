@@ -79,6 +79,9 @@ func (e *Encoder) Encode() []byte {
 
 // before writes what must come before the client's messages.
 func (e *Encoder) before() {
+	for _, st := range e.Held.TakeOwed() {
+		e.close(st)
+	}
 	if e.Takes == TakesAhead {
 		e.ahead()
 	}
@@ -502,5 +505,5 @@ func (e *Encoder) unprepare(st *prepared.Statement) {
 
 func (e *Encoder) close(st *prepared.Statement) {
 	e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', st.Name)
-	e.own(Close, Internal)
+	e.Queue = append(e.Queue, Awaited{Kind: Close, Origin: Internal, Shared: st})
 }

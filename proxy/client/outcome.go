@@ -259,7 +259,7 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 		t.late = append([]byte(nil), frame...)
 		return false, nil
 	}
-	if o.c.told.pending && !(t.failed() && t.Takes == batch.TakesWithin) { // that undid what was taken over, too
+	if o.c.told.pending && !t.undidTaken() {
 		o.reply = o.c.told.report(o.reply, o.c.lease.b.Parameters())
 	}
 	return !a.Internal(), nil
@@ -363,6 +363,8 @@ func (o outcomes) dropStatements() {
 	for i := t.Head; i < len(t.Queue); i++ {
 		switch a := &t.Queue[i]; {
 		case a.Origin == batch.Here:
+		case a.Kind == batch.Close && a.Shared != nil:
+			held.Owe(a.Shared)
 		case a.Shared != nil:
 			held.Drop(a.Shared)
 		case a.Kind == batch.Parse:

@@ -178,10 +178,14 @@ func (st settlement) align() error {
 
 // sendLate sends the ReadyForQuery that waited.
 func (st settlement) sendLate() error {
-	if len(st.try.late) == 0 {
+	t := &st.try
+	if len(t.late) == 0 {
 		return nil
 	}
-	st.reply = append(st.c.told.report(st.reply, st.c.lease.b.Parameters()), st.try.late...)
+	if !t.undidTaken() || !st.c.lease.carried.Differs(&st.c.state.Settings) {
+		st.reply = st.c.told.report(st.reply, st.c.lease.b.Parameters())
+	}
+	st.reply = append(st.reply, t.late...)
 	return st.flushLast()
 }
 

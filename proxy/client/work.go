@@ -70,6 +70,9 @@ const (
 
 func (t *attempt) failed() bool { return t.fate != succeeded }
 
+// undidTaken reports whether the failure undid what the connection had taken over, too.
+func (t *attempt) undidTaken() bool { return t.failed() && t.Takes == batch.TakesWithin }
+
 // lessons are what failed attempts have taught for the next one.
 type lessons uint8
 
