@@ -13,8 +13,6 @@ func (p *Plan) TakesSnapshot() bool {
 		return false
 	case p.Class == ClassRead && p.Target == TargetAny: // of a cursor
 		return false
-	case p.Class == ClassSetting && len(p.Sets)+len(p.Functions)+len(p.Relations) == 0 && !p.Flags.Has(FlagSetsState): // SET TRANSACTION SNAPSHOT
-		return false
 	}
-	return !p.SetOnly || len(p.Sets) > 0 && p.Sets[0].Tag == ""
+	return true
 }

@@ -15,6 +15,7 @@ func (a *analysis) statement(n *pg.Node) {
 	case *pg.Node_TransactionStmt:
 		a.transaction(s.TransactionStmt)
 	case *pg.Node_VariableSetStmt:
+		a.cur.flags |= FlagNoSnapshot
 		a.set(s.VariableSetStmt)
 	case *pg.Node_VariableShowStmt:
 		a.cur.flags |= FlagNoSnapshot

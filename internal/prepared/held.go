@@ -1,6 +1,10 @@
 package prepared
 
-import "github.com/hashicorp/golang-lru/v2/simplelru"
+import (
+	"slices"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
 
 // Held are the prepared statements that one server connection holds: shared ones, a
 // bounded number of which the least recently used goes first, and the unnamed one. It
@@ -33,14 +37,10 @@ func (h *Held) Holds(s *Statement) bool {
 	return ok
 }
 
-// HoldsName reports whether a statement of that name is held. It looks at all of them.
+// HoldsName reports whether the server has a statement of that name. It looks at all of them.
 func (h *Held) HoldsName(name string) bool {
-	for _, s := range h.shared.Keys() {
-		if s.Name == name {
-			return true
-		}
-	}
-	return false
+	named := func(s *Statement) bool { return s.Name == name }
+	return slices.ContainsFunc(h.shared.Keys(), named) || slices.ContainsFunc(h.owed, named)
 }
 
 // Hold notes that s is held. evicted are statements to be closed on the server to make
