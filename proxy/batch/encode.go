@@ -38,8 +38,9 @@ type Encoder struct {
 	Batch    *Batch
 	Bytes    []byte // the client's messages
 	State    *session.State
-	Unnamed  *session.Unnamed // the session's
-	Held     *prepared.Held   // what the server connection holds
+	Unnamed  *session.Unnamed      // the session's
+	Held     *prepared.Held        // what the server connection holds
+	Owed     []*prepared.Statement // to be closed there before anything else
 	Registry *prepared.Registry
 
 	unnamed uint64 // the tag of the unnamed statement there, as of the message at hand
@@ -79,7 +80,7 @@ func (e *Encoder) Encode() []byte {
 
 // before writes what must come before the client's messages.
 func (e *Encoder) before() {
-	for _, st := range e.Held.TakeOwed() {
+	for _, st := range e.Owed {
 		e.close(st)
 	}
 	if e.Takes == TakesAhead {

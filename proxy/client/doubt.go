@@ -57,7 +57,7 @@ func (c *Client) mayResolve() bool {
 
 // tied reports whether the session has, or may have, what only its connection has: that is lost
 // with it.
-func (c *Client) tied() bool { return c.state.Pins != 0 || c.lease.doubts.Committed() }
+func (c *Client) tied() bool { return c.state.Pins != 0 || c.lease.doubts.Left() }
 
 // resolve resolves doubts: those that the catalog can tell of by now, or all.
 func (c *Client) resolve(ctx context.Context, all bool) {

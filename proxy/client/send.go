@@ -15,6 +15,9 @@ func (w *work) encode() []byte {
 		Attempt: &t.Attempt, Batch: &w.batch, Bytes: w.bytes(),
 		State: &w.c.state, Unnamed: &w.c.names.Unnamed, Held: w.c.lease.b.Held(), Registry: w.c.svc.Registry,
 	}
+	if !w.c.lease.midBatch() { // else the server may skip it
+		e.Owed = e.Held.TakeOwed()
+	}
 	w.carry(t)
 	return e.Encode()
 }

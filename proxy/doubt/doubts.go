@@ -55,9 +55,10 @@ func Ignorant(p *router.Plan) bool {
 // Any reports whether there are doubts.
 func (d *Doubts) Any() bool { return len(d.texts) > 0 }
 
-// Committed reports whether what some statement left, whatever it is, is there for good.
-func (d *Doubts) Committed() bool {
-	return slices.ContainsFunc(d.texts, func(t doubted) bool { return t.in == committed })
+// Left reports whether some statement's transaction is over, so that what it left, if only a
+// lock, is there to stay.
+func (d *Doubts) Left() bool {
+	return slices.ContainsFunc(d.texts, func(t doubted) bool { return t.in != underWay })
 }
 
 // Add notes a statement, and the plan by which what it left was taken in, if it was. again is
