@@ -2,6 +2,7 @@ package doubt
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/pgweir/pgweir/pool/backend"
@@ -83,9 +84,10 @@ func (c Case) resolve(plan func(text string) *router.Plan, last bool) (left []se
 	if c.Outdated(c.Up.Database.Removals()) {
 		left = append(left, session.Effects{Residue: session.Opaque}) // nobody else shall have the connection
 	}
-	plans, residue := c.Doubts.resolve(plan, last)
+	cfg := &c.Service.Config
+	plans, residue := c.Doubts.resolve(plan, slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert, cfg.Settings.Track), last)
 	for _, p := range plans {
-		e := c.State.Ran(session.Executed{Plan: p}, session.Done, c.Service.Config.Settings.Track != nil)
+		e := c.State.Ran(session.Executed{Plan: p}, session.Done, cfg.Settings.Track != nil)
 		e.Residue = max(e.Residue, residue)
 		left = append(left, e)
 	}

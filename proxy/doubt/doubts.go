@@ -119,9 +119,9 @@ func (d *Doubts) Drop() { *d = Doubts{} }
 
 // resolve decides those whose plans tell enough by now, or all of them if it is the last word,
 // and returns what they have left behind. What was used in a transaction that is undone is
-// gone with it, and so is what it set; locks may be left, and what nobody but it knows of:
-// that is the residue.
-func (d *Doubts) resolve(plan func(text string) *router.Plan, last bool) (left []*router.Plan, r session.Residue) {
+// gone with it, and so is what it set, but for that a custom setting, declared ones among them,
+// has been set; locks may be left, and what nobody but it knows of: that is the residue.
+func (d *Doubts) resolve(plan func(text string) *router.Plan, declared []string, last bool) (left []*router.Plan, r session.Residue) {
 	texts := d.texts
 	d.texts = nil
 	for _, t := range texts {
@@ -129,7 +129,7 @@ func (d *Doubts) resolve(plan func(text string) *router.Plan, last bool) (left [
 		if t.believed != nil && leaveAlike(t.believed, p) {
 			continue
 		}
-		pins := p.Pins
+		pins, touches := p.Pins, p.Touches
 		if Ignorant(p) {
 			if !last {
 				d.texts = append(d.texts, t)
@@ -137,10 +137,11 @@ func (d *Doubts) resolve(plan func(text string) *router.Plan, last bool) (left [
 			}
 			if t.in == rolledBack {
 				pins, r = pins&^router.PinOpaque|router.PinLock, session.Opaque
+				touches = slices.Concat(touches, declared)
 			}
 		}
 		left = append(left, &router.Plan{Class: p.Class, Target: p.Target, Reason: p.Reason, Statements: 1,
-			Pins: pins, Touches: p.Touches, Flags: p.Flags & router.FlagDirty})
+			Pins: pins, Touches: touches, Flags: p.Flags & router.FlagDirty})
 	}
 	if !d.Any() {
 		d.cause = 0
