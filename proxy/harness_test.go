@@ -152,7 +152,11 @@ func launchLogging(t testing.TB, cfg config.Config, log *zap.Logger) *service {
 	t.Cleanup(func() {
 		server.Close()
 		if n := s.metric(t, "pgweir_pool_refused_total"); n != 0 {
-			t.Errorf("%v connections were given back that were not at rest", n)
+			var why []string
+			for _, e := range logs.FilterMessageSnippet("not at rest").All() {
+				why = append(why, fmt.Sprint(e.ContextMap()))
+			}
+			t.Errorf("%v connections were given back that were not at rest: %s", n, strings.Join(why, "; "))
 		}
 	})
 	return s
