@@ -9,7 +9,8 @@
 //
 // The structs' tags steer the decoder: "enum" lists the words allowed, "unit"
 // bytes takes "32MiB", "secret" also takes {file: path}, "file" is a path
-// relative to the configuration file's directory.
+// relative to the configuration file's directory, "reload" restart is of keys that a
+// process keeps for as long as it runs; all others follow the file when it is read again.
 package config
 
 import "time"
@@ -19,9 +20,9 @@ type Config struct {
 	// Listen are the addresses clients connect to: host:port, or the absolute
 	// path of a directory in which a Unix-domain socket is made, with the port in
 	// the socket's name behind a colon. Without a port it is 6432.
-	Listen Addresses `yaml:"listen"`
+	Listen Addresses `yaml:"listen" reload:"restart"`
 	// HTTP is the address of metrics and health; empty turns it off.
-	HTTP string `yaml:"http"`
+	HTTP string `yaml:"http" reload:"restart"`
 	// MaxClients bounds the clients of the whole process; 0 is no bound.
 	MaxClients int `yaml:"max_clients"`
 	// ApplicationNameAddHost has the client's address added to the application_name that a
@@ -36,12 +37,12 @@ type Config struct {
 
 	// Servers, ServerTLS and Service are short for a single cluster named
 	// "default"; Complete moves them to Clusters and leaves them empty.
-	Servers   []Server  `yaml:"servers"`
-	ServerTLS ServerTLS `yaml:"server_tls"`
-	Service   Service   `yaml:"service"`
+	Servers   []Server  `yaml:"servers" reload:"restart"`
+	ServerTLS ServerTLS `yaml:"server_tls" reload:"restart"`
+	Service   Service   `yaml:"service" reload:"restart"`
 
 	// Clusters are the replication clusters by name.
-	Clusters map[string]Cluster `yaml:"clusters"`
+	Clusters map[string]Cluster `yaml:"clusters" reload:"restart"`
 	// Databases maps the name a client asks for to a cluster; "*" stands for
 	// every other name. Without an entry a name means itself on the only cluster.
 	Databases map[string]Database `yaml:"databases"`
@@ -327,7 +328,7 @@ type AuditRule struct {
 // Log is what is written to standard error.
 type Log struct {
 	Level  string `yaml:"level" enum:"debug,info,warn,error"`
-	Format string `yaml:"format" enum:"console,json"`
+	Format string `yaml:"format" enum:"console,json" reload:"restart"`
 	// SlowStatement logs statements that took at least that long; 0 turns it off.
 	SlowStatement time.Duration `yaml:"slow_statement"`
 	Connections   bool          `yaml:"connections"`

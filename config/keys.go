@@ -13,25 +13,26 @@ type Key struct {
 	Path    string // names of map entries are *, list entries []: "clusters.*.servers[].weight"
 	Type    string // for people: "duration", "auto, primary or replica"
 	Default string // as it would be written; empty when there is none
+	Restart bool   // a process that runs keeps its value
 }
 
 // Keys lists every key a file may hold, in the order of the structs.
 func Keys() []Key {
-	return appendKeys(nil, "", reflect.ValueOf(Default()))
+	return appendKeys(nil, "", reflect.ValueOf(Default()), field{})
 }
 
-func appendKeys(keys []Key, path string, v reflect.Value) []Key {
+func appendKeys(keys []Key, path string, v reflect.Value, within field) []Key {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		at := join(path, f.Tag.Get("yaml"))
-		keys = append(keys, Key{at, typeName(f.Type, f.Tag), format(v.Field(i), f.Tag)})
+		at, said := join(path, f.Tag.Get("yaml")), within.below(f)
+		keys = append(keys, Key{at, typeName(f.Type, f.Tag), format(v.Field(i), f.Tag), said.restart})
 		switch t := f.Type; {
 		case t.Kind() == reflect.Struct:
-			keys = appendKeys(keys, at, v.Field(i))
+			keys = appendKeys(keys, at, v.Field(i), said)
 		case t.Kind() == reflect.Map:
-			keys = appendKeys(keys, at+".*", element(t.Elem()))
+			keys = appendKeys(keys, at+".*", element(t.Elem()), said)
 		case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
-			keys = appendKeys(keys, at+"[]", element(t.Elem()))
+			keys = appendKeys(keys, at+"[]", element(t.Elem()), said)
 		}
 	}
 	return keys

@@ -8,6 +8,20 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 )
 
+// Resize has the pool follow those of o that may change while it is used: its size, MinIdle
+// and the times. What is idle beyond the size is closed now, what is in use when it is given
+// back; who waits keeps to the time that was in force when he began to.
+func (p *Pool) Resize(o Options) {
+	p.mu.Lock()
+	p.o.Size, p.o.MinIdle = o.Size, o.MinIdle
+	p.o.AcquireTimeout, p.o.IdleTimeout, p.o.MaxLifetime = o.AcquireTimeout, o.IdleTimeout, o.MaxLifetime
+	surplus := p.open - p.o.Size
+	closing := p.takeIdleLocked(func(*backend.Backend) bool { surplus--; return surplus >= 0 })
+	p.mu.Unlock()
+	p.discardAll(closing)
+	p.serve()
+}
+
 // Expire closes all idle connections now and those in use when they are given back.
 func (p *Pool) Expire() {
 	p.mu.Lock()

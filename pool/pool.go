@@ -61,7 +61,7 @@ type Want struct {
 
 // Pool shares the connections of one server, user and database. Safe for concurrent use.
 type Pool struct {
-	o Options
+	o Options // Size, MinIdle and the times are protected by mu; the rest never changes
 
 	mu      sync.Mutex // protects the fields below; no I/O under it
 	idle    []*backend.Backend
@@ -183,7 +183,7 @@ func (p *Pool) Acquire(want Want, caller SlowPath) (*backend.Backend, error) {
 		w.want = Want{} // Dial may hold on to a session
 		p.waiterPool.Put(w)
 	}()
-	w.want, w.since, w.granted = want, started, false
+	w.want, w.since, w.timeout, w.granted = want, started, p.o.AcquireTimeout, false
 	p.waiters.push(w)
 	retired := p.serveLocked()
 	p.mu.Unlock()
@@ -207,8 +207,8 @@ func (p *Pool) await(w *waiter, caller SlowPath) (*backend.Backend, error) {
 	ctx := caller.SlowContext()
 	slow := func() context.Context { return ctx }
 	var expired <-chan time.Time
-	if p.o.AcquireTimeout > 0 {
-		w.timer.Reset(max(p.o.AcquireTimeout-fastWait, 0))
+	if w.timeout > 0 {
+		w.timer.Reset(max(w.timeout-fastWait, 0))
 		expired = w.timer.C
 	}
 	var err error
@@ -428,12 +428,9 @@ func (p *Pool) release(b *backend.Backend) {
 		notes.Released = now
 	}
 	notes.Aside = false
-	if p.o.MaxLifetime > 0 && now.Sub(b.Origin().Created) > p.o.MaxLifetime {
-		p.Discard(b)
-		return
-	}
 	p.mu.Lock()
-	if p.closed || notes.Generation != p.generation || p.yieldsLocked() {
+	old := p.o.MaxLifetime > 0 && now.Sub(b.Origin().Created) > p.o.MaxLifetime
+	if old || p.closed || p.open > p.o.Size || notes.Generation != p.generation || p.yieldsLocked() {
 		p.mu.Unlock()
 		p.Discard(b)
 		return

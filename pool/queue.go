@@ -10,8 +10,9 @@ import (
 type waiter struct {
 	want    Want
 	since   time.Time
-	grant   chan grant // of capacity 1
-	granted bool       // no longer among the waiters
+	timeout time.Duration // of the wait; 0 is none
+	grant   chan grant    // of capacity 1
+	granted bool          // no longer among the waiters
 	timer   *time.Timer
 
 	before, after *waiter // in the queue

@@ -12,7 +12,7 @@ import (
 func (s *Server) sources() metrics.Sources {
 	return metrics.Sources{
 		Pools: s.eachPool, Databases: s.eachDatabase, Clusters: s.eachCluster, OldestPins: s.oldestPins,
-		Tenants: len(s.cfg.Tenant.Settings) > 0, Verified: func() (uint64, uint64) { return s.upstream.Verified() },
+		Tenants: func() bool { return len(s.terms.Load().cfg.Tenant.Settings) > 0 }, Verified: func() (uint64, uint64) { return s.upstream.Verified() },
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/binary"
-	"sync/atomic"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/wire"
@@ -75,19 +74,16 @@ func (s *Server) find(pid uint32, secret []byte) *member {
 
 // enter counts a session in, unless a limit is reached, and finds what it shares.
 func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Credentials) (*upstream.Pools, error) {
-	n := s.metrics.ClientEntered()
+	n, limit := s.metrics.ClientEntered(), s.terms.Load().cfg.MaxClients
 	up, d := s.upstream.Enter(key, eff, cred)
-	u := int64(0)
-	if eff.UserClients > 0 {
-		u = s.clientsOf(up.Key.User).Add(1)
-	}
+	u := s.countUser(up.Key.User, 1)
 	over := ""
 	switch {
-	case s.cfg.MaxClients > 0 && n > int64(s.cfg.MaxClients):
+	case limit > 0 && n > int64(limit):
 		over = "max_clients"
 	case eff.DatabaseClients > 0 && d > int64(eff.DatabaseClients):
 		over = "max_clients of database \"" + up.Key.Database + "\""
-	case eff.UserClients > 0 && u > int64(eff.UserClients):
+	case eff.UserClients > 0 && u > eff.UserClients:
 		over = "max_clients of user \"" + up.Key.User + "\""
 	default:
 		return up, nil
@@ -100,17 +96,18 @@ func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Cred
 func (s *Server) leave(up *upstream.Pools) {
 	s.metrics.ClientLeft()
 	up.Leave()
-	if up.Config.UserClients > 0 {
-		s.clientsOf(up.Key.User).Add(-1)
-	}
+	s.countUser(up.Key.User, -1)
 }
 
-func (s *Server) clientsOf(user string) *atomic.Int64 {
-	if n, ok := s.userClients.Load(user); ok {
-		return n.(*atomic.Int64)
+// countUser counts a user's sessions, by more than there were, and returns how many there are.
+func (s *Server) countUser(user string, more int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.clients[user] + more
+	if s.clients[user] = n; n == 0 {
+		delete(s.clients, user)
 	}
-	n, _ := s.userClients.LoadOrStore(user, new(atomic.Int64))
-	return n.(*atomic.Int64)
+	return n
 }
 
 // closeHeld closes the connections to a server that sessions hold: what runs on them

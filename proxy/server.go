@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +21,6 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
-	"github.com/pgweir/pgweir/proxy/auth"
-	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
@@ -36,17 +33,17 @@ type Network struct {
 
 // Server accepts clients and owns everything they share.
 type Server struct {
-	cfg      config.Config
 	listen   func(network, address string) (net.Listener, error)
+	dial     backend.Dial
 	log      *zap.Logger
 	metrics  *metrics.Metrics
 	audit    *audit.Auditor
-	tls      *auth.TLS
-	verifier *auth.Verifier
-	service  upstream.Service // of the sessions
+	registry *prepared.Registry
 
-	upstream    *upstream.Directory
-	userClients sync.Map // user → *atomic.Int64, of users with max_clients
+	terms   atomic.Pointer[terms]            // in force; Reload puts others in force
+	service atomic.Pointer[upstream.Service] // of the sessions: that of terms
+
+	upstream *upstream.Directory
 
 	ctx        context.Context // of everything in the background and of all sessions
 	stop       context.CancelFunc
@@ -55,8 +52,11 @@ type Server struct {
 	lastID     atomic.Uint64
 	draining   atomic.Bool
 
+	reloading sync.Mutex // held by Reload
+
 	mu        sync.Mutex         // protects the fields below
 	members   map[uint32]*member // by process number, as clients know it
+	clients   map[string]int     // sessions by user
 	listeners []net.Listener
 }
 
@@ -68,8 +68,8 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 // NewOver does what New does, over a network of the caller's.
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
-		cfg: cfg, log: log, listen: network.Listen,
-		members: map[uint32]*member{},
+		log: log, listen: network.Listen, dial: network.Dial,
+		members: map[uint32]*member{}, clients: map[string]int{},
 	}
 	if s.listen == nil {
 		s.listen = net.Listen
@@ -77,23 +77,13 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
-	s.service = upstream.Service{
-		Config: cfg, Log: log, Metrics: s.metrics, Audit: s.audit, Registry: new(prepared.Registry),
-		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
-		Draining:  &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
-	}
-	s.upstream = upstream.New(s.ctx, upstream.Options{
-		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.closeHeld,
-		LoginsChanged: func() { s.verifier.Forget() },
-		Dial:          network.Dial,
-	})
-	var err error
-	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
+	t, err := s.termsOf(cfg)
+	if err != nil {
 		return nil, err
 	}
-	if s.verifier, err = auth.New(cfg.Auth, cfg.Users, s.tls, s.lookUp); err != nil {
-		return nil, err
-	}
+	s.registry = new(prepared.Registry)
+	s.upstream = upstream.New(s.ctx, s.options(cfg))
+	s.adopt(t)
 	for name, c := range cfg.Clusters {
 		if err := s.upstream.AddCluster(name, c, s.watch); err != nil {
 			return nil, err
@@ -112,21 +102,22 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 // watch makes what asks the servers of a cluster for their state and their LSNs.
 func (s *Server) watch(a *upstream.Account) (cluster.Prober, cluster.Sampler) {
 	open := func(ctx context.Context, sv *cluster.Server) (*backend.Backend, error) { return a.Open(ctx, sv, "") }
-	r := s.cfg.Routing
+	r := s.terms.Load().cfg.Routing
 	return probe.NewProber(open, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open)
 }
 
 // lookUp is auth.query: asked of the primary of the database's cluster, or of a replica
 // while there is none.
 func (s *Server) lookUp(ctx context.Context, database, user string) (secret string, found bool, err error) {
-	eff, ok := s.cfg.Resolve(user, database)
+	cfg := &s.terms.Load().cfg
+	eff, ok := cfg.Resolve(user, database)
 	if !ok {
 		return "", false, nil
 	}
 	cl := s.upstream.Clusters()[eff.Cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
 		secret, found = "", false
-		return b.QueryParam(ctx, s.cfg.Auth.Query, user, func(v [][]byte) error {
+		return b.QueryParam(ctx, cfg.Auth.Query, user, func(v [][]byte) error {
 			if len(v) >= 2 && v[1] != nil {
 				secret, found = string(v[1]), true
 			}
@@ -138,7 +129,7 @@ func (s *Server) lookUp(ctx context.Context, database, user string) (secret stri
 
 // Start opens the listeners and serves until Shutdown or Close.
 func (s *Server) Start() error {
-	for _, address := range s.cfg.Listen {
+	for _, address := range s.terms.Load().cfg.Listen {
 		l, err := s.listenOn(address)
 		if err != nil {
 			s.closeListeners()

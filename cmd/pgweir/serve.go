@@ -22,13 +22,22 @@ var serveFunc = runService
 
 // runService starts the service, stops it when ctx ends, and at once when now does.
 func runService(ctx, now context.Context, cfg config.Config, log *zap.Logger, o serve.Options) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	shareProcessors(log)
 	running, err := serve.Start(ctx, cfg, log, o)
 	if err != nil {
 		return err
 	}
-	<-ctx.Done()
-	return running.Stop(now)
+	for {
+		select {
+		case <-hangups:
+			_ = running.Reload() // it says in the log what is wrong
+		case <-ctx.Done():
+			return running.Stop(now)
+		}
+	}
 }
 
 // shareProcessors leaves half of the processors to others, unless GOMAXPROCS says
@@ -51,6 +60,8 @@ func serveCommand() *cobra.Command {
 
 It uses half of the processors; set GOMAXPROCS to use another number.
 
+SIGHUP has it read its configuration again, as pgweir reload does.
+
 SIGTERM and SIGINT stop it: no new client is let in, running transactions may
 end within shutdown_timeout. A second signal stops it at once.`,
 		Example: `  pgweir serve --config pgweir.yaml`,
@@ -60,7 +71,10 @@ end within shutdown_timeout. A second signal stops it at once.`,
 			if err != nil {
 				return err
 			}
-			log := newLogger(cfg.Log, zapcore.AddSync(cmd.ErrOrStderr()))
+			level := zap.NewAtomicLevelAt(levelOf(cfg.Log))
+			log := newLogger(cfg.Log, level, zapcore.AddSync(cmd.ErrOrStderr()))
+			o.Load = func() (config.Config, error) { return loadConfig(path) }
+			o.Applied = func(cfg config.Config) { level.SetLevel(levelOf(cfg.Log)) }
 			return serveUntilSignal(cmd.Context(), cfg, log, o)
 		},
 	}

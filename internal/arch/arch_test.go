@@ -18,6 +18,7 @@ var floors = map[string]int{
 
 	"proxy":             3,
 	"proxy/admin":       3,
+	"proxy/reload":      3,
 	"proxy/analysis":    3,
 	"proxy/audit":       3,
 	"proxy/client":      3,
@@ -81,7 +82,7 @@ var sideways = map[string][]string{
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
 	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify"},
-	"internal/serve":   {"proxy", "proxy/admin"},
+	"internal/serve":   {"proxy", "proxy/admin", "proxy/reload"},
 }
 
 // forbidden lists, for a package and all below it, what it may not depend on even

@@ -12,18 +12,24 @@ import (
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/proxy"
 	"github.com/pgweir/pgweir/proxy/admin"
+	"github.com/pgweir/pgweir/proxy/reload"
 )
 
 // Running is a service that was started.
 type Running struct {
-	Proxy *proxy.Server
-	http  *admin.Server
-	cfg   config.Config
+	Proxy            *proxy.Server
+	http             *admin.Server
+	cfg              config.Config
+	*reload.Reloader // reads the configuration again
 }
 
 // Options are what a configuration does not say.
 type Options struct {
 	Profiles bool // serve /debug/pprof/ over HTTP
+	// Load reads the configuration again; nil where there is nothing to be read again.
+	Load func() (config.Config, error)
+	// Applied is called with every configuration that was read again and is in force.
+	Applied func(config.Config)
 }
 
 // Start starts a service; ctx bounds only the start. cfg must be complete, as config.Load returns it.
@@ -37,9 +43,10 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{Proxy: p, cfg: cfg}
+	r := &Running{Proxy: p, cfg: cfg, Reloader: reload.New(reload.Options{Load: o.Load, Apply: p.Reload, Applied: o.Applied, Running: cfg, Log: log})}
+	reg.MustRegister(r.Reloader)
 	if cfg.HTTP != "" {
-		r.http, err = admin.Start(admin.Options{Address: cfg.HTTP, Gatherer: reg, Ready: p.Ready, Profiles: o.Profiles})
+		r.http, err = admin.Start(admin.Options{Address: cfg.HTTP, Gatherer: reg, Ready: p.Ready, Reload: r.Reload, Profiles: o.Profiles})
 		if err != nil {
 			p.Close()
 			return nil, err

@@ -21,6 +21,9 @@ type Options struct {
 	Gatherer prometheus.Gatherer
 	// Ready says why statements cannot be served; nil if they can.
 	Ready func() error
+	// Reload reads the configuration again, and says what is wrong with it. It is served to
+	// this host only.
+	Reload func() error
 	// Profiles serves /debug/pprof/ as well.
 	Profiles bool
 }
@@ -75,6 +78,15 @@ func handler(o Options) http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	if o.Reload != nil {
+		mux.HandleFunc("POST /reload", local(func(w http.ResponseWriter, _ *http.Request) {
+			if err := o.Reload(); err != nil {
+				http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+				return
+			}
+			fmt.Fprintln(w, "ok")
+		}))
+	}
 	if o.Profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

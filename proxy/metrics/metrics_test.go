@@ -52,7 +52,7 @@ func newMetrics(tenants bool) *Metrics {
 		Databases:  func(each func(Database)) { each(Database{"c/db", router.Stats{Hits: 7}}) },
 		Clusters:   func(each func(Cluster)) { each(Cluster{"c", cl.Topology(), 2}) },
 		OldestPins: func() (oldest [Pins]time.Duration) { oldest[0] = time.Minute; return oldest },
-		Tenants:    tenants,
+		Tenants:    func() bool { return tenants },
 	})
 }
 

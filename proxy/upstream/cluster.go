@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -38,11 +39,11 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", name, err)
 	}
-	o := dir.o
+	o := dir.o.Load()
 	account := &Account{
 		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
 	}
-	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: o.Routing.PrimaryWait}
+	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: func() time.Duration { return dir.o.Load().Routing.PrimaryWait }}
 	var all []*cluster.Server
 	for i, sv := range c.Servers {
 		all = append(all, &cluster.Server{Address: sv.Address, Index: i, Weight: sv.Weight})

@@ -64,22 +64,22 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	if d := dir.databases[label]; d != nil {
 		return d
 	}
-	cl, r := dir.clusters[eff.Cluster], dir.o.Routing
+	cl, r := dir.clusters[eff.Cluster], dir.o.Load().Routing
 	d := &Database{
 		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, loaded: make(chan struct{}),
-		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background, directory: dir,
+		audit: dir.o.Load().Audit, log: dir.o.Load().Log, background: &dir.background, directory: dir,
 	}
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
 	d.Plans = router.NewPlans(router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: dir.o.Rules(key.Database), Tenant: d.audit.Policy(),
+		Rules: dir.o.Load().Rules(key.Database), Tenant: d.audit.Policy(),
 	})
 	d.catalog.Refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
 		Publish: func(sn *catalog.Snapshot) {
-			dir.o.Log.Info("catalog read", zap.String("database", d.label),
+			dir.o.Load().Log.Info("catalog read", zap.String("database", d.label),
 				zap.Int("functions", sn.Functions()), zap.Int("relations", sn.Relations()))
 		},
 		Failed: d.catalogFailed,
@@ -239,7 +239,7 @@ func (d *Database) loadOver(ctx context.Context, b *backend.Backend, previous *c
 // recommend warns of settings that the database's policies read and that the configuration
 // does not declare: isolation rests on them.
 func (d *Database) recommend(ctx context.Context, q catalog.Query) {
-	o := &d.directory.o
+	o := d.directory.o.Load()
 	read, err := catalog.SettingsOfPolicies(ctx, q)
 	if err != nil {
 		d.log.Warn("what row-level security rests on is not known", zap.String("database", d.label), zap.Error(err))

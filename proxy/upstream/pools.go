@@ -17,31 +17,28 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
 // Pools are what the clients of one user and database share. The exported fields never
 // change.
 type Pools struct {
-	Key         Key
-	Config      config.Effective
-	Route       router.Route
-	Consistency router.Consistency
-	Cluster     *cluster.Cluster
-	Database    *Database
+	Key      Key
+	Config   config.Effective // when they were made; see Terms for what is in force
+	Cluster  *cluster.Cluster
+	Database *Database
 	// Sequences are what was learned of what sessions ask of them.
 	Sequences Sequences
 	// Parsed are statements a server has parsed for this user, with the catalog of then.
 	Parsed *lru.Cache[*prepared.Statement, *catalog.Snapshot]
 
-	pools       []*pool.Pool // by cluster.Server.Index
-	cred        atomic.Pointer[backend.Credentials]
-	clients     atomic.Int64
-	left        atomic.Int64             // when a client last did, in Unix nanoseconds
-	admitted    atomic.Pointer[admitted] // the last time; nil for never
-	primaryWait time.Duration
-	failed      []string // by server: why it could not be maintained; Maintain's own
+	pools    []*pool.Pool // by cluster.Server.Index
+	terms    atomic.Pointer[Terms]
+	cred     atomic.Pointer[backend.Credentials]
+	clients  atomic.Int64
+	left     atomic.Int64             // when a client last did, in Unix nanoseconds
+	admitted atomic.Pointer[admitted] // the last time; nil for never
+	failed   []string                 // by server: why it could not be maintained; Maintain's own
 
 	mu      sync.Mutex // protects replies
 	replies map[setting.Settings]map[string]string
@@ -57,21 +54,21 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	cl := dir.clusters[eff.Cluster]
 	p := &Pools{
 		Key: key, Config: eff, Cluster: cl.Cluster, Database: dir.databaseLocked(key, eff),
-		primaryWait: dir.o.Routing.PrimaryWait, replies: map[setting.Settings]map[string]string{},
+		replies: map[setting.Settings]map[string]string{},
 	}
-	p.Route, _ = router.ParseRoute(eff.Route)
-	p.Consistency, _ = router.ParseConsistency(eff.Consistency)
+	p.terms.Store(newTerms(eff))
 	p.Parsed, _ = lru.New[*prepared.Statement, *catalog.Snapshot](maxParsed) // fails for a size below 1 only
 	p.failed = make([]string, len(cl.Topology().States))
-	c := dir.o.Pool
+	c := dir.o.Load().Pool
 	for i, st := range cl.Topology().States {
-		var verify func(*backend.Backend) error
-		if dir.o.Settings.VerifyReleases {
-			verify = func(b *backend.Backend) error { return dir.verify(st.Server, key, b) }
-		}
 		p.pools = append(p.pools, pool.New(pool.Options{
-			Verify: verify,
-			Size:   eff.PoolSize, MinIdle: eff.MinIdle,
+			Verify: func(b *backend.Backend) error {
+				if !dir.o.Load().Settings.VerifyReleases {
+					return nil
+				}
+				return dir.verify(st.Server, key, b)
+			},
+			Size: eff.PoolSize, MinIdle: eff.MinIdle,
 			AcquireTimeout: c.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 			Limits:  []*pool.Limit{p.Database.limits[i], dir.userLimitLocked(key.User, eff, i)},
 			Refused: func(b *backend.Backend, why error) { dir.refused(st.Server, key, b, why) },
@@ -84,7 +81,7 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 // refused says that a connection was not at rest when it was given back. It was closed,
 // so nobody found it so, but whoever gave it back is in error.
 func (dir *Directory) refused(server *cluster.Server, key Key, b *backend.Backend, why error) {
-	dir.o.Log.Error("server connection is closed, not shared: it is not at rest",
+	dir.o.Load().Log.Error("server connection is closed, not shared: it is not at rest",
 		zap.String("server", server.Address), zap.Uint32("pid", b.PID()), zap.String("user", key.User),
 		zap.String("database", key.Database), zap.Uint64("session", b.LastUser()), zap.Error(why))
 }
@@ -268,7 +265,7 @@ func (p *Pools) askStartup(ctx context.Context, settings setting.Settings) (repo
 // onServer has something done on a connection of the primary, or of a replica while there
 // is none.
 func (p *Pools) onServer(ctx context.Context, want pool.Want, do func(*backend.Backend) error) error {
-	waiting, cancel := context.WithTimeout(ctx, p.primaryWait)
+	waiting, cancel := context.WithTimeout(ctx, p.Database.directory.o.Load().Routing.PrimaryWait)
 	defer cancel()
 	for {
 		server, err := AnyServer(waiting, p.Cluster)

@@ -17,7 +17,7 @@ type reaction struct {
 	log         *zap.Logger
 	pools       func() []*Pools
 	closeHeld   func(*cluster.Server) int
-	primaryWait time.Duration
+	primaryWait func() time.Duration
 
 	primary *cluster.Server // the latest
 	lost    time.Time       // when it was, if there is none
@@ -113,7 +113,7 @@ func (r *reaction) logPrimary(before, after *cluster.Topology) {
 	if after.Primary == nil {
 		r.lost = time.Now()
 		r.log.Warn("no primary: writes wait for one",
-			append(fields, zap.Duration("primary_wait", r.primaryWait))...)
+			append(fields, zap.Duration("primary_wait", r.primaryWait()))...)
 		return
 	}
 	fields = append(fields, zap.String("server", after.Primary.Address), zap.Uint32("timeline", after.Timeline))

@@ -12,8 +12,8 @@ import (
 	"github.com/pgweir/pgweir/proxy/metrics"
 )
 
-// Service is what all sessions use. The value does not change once it is made; what
-// it points to is safe for concurrent use.
+// Service is what all sessions use. The value does not change once it is made: reading the
+// configuration again makes another. What it points to is safe for concurrent use.
 type Service struct {
 	Config       config.Config
 	Log          *zap.Logger
@@ -23,4 +23,8 @@ type Service struct {
 	Assertion    *batch.Assertion // what a connection's next session makes sure of; nil for nothing
 	Draining     *atomic.Bool     // the service is ending: idle sessions end
 	PrimaryReads bool             // the primary takes its share of reads
+
+	// Current is the Service that follows from the configuration in force: sessions take it
+	// over with each batch.
+	Current *atomic.Pointer[Service]
 }

@@ -1,0 +1,190 @@
+package config
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Change is one key whose value differs between two configurations. Secrets are not in it.
+type Change struct {
+	Path     string // as in "users.ann.pool_size"
+	Old, New string
+	Restart  bool // the process that runs keeps Old until it is started anew
+}
+
+// String is the change on one line.
+func (c Change) String() string {
+	return fmt.Sprintf("%s: %s -> %s", c.Path, shown(c.Old), shown(c.New))
+}
+
+// shown is a value on a line of bounded length.
+func shown(value string) string {
+	const limit = 200
+	if value == "" {
+		return `""`
+	}
+	if r := []rune(value); len(r) > limit {
+		return string(r[:limit]) + "…"
+	}
+	return value
+}
+
+// Changes lists what makes c another configuration than before, in the order of the structs.
+// Both must be complete.
+func (c Config) Changes(before Config) []Change {
+	d := &differ{}
+	d.compare("", reflect.ValueOf(before), reflect.ValueOf(c), field{})
+	return d.changes
+}
+
+// field is what the tags around a value say of it.
+type field struct {
+	tag     reflect.StructTag
+	restart bool
+}
+
+// below is what the tags of a struct's field say, within what is said of the struct.
+func (f field) below(sf reflect.StructField) field {
+	return field{sf.Tag, f.restart || sf.Tag.Get("reload") == "restart"}
+}
+
+type differ struct{ changes []Change }
+
+func (d *differ) add(path, before, after string, f field) {
+	d.changes = append(d.changes, Change{path, before, after, f.restart})
+}
+
+func (d *differ) compare(path string, before, after reflect.Value, f field) {
+	if reflect.DeepEqual(before.Interface(), after.Interface()) {
+		return
+	}
+	switch k := before.Kind(); {
+	case k == reflect.Struct:
+		for i := range before.NumField() {
+			sf := before.Type().Field(i)
+			d.compare(join(path, sf.Tag.Get("yaml")), before.Field(i), after.Field(i), f.below(sf))
+		}
+	case k == reflect.Map:
+		d.entries(path, before, after, f)
+	case k == reflect.Slice && before.Len() == after.Len() && before.Type().Elem().Kind() == reflect.Struct:
+		for i := range before.Len() {
+			d.compare(fmt.Sprintf("%s[%d]", path, i), before.Index(i), after.Index(i), f)
+		}
+	default:
+		d.add(path, written(before, f.tag), written(after, f.tag), f)
+	}
+}
+
+// entries compares two maps from names.
+func (d *differ) entries(path string, before, after reflect.Value, f field) {
+	names := map[string]bool{}
+	for _, m := range []reflect.Value{before, after} {
+		for _, k := range m.MapKeys() {
+			names[k.String()] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		old, now := before.MapIndex(reflect.ValueOf(name)), after.MapIndex(reflect.ValueOf(name))
+		switch at := join(path, name); {
+		case !old.IsValid():
+			d.add(at, "absent", "present", f)
+		case !now.IsValid():
+			d.add(at, "present", "absent", f)
+		default:
+			d.compare(at, old, now, f)
+		}
+	}
+}
+
+// written is a value as a file would have it; secrets are not told.
+func written(v reflect.Value, tag reflect.StructTag) string {
+	switch {
+	case tag.Get("secret") != "" && v.String() != "":
+		return "(secret)"
+	case v.Kind() == reflect.Slice:
+		items := make([]string, v.Len())
+		for i := range items {
+			items[i] = written(v.Index(i), "")
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	case v.Kind() == reflect.Struct:
+		var parts []string
+		for i := range v.NumField() {
+			if sf := v.Type().Field(i); !v.Field(i).IsZero() {
+				parts = append(parts, sf.Tag.Get("yaml")+": "+written(v.Field(i), sf.Tag))
+			}
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	}
+	return format(v, tag)
+}
+
+// Keeping returns c with what a running process cannot change taken from running, which is
+// what it runs under. Both must be complete; the result may be at odds with itself, which
+// Validate tells.
+func (c Config) Keeping(running Config) Config {
+	keep(reflect.ValueOf(&c).Elem(), reflect.ValueOf(running))
+	return c
+}
+
+// keep sets those fields of v that need a restart. Entries of maps that only one of the two
+// has are left as they are.
+func keep(v, running reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("reload") == "restart" {
+				v.Field(i).Set(running.Field(i))
+			} else {
+				keep(v.Field(i), running.Field(i))
+			}
+		}
+	case reflect.Map:
+		out := reflect.MakeMap(v.Type())
+		for _, k := range v.MapKeys() {
+			e := reflect.New(v.Type().Elem()).Elem()
+			e.Set(v.MapIndex(k))
+			if old := running.MapIndex(k); old.IsValid() {
+				keep(e, old)
+			}
+			out.SetMapIndex(k, e)
+		}
+		if !v.IsNil() {
+			v.Set(out)
+		}
+	}
+}
+
+// Contents are digests of the files that c names, by the path of the key. A file that cannot
+// be read has none.
+func (c Config) Contents() map[string]string {
+	found := map[string]string{}
+	contents("", reflect.ValueOf(c), "", found)
+	return found
+}
+
+func contents(path string, v reflect.Value, tag reflect.StructTag, found map[string]string) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			sf := v.Type().Field(i)
+			contents(join(path, sf.Tag.Get("yaml")), v.Field(i), sf.Tag, found)
+		}
+	case reflect.Map:
+		for _, k := range v.MapKeys() {
+			contents(join(path, k.String()), v.MapIndex(k), "", found)
+		}
+	case reflect.String:
+		if tag.Get("file") == "" || v.String() == "" {
+			return
+		}
+		if data, err := os.ReadFile(v.String()); err == nil {
+			found[path] = fmt.Sprintf("sha256:%x", sha256.Sum256(data))[:19]
+		}
+	}
+}

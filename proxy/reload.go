@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/proxy/auth"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/upstream"
+)
+
+// terms are a configuration and what the service made of it. They never change: a client
+// that logs in goes through with those that were in force when it came.
+type terms struct {
+	cfg      config.Config
+	tls      *auth.TLS
+	verifier *auth.Verifier
+}
+
+// termsOf makes terms of a complete, valid configuration. It changes nothing.
+func (s *Server) termsOf(cfg config.Config) (*terms, error) {
+	t := &terms{cfg: cfg}
+	var err error
+	if t.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
+		return nil, err
+	}
+	t.verifier, err = auth.New(cfg.Auth, cfg.Users, t.tls, s.lookUp)
+	return t, err
+}
+
+// options are what the part of the service towards the servers works with.
+func (s *Server) options(cfg config.Config) upstream.Options {
+	return upstream.Options{
+		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor,
+		Audit: s.audit, Log: s.log, CloseHeld: s.closeHeld, Dial: s.dial,
+		LoginsChanged: func() { s.terms.Load().verifier.Forget() },
+	}
+}
+
+// adopt puts terms in force for whoever logs in from now on, and for what sessions ask from
+// now on.
+func (s *Server) adopt(t *terms) {
+	cfg := t.cfg
+	s.terms.Store(t)
+	s.service.Store(&upstream.Service{
+		Config: cfg, Log: s.log, Metrics: s.metrics, Audit: s.audit, Registry: s.registry,
+		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
+		Draining:  &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
+		Current: &s.service,
+	})
+}
+
+// Reload puts another complete configuration in force, but for what needs a restart, and
+// returns what changed. With an error nothing has. Sessions of users and databases that are
+// no longer there end once they are idle.
+func (s *Server) Reload(cfg config.Config) ([]config.Change, error) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	before := s.terms.Load().cfg
+	changes := cfg.Changes(before)
+	next := cfg.Keeping(before)
+	if faults := next.Validate(); len(faults) > 0 {
+		return nil, fmt.Errorf("together with what needs a restart:\n%w", faults)
+	}
+	t, err := s.termsOf(next)
+	if err != nil {
+		return nil, err
+	}
+	s.adopt(t)
+	s.upstream.Reload(s.options(next), func(k upstream.Key) (config.Effective, bool) {
+		eff, ok := next.Resolve(k.User, k.Database)
+		return eff, ok && t.verifier.Knows(k.User)
+	})
+	s.endRetired()
+	return changes, nil
+}
+
+// endRetired ends the idle sessions of who is not let in any more; the others end when
+// they are idle.
+func (s *Server) endRetired() {
+	n := 0
+	for _, m := range s.appendMembers(nil) {
+		if m.up.Retired() {
+			m.client.EndIdle()
+			n++
+		}
+	}
+	if n > 0 {
+		s.log.Info("sessions end: their user or database is not in the configuration any more, or somewhere else", zap.Int("sessions", n))
+	}
+}
