@@ -10,7 +10,8 @@
 // The structs' tags steer the decoder: "enum" lists the words allowed, "unit"
 // bytes takes "32MiB", "secret" also takes {file: path}, "file" is a path
 // relative to the configuration file's directory, "reload" restart is of keys that a
-// process keeps for as long as it runs; all others follow the file when it is read again.
+// process keeps for as long as it runs, "reload" names of maps whose names it keeps; all
+// others follow the file when it is read again.
 package config
 
 import "time"
@@ -32,17 +33,20 @@ type Config struct {
 	// it to read on, before its connection is given up; 0 is the system's own, which is about
 	// 15 minutes, and for ever for a client that is there. https://www.man7.org/linux/man-pages/man7/tcp.7.html
 	TCPUserTimeout time.Duration `yaml:"tcp_user_timeout"`
+	// ReloadOnChange has the configuration read again when its file changes, or one that it
+	// names, or anything else in their directories.
+	ReloadOnChange bool `yaml:"reload_on_change"`
 	// ShutdownTimeout is how long running transactions may take after SIGTERM.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
 
 	// Servers, ServerTLS and Service are short for a single cluster named
 	// "default"; Complete moves them to Clusters and leaves them empty.
 	Servers   []Server  `yaml:"servers" reload:"restart"`
-	ServerTLS ServerTLS `yaml:"server_tls" reload:"restart"`
-	Service   Service   `yaml:"service" reload:"restart"`
+	ServerTLS ServerTLS `yaml:"server_tls"`
+	Service   Service   `yaml:"service"`
 
 	// Clusters are the replication clusters by name.
-	Clusters map[string]Cluster `yaml:"clusters" reload:"restart"`
+	Clusters map[string]Cluster `yaml:"clusters" reload:"names"`
 	// Databases maps the name a client asks for to a cluster; "*" stands for
 	// every other name. Without an entry a name means itself on the only cluster.
 	Databases map[string]Database `yaml:"databases"`
@@ -65,7 +69,7 @@ type Addresses []string
 
 // Cluster is one primary and its replicas. Which is which is asked of the servers.
 type Cluster struct {
-	Servers []Server  `yaml:"servers"`
+	Servers []Server  `yaml:"servers" reload:"restart"`
 	TLS     ServerTLS `yaml:"tls"`
 	Service Service   `yaml:"service"`
 }
@@ -207,10 +211,10 @@ type Routing struct {
 	// before it goes to the primary.
 	FreshnessWait time.Duration `yaml:"freshness_wait"`
 	// MonitorInterval is how often each server's state is asked.
-	MonitorInterval time.Duration `yaml:"monitor_interval"`
+	MonitorInterval time.Duration `yaml:"monitor_interval" reload:"restart"`
 	// SlowAfter is how long a server may keep the monitor waiting before reads go
 	// elsewhere, as long as others serve them.
-	SlowAfter time.Duration `yaml:"slow_after"`
+	SlowAfter time.Duration `yaml:"slow_after" reload:"restart"`
 	// PrimaryWait is how long a statement waits for a primary to appear.
 	PrimaryWait time.Duration `yaml:"primary_wait"`
 	// CatalogInterval is how often functions, relations and views are read anew;
@@ -268,9 +272,9 @@ type Tenant struct {
 	Settings []string `yaml:"settings"`
 	// Columns are the names of columns that hold the tenant, such as organization_id. A
 	// table that has one is a tenant table. Without columns and Tables nothing is audited.
-	Columns []string `yaml:"columns"`
+	Columns []string `yaml:"columns" reload:"restart"`
 	// Tables are tables whose tenant is in another column. They come before Columns.
-	Tables []TenantTable `yaml:"tables"`
+	Tables []TenantTable `yaml:"tables" reload:"restart"`
 	Exempt Exempt        `yaml:"exempt"`
 	Audit  Audit         `yaml:"audit"`
 }
@@ -287,9 +291,9 @@ type TenantTable struct {
 // Exempt is what the audit leaves alone.
 type Exempt struct {
 	// Tables are tables of all tenants though they have the column; they may be qualified.
-	Tables []string `yaml:"tables"`
+	Tables []string `yaml:"tables" reload:"restart"`
 	// Statements are fingerprints, as the log gives them.
-	Statements []string `yaml:"statements"`
+	Statements []string `yaml:"statements" reload:"restart"`
 	// Patterns are regular expressions (RE2) found in the statement on one line, with
 	// its literals replaced by parameters and its comments left out.
 	Patterns     []string `yaml:"patterns"`

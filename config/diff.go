@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -53,6 +52,11 @@ func (f field) below(sf reflect.StructField) field {
 	return field{sf.Tag, f.restart || sf.Tag.Get("reload") == "restart"}
 }
 
+// names is what is said of the names in a map.
+func (f field) names() field {
+	return field{f.tag, f.restart || f.tag.Get("reload") == "names"}
+}
+
 type differ struct{ changes []Change }
 
 func (d *differ) add(path, before, after string, f field) {
@@ -92,9 +96,9 @@ func (d *differ) entries(path string, before, after reflect.Value, f field) {
 		old, now := before.MapIndex(reflect.ValueOf(name)), after.MapIndex(reflect.ValueOf(name))
 		switch at := join(path, name); {
 		case !old.IsValid():
-			d.add(at, "absent", "present", f)
+			d.add(at, "absent", "present", f.names())
 		case !now.IsValid():
-			d.add(at, "present", "absent", f)
+			d.add(at, "present", "absent", f.names())
 		default:
 			d.compare(at, old, now, f)
 		}
@@ -128,63 +132,83 @@ func written(v reflect.Value, tag reflect.StructTag) string {
 // what it runs under. Both must be complete; the result may be at odds with itself, which
 // Validate tells.
 func (c Config) Keeping(running Config) Config {
-	keep(reflect.ValueOf(&c).Elem(), reflect.ValueOf(running))
+	keep(reflect.ValueOf(&c).Elem(), reflect.ValueOf(running), "")
 	return c
 }
 
-// keep sets those fields of v that need a restart. Entries of maps that only one of the two
-// has are left as they are.
-func keep(v, running reflect.Value) {
+// keep sets those fields of v that need a restart; tag is that of v.
+func keep(v, running reflect.Value, tag reflect.StructTag) {
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Type().Field(i).Tag.Get("reload") == "restart" {
 				v.Field(i).Set(running.Field(i))
 			} else {
-				keep(v.Field(i), running.Field(i))
+				keep(v.Field(i), running.Field(i), v.Type().Field(i).Tag)
 			}
 		}
 	case reflect.Map:
+		names := v
+		if tag.Get("reload") == "names" {
+			names = running
+		}
+		if names.IsNil() {
+			return
+		}
 		out := reflect.MakeMap(v.Type())
-		for _, k := range v.MapKeys() {
-			e := reflect.New(v.Type().Elem()).Elem()
-			e.Set(v.MapIndex(k))
-			if old := running.MapIndex(k); old.IsValid() {
-				keep(e, old)
-			}
-			out.SetMapIndex(k, e)
+		for _, k := range names.MapKeys() {
+			out.SetMapIndex(k, kept(v.MapIndex(k), running.MapIndex(k), v.Type().Elem()))
 		}
-		if !v.IsNil() {
-			v.Set(out)
-		}
+		v.Set(out)
 	}
+}
+
+// kept is one entry of a map, of which old is not valid if it is new, and now if it is gone.
+func kept(now, old reflect.Value, t reflect.Type) reflect.Value {
+	e := reflect.New(t).Elem()
+	if !now.IsValid() {
+		now = old
+	}
+	e.Set(now)
+	if old.IsValid() {
+		keep(e, old, "")
+	}
+	return e
 }
 
 // Contents are digests of the files that c names, by the path of the key. A file that cannot
 // be read has none.
 func (c Config) Contents() map[string]string {
 	found := map[string]string{}
-	contents("", reflect.ValueOf(c), "", found)
+	eachFile("", reflect.ValueOf(c), "", func(path, file string) {
+		if data, err := readSmall(file); err == nil {
+			found[path] = fmt.Sprintf("sha256:%.12x", sha256.Sum256(data))
+		}
+	})
 	return found
 }
 
-func contents(path string, v reflect.Value, tag reflect.StructTag, found map[string]string) {
+// Files are the files that keys of c name.
+func (c Config) Files() (files []string) {
+	eachFile("", reflect.ValueOf(c), "", func(_, file string) { files = append(files, file) })
+	return files
+}
+
+// eachFile calls found with every key within v that names a file, and the file.
+func eachFile(path string, v reflect.Value, tag reflect.StructTag, found func(path, file string)) {
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			sf := v.Type().Field(i)
-			contents(join(path, sf.Tag.Get("yaml")), v.Field(i), sf.Tag, found)
+			eachFile(join(path, sf.Tag.Get("yaml")), v.Field(i), sf.Tag, found)
 		}
 	case reflect.Map:
 		for _, k := range v.MapKeys() {
-			contents(join(path, k.String()), v.MapIndex(k), "", found)
+			eachFile(join(path, k.String()), v.MapIndex(k), "", found)
 		}
 	case reflect.String:
-		if tag.Get("file") == "" || v.String() == "" {
-			return
-		}
-		if data, err := os.ReadFile(v.String()); err == nil {
-			found[path] = fmt.Sprintf("sha256:%x", sha256.Sum256(data))[:19]
+		if tag.Get("file") != "" && v.String() != "" {
+			found(path, v.String())
 		}
 	}
 }

@@ -15,11 +15,12 @@ import (
 // connections at once, and one given back if the starved pool's caller has waited
 // longer than their own. So callers of all pools wait about equally long.
 type Limit struct {
-	max     int
 	order   uint64 // in which limits are locked
 	starved atomic.Int64
+	over    atomic.Bool // more is open than may be, since it was made narrower
 
 	mu      sync.Mutex // protects the fields below; taken under a Pool's mu, never the other way
+	max     int        // 0 is no bound
 	n       int
 	waiting map[*Pool]time.Time // starved pools, and since when the caller in front waits
 	members []*Pool             // replaced, not changed
@@ -32,12 +33,34 @@ const handOver = 100 * time.Millisecond
 
 var limits atomic.Uint64
 
-// NewLimit bounds to max connections; nil for 0, which is no bound.
+// NewLimit bounds to max connections; 0 is no bound.
 func NewLimit(max int) *Limit {
-	if max <= 0 {
-		return nil
-	}
 	return &Limit{max: max, order: limits.Add(1), waiting: map[*Pool]time.Time{}}
+}
+
+// Set has the limit be another. What is open beyond it is closed as it is given back, and
+// what is idle at once.
+func (l *Limit) Set(max int) {
+	l.mu.Lock()
+	wider := max == 0 || l.max > 0 && max > l.max
+	l.max = max
+	l.over.Store(max > 0 && l.n > max)
+	starved := make([]*Pool, 0, len(l.waiting))
+	for p := range l.waiting {
+		starved = append(starved, p)
+	}
+	members := l.members
+	l.mu.Unlock()
+	if wider {
+		for _, p := range starved {
+			p.serve()
+		}
+		return
+	}
+	for _, p := range members {
+		for l.over.Load() && p.giveUpIdle() {
+		}
+	}
 }
 
 func (l *Limit) join(p *Pool) {
@@ -63,7 +86,7 @@ func (p *Pool) limitsTake(since time.Time) bool {
 	}
 	free := true
 	for _, l := range p.o.Limits {
-		if l.n >= l.max {
+		if l.max > 0 && l.n >= l.max {
 			free = false
 			if !since.IsZero() {
 				l.waiting[p] = since
@@ -97,6 +120,9 @@ func (l *Limit) give() (starved []*Pool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.n--
+	if l.over.Load() && l.n <= l.max {
+		l.over.Store(false)
+	}
 	if len(l.waiting) == 0 {
 		return nil
 	}
@@ -118,7 +144,7 @@ func (p *Pool) yieldsLocked() bool {
 		own = front.since
 	}
 	for _, l := range p.o.Limits {
-		if l.starved.Load() > 0 && l.starves(p, own) {
+		if l.starved.Load() > 0 && l.starves(p, own) || l.over.Load() {
 			return true
 		}
 	}

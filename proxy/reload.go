@@ -59,9 +59,9 @@ func (s *Server) adopt(t *terms) {
 func (s *Server) Reload(cfg config.Config) ([]config.Change, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
-	before := s.terms.Load().cfg
-	changes := cfg.Changes(before)
-	next := cfg.Keeping(before)
+	before := s.terms.Load()
+	changes := cfg.Changes(before.cfg)
+	next := cfg.Keeping(before.cfg)
 	if faults := next.Validate(); len(faults) > 0 {
 		return nil, fmt.Errorf("together with what needs a restart:\n%w", faults)
 	}
@@ -69,14 +69,23 @@ func (s *Server) Reload(cfg config.Config) ([]config.Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	servers, err := s.upstream.Prepare(s.options(next), next.Clusters)
+	if err != nil {
+		return nil, err
+	}
+	t.verifier.Follow(before.verifier)
 	s.adopt(t)
-	s.upstream.Reload(s.options(next), func(k upstream.Key) (config.Effective, bool) {
+	s.audit.Configure(next.Tenant)
+	servers.Apply(func(k upstream.Key) (config.Effective, bool) {
 		eff, ok := next.Resolve(k.User, k.Database)
 		return eff, ok && t.verifier.Knows(k.User)
 	})
 	s.endRetired()
 	return changes, nil
 }
+
+// Config is the configuration in force.
+func (s *Server) Config() config.Config { return s.terms.Load().cfg }
 
 // endRetired ends the idle sessions of who is not let in any more; the others end when
 // they are idle.

@@ -73,7 +73,7 @@ end within shutdown_timeout. A second signal stops it at once.`,
 			}
 			level := zap.NewAtomicLevelAt(levelOf(cfg.Log))
 			log := newLogger(cfg.Log, level, zapcore.AddSync(cmd.ErrOrStderr()))
-			o.Load = func() (config.Config, error) { return loadConfig(path) }
+			o.File, o.Load = path, func() (config.Config, error) { return loadConfig(path) }
 			o.Applied = func(cfg config.Config) { level.SetLevel(levelOf(cfg.Log)) }
 			return serveUntilSignal(cmd.Context(), cfg, log, o)
 		},

@@ -4,6 +4,7 @@ package serve
 
 import (
 	"context"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -19,7 +20,8 @@ import (
 type Running struct {
 	Proxy            *proxy.Server
 	http             *admin.Server
-	cfg              config.Config
+	stop             func() // ends what is done
+	done             sync.WaitGroup
 	*reload.Reloader // reads the configuration again
 }
 
@@ -28,6 +30,8 @@ type Options struct {
 	Profiles bool // serve /debug/pprof/ over HTTP
 	// Load reads the configuration again; nil where there is nothing to be read again.
 	Load func() (config.Config, error)
+	// File is where it is read from, to be watched; empty for nothing.
+	File string
 	// Applied is called with every configuration that was read again and is in force.
 	Applied func(config.Config)
 }
@@ -43,7 +47,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{Proxy: p, cfg: cfg, Reloader: reload.New(reload.Options{Load: o.Load, Apply: p.Reload, Applied: o.Applied, Running: cfg, Log: log})}
+	r := &Running{Proxy: p, Reloader: reload.New(reload.Options{Load: o.Load, Apply: p.Reload, Applied: o.Applied, Running: cfg, Log: log})}
 	reg.MustRegister(r.Reloader)
 	if cfg.HTTP != "" {
 		r.http, err = admin.Start(admin.Options{Address: cfg.HTTP, Gatherer: reg, Ready: p.Ready, Reload: r.Reload, Profiles: o.Profiles})
@@ -59,14 +63,21 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 		p.Close()
 		return nil, err
 	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r.stop = stop
+	if o.File != "" {
+		r.done.Go(func() { r.Watch(watching, o.File) })
+	}
 	return r, nil
 }
 
 // Stop ends the service: sessions may finish their transactions until ctx ends or
 // shutdown_timeout has passed.
 func (r *Running) Stop(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.Proxy.Config().ShutdownTimeout)
 	defer cancel()
+	r.stop()
+	r.done.Wait()
 	r.Proxy.Shutdown(ctx)
 	if r.http != nil {
 		r.http.Close(ctx)

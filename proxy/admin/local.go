@@ -3,6 +3,7 @@ package admin
 import (
 	"net"
 	"net/http"
+	"net/netip"
 )
 
 // Command is a header that commands must have: a browser that is led here by a page of
@@ -12,8 +13,7 @@ const Command = "Pgweir-Command"
 // local serves commands of this host only.
 func local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		if !fromHere(r) {
 			http.Error(w, "commands are taken from the host itself only", http.StatusForbidden)
 			return
 		}
@@ -23,4 +23,24 @@ func local(next http.HandlerFunc) http.HandlerFunc {
 		}
 		next(w, r)
 	}
+}
+
+// fromHere reports whether a request was sent on this host: by loopback, or from the address
+// it was sent to.
+func fromHere(r *http.Request) bool {
+	from, ok := addressOf(r.RemoteAddr)
+	if !ok || from.IsLoopback() {
+		return ok
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if local == nil {
+		return false
+	}
+	to, ok := addressOf(local.String())
+	return ok && to == from
+}
+
+func addressOf(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddrPort(s)
+	return a.Addr().Unmap(), err == nil
 }

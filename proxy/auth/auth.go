@@ -127,6 +127,17 @@ func New(cfg config.Auth, users map[string]config.User, tls *TLS, lookup Lookup)
 	return v, err
 }
 
+// Follow has v, which nobody uses yet, go on where another Verifier stands: failures before
+// it count, and unknown users go on looking like known ones.
+func (v *Verifier) Follow(before *Verifier) {
+	v.delays = before.delays.with(v.delays.base)
+	for _, seen := range []struct{ now, then *atomic.Bool }{{&v.metPlain, &before.metPlain}, {&v.metMD5, &before.metMD5}} {
+		if seen.then.Load() {
+			seen.now.Store(true)
+		}
+	}
+}
+
 // Authenticate runs the exchange of the configured method up to, but without,
 // AuthenticationOk: that and every ErrorResponse are the caller's to send.
 // remoteAddr is the client's address as net.Addr prints it; ctx bounds the waits

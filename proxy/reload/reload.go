@@ -33,7 +33,7 @@ type Reloader struct {
 	last    prometheus.Gauge
 	ok      prometheus.Gauge
 
-	mu       sync.Mutex        // held while the configuration is read; protects the fields below
+	mu       sync.Mutex        // held while the configuration is read; protects o.Running and the fields below
 	contents map[string]string // of the files named, as they were last read
 }
 
@@ -64,13 +64,22 @@ func (r *Reloader) Collect(ch chan<- prometheus.Metric) {
 
 var errNothing = errors.New("there is no file to be read again")
 
+// when is what a reload without any change is worth.
+type when uint8
+
+const (
+	always    when = iota
+	ifChanged      // then nothing was asked for, and nothing is said
+)
+
 // Reload reads the configuration and has it followed. The error is everything wrong with it;
 // then nothing has changed. Either is logged.
-func (r *Reloader) Reload() error {
+func (r *Reloader) Reload() error { return r.reload(always) }
+
+func (r *Reloader) reload(w when) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	began := time.Now()
-	err := r.reload(began)
+	err := r.read(w)
 	if err != nil {
 		r.results.WithLabelValues("failed").Inc()
 		r.ok.Set(0)
@@ -83,21 +92,25 @@ func (r *Reloader) Reload() error {
 	return nil
 }
 
-func (r *Reloader) reload(began time.Time) error {
+func (r *Reloader) read(w when) error {
 	if r.o.Load == nil {
 		return errNothing
 	}
+	began := time.Now()
 	cfg, err := r.o.Load()
 	if err != nil {
 		return err
 	}
 	contents := cfg.Contents()
+	if w == ifChanged && len(cfg.Changes(r.o.Running))+len(renewed(r.contents, contents)) == 0 {
+		return nil
+	}
 	changes, err := r.o.Apply(cfg)
 	if err != nil {
 		return err
 	}
 	changes = append(changes, renewed(r.contents, contents)...)
-	r.contents = contents
+	r.contents, r.o.Running = contents, cfg
 	if r.o.Applied != nil {
 		r.o.Applied(cfg)
 	}

@@ -18,7 +18,6 @@ import (
 // with the fallback credentials of the latest client.
 type Account struct {
 	dialer
-	service  config.Service
 	pools    func() []*Pools // where clients with other credentials are found
 	fallback atomic.Pointer[login]
 	guest    atomic.Pointer[login] // the fallback that only its client's own database lets in
@@ -50,7 +49,7 @@ func (a *Account) OfferFallback(cred backend.Credentials, database string) {
 // offer takes a login to fall back to. One that a server has let in is not given up for
 // one that none has yet.
 func (a *Account) offer(l login) {
-	if a.service.User != "" {
+	if a.access.Load().service.User != "" {
 		return
 	}
 	if now := a.fallback.Load(); now == nil || l.proven || !now.proven {
@@ -61,13 +60,13 @@ func (a *Account) offer(l login) {
 // Open logs in to a server; an empty database is the account's own. The error is
 // cluster.ErrNoLogin as long as there are no credentials.
 func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) (*backend.Backend, error) {
-	if a.service.User == "" {
+	if a.access.Load().service.User == "" {
 		return a.borrow(ctx, s, database)
 	}
 	if database == "" {
-		database = cmp.Or(a.service.Database, maintenance)
+		database = cmp.Or(a.access.Load().service.Database, maintenance)
 	}
-	return a.dial(ctx, s.Address, backend.Credentials{User: a.service.User, Password: a.service.Password}, database, internal)
+	return a.dial(ctx, s.Address, backend.Credentials{User: a.access.Load().service.User, Password: a.access.Load().service.Password}, database, internal)
 }
 
 // borrow is Open with a client's login. Its own database is not that client's if there is
@@ -141,7 +140,7 @@ func (a *Account) another(refused *login) *login {
 // refusal asks the servers whether they let a client in, where the proxy has no account
 // of its own to learn anything of them with. It returns theirs, or nil.
 func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend.Credentials, database string) error {
-	if a.service.User != "" || t.Primary != nil {
+	if a.access.Load().service.User != "" || t.Primary != nil {
 		return nil
 	}
 	for _, st := range t.States {
@@ -159,8 +158,14 @@ func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend
 
 // dialer is what connections to the servers of one cluster have in common.
 type dialer struct {
+	connect backend.Dial
+	access  atomic.Pointer[access] // in force
+}
+
+// access is what the configuration says of logging in to a cluster. It never changes.
+type access struct {
 	tls           *backend.TLS
-	connect       backend.Dial
+	service       config.Service
 	timeout       time.Duration
 	maxStatements int // prepared on one connection
 }
@@ -168,13 +173,14 @@ type dialer struct {
 // internal are the startup parameters of the proxy's own connections.
 var internal = map[string]string{"application_name": "pgweir"}
 
-func (d dialer) reach(addr backend.Address) backend.Options {
-	return backend.Options{Address: addr, TLS: d.tls, Dial: d.connect}
+func (d *dialer) reach(addr backend.Address) backend.Options {
+	return backend.Options{Address: addr, TLS: d.access.Load().tls, Dial: d.connect}
 }
 
 // dial opens one server connection; params are further startup parameters.
-func (d dialer) dial(ctx context.Context, address string, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+func (d *dialer) dial(ctx context.Context, address string, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
+	now := d.access.Load()
+	ctx, cancel := context.WithTimeout(ctx, now.timeout)
 	defer cancel()
 	addr, err := backend.ParseAddress(address)
 	if err != nil {
@@ -184,5 +190,5 @@ func (d dialer) dial(ctx context.Context, address string, cred backend.Credentia
 	if err != nil {
 		return nil, err
 	}
-	return backend.New(l, d.maxStatements), nil
+	return backend.New(l, now.maxStatements), nil
 }

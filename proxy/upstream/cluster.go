@@ -35,14 +35,15 @@ func (c *Cluster) Failovers() uint64 { return c.reaction.failovers.Load() }
 // state and their places in the log, given an account to do it by. The cluster does
 // nothing before it is run.
 func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Account) (cluster.Prober, cluster.Sampler)) error {
-	tls, err := backend.LoadTLS(c.TLS)
-	if err != nil {
-		return fmt.Errorf("cluster %s: %w", name, err)
-	}
 	o := dir.o.Load()
-	account := &Account{
-		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
+	now, err := newAccess(name, c, o.Pool)
+	if err != nil {
+		return err
 	}
+	account := &Account{
+		dialer: dialer{connect: o.Dial}, pools: dir.Pools, loginsChanged: o.LoginsChanged,
+	}
+	account.access.Store(now)
 	reaction := &reaction{name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, primaryWait: func() time.Duration { return dir.o.Load().Routing.PrimaryWait }}
 	var all []*cluster.Server
 	for i, sv := range c.Servers {
@@ -60,4 +61,13 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 		}),
 	}
 	return nil
+}
+
+// newAccess is how a cluster is logged in to.
+func newAccess(name string, c config.Cluster, p config.Pool) (*access, error) {
+	tls, err := backend.LoadTLS(c.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", name, err)
+	}
+	return &access{tls, c.Service, p.ConnectTimeout, p.MaxStatements}, nil
 }

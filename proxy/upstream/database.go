@@ -28,8 +28,10 @@ type Database struct {
 	cluster *cluster.Cluster
 	account *Account
 	name    string // on the servers
+	asked   string // the name that the first client knew it by
 	label   string
-	limits  []*pool.Limit // by server; of max_server_connections
+	wishes  router.Options // of the plans; of who makes it, or reloads it
+	limits  []*pool.Limit  // by server; of max_server_connections
 	clients atomic.Int64
 
 	catalog struct {
@@ -66,16 +68,14 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	}
 	cl, r := dir.clusters[eff.Cluster], dir.o.Load().Routing
 	d := &Database{
-		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, loaded: make(chan struct{}),
+		cluster: cl.Cluster, account: cl.Account, name: eff.Database, asked: key.Database, label: label, loaded: make(chan struct{}),
 		audit: dir.o.Load().Audit, log: dir.o.Load().Log, background: &dir.background, directory: dir,
 	}
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
-	d.Plans = router.NewPlans(router.Options{
-		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: dir.o.Load().Rules(key.Database), Tenant: d.audit.Policy(),
-	})
+	d.wishes = d.plansOptions(dir.o.Load())
+	d.Plans = router.NewPlans(d.wishes)
 	d.catalog.Refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
 		Publish: func(sn *catalog.Snapshot) {
@@ -91,6 +91,15 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	d.background.Go(d.readCatalog)
 	dir.databases[label] = d
 	return d
+}
+
+// plansOptions are what the plans are made by.
+func (d *Database) plansOptions(o *Options) router.Options {
+	r := o.Routing
+	return router.Options{
+		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
+		Rules: o.Rules(d.asked), Tenant: d.audit.Policy(),
+	}
 }
 
 func label(cluster, database string) string { return cluster + "/" + database }

@@ -172,9 +172,6 @@ func (dir *Directory) Close() {
 
 // userLimitLocked is max_server_connections of a user on one server, over all databases.
 func (dir *Directory) userLimitLocked(user string, eff config.Effective, index int) *pool.Limit {
-	if eff.UserConnections <= 0 {
-		return nil
-	}
 	id := fmt.Sprintf("%s\x00%s\x00%d", strings.ToLower(eff.Cluster), user, index)
 	l := dir.limits[id]
 	if l == nil {
