@@ -197,6 +197,9 @@ type Pool struct {
 // Routing is what decides where statements run.
 type Routing struct {
 	Route string `yaml:"route" enum:"auto,primary,replica"`
+	// Shadow has everything run on the primary, whatever else asks for a replica, and reports
+	// where it would have run.
+	Shadow bool `yaml:"shadow"`
 	// PrimaryReads lets the primary serve reads: never (only if no replica can), or always.
 	PrimaryReads string `yaml:"primary_reads" enum:"never,always"`
 	// Consistency is what a read on a replica must see of what was committed before:

@@ -49,7 +49,7 @@ func (s *Server) adopt(t *terms) {
 		Config: cfg, Log: s.log, Metrics: s.metrics, Audit: s.audit, Registry: s.registry,
 		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
 		Draining:  &s.draining, PrimaryReads: cfg.Routing.PrimaryReads == "always",
-		Current: &s.service,
+		Current: &s.service, Shadow: s.Shadow, Ending: s.ctx,
 	})
 }
 

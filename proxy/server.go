@@ -22,6 +22,7 @@ import (
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/shadow"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -44,6 +45,8 @@ type Server struct {
 	service atomic.Pointer[upstream.Service] // of the sessions: that of terms
 
 	upstream *upstream.Directory
+	// Shadow is where statements would run, while routing.shadow keeps all on the primary.
+	Shadow *shadow.Report
 
 	ctx        context.Context // of everything in the background and of all sessions
 	stop       context.CancelFunc
@@ -81,7 +84,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	if err != nil {
 		return nil, err
 	}
-	s.registry = new(prepared.Registry)
+	s.registry, s.Shadow = new(prepared.Registry), shadow.New()
 	s.upstream = upstream.New(s.ctx, s.options(cfg))
 	s.adopt(t)
 	for name, c := range cfg.Clusters {

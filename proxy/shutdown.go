@@ -43,6 +43,7 @@ func (s *Server) Close() {
 	cancel()
 	s.background.Wait() // from here on nobody begins anything
 	s.awaitSessions(context.Background(), s.abortAll)
+	s.Shadow.Close()
 	s.upstream.Close()
 	s.audit.Flush(time.Now(), true)
 }

@@ -73,7 +73,7 @@ func newRoot(started *bool) *cobra.Command {
 		PersistentPreRun:      func(*cobra.Command, []string) { *started = true },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), reloadCommand(), checkCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand())
+	root.AddCommand(serveCommand(), reloadCommand(), reportCommand(), checkCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand())
 	return root
 }
 

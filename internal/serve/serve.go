@@ -50,7 +50,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	r := &Running{Proxy: p, Reloader: reload.New(reload.Options{Load: o.Load, Apply: p.Reload, Applied: o.Applied, Running: cfg, Log: log})}
 	reg.MustRegister(r.Reloader)
 	if cfg.HTTP != "" {
-		r.http, err = admin.Start(admin.Options{Address: cfg.HTTP, Gatherer: reg, Ready: p.Ready, Reload: r.Reload, Profiles: o.Profiles})
+		r.http, err = admin.Start(admin.Options{Address: cfg.HTTP, Gatherer: reg, Ready: p.Ready, Reload: r.Reload, Shadow: p.Shadow.WriteJSON, Profiles: o.Profiles})
 		if err != nil {
 			p.Close()
 			return nil, err

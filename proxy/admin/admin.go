@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -24,6 +25,8 @@ type Options struct {
 	// Reload reads the configuration again, and says what is wrong with it. It is served to
 	// this host only.
 	Reload func() error
+	// Shadow writes the report of where statements would run. It is served to this host only.
+	Shadow func(io.Writer) error
 	// Profiles serves /debug/pprof/ as well.
 	Profiles bool
 }
@@ -85,6 +88,12 @@ func handler(o Options) http.Handler {
 				return
 			}
 			fmt.Fprintln(w, "ok")
+		}))
+	}
+	if o.Shadow != nil {
+		mux.HandleFunc("GET /shadow", local(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = o.Shadow(w) // the client is gone
 		}))
 	}
 	if o.Profiles {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -10,6 +11,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/shadow"
 )
 
 // Service is what all sessions use. The value does not change once it is made: reading the
@@ -23,6 +25,8 @@ type Service struct {
 	Assertion    *batch.Assertion // what a connection's next session makes sure of; nil for nothing
 	Draining     *atomic.Bool     // the service is ending: idle sessions end
 	PrimaryReads bool             // the primary takes its share of reads
+	Shadow       *shadow.Report   // where statements would run, while all run on the primary
+	Ending       context.Context  // that of the service
 
 	// Current is the Service that follows from the configuration in force: sessions take it
 	// over with each batch.
