@@ -38,7 +38,7 @@ func (s *Server) listenOn(address string) (net.Listener, error) {
 			_ = os.Remove(target)
 		}
 	}
-	l, err := s.listen(network, target)
+	l, err := s.network.Listen(network, target)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}

@@ -35,7 +35,7 @@ func (s *Server) termsOf(cfg config.Config) (*terms, error) {
 func (s *Server) options(cfg config.Config) upstream.Options {
 	return upstream.Options{
 		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor,
-		Audit: s.audit, Log: s.log, CloseHeld: s.closeHeld, Dial: s.dial,
+		Audit: s.audit, Log: s.log, CloseHeld: s.closeHeld, Dial: s.network.Dial,
 		LoginsChanged: func() { s.terms.Load().verifier.Forget() },
 	}
 }

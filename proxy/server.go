@@ -34,8 +34,7 @@ type Network struct {
 
 // Server accepts clients and owns everything they share.
 type Server struct {
-	listen   func(network, address string) (net.Listener, error)
-	dial     backend.Dial
+	network  Network
 	log      *zap.Logger
 	metrics  *metrics.Metrics
 	audit    *audit.Auditor
@@ -71,11 +70,11 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 // NewOver does what New does, over a network of the caller's.
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
-		log: log, listen: network.Listen, dial: network.Dial,
+		log: log, network: network,
 		members: map[uint32]*member{}, clients: map[string]int{},
 	}
-	if s.listen == nil {
-		s.listen = net.Listen
+	if network.Listen == nil {
+		s.network.Listen = net.Listen
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = metrics.New(s.sources())

@@ -9,13 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/pgweir/pgweir/config"
 )
 
 const (
@@ -75,18 +72,4 @@ func newRoot(started *bool) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(serveCommand(), reloadCommand(), reportCommand(), checkCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand())
 	return root
-}
-
-// loadConfig is config.Load with a next step for the commonest mistake.
-func loadConfig(path string) (config.Config, error) {
-	c, err := config.Load(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, fmt.Errorf("%w; name the file with --config", err)
-	}
-	return c, err
-}
-
-// configFlag adds --config, which every command that reads one has.
-func configFlag(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVarP(path, "config", "c", "/etc/pgweir/pgweir.yaml", "configuration file")
 }

@@ -28,14 +28,14 @@ type Database struct {
 	cluster *cluster.Cluster
 	account *Account
 	name    string // on the servers
-	asked   string // the name that the first client knew it by
 	label   string
-	wishes  router.Options // of the plans; of who makes it, or reloads it
-	limits  []*pool.Limit  // by server; of max_server_connections
+	limits  []*pool.Limit // by server; of max_server_connections
 	clients atomic.Int64
 
 	catalog struct {
 		*catalog.Refresher
+		asked                     string         // the name that the first client knew the database by
+		wishes                    router.Options // that plans are made by; of who makes it or reloads it
 		reader                    reader
 		ddl, known                atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
 		redefined, knownRedefined atomic.Uint64 // the same of what may redefine something
@@ -68,14 +68,15 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	}
 	cl, r := dir.clusters[eff.Cluster], dir.o.Load().Routing
 	d := &Database{
-		cluster: cl.Cluster, account: cl.Account, name: eff.Database, asked: key.Database, label: label, loaded: make(chan struct{}),
+		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, loaded: make(chan struct{}),
 		audit: dir.o.Load().Audit, log: dir.o.Load().Log, background: &dir.background, directory: dir,
 	}
 	for range cl.Topology().States {
 		d.limits = append(d.limits, pool.NewLimit(eff.DatabaseConnections))
 	}
-	d.wishes = d.plansOptions(dir.o.Load())
-	d.Plans = router.NewPlans(d.wishes)
+	d.catalog.asked = key.Database
+	d.catalog.wishes = d.plansOptions(dir.o.Load())
+	d.Plans = router.NewPlans(d.catalog.wishes)
 	d.catalog.Refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
 		Publish: func(sn *catalog.Snapshot) {
@@ -98,7 +99,7 @@ func (d *Database) plansOptions(o *Options) router.Options {
 	r := o.Routing
 	return router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: o.Rules(d.asked), Tenant: d.audit.Policy(),
+		Rules: o.Rules(d.catalog.asked), Tenant: d.audit.Policy(),
 	}
 }
 

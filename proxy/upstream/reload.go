@@ -96,7 +96,7 @@ func (dir *Directory) limit(pools []*Pools) {
 			continue
 		}
 		for i, l := range p.Database.limits {
-			if p.Key.Database == p.Database.asked {
+			if p.Key.Database == p.Database.catalog.asked {
 				l.Set(t.DatabaseConnections)
 			}
 			dir.mu.Lock()
@@ -109,8 +109,8 @@ func (dir *Directory) limit(pools []*Pools) {
 
 // reload has the database follow other options.
 func (d *Database) reload(before, now *Options) {
-	if wishes := d.plansOptions(now); !reflect.DeepEqual(wishes, d.wishes) {
-		d.wishes = wishes
+	if wishes := d.plansOptions(now); !reflect.DeepEqual(wishes, d.catalog.wishes) {
+		d.catalog.wishes = wishes
 		d.Plans.Configure(wishes)
 		d.catalog.found.Add(1) // what is prepared may be something else now
 	}
