@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"sync/atomic"
-
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -11,23 +9,20 @@ import (
 
 // enter counts a session in, unless a limit is reached, and finds what it shares.
 func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Credentials) (*upstream.Pools, error) {
-	n := s.metrics.ClientEntered()
+	n, cfg := int(s.metrics.ClientEntered()), &s.terms.Load().cfg
 	up, d := s.upstream.Enter(key, eff, cred)
-	u := int64(0)
-	if eff.UserClients > 0 {
-		u = s.clientsOf(up.Key.User).Add(1)
-	}
+	u := s.countUser(up.Key.User, 1)
 	over := ""
-	most := s.cfg.MaxClients
+	most := cfg.MaxClients
 	if !eff.Privileged {
-		most -= s.cfg.Pool.Reserve.Clients
+		most -= cfg.Pool.Reserve.Clients
 	}
 	switch {
-	case s.cfg.MaxClients > 0 && n > int64(most):
+	case cfg.MaxClients > 0 && n > most:
 		over = "max_clients"
 	case eff.DatabaseClients > 0 && d > int64(eff.DatabaseClients):
 		over = "max_clients of database \"" + up.Key.Database + "\""
-	case eff.UserClients > 0 && u > int64(eff.UserClients):
+	case eff.UserClients > 0 && u > eff.UserClients:
 		over = "max_clients of user \"" + up.Key.User + "\""
 	default:
 		return up, nil
@@ -40,15 +35,16 @@ func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Cred
 func (s *Server) leave(up *upstream.Pools) {
 	s.metrics.ClientLeft()
 	up.Leave()
-	if up.Config.UserClients > 0 {
-		s.clientsOf(up.Key.User).Add(-1)
-	}
+	s.countUser(up.Key.User, -1)
 }
 
-func (s *Server) clientsOf(user string) *atomic.Int64 {
-	if n, ok := s.userClients.Load(user); ok {
-		return n.(*atomic.Int64)
+// countUser counts a user's sessions, by more than there were, and returns how many there are.
+func (s *Server) countUser(user string, more int) int {
+	s.userClients.Lock()
+	defer s.userClients.Unlock()
+	n := s.userClients.of[user] + more
+	if s.userClients.of[user] = n; n == 0 {
+		delete(s.userClients.of, user)
 	}
-	n, _ := s.userClients.LoadOrStore(user, new(atomic.Int64))
-	return n.(*atomic.Int64)
+	return n
 }

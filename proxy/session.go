@@ -24,7 +24,7 @@ import (
 // that its startup settings are what a server accepts.
 func (h *handshake) session(ctx context.Context, as auth.Identity, database string) (*member, error) {
 	s := h.s
-	eff, ok := s.cfg.Resolve(as.User, database)
+	eff, ok := h.terms.cfg.Resolve(as.User, database)
 	if !ok {
 		return nil, wire.Fatalf("3D000", "database \"%s\" does not exist", database)
 	}
@@ -42,12 +42,19 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if err != nil {
 		return nil, err
 	}
-	if s.cfg.ApplicationNameAddHost {
+	if h.terms.cfg.ApplicationNameAddHost {
 		start.settings = start.settings.With("application_name", addHost(start.application, h.nc.RemoteAddr()))
 	}
 	up, err := s.enter(upstream.Key{User: as.User, Database: database}, eff, cred)
 	if err != nil {
 		return nil, err
+	}
+	if now := s.terms.Load(); now != h.terms {
+		// Whoever entered before the terms changed was met by what changed them.
+		if then, ok := now.cfg.Resolve(as.User, database); !ok || then != eff || !now.verifier.Knows(as.User, then.AuthQuery != "") {
+			s.leave(up)
+			return nil, wire.Fatalf("57P01", "the configuration has changed: connect again")
+		}
 	}
 	m, err := h.reply(ctx, as, up, &start)
 	if err != nil {
@@ -91,7 +98,7 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 	if h.minor >= 2 {
 		secretSize = 32
 	}
-	c := client.New(s.ctx, &s.service, up, h.front, s.lastID.Add(1), start.application, state)
+	c := client.New(s.ctx, s.service.Load(), up, h.front, s.lastID.Add(1), start.application, state)
 	m, err := s.members.register(c, up, secretSize)
 	if err != nil {
 		c.Drop()
@@ -117,14 +124,14 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 // serveMember lives a session through.
 func (s *Server) serveMember(m *member, host string) {
 	c := m.client
-	if s.cfg.Log.Connections {
+	if s.terms.Load().cfg.Log.Connections {
 		c.Log().Info("client connected", zap.String("client", host))
 	}
 	began := time.Now()
 	err := c.Serve()
 	s.members.unregister(m)
 	s.leave(m.up)
-	if !s.cfg.Log.Connections {
+	if !s.terms.Load().cfg.Log.Connections {
 		return
 	}
 	fields := []zap.Field{zap.Duration("after", time.Since(began))}

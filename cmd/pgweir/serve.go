@@ -25,6 +25,9 @@ var serveFunc = runService
 // runService starts the service and stops it when ctx ends, at once when now does. It also ends
 // once another process has taken over and its clients have left.
 func runService(ctx, now context.Context, cfg config.Config, log *zap.Logger, o serve.Options) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	shareProcessors(log)
 	running, err := serve.Start(ctx, cfg, log, o)
 	if err != nil {
@@ -37,8 +40,26 @@ func runService(ctx, now context.Context, cfg config.Config, log *zap.Logger, o 
 	defer end()
 	background.Go(func() { systemd.Watchdog(ctx, running.Proxy.Alive) })
 	background.Go(func() { upgradeOnSignal(ctx, running, cfg, log) })
+	background.Go(func() { reloadOnSignal(ctx, running, hangups) })
 	running.Wait(ctx)
 	return running.Stop(now)
+}
+
+// reloadOnSignal reads the configuration again at SIGHUP, until ctx ends or another process has taken
+// over, whose the signal is then.
+func reloadOnSignal(ctx context.Context, running *serve.Running, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-hangups:
+			systemd.Reloading()
+			_ = running.Reload() // it says in the log what is wrong
+			systemd.Ready()
+		case <-running.Succeeded():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // shareProcessors leaves half of the processors to others, unless GOMAXPROCS says
@@ -61,6 +82,8 @@ func serveCommand() *cobra.Command {
 
 It uses half of the processors; set GOMAXPROCS to use another number.
 
+SIGHUP has it read its configuration again, as pgweir reload does.
+
 SIGTERM and SIGINT stop it: /readyz says so; after drain_delay no new client is
 let in, idle ones are told, and running transactions may end within
 shutdown_timeout. A second signal stops it at once.
@@ -78,7 +101,10 @@ same path and with the same arguments.`,
 			if fault, closed := cfg.Closed(); closed {
 				return fmt.Errorf("%s: %s", path, fault)
 			}
-			log := newLogger(cfg.Log, zapcore.AddSync(cmd.ErrOrStderr()))
+			level := zap.NewAtomicLevelAt(levelOf(cfg.Log))
+			log := newLogger(cfg.Log, level, zapcore.AddSync(cmd.ErrOrStderr()))
+			o.File, o.Load = path, func() (config.Config, error) { return loadConfig(path) }
+			o.Applied = func(cfg config.Config) { level.SetLevel(levelOf(cfg.Log)) }
 			return serveUntilSignal(cmd.Context(), cfg, log, o)
 		},
 	}

@@ -15,11 +15,11 @@ import (
 // findings stores what the audit has seen: the statements that lack a tenant filter, as
 // many as its bound lets it keep, and counts by table. It is safe for concurrent use.
 type findings struct {
-	max      int // entries kept, and logged in an interval
-	interval time.Duration
-	log      func(finding, uint64) // writes an entry, with how often it was seen since the last; it may wait
+	log func(finding, uint64) // writes an entry, with how often it was seen since the last; it may wait
 
 	mu       sync.Mutex // protects the fields below
+	max      int        // entries kept, and logged in an interval
+	interval time.Duration
 	seen     *simplelru.LRU[findingKey, *finding]
 	counts   map[tableCount]*uint64
 	tables   map[string]bool // that have counts of their own
@@ -80,6 +80,14 @@ func newFindings(max int, interval time.Duration, log func(finding, uint64)) *fi
 	fs := &findings{max: max, interval: interval, log: log, counts: map[tableCount]*uint64{}, tables: map[string]bool{}}
 	fs.seen, _ = simplelru.NewLRU(max, func(findingKey, *finding) { fs.evicted++ }) // fails for a size below 1 only
 	return fs
+}
+
+// configure has another number kept, and logged at another interval.
+func (fs *findings) configure(most int, interval time.Duration) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.max, fs.interval = most, interval
+	fs.seen.Resize(most)
 }
 
 // find is what is kept of k, or nil. What is fixed of it may be read without the lock.
@@ -161,11 +169,11 @@ func (fs *findings) flush(at time.Time, all bool) {
 		n     uint64
 	}
 	var list []due
+	fs.mu.Lock()
 	interval := fs.interval
 	if all {
 		interval = 0
 	}
-	fs.mu.Lock()
 	for _, f := range fs.seen.Values() {
 		if ok, n := f.takeDue(at, interval); ok {
 			list = append(list, due{*f, n})

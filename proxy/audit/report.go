@@ -16,7 +16,7 @@ import (
 // describe makes what does not change of a finding.
 func (a *Auditor) describe(key findingKey, k *tenant.Case, text string) *finding {
 	f := &finding{findingKey: key, statement: grammar.Shape(text)}
-	f.pattern = slices.ContainsFunc(a.patterns, func(re *regexp.Regexp) bool { return re.MatchString(f.statement) })
+	f.pattern = slices.ContainsFunc(a.terms.Load().patterns, func(re *regexp.Regexp) bool { return re.MatchString(f.statement) })
 	if len(f.statement) > maxStatementBytes {
 		f.statement = strings.ToValidUTF8(f.statement[:maxStatementBytes], "") + "…"
 	}

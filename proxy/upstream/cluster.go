@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool"
@@ -45,22 +46,24 @@ func (c *Cluster) Slots(each func(*cluster.Server, pool.Slots)) {
 // state and their places in the log, given an account to do it by. The cluster does
 // nothing before it is run.
 func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Account, config.Cluster) (cluster.Prober, cluster.Sampler)) error {
-	tls, err := backend.LoadTLS(c.TLS)
+	o := dir.o.Load()
+	now, err := newAccess(name, c, o.Pool)
 	if err != nil {
-		return fmt.Errorf("cluster %s: %w", name, err)
+		return err
 	}
-	o := dir.o
 	source, err := discovery.New(c)
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", name, err)
 	}
 	account := &Account{
-		dialer: dialer{tls, o.Dial, o.Pool.ConnectTimeout, o.Pool.MaxStatements}, service: c.Service, pools: dir.Pools, loginsChanged: o.LoginsChanged,
+		dialer: dialer{connect: o.Dial}, pools: dir.Pools, loginsChanged: o.LoginsChanged,
 		slots: slots.NewServers(c.Servers, o.Pool), knocks: knocks{every: o.Routing.MonitorInterval},
 	}
+	account.access.Store(now)
 	reaction := &reaction{
-		name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, forget: account.slots.Forget, primaryWait: o.Routing.PrimaryWait,
-		started: func(s *cluster.Server) { dir.background.Go(func() { account.compareSlots(dir.ctx, s, o.Log) }) },
+		name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, forget: account.slots.Forget,
+		primaryWait: func() time.Duration { return dir.o.Load().Routing.PrimaryWait },
+		started:     func(s *cluster.Server) { dir.background.Go(func() { account.compareSlots(dir.ctx, s, o.Log) }) },
 	}
 	var all []*cluster.Server
 	for _, sv := range c.Servers {
@@ -84,4 +87,26 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	}
 	dir.clusters[name] = cl
 	return nil
+}
+
+// newAccess is how a cluster is logged in to.
+func newAccess(name string, c config.Cluster, p config.Pool) (*access, error) {
+	tls, err := backend.LoadTLS(c.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", name, err)
+	}
+	return &access{tls, c.Service, p.ConnectTimeout, p.MaxStatements}, nil
+}
+
+// follow has the cluster follow what the configuration says now of its servers and their slots.
+func (c *Cluster) follow(now config.Cluster, p config.Pool) {
+	c.Account.slots.Configure(now.Servers, p)
+	if c.discovery != nil || len(now.Servers) == 0 {
+		return
+	}
+	var members []cluster.Member
+	for _, s := range now.Servers {
+		members = append(members, cluster.Member{Address: s.Address, TLSName: s.TLSName, Weight: s.Weight})
+	}
+	_ = c.SetMembers(members) // it fails for none only
 }

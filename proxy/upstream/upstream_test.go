@@ -136,7 +136,8 @@ func TestKnock(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	d, server := dialer{timeout: time.Minute}, &cluster.Server{Address: l.Addr().String()}
+	d, server := dialer{}, &cluster.Server{Address: l.Addr().String()}
+	d.access.Store(&access{timeout: time.Minute})
 	k := knocks{every: time.Hour}
 	for range 3 {
 		require.NoError(t, k.knock(t.Context(), server, d.connectOnly))
