@@ -168,16 +168,17 @@ func (a *Auditor) record(st *Statement, by *Session, k tenant.Case, reason strin
 	return notices, nil
 }
 
-// finding is what is kept of a case's statement, made if need be.
+// finding is what is kept of a case's statement, made if need be, as it is under the terms in force.
 func (a *Auditor) finding(st *Statement, by *Session, k *tenant.Case, exempt bool) *finding {
 	key := findingKey{by.Database, st.Plan.Tenant.Fingerprint, k.Kind(), k.Severity, exempt}
 	if key.fingerprint == "" {
 		key.fingerprint = grammar.Fingerprint(string(st.Shown)) // a filtered statement's is made when it is needed
 	}
-	if f := a.findings.find(key); f != nil {
+	t := a.terms.Load()
+	if f := a.findings.find(key); f != nil && f.under == t {
 		return f
 	}
-	return a.findings.keep(a.describe(key, k, string(st.Shown)))
+	return a.findings.keep(a.describe(t, key, k, string(st.Shown)))
 }
 
 // exempts says by what the configuration exempts a session, if it does.

@@ -44,7 +44,8 @@ type finding struct {
 	findingKey
 	statement string // without literals
 	tables    []string
-	pattern   bool // an exempt pattern is found in it
+	pattern   bool   // an exempt pattern is found in it
+	under     *terms // whose patterns these are
 	counts    []*uint64
 
 	occurrence    // the last time it was seen
@@ -98,12 +99,16 @@ func (fs *findings) find(k findingKey) *finding {
 	return f
 }
 
-// keep keeps f, unless somebody else has kept its like meanwhile; what is kept is returned.
+// keep keeps f, unless somebody else has kept its like meanwhile; what is kept is returned. One
+// that was found under other terms goes on as f.
 func (fs *findings) keep(f *finding) *finding {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if kept, ok := fs.seen.Get(f.findingKey); ok {
-		return kept
+		if kept.under == f.under {
+			return kept
+		}
+		f.occurrence, f.count, f.logged, f.first, f.logAt = kept.occurrence, kept.count, kept.logged, kept.first, kept.logAt
 	}
 	fs.seen.Add(f.findingKey, f)
 	return f
