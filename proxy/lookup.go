@@ -24,11 +24,12 @@ import (
 // secret is auth.query: asked of the primary of the database's cluster, or of a replica
 // while there is none.
 func (l *lookups) secret(ctx context.Context, database, user string) (secret string, found bool, err error) {
-	eff, ok := l.s.terms.Load().cfg.Resolve(user, database)
+	t := l.s.terms.Load()
+	eff, ok := t.cfg.Resolve(user, database)
 	if !ok || eff.AuthQuery == "" {
 		return "", false, nil
 	}
-	return l.ask(ctx, eff.Cluster, eff.AuthQuery, user)
+	return l.ask(ctx, t, lookup{eff.Cluster, eff.AuthQuery}, user)
 }
 
 // Explain says what a client has to prove to be let in. encryption is its TLS, nil without.
@@ -60,11 +61,11 @@ func (l *lookups) roles(ctx context.Context, database, user string) (names []str
 	return names, err
 }
 
-func (l *lookups) ask(ctx context.Context, cluster, query, user string) (secret string, found bool, err error) {
-	cl := l.s.upstream.Clusters()[cluster]
+func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) (secret string, found bool, err error) {
+	cl := l.s.upstream.Clusters()[k.cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
 		secret, found = "", false
-		return b.QueryParam(ctx, query, user, func(v [][]byte) error {
+		return b.QueryParam(ctx, k.query, user, func(v [][]byte) error {
 			if len(v) < 2 {
 				return fmt.Errorf("auth.query returns %d column; it must return the name and the secret", len(v))
 			}
@@ -74,7 +75,7 @@ func (l *lookups) ask(ctx context.Context, cluster, query, user string) (secret 
 			return nil
 		})
 	})
-	l.note(lookup{cluster, query}, err)
+	l.note(k, under, err)
 	return secret, found, err
 }
 
@@ -99,13 +100,18 @@ type refusal struct {
 // tellRefusal is how often it is logged that secrets cannot be looked up.
 const tellRefusal = time.Minute
 
-// note takes in what became of a look-up. One that no server answered says nothing of the account.
-func (l *lookups) note(k lookup, err error) {
+// note takes in what became of a look-up that began under some terms. One that no server answered
+// says nothing of the account, and one under other terms nothing of what is asked now.
+func (l *lookups) note(k lookup, under *terms, err error) {
 	if err != nil && refusalCode(err) == "" {
 		return
 	}
 	now := time.Now()
 	l.mu.Lock()
+	if l.s.terms.Load() != under {
+		l.mu.Unlock()
+		return
+	}
 	before, known := l.refused[k]
 	tell := err != nil && (!known || now.Sub(before.told) >= tellRefusal)
 	switch {
@@ -173,7 +179,7 @@ const tryInterval = 5 * time.Second
 func (l *lookups) tryOne(t *terms, k lookup, user string) {
 	for l.s.terms.Load() == t {
 		ctx, cancel := context.WithTimeout(l.s.ctx, t.cfg.Auth.Timeout)
-		_, _, err := l.ask(ctx, k.cluster, k.query, user)
+		_, _, err := l.ask(ctx, t, k, user)
 		cancel()
 		if err == nil {
 			return
