@@ -51,6 +51,9 @@ func reloadOnSignal(ctx context.Context, running *serve.Running, hangups <-chan 
 	for {
 		select {
 		case <-hangups:
+			if running.Retired() {
+				return
+			}
 			systemd.Reloading()
 			_ = running.Reload() // it says in the log what is wrong
 			systemd.Ready()

@@ -181,6 +181,9 @@ func (r *Running) retire(successor int) {
 // Succeeding says which process was started to succeed this one.
 func (r *Running) Succeeding(child int) { r.kin.child.Store(int64(child)) }
 
+// Retired reports whether another process has taken over.
+func (r *Running) Retired() bool { return r.kin.retired() }
+
 // Succeeded is closed when another process has taken over.
 func (r *Running) Succeeded() <-chan struct{} { return r.kin.handed }
 

@@ -43,7 +43,7 @@ func (r *Reloader) Watch(ctx context.Context, path string) {
 			}
 			due.Reset(settle) // something may have been missed
 		case <-due.C:
-			if r.running().ReloadOnChange {
+			if ctx.Err() == nil && r.running().ReloadOnChange {
 				_ = r.reload(ifChanged) // it says in the log what is wrong
 				r.watchAll(w, path)
 			}
