@@ -4,14 +4,26 @@ import (
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
-// enter counts a session in, unless a limit is reached, and finds what it shares.
-func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Credentials) (*upstream.Pools, error) {
-	n, cfg := int(s.metrics.ClientEntered()), &s.terms.Load().cfg
-	up, d := s.upstream.Enter(key, eff, cred)
-	u := s.countUser(up.Key.User, 1)
+// enter counts a session in, unless a limit is reached, and finds what it shares. What is in force
+// then counts, not what was when its login began.
+func (s *Server) enter(as auth.Identity, database string) (*upstream.Pools, error) {
+	var cfg *config.Config
+	up, d, err := s.upstream.Enter(upstream.Key{User: as.User, Database: database}, func() (config.Effective, backend.Credentials, error) {
+		cfg = &s.terms.Load().cfg
+		eff, ok := cfg.Resolve(as.User, database)
+		if !ok {
+			return eff, backend.Credentials{}, noDatabase(database)
+		}
+		return eff, credentials(as, eff), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	n, u, eff := int(s.metrics.ClientEntered()), s.countUser(up.Key.User, 1), up.Terms()
 	over := ""
 	most := cfg.MaxClients
 	if !eff.Privileged {
@@ -29,6 +41,11 @@ func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Cred
 	}
 	s.leave(up)
 	return nil, wire.Fatalf("53300", "sorry, too many clients already: %s is reached", over)
+}
+
+// noDatabase is what PostgreSQL says of a database that is not there.
+func noDatabase(name string) error {
+	return wire.Fatalf("3D000", "database \"%s\" does not exist", name)
 }
 
 // leave counts a session out.

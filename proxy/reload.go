@@ -80,9 +80,11 @@ func (s *Server) Reload(cfg config.Config) ([]config.Change, error) {
 		return nil, err
 	}
 	t.verifier.Follow(before.verifier)
-	s.adopt(t)
 	s.audit.Configure(next.Tenant)
-	servers.Apply(func(k upstream.Key) (config.Effective, bool) {
+	if next.Routing.SoleWriter && !before.cfg.Routing.SoleWriter {
+		s.upstream.CommittedElsewhere() // by those who were not alone, and noted nowhere
+	}
+	servers.Apply(func() { s.adopt(t) }, func(k upstream.Key) (config.Effective, bool) {
 		eff, ok := next.Resolve(k.User, k.Database)
 		return eff, ok && t.verifier.Knows(k.User, eff.AuthQuery != "")
 	})

@@ -169,13 +169,16 @@ func (s *Server) Accept() {
 func (s *Server) warm(cfg *config.Config) {
 	for name, d := range cfg.Databases {
 		for _, user := range d.Warm {
-			eff, ok := cfg.Resolve(user, name)
-			if !ok {
-				continue
+			up, _, err := s.upstream.Enter(upstream.Key{User: user, Database: name}, func() (config.Effective, backend.Credentials, error) {
+				eff, ok := cfg.Resolve(user, name)
+				if !ok {
+					return eff, backend.Credentials{}, noDatabase(name)
+				}
+				return eff, backend.Credentials{User: eff.ServerUser, Password: cmp.Or(eff.ServerPassword, cfg.Users[user].Password)}, nil
+			})
+			if err == nil {
+				up.Leave()
 			}
-			cred := backend.Credentials{User: eff.ServerUser, Password: cmp.Or(eff.ServerPassword, cfg.Users[user].Password)}
-			up, _ := s.upstream.Enter(upstream.Key{User: user, Database: name}, eff, cred)
-			up.Leave()
 		}
 	}
 }

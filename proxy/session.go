@@ -26,13 +26,12 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	s := h.s
 	eff, ok := h.terms.cfg.Resolve(as.User, database)
 	if !ok {
-		return nil, wire.Fatalf("3D000", "database \"%s\" does not exist", database)
+		return nil, noDatabase(database)
 	}
-	cred := credentials(as, eff)
-	s.upstream.Clusters()[eff.Cluster].Account.OfferFallback(cred, eff.Database)
+	s.upstream.Clusters()[eff.Cluster].Account.OfferFallback(credentials(as, eff), eff.Database)
 	if r := h.params["replication"]; r != "" {
 		if on, ok := setting.ParseBool(r); !ok || on {
-			return nil, h.replicate(ctx, eff, cred)
+			return nil, h.replicate(ctx, eff, credentials(as, eff))
 		}
 	}
 	if name, ok := h.params["application_name"]; ok {
@@ -45,16 +44,14 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if h.terms.cfg.ApplicationNameAddHost {
 		start.settings = start.settings.With("application_name", addHost(start.application, h.nc.RemoteAddr()))
 	}
-	up, err := s.enter(upstream.Key{User: as.User, Database: database}, eff, cred)
+	up, err := s.enter(as, database)
 	if err != nil {
 		return nil, err
 	}
-	if now := s.terms.Load(); now != h.terms {
-		// Whoever entered before the terms changed was met by what changed them.
-		if then, ok := now.cfg.Resolve(as.User, database); !ok || then != eff || !now.verifier.Knows(as.User, then.AuthQuery != "") {
-			s.leave(up)
-			return nil, wire.Fatalf("57P01", "the configuration has changed: connect again")
-		}
+	// Whoever entered before the terms changed was met by what changed them.
+	if now := s.terms.Load(); now != h.terms && !now.verifier.Knows(as.User, up.Terms().AuthQuery != "") {
+		s.leave(up)
+		return nil, wire.Fatalf("57P01", "terminating connection due to administrator command")
 	}
 	m, err := h.reply(ctx, as, up, &start)
 	if err != nil {

@@ -162,14 +162,24 @@ func (a *Account) compareSlots(ctx context.Context, s *cluster.Server, log *zap.
 // in place of one that a server refused; without any, that one again, until a client
 // comes with a better one.
 func (a *Account) another(refused *login, avoid string) *login {
+	found := a.ofClient(func(l *login) bool {
+		return l.database != avoid && (l.database != refused.database || !l.cred.Equal(refused.cred))
+	})
+	if found == nil {
+		found = &login{cred: refused.cred, database: refused.database}
+	}
+	return found
+}
+
+// ofClient is the login of some client that a server has let in; nil if there is none that suits.
+func (a *Account) ofClient(suits func(*login) bool) *login {
 	for _, p := range a.pools() {
 		l := login{p.Credentials(), p.Database.name, true}
-		if p.Database.account == a && p.clients.Load() > 0 && p.proven() && l.database != avoid &&
-			(l.database != refused.database || !l.cred.Equal(refused.cred)) {
+		if p.Database.account == a && p.clients.Load() > 0 && p.proven() && suits(&l) {
 			return &l
 		}
 	}
-	return &login{cred: refused.cred, database: refused.database}
+	return nil
 }
 
 // refusal asks the servers whether they let a client in, where the proxy has no account
@@ -210,7 +220,7 @@ var internal = map[string]string{"application_name": "pgweir"}
 
 func (d *dialer) reach(s *cluster.Server) (backend.Options, error) {
 	addr, err := backend.ParseAddress(s.Address)
-	return backend.Options{Address: addr, TLSName: s.TLSName, TLS: d.access.Load().tls, Dial: d.connect}, err
+	return backend.Options{Address: addr, TLSName: s.TLSName(), TLS: d.access.Load().tls, Dial: d.connect}, err
 }
 
 // dial opens one server connection; params are further startup parameters.

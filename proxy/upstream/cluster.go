@@ -26,9 +26,14 @@ type Cluster struct {
 // leave closes what watches the servers from a client's database.
 func (c *Cluster) leave(database string) {
 	if c.Account.leave(database) {
-		for _, w := range c.watchers {
-			w.Close()
-		}
+		c.closeOwn()
+	}
+}
+
+// closeOwn has what the proxy keeps open for itself, to watch and to ask, opened anew.
+func (c *Cluster) closeOwn() {
+	for _, w := range c.watchers {
+		w.Close()
 	}
 }
 
@@ -61,15 +66,13 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 	}
 	account.access.Store(now)
 	reaction := &reaction{
-		name: name, log: o.Log, pools: dir.Pools, closeHeld: o.CloseHeld, forget: account.slots.Forget,
+		name: name, log: o.Log, pools: dir.all, closeHeld: o.CloseHeld, forget: account.slots.Forget,
 		primaryWait: func() time.Duration { return dir.o.Load().Routing.PrimaryWait },
 		started:     func(s *cluster.Server) { dir.background.Go(func() { account.compareSlots(dir.ctx, s, o.Log) }) },
 	}
 	var all []*cluster.Server
-	for _, sv := range c.Servers {
-		s := cluster.NewServer(sv.Address, sv.Weight)
-		s.TLSName = sv.TLSName
-		all = append(all, s)
+	for _, m := range membersOf(c) {
+		all = append(all, cluster.MemberServer(m))
 	}
 	prober, sampler := watch(account, c)
 	cl := &Cluster{
@@ -98,15 +101,33 @@ func newAccess(name string, c config.Cluster, p config.Pool) (*access, error) {
 	return &access{tls, c.Service, p.ConnectTimeout, p.MaxStatements}, nil
 }
 
+// logInBy has the proxy log in otherwise from now on. Without an account of its own it borrows
+// the login of a client that is there.
+func (c *Cluster) logInBy(now *access) {
+	a := c.Account
+	before := a.access.Swap(now)
+	if now.service == before.service {
+		return
+	}
+	if now.service.User == "" {
+		a.fallback.CompareAndSwap(nil, a.ofClient(func(*login) bool { return true }))
+	}
+	c.closeOwn()
+}
+
 // follow has the cluster follow what the configuration says now of its servers and their slots.
 func (c *Cluster) follow(now config.Cluster, p config.Pool) {
 	c.Account.slots.Configure(now.Servers, p)
 	if c.discovery != nil || len(now.Servers) == 0 {
 		return
 	}
-	var members []cluster.Member
-	for _, s := range now.Servers {
+	_ = c.SetMembers(membersOf(now)) // it fails for none only
+}
+
+// membersOf are the servers that a configuration lists.
+func membersOf(c config.Cluster) (members []cluster.Member) {
+	for _, s := range c.Servers {
 		members = append(members, cluster.Member{Address: s.Address, TLSName: s.TLSName, Weight: s.Weight})
 	}
-	_ = c.SetMembers(members) // it fails for none only
+	return members
 }

@@ -86,6 +86,13 @@ func (dir *Directory) Pools() []*Pools {
 	return slices.Collect(maps.Values(dir.pools))
 }
 
+// all lists those that the configuration no longer knows, too.
+func (dir *Directory) all() []*Pools {
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	return append(slices.Collect(maps.Values(dir.pools)), dir.retired...)
+}
+
 // Databases lists all there are.
 func (dir *Directory) Databases() []*Database {
 	dir.mu.Lock()
@@ -107,11 +114,16 @@ func (dir *Directory) Protections(each func(label string, found *tenant.Inspecti
 }
 
 // Enter finds what a user and database share, made if need be, and counts a client in; it
-// tells how many the database has with it. Connections log in by cred from now on.
-// Pools.Leave must follow.
-func (dir *Directory) Enter(key Key, eff config.Effective, cred backend.Credentials) (p *Pools, inDatabase int64) {
+// tells how many the database has with it. resolve says what is in force for them, and how
+// connections log in from now on; until Enter has returned nothing else comes in force
+// (Reload.Apply). Its error is Enter's; without one Pools.Leave must follow.
+func (dir *Directory) Enter(key Key, resolve func() (config.Effective, backend.Credentials, error)) (p *Pools, inDatabase int64, err error) {
 	dir.mu.Lock()
 	defer dir.mu.Unlock()
+	eff, cred, err := resolve()
+	if err != nil {
+		return nil, 0, err
+	}
 	if p = dir.pools[key]; p == nil {
 		p = dir.poolsLocked(key, eff)
 		p.cred.Store(&cred)
@@ -120,7 +132,7 @@ func (dir *Directory) Enter(key Key, eff config.Effective, cred backend.Credenti
 		p.cred.Store(&cred)
 	}
 	p.clients.Add(1)
-	return p, p.Database.clients.Add(1)
+	return p, p.Database.clients.Add(1), nil
 }
 
 // Maintain forgets what nobody uses, and lets all pools close what is old and open what they
@@ -159,7 +171,7 @@ func (dir *Directory) report(p *Pools, pl *perserver.Pool, err error) {
 // Close closes all pools and waits for what runs in the background, whose context must
 // have ended.
 func (dir *Directory) Close() {
-	for _, p := range append(dir.Pools(), dir.retired...) { // nobody adds to them any more
+	for _, p := range dir.all() { // nobody adds to them any more
 		p.servers.Close()
 	}
 	dir.hubs.closeIf(func(hubKey, *hub) bool { return true })

@@ -44,6 +44,11 @@ func (dir *Directory) forget(which func(*Pools) bool) {
 		dir.dropUnusedLocked(p.Database)
 	}
 	dir.mu.Unlock()
+	dir.closeAll(gone)
+}
+
+// closeAll closes Pools that nobody can find any more.
+func (dir *Directory) closeAll(gone []*Pools) {
 	if len(gone) == 0 {
 		return
 	}
@@ -73,9 +78,7 @@ func (dir *Directory) dropRetired() {
 		dir.dropUnusedLocked(p.Database)
 	}
 	dir.mu.Unlock()
-	for _, p := range gone {
-		p.servers.Close()
-	}
+	dir.closeAll(gone)
 }
 
 // dropUnusedLocked ends what a database keeps running if there are no Pools left that

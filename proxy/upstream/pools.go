@@ -83,26 +83,17 @@ func (dir *Directory) newPool(p *Pools, s *cluster.Server) *pool.Pool {
 	}
 	o.Refused = func(b *backend.Backend, why error) { dir.refused(s, p.Key, b, why) }
 	o.Dial = func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, p.Database.account, s) }
-	return p.Database.account.slots.Of(s).NewPool(o, p.Key.User, p.sized())
-}
-
-// sized are the terms that the pools' sizes follow: those in force, or for what is retired
-// those that it was made by.
-func (p *Pools) sized() config.Effective {
-	if p.Retired() {
-		return p.Config
-	}
-	return p.Terms().Effective
+	return p.Database.account.slots.Of(s).NewPool(o, p.Key.User, p.Terms().Effective)
 }
 
 // size is those options of a pool that may change while it is used.
 func (p *Pools) size(c config.Pool) pool.Options {
-	eff := p.sized()
+	eff := p.Terms()
 	o := pool.Options{
 		Size: eff.PoolSize, MinIdle: eff.MinIdle, Warm: eff.Warm,
 		AcquireTimeout: eff.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
 	}
-	if p.Retired() { // it keeps nothing open that is not in use
+	if eff.Retired { // it keeps nothing open that is not in use
 		o.MinIdle, o.Warm = 0, false
 	}
 	return o

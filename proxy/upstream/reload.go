@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 
@@ -31,31 +32,29 @@ func (dir *Directory) Prepare(o Options, clusters map[string]config.Cluster) (*R
 }
 
 // Apply puts the options in force, and for each user and database with clients what
-// resolve says of it. Pools of what is no longer there, or is somewhere else, are retired:
+// resolve says of it; adopt has Enter's callers say so, too, from the same moment on. Pools of what is no longer there, or is somewhere else, are retired:
 // who comes next gets new ones, and the old ones are dropped with their last client.
-func (r *Reload) Apply(resolve func(Key) (config.Effective, bool)) {
+func (r *Reload) Apply(adopt func(), resolve func(Key) (config.Effective, bool)) {
 	dir := r.dir
-	var pools []*Pools
 	dir.mu.Lock()
+	adopt()
 	before := dir.o.Swap(&r.o)
-	for name, c := range dir.clusters {
-		c.Account.access.Store(r.access[name])
-	}
-	for key, p := range dir.pools {
-		eff, ok := resolve(key)
-		if was := p.Config; !ok || eff.Cluster != was.Cluster || eff.Database != was.Database || eff.ServerUser != was.ServerUser {
-			eff = config.Effective{}
-			delete(dir.pools, key)
-			dir.retired = append(dir.retired, p)
+	pools := slices.Collect(maps.Values(dir.pools))
+	for _, p := range pools {
+		if eff, ok := resolve(p.Key); ok && p.serves(&eff) {
+			p.adopt(newTerms(eff))
+			continue
 		}
-		p.adopt(newTerms(eff))
-		pools = append(pools, p)
+		p.retire()
+		delete(dir.pools, p.Key)
+		dir.retired = append(dir.retired, p)
 	}
 	for _, d := range dir.databases {
 		d.reload(before, &r.o)
 	}
 	dir.mu.Unlock()
 	for name, c := range dir.clusters {
+		c.logInBy(r.access[name])
 		c.follow(r.clusters[name], r.o.Pool)
 	}
 	for _, p := range pools {
@@ -80,7 +79,7 @@ func (p *Pools) resize(c config.Pool) {
 			pl.Expire()
 			continue
 		}
-		p.Database.account.slots.Of(s).Follow(p.Key.User, p.sized(), p.Key.Database == p.Database.catalog.asked)
+		p.Database.account.slots.Of(s).Follow(p.Key.User, p.Terms().Effective, p.Key.Database == p.Database.catalog.asked)
 	}
 }
 
