@@ -131,6 +131,9 @@ func (r *running) begin(change ...func(*config.Config)) {
 	r.cfg = cfg.Complete()
 	core, logs := observer.New(zap.InfoLevel)
 	r.logs, r.service = logs, launchLogging(r, r.cfg, zap.New(core))
+	if r.cfg.Clusters["default"].Service.User == "" {
+		return // they are known with the first client
+	}
 	until(r, "all servers are up", func() bool {
 		return r.metric(r, "pgweir_server_up") >= float64(len(r.cfg.Clusters["default"].Servers))
 	})
