@@ -97,16 +97,13 @@ same path and with the same arguments.`,
 		Example: `  pgweir serve --config pgweir.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(path)
+			cfg, err := loadOpen(path)
 			if err != nil {
 				return err
 			}
-			if fault, closed := cfg.Closed(); closed {
-				return fmt.Errorf("%s: %s", path, fault)
-			}
 			level := zap.NewAtomicLevelAt(levelOf(cfg.Log))
 			log := newLogger(cfg.Log, level, zapcore.AddSync(cmd.ErrOrStderr()))
-			o.File, o.Load = path, func() (config.Config, error) { return loadConfig(path) }
+			o.File, o.Load = path, func() (config.Config, error) { return loadOpen(path) }
 			o.Applied = func(cfg config.Config) { level.SetLevel(levelOf(cfg.Log)) }
 			return serveUntilSignal(cmd.Context(), cfg, log, o)
 		},
@@ -114,6 +111,18 @@ same path and with the same arguments.`,
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&o.Profiles, "pprof", false, "serve /debug/pprof/ beside the metrics")
 	return cmd
+}
+
+// loadOpen is loadConfig of what somebody can log in under.
+func loadOpen(path string) (config.Config, error) {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return cfg, err
+	}
+	if fault, closed := cfg.Closed(); closed {
+		return cfg, fmt.Errorf("%s: %s", path, fault)
+	}
+	return cfg, nil
 }
 
 // serveUntilSignal runs serveFunc until it returns or a signal stops it.
