@@ -81,7 +81,7 @@ func (dir *Directory) AddCluster(name string, c config.Cluster, watch func(*Acco
 			Name: name, Servers: all,
 			Interval: o.Routing.MonitorInterval, Slow: o.Routing.SlowAfter,
 			// A connection that hangs is given up for a new one.
-			Timeout: o.Routing.SlowAfter + o.Pool.ConnectTimeout,
+			Timeout: func() time.Duration { return o.Routing.SlowAfter + account.access.Load().timeout },
 			Prober:  prober, Sampler: sampler, Changed: reaction.changed,
 		}),
 	}
