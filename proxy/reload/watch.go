@@ -12,8 +12,12 @@ import (
 )
 
 // settle is how long files are left alone after the last change: several are written one
-// after the other, and a certificate without its key is a fault.
-const settle = 500 * time.Millisecond
+// after the other, and a certificate without its key is a fault. Where something is written
+// all the time they are read settleWithin after the first.
+const (
+	settle       = 500 * time.Millisecond
+	settleWithin = 5 * time.Second
+)
 
 // Watch reloads when the file at path changes, or one that the configuration names, as long as
 // the configuration in force says so (reload_on_change). It returns when ctx has ended. Directories are watched, not
@@ -27,6 +31,13 @@ func (r *Reloader) Watch(ctx context.Context, path string) {
 	defer func() { _ = w.Close() }()
 	due := time.NewTimer(time.Hour)
 	due.Stop()
+	var first time.Time // change that was not followed yet; zero for none
+	changed := func() {
+		if first.IsZero() {
+			first = time.Now()
+		}
+		due.Reset(max(min(settle, settleWithin-time.Since(first)), 0))
+	}
 	r.watchAll(w, path)
 	for {
 		select {
@@ -36,13 +47,14 @@ func (r *Reloader) Watch(ctx context.Context, path string) {
 			if !ok {
 				return
 			}
-			due.Reset(settle)
+			changed()
 		case err := <-w.Errors:
 			if err != nil {
 				r.o.Log.Warn("configuration: watching files", zap.Error(err))
 			}
-			due.Reset(settle) // something may have been missed
+			changed() // something may have been missed
 		case <-due.C:
+			first = time.Time{}
 			if ctx.Err() == nil && r.running().ReloadOnChange {
 				_ = r.reload(ifChanged) // it says in the log what is wrong
 				r.watchAll(w, path)
