@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/peers"
@@ -84,15 +85,31 @@ func (s *Server) Reload(cfg config.Config) ([]config.Change, error) {
 	if next.Routing.SoleWriter && !before.cfg.Routing.SoleWriter {
 		s.upstream.CommittedElsewhere() // by those who were not alone, and noted nowhere
 	}
-	servers.Apply(func() { s.adopt(t) }, func(k upstream.Key) (config.Effective, bool) {
+	servers.Apply(func() { s.adopt(t) }, func(k upstream.Key) (config.Effective, *backend.Credentials, bool) {
 		eff, ok := next.Resolve(k.User, k.Database)
-		return eff, ok && t.verifier.Knows(k.User, eff.AuthQuery != "")
+		return eff, t.otherLogin(before, k), ok && t.verifier.Knows(k.User, eff.AuthQuery != "")
 	})
 	s.warm(&next)
 	s.lookups.follow(&next)
 	s.background.Go(func() { s.lookups.try(t) })
 	s.endRetired()
 	return changes, nil
+}
+
+// otherLogin is by what the clients of a key log in to the servers, if it is configured and was
+// not so before; else nil: they may have shown something else.
+func (t *terms) otherLogin(before *terms, k upstream.Key) *backend.Credentials {
+	now, then := t.configuredLogin(k), before.configuredLogin(k)
+	if !now.ByPassword() || now.Equal(then) {
+		return nil
+	}
+	return &now
+}
+
+// configuredLogin is by what the clients of a key log in to the servers, as far as that is configured.
+func (t *terms) configuredLogin(k upstream.Key) backend.Credentials {
+	eff, _ := t.cfg.Resolve(k.User, k.Database)
+	return credentials(auth.Identity{User: k.User, Secret: t.verifier.Configured(k.User)}, eff)
 }
 
 // Config is the configuration in force.

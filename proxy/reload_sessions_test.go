@@ -343,3 +343,69 @@ func TestReloadUnderLoad(t *testing.T) {
 		t.Error("it took too long")
 	}
 }
+
+// TestRotatedPassword: sessions that are there open new connections by the password that is
+// configured now, theirs or that of a login of its own.
+func TestRotatedPassword(t *testing.T) {
+	cluster := pgtest.New(t, pgtest.Options{HBA: []string{"host all app 127.0.0.1/32 scram-sha-256", "host all all 127.0.0.1/32 trust"}})
+	must(t, cluster.Exec(t.Context(), "create role app superuser login password 'old'"))
+	file := filepath.Join(t.TempDir(), "users")
+	for name, set := range map[string]func(c *config.Config, password string){
+		"user": func(c *config.Config, p string) { c.Users = map[string]config.User{"app": {Password: p}} },
+		"login": func(c *config.Config, p string) {
+			c.Users = map[string]config.User{"app": {Password: "x", ServerPassword: p}}
+		},
+		"database": func(c *config.Config, p string) {
+			c.Users = map[string]config.User{"app": {Password: "old", OldPasswords: []string{"x"}}}
+			c.Databases = map[string]config.Database{"*": {ServerUser: "app", ServerPassword: p}}
+		},
+		"file": func(c *config.Config, p string) {
+			must(t, os.WriteFile(file, []byte(`"app" "`+p+`"`), 0o600))
+			c.Users, c.Auth.UserFile = nil, file
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			must(t, cluster.Exec(t.Context(), "alter role app password 'old'"))
+			r := &running{T: t, changed: map[string]bool{}, db: "postgres"}
+			r.begin(func(c *config.Config) {
+				c.Servers = []config.Server{{Address: cluster.Primary.Addr(), Weight: 1}}
+				c.Auth.Method = "scram-sha-256"
+				c.Databases = nil
+				set(c, "old")
+			})
+			password := "old"
+			if name == "login" {
+				password = "x"
+			}
+			conn := r.connect(t, r.db, "user=app", "password="+password)
+			exec(t, conn, "create temp table if not exists nothing ()")
+			exec(t, conn, "discard all")
+			must(t, cluster.Exec(t.Context(), "alter role app password 'new'"))
+			r.reload(func(c *config.Config) { set(c, "new") })
+			must(t, cluster.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'"))
+			until(t, "its connections are missed", func() bool { return r.metric(t, "pgweir_pool_connections", "user=app") == 0 })
+			exec(t, conn, "select pg_backend_pid()")
+		})
+	}
+}
+
+// TestReadyAfterLookupsAreMended: the proxy is ready as soon as secrets can be looked up, whatever
+// was asked before and is answered late.
+func TestReadyAfterLookupsAreMended(t *testing.T) {
+	r := runningUnder(t, func(c *config.Config) {
+		c.Auth.Method, c.Auth.Query = "scram-sha-256", "select $1::text, null"
+		c.Users = nil
+	})
+	must(t, r.Ready())
+	for range 5 {
+		r.reload(func(c *config.Config) { c.Auth.Query = "select $1::text, secret from nowhere, pg_sleep(0.1)" })
+		until(t, "it is not ready", func() bool { return r.Ready() != nil })
+		r.reload(func(c *config.Config) {
+			c.Auth.Query = "select $1::text, (select null from pg_sleep(0.3) where pg_sleep(0.3)::text = 'x' and 1 / length($1) > 0)"
+		})
+		r.reload(func(c *config.Config) { c.Auth.Query = "select $1::text, null" })
+		must(t, r.Ready())
+		time.Sleep(100 * time.Millisecond) // that late answers come
+		must(t, r.Ready())
+	}
+}

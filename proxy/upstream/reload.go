@@ -32,17 +32,18 @@ func (dir *Directory) Prepare(o Options, clusters map[string]config.Cluster) (*R
 }
 
 // Apply puts the options in force, and for each user and database with clients what
-// resolve says of it; adopt has Enter's callers say so, too, from the same moment on. Pools of what is no longer there, or is somewhere else, are retired:
+// resolve says of it, and by what they log in from now on, nil for what they do; adopt has
+// Enter's callers say so, too, from the same moment on. Pools of what is no longer there, or is somewhere else, are retired:
 // who comes next gets new ones, and the old ones are dropped with their last client.
-func (r *Reload) Apply(adopt func(), resolve func(Key) (config.Effective, bool)) {
+func (r *Reload) Apply(adopt func(), resolve func(Key) (config.Effective, *backend.Credentials, bool)) {
 	dir := r.dir
 	dir.mu.Lock()
 	adopt()
 	before := dir.o.Swap(&r.o)
 	pools := slices.Collect(maps.Values(dir.pools))
 	for _, p := range pools {
-		if eff, ok := resolve(p.Key); ok && p.serves(&eff) {
-			p.adopt(newTerms(eff))
+		if eff, cred, ok := resolve(p.Key); ok && p.serves(&eff) {
+			p.adopt(newTerms(eff), cred)
 			continue
 		}
 		p.retire()
@@ -62,11 +63,11 @@ func (r *Reload) Apply(adopt func(), resolve func(Key) (config.Effective, bool))
 	}
 }
 
-// adopt puts terms in force. Connections log in by their password from now on, if there is one.
-func (p *Pools) adopt(t *Terms) {
+// adopt puts terms in force. Connections log in by cred from now on, if it is not nil.
+func (p *Pools) adopt(t *Terms, cred *backend.Credentials) {
 	p.terms.Store(t)
-	if cred := p.Credentials(); t.ServerPassword != "" && cred.Password != t.ServerPassword {
-		p.cred.Store(&backend.Credentials{User: t.ServerUser, Password: t.ServerPassword})
+	if cred != nil {
+		p.cred.Store(cred)
 	}
 }
 
