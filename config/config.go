@@ -9,7 +9,9 @@
 //
 // The structs' tags steer the decoder: "enum" lists the words allowed, "unit"
 // bytes takes "32MiB", "secret" also takes {file: path}, "file" is a path
-// relative to the configuration file's directory.
+// relative to the configuration file's directory, "reload" restart is of keys that a
+// process keeps for as long as it runs, "reload" names of maps whose names it keeps; all
+// others follow the file when it is read again.
 package config
 
 import "time"
@@ -19,9 +21,9 @@ type Config struct {
 	// Listen are the addresses clients connect to: host:port, or the absolute
 	// path of a directory in which a Unix-domain socket is made, with the port in
 	// the socket's name behind a colon. Without a port it is 6432.
-	Listen Addresses `yaml:"listen"`
+	Listen Addresses `yaml:"listen" reload:"restart"`
 	// HTTP is the address of metrics and health; empty turns it off.
-	HTTP string `yaml:"http"`
+	HTTP string `yaml:"http" reload:"restart"`
 	// MaxClients bounds the clients of the whole process; 0 is no bound.
 	MaxClients int `yaml:"max_clients"`
 	// ApplicationNameAddHost has the client's address added to the application_name that a
@@ -40,7 +42,7 @@ type Config struct {
 	Service   Service   `yaml:"service"`
 
 	// Clusters are the replication clusters by name.
-	Clusters map[string]Cluster `yaml:"clusters"`
+	Clusters map[string]Cluster `yaml:"clusters" reload:"names"`
 	// Databases maps the name a client asks for to a cluster; "*" stands for
 	// every other name. Without an entry a name means itself on the only cluster.
 	Databases map[string]Database `yaml:"databases"`
@@ -224,6 +226,9 @@ type Pool struct {
 // Routing is what decides where statements run.
 type Routing struct {
 	Route string `yaml:"route" enum:"auto,primary,replica"`
+	// Shadow has everything run on the primary, whatever else asks for a replica, and reports
+	// where it would have run.
+	Shadow bool `yaml:"shadow"`
 	// PrimaryReads lets the primary serve reads: never (only if no replica can), or always.
 	PrimaryReads string `yaml:"primary_reads" enum:"never,always"`
 	// Consistency is what a read on a replica must see of what was committed before:
@@ -241,13 +246,13 @@ type Routing struct {
 	// before it goes to the primary.
 	FreshnessWait time.Duration `yaml:"freshness_wait"`
 	// MonitorInterval is how often each server's state is asked.
-	MonitorInterval time.Duration `yaml:"monitor_interval"`
+	MonitorInterval time.Duration `yaml:"monitor_interval" reload:"restart"`
 	// DiscoveryInterval is how often it is asked which servers there are, where they are
 	// not listed.
-	DiscoveryInterval time.Duration `yaml:"discovery_interval"`
+	DiscoveryInterval time.Duration `yaml:"discovery_interval" reload:"restart"`
 	// SlowAfter is how long a server may keep the monitor waiting before reads go
 	// elsewhere, as long as others serve them.
-	SlowAfter time.Duration `yaml:"slow_after"`
+	SlowAfter time.Duration `yaml:"slow_after" reload:"restart"`
 	// PrimaryWait is how long a statement waits for a primary to appear.
 	PrimaryWait time.Duration `yaml:"primary_wait"`
 	// CatalogInterval is how often functions, relations and views are read anew;
@@ -305,9 +310,9 @@ type Tenant struct {
 	Settings []string `yaml:"settings"`
 	// Columns are the names of columns that hold the tenant, such as organization_id. A
 	// table that has one is a tenant table. Without columns and Tables nothing is audited.
-	Columns []string `yaml:"columns"`
+	Columns []string `yaml:"columns" reload:"restart"`
 	// Tables are tables whose tenant is in another column. They come before Columns.
-	Tables []TenantTable `yaml:"tables"`
+	Tables []TenantTable `yaml:"tables" reload:"restart"`
 	Exempt Exempt        `yaml:"exempt"`
 	Audit  Audit         `yaml:"audit"`
 }
@@ -324,9 +329,9 @@ type TenantTable struct {
 // Exempt is what the audit leaves alone.
 type Exempt struct {
 	// Tables are tables of all tenants though they have the column; they may be qualified.
-	Tables []string `yaml:"tables"`
+	Tables []string `yaml:"tables" reload:"restart"`
 	// Statements are fingerprints, as the log gives them.
-	Statements []string `yaml:"statements"`
+	Statements []string `yaml:"statements" reload:"restart"`
 	// Patterns are regular expressions (RE2) found in the statement on one line, with
 	// its literals replaced by parameters and its comments left out.
 	Patterns     []string `yaml:"patterns"`
@@ -365,7 +370,7 @@ type AuditRule struct {
 // Log is what is written to standard error.
 type Log struct {
 	Level  string `yaml:"level" enum:"debug,info,warn,error"`
-	Format string `yaml:"format" enum:"console,json"`
+	Format string `yaml:"format" enum:"console,json" reload:"restart"`
 	// SlowStatement logs statements that took at least that long; 0 turns it off.
 	SlowStatement time.Duration `yaml:"slow_statement"`
 	Connections   bool          `yaml:"connections"`

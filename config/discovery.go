@@ -10,11 +10,11 @@ import (
 type Sources struct {
 	Servers []Server `yaml:"servers"`
 	// DNS are names with ports, every address of which is one server.
-	DNS        Addresses  `yaml:"dns"`
-	Patroni    Patroni    `yaml:"patroni"`
-	Kubernetes Kubernetes `yaml:"kubernetes"`
+	DNS        Addresses  `yaml:"dns" reload:"restart"`
+	Patroni    Patroni    `yaml:"patroni" reload:"restart"`
+	Kubernetes Kubernetes `yaml:"kubernetes" reload:"restart"`
 	// Flavour is what answers: auto asks, aurora is Amazon's.
-	Flavour string `yaml:"flavour" enum:"auto,aurora"`
+	Flavour string `yaml:"flavour" enum:"auto,aurora" reload:"restart"`
 }
 
 // Patroni is where to ask Patroni for the members of its cluster.

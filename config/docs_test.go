@@ -148,14 +148,18 @@ func table(t *testing.T) string {
 	t.Helper()
 	meanings := exampleKeys(t)
 	var b bytes.Buffer
-	b.WriteString("| key | value | default | meaning |\n|---|---|---|---|\n")
+	b.WriteString("| key | value | default | reload | meaning |\n|---|---|---|---|---|\n")
 	for _, k := range Keys() {
 		def := k.Default
 		if def != "" {
 			def = "`" + def + "`"
 		}
 		meaning := strings.ReplaceAll(meanings[k.Path], "|", `\|`)
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Path, strings.TrimPrefix(k.Type, "a "), def, meaning)
+		effect := "live"
+		if k.Restart {
+			effect = "restart"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Path, strings.TrimPrefix(k.Type, "a "), def, effect, meaning)
 	}
 	return b.String()
 }

@@ -14,24 +14,25 @@ type Key struct {
 	Path    string // names of map entries are *, list entries []: "clusters.*.servers[].weight"
 	Type    string // for people: "duration", "auto, primary or replica"
 	Default string // as it would be written; empty when there is none
+	Restart bool   // a process that runs keeps its value
 }
 
 // Keys lists every key a file may hold, in the order of the structs.
 func Keys() []Key {
-	return appendKeys(nil, "", reflect.ValueOf(Default()))
+	return appendKeys(nil, "", reflect.ValueOf(Default()), field{})
 }
 
-func appendKeys(keys []Key, path string, v reflect.Value) []Key {
+func appendKeys(keys []Key, path string, v reflect.Value, within field) []Key {
 	for _, f := range fields(v.Type()) {
-		at, field := join(path, f.Tag.Get("yaml")), v.FieldByIndex(f.Index)
-		keys = append(keys, Key{at, typeName(f.Type, f.Tag), format(field, f.Tag)})
+		at, value, said := join(path, f.Tag.Get("yaml")), v.FieldByIndex(f.Index), within.below(f)
+		keys = append(keys, Key{at, typeName(f.Type, f.Tag), format(value, f.Tag), said.restart})
 		switch t := f.Type; {
 		case t.Kind() == reflect.Struct:
-			keys = appendKeys(keys, at, field)
+			keys = appendKeys(keys, at, value, said)
 		case t.Kind() == reflect.Map:
-			keys = appendKeys(keys, at+".*", element(t.Elem()))
+			keys = appendKeys(keys, at+".*", element(t.Elem()), said)
 		case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
-			keys = appendKeys(keys, at+"[]", element(t.Elem()))
+			keys = appendKeys(keys, at+"[]", element(t.Elem()), said)
 		}
 	}
 	return keys

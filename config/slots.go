@@ -10,7 +10,7 @@ import (
 type Reserve struct {
 	// Users may have it. Their statements also go before those of others where
 	// connections are waited for.
-	Users []string `yaml:"users"`
+	Users []string `yaml:"users" reload:"restart"`
 	// Connections are those of each server's, Clients those of max_clients.
 	Connections int `yaml:"connections"`
 	Clients     int `yaml:"clients"`

@@ -119,7 +119,7 @@ func (l *Limit) serveStarved() {
 // it and it is tried again, until ctx ends. Unless there is an error it counts until Give.
 // Beyond a bound of ours it takes the place of an idle connection, or of the next given back.
 func (l *Limit) Claim(ctx context.Context, dial func() error, isFull func(error) bool) error {
-	if l.count(1, 0); l.isOver() {
+	if l.count(1, 0); l.isOver(true) {
 		l.reclaimFor(nil)
 	}
 	err := dial()
@@ -143,10 +143,10 @@ func (l *Limit) Claim(ctx context.Context, dial func() error, isFull func(error)
 	return err
 }
 
-func (l *Limit) isOver() bool {
+func (l *Limit) isOver(privileged bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.overLocked(true)
+	return l.overLocked(privileged)
 }
 
 // Give says that a connection made by Claim is closed.

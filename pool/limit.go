@@ -16,14 +16,14 @@ import (
 // connections at once, and one given back if the starved pool's caller has waited
 // longer than their own. So callers of all pools wait about equally long.
 type Limit struct {
-	max     int // 0 is no bound of ours
-	reserve int // of these, for privileged pools
-	order   uint64
+	order   uint64 // in which limits are locked
 	refused atomic.Uint64
 	// pressed is not 0 while a connection given back may have to make way for somebody.
 	pressed atomic.Int64
 
 	mu         sync.Mutex          // protects the fields below; taken under a Pool's mu, never the other way
+	max        int                 // 0 is no bound of ours
+	reserve    int                 // of these, for privileged pools
 	n          int                 // places taken
 	dialing    int                 // of these, by logins under way
 	privileged int                 // of these, by privileged pools
@@ -41,12 +41,27 @@ const handOver = 100 * time.Millisecond
 // precedence is how much longer callers of a privileged pool count as having waited.
 const precedence = time.Hour
 
-var limits atomic.Uint64 // in their order they are locked
+var limits atomic.Uint64
 
 // NewLimit bounds to max connections, 0 being what the server lets in. Of these, reserve
 // are for privileged pools only.
 func NewLimit(max, reserve int) *Limit {
 	return &Limit{max: max, reserve: reserve, order: limits.Add(1), waiting: map[*Pool]time.Time{}}
+}
+
+// Set has the limit bound to other numbers, as NewLimit does. What is open beyond it is closed as it is given back, and
+// what is idle at once.
+func (l *Limit) Set(max, reserve int) {
+	l.mu.Lock()
+	l.max, l.reserve = max, reserve
+	l.pressLocked()
+	starved, members := l.starvedLocked(), l.members
+	l.mu.Unlock()
+	serveAll(starved)
+	for _, p := range members {
+		for l.isOver(p.o.Privileged) && p.giveUpIdle() {
+		}
+	}
 }
 
 func (l *Limit) join(p *Pool) {

@@ -3,11 +3,24 @@ package pool
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/pgweir/pgweir/pool/backend"
 )
+
+// Resize has the pool follow those of o that may change while it is used: its size, MinIdle, Warm
+// and the times. What is idle beyond the size is closed now, what is in use when it is given
+// back; who waits keeps to the time that was in force when he began to.
+func (p *Pool) Resize(o Options) {
+	p.mu.Lock()
+	p.o.Size, p.o.MinIdle, p.o.Warm = o.Size, o.MinIdle, o.Warm
+	p.o.AcquireTimeout, p.o.IdleTimeout, p.o.MaxLifetime = o.AcquireTimeout, o.IdleTimeout, o.MaxLifetime
+	surplus := p.open - p.o.Size
+	closing := p.takeIdleLocked(func(*backend.Backend) bool { surplus--; return surplus >= 0 })
+	p.mu.Unlock()
+	p.discardAll(closing)
+	p.serve()
+}
 
 // Expire closes all idle connections now and those in use when they are given back.
 func (p *Pool) Expire() {
@@ -95,7 +108,7 @@ func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
 	p.mu.Lock()
 	surplus := len(p.idle) - p.o.MinIdle
 	old := p.takeIdleLocked(func(b *backend.Backend) bool {
-		if b.Pooled().Old(now) || !b.Alive() {
+		if p.oldLocked(b, now) || !b.Alive() {
 			return true
 		}
 		if surplus > 0 && p.o.IdleTimeout > 0 && now.Sub(b.Pooled().Released) > p.o.IdleTimeout {
@@ -149,10 +162,11 @@ func (p *Pool) addIdle(ctx context.Context) error {
 // that were made together do not all end together.
 const lifetimeJitter = 0.1
 
-// retires is when a connection made at a time is too old; zero is never.
-func (p *Pool) retires(made time.Time) time.Time {
+// oldLocked reports whether a connection is to be replaced by a new one.
+func (p *Pool) oldLocked(b *backend.Backend, now time.Time) bool {
 	if p.o.MaxLifetime <= 0 {
-		return time.Time{}
+		return false
 	}
-	return made.Add(p.o.MaxLifetime - time.Duration(rand.Float64()*lifetimeJitter*float64(p.o.MaxLifetime)))
+	lifetime := p.o.MaxLifetime - time.Duration(b.Pooled().Jitter*lifetimeJitter*float64(p.o.MaxLifetime))
+	return now.Sub(b.Origin().Created) > lifetime
 }

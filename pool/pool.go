@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ type Want struct {
 
 // Pool shares the connections of one server, user and database. Safe for concurrent use.
 type Pool struct {
-	o Options
+	o Options // Size, MinIdle and the times are protected by mu; the rest never changes
 
 	mu      sync.Mutex // protects the fields below; no I/O under it
 	idle    []*backend.Backend
@@ -193,7 +194,7 @@ func (p *Pool) Acquire(want Want, caller SlowPath) (*backend.Backend, error) {
 		w.want, w.slow, w.refused = Want{}, nil, nil // Dial may hold on to a session
 		p.waiterPool.Put(w)
 	}()
-	w.want, w.since, w.granted = want, started, false
+	w.want, w.since, w.timeout, w.granted = want, started, p.o.AcquireTimeout, false
 	p.waiters.push(w)
 	retired := p.serveLocked()
 	p.mu.Unlock()
@@ -232,8 +233,8 @@ func (p *Pool) await(w *waiter, caller SlowPath) (*backend.Backend, error) {
 	}
 	ctx := w.slowContext(caller)
 	var expired <-chan time.Time
-	if p.o.AcquireTimeout > 0 {
-		w.timer.Reset(max(p.o.AcquireTimeout-time.Since(w.since), 0))
+	if w.timeout > 0 {
+		w.timer.Reset(max(w.timeout-time.Since(w.since), 0))
 		expired = w.timer.C
 	}
 	var err error
@@ -318,7 +319,7 @@ func (p *Pool) dial(ctx context.Context, want Want) (*backend.Backend, error) {
 	p.mu.Lock()
 	p.dialing--
 	b.Pooled().Generation = generation
-	b.Pooled().Retires = p.retires(b.Origin().Created)
+	b.Pooled().Jitter = rand.Float64()
 	retired := p.serveLocked()
 	p.mu.Unlock()
 	p.limitsOpened()
@@ -477,13 +478,9 @@ func (p *Pool) release(b *backend.Backend) {
 		notes.Released = now
 	}
 	notes.Aside = false
-	if notes.Old(now) {
-		p.Discard(b)
-		return
-	}
 	p.mu.Lock()
 	switch {
-	case p.closed != nil || notes.Generation != p.generation:
+	case p.closed != nil || p.open > p.o.Size || notes.Generation != p.generation || p.oldLocked(b, now):
 		p.mu.Unlock()
 		p.Discard(b)
 		return

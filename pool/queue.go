@@ -11,8 +11,9 @@ import (
 type waiter struct {
 	want    Want
 	since   time.Time
-	grant   chan grant // of capacity 1
-	granted bool       // no longer among the waiters
+	timeout time.Duration // of the wait; 0 is none
+	grant   chan grant    // of capacity 1
+	granted bool          // no longer among the waiters
 	timer   *time.Timer
 	slow    context.Context // of the rest of the wait; nil as long as it is short
 	refused error           // the server's last, for want of slots

@@ -15,7 +15,7 @@ import (
 // cancelRequest passes a cancel request on and closes the connection, as
 // PostgreSQL does, when it is done; then it sees to it that the batch ends.
 func (h *handshake) cancelRequest(request []byte) error {
-	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(h.s.ctx, h.terms.cfg.Pool.ConnectTimeout)
 	defer cancel()
 	insist, known := h.s.cancel(ctx, request)
 	if !known && !h.s.cancelElsewhere(ctx, request) && !h.s.cancelAtPeers(request) {
@@ -30,7 +30,7 @@ func (h *handshake) cancelRequest(request []byte) error {
 // peerCancelRequest carries out a cancel request that another instance has handed on, and
 // tells it whether it was for a session here. It goes to no other instance.
 func (h *handshake) peerCancelRequest(request []byte) error {
-	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Pool.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(h.s.ctx, h.terms.cfg.Pool.ConnectTimeout)
 	defer cancel()
 	answer := byte(peers.Unknown)
 	insist, known := h.s.cancel(ctx, request)
@@ -69,7 +69,7 @@ func (s *Server) cancel(ctx context.Context, request []byte) (insist func(), kno
 	}
 	s.metrics.CancelRequested(metrics.CancelMet)
 	return func() {
-		ctx, again := context.WithTimeout(s.ctx, s.cfg.Pool.ConnectTimeout+2*time.Second) // which it insists for
+		ctx, again := context.WithTimeout(s.ctx, s.terms.Load().cfg.Pool.ConnectTimeout+2*time.Second) // which it insists for
 		defer again()
 		if err := errors.Join(err, to.Insist(ctx, batch)); err != nil {
 			s.log.Warn("cancel request", zap.Error(err))
@@ -88,7 +88,7 @@ func (s *Server) cancelElsewhere(ctx context.Context, request []byte) (known boo
 
 // cancelAtPeers hands a cancel request on to the other instances of the service.
 func (s *Server) cancelAtPeers(request []byte) (known bool) {
-	if !validKey(request) || !s.peers.Cancel(s.ctx, request) {
+	if !validKey(request) || !s.terms.Load().peers.Cancel(s.ctx, request) {
 		return false
 	}
 	s.metrics.CancelRequested(metrics.CancelForwarded)

@@ -49,6 +49,7 @@ var errNoStartup = errors.New("no startup packet")
 // handshake is a connection before its session begins.
 type handshake struct {
 	s      *Server
+	terms  *terms // in force when it came
 	front  *wire.Conn
 	nc     net.Conn // without TLS
 	secure *tls.Conn
@@ -59,12 +60,13 @@ type handshake struct {
 
 // serveConn takes a connection from its first byte to its last.
 func (s *Server) serveConn(conn net.Conn) {
+	terms := s.terms.Load()
 	if t, ok := conn.(*net.TCPConn); ok {
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4})
-		wire.SetUserTimeout(t, s.cfg.TCPUserTimeout)
+		wire.SetUserTimeout(t, terms.cfg.TCPUserTimeout)
 	}
-	h := &handshake{s: s, nc: conn, front: wire.NewConn(conn, wire.SmallBuffer)}
-	_ = conn.SetDeadline(time.Now().Add(s.cfg.Auth.Timeout))
+	h := &handshake{s: s, terms: terms, nc: conn, front: wire.NewConn(conn, wire.SmallBuffer)}
+	_ = conn.SetDeadline(time.Now().Add(terms.cfg.Auth.Timeout))
 	stop := context.AfterFunc(s.ctx, func() { _ = conn.Close() })
 	m, err := h.begin()
 	stop()
@@ -91,7 +93,7 @@ func (s *Server) refuseClient(h *handshake, err error) {
 		return
 	}
 	var own *wire.Error
-	e := upstream.Told(err, s.cfg)
+	e := upstream.Told(err, h.terms.cfg)
 	if !errors.As(err, &own) && isNetwork(err) {
 		s.log.Debug("login broken off", zap.String("client", remoteHost(h.nc)), zap.Error(err))
 		return
@@ -140,9 +142,9 @@ func (h *handshake) begin() (*member, error) {
 	if err := h.checkTLS(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Auth.Timeout)
+	ctx, cancel := context.WithTimeout(h.s.ctx, h.terms.cfg.Auth.Timeout)
 	defer cancel()
-	id, err := h.s.verifier.Authenticate(ctx, h.client(user, database), h)
+	id, err := h.terms.verifier.Authenticate(ctx, h.client(user, database), h)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +206,7 @@ func (h *handshake) packet() (code uint32, body []byte, err error) {
 		if err := h.startTLS(); err != nil {
 			return 0, nil, err
 		}
-		if err := h.s.tls.CheckDirect(h.secure.ConnectionState()); err != nil {
+		if err := h.terms.tls.CheckDirect(h.secure.ConnectionState()); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -228,7 +230,7 @@ func (h *handshake) packet() (code uint32, body []byte, err error) {
 }
 
 func (h *handshake) answerSSL() error {
-	if h.s.tls.Config() == nil || h.nc.LocalAddr().Network() == "unix" {
+	if h.terms.tls.Config() == nil || h.nc.LocalAddr().Network() == "unix" {
 		_, err := h.front.Write([]byte{'N'})
 		return err
 	}
@@ -244,7 +246,7 @@ func (h *handshake) answerSSL() error {
 
 // startTLS puts TLS over the connection; what was read so far belongs to it.
 func (h *handshake) startTLS() error {
-	conf := h.s.tls.Config()
+	conf := h.terms.tls.Config()
 	if conf == nil {
 		return fmt.Errorf("%w: direct TLS, for which there is no certificate", errNoStartup)
 	}
@@ -254,7 +256,7 @@ func (h *handshake) startTLS() error {
 		h.front.Discard(len(early))
 	}
 	h.secure = tls.Server(under, conf)
-	ctx, cancel := context.WithTimeout(h.s.ctx, h.s.cfg.Auth.Timeout)
+	ctx, cancel := context.WithTimeout(h.s.ctx, h.terms.cfg.Auth.Timeout)
 	defer cancel()
 	if err := h.secure.HandshakeContext(ctx); err != nil {
 		return &net.OpError{Op: "handshake", Err: err}
@@ -328,7 +330,7 @@ func (h *handshake) negotiate() error {
 }
 
 func (h *handshake) checkTLS() error {
-	if h.s.tls.Required() && h.secure == nil && h.nc.LocalAddr().Network() != "unix" {
+	if h.terms.tls.Required() && h.secure == nil && h.nc.LocalAddr().Network() != "unix" {
 		return wire.Fatalf("28000", "no encryption: the proxy requires TLS (sslmode=require)")
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,19 +21,20 @@ import (
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
-// lookUp is auth.query: asked of the primary of the database's cluster, or of a replica
+// secret is auth.query: asked of the primary of the database's cluster, or of a replica
 // while there is none.
-func (s *Server) lookUp(ctx context.Context, database, user string) (secret string, found bool, err error) {
-	eff, ok := s.cfg.Resolve(user, database)
+func (l *lookups) secret(ctx context.Context, database, user string) (secret string, found bool, err error) {
+	t := l.s.terms.Load()
+	eff, ok := t.cfg.Resolve(user, database)
 	if !ok || eff.AuthQuery == "" {
 		return "", false, nil
 	}
-	return s.lookUpOn(ctx, eff.Cluster, eff.AuthQuery, user)
+	return l.ask(ctx, t, lookup{eff.Cluster, eff.AuthQuery}, user)
 }
 
 // Explain says what a client has to prove to be let in. encryption is its TLS, nil without.
 func (s *Server) Explain(ctx context.Context, c auth.Client, encryption *tls.ConnectionState) (auth.Finding, error) {
-	return s.verifier.Explain(ctx, c, encryption)
+	return s.terms.Load().verifier.Explain(ctx, c, encryption)
 }
 
 // rolesQuery: the roles that a user is a member of, directly or not, and itself.
@@ -42,12 +45,12 @@ const rolesQuery = `WITH RECURSIVE m(oid) AS (
 SELECT r.rolname FROM pg_catalog.pg_roles r JOIN m ON r.oid OPERATOR(pg_catalog.=) m.oid`
 
 // roles are those of a user on the cluster of a database.
-func (s *Server) roles(ctx context.Context, database, user string) (names []string, err error) {
-	eff, ok := s.cfg.Resolve(user, database)
+func (l *lookups) roles(ctx context.Context, database, user string) (names []string, err error) {
+	eff, ok := l.s.terms.Load().cfg.Resolve(user, database)
 	if !ok {
 		return nil, nil
 	}
-	cl := s.upstream.Clusters()[eff.Cluster]
+	cl := l.s.upstream.Clusters()[eff.Cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
 		names = nil
 		return b.QueryParam(ctx, rolesQuery, user, func(v [][]byte) error {
@@ -58,11 +61,11 @@ func (s *Server) roles(ctx context.Context, database, user string) (names []stri
 	return names, err
 }
 
-func (s *Server) lookUpOn(ctx context.Context, cluster, query, user string) (secret string, found bool, err error) {
-	cl := s.upstream.Clusters()[cluster]
+func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) (secret string, found bool, err error) {
+	cl := l.s.upstream.Clusters()[k.cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
 		secret, found = "", false
-		return b.QueryParam(ctx, query, user, func(v [][]byte) error {
+		return b.QueryParam(ctx, k.query, user, func(v [][]byte) error {
 			if len(v) < 2 {
 				return fmt.Errorf("auth.query returns %d column; it must return the name and the secret", len(v))
 			}
@@ -72,7 +75,7 @@ func (s *Server) lookUpOn(ctx context.Context, cluster, query, user string) (sec
 			return nil
 		})
 	})
-	s.lookups.note(lookup{cluster, query}, err, s)
+	l.note(k, under, err)
 	return secret, found, err
 }
 
@@ -81,6 +84,7 @@ type lookup struct{ cluster, query string }
 
 // lookups is what became of the latest look-up of each kind. Safe for concurrent use, but for userFile.
 type lookups struct {
+	s        *Server
 	userFile string // what was told of the user file last
 
 	mu      sync.Mutex // protects the field below
@@ -96,13 +100,18 @@ type refusal struct {
 // tellRefusal is how often it is logged that secrets cannot be looked up.
 const tellRefusal = time.Minute
 
-// note takes in what became of a look-up. One that no server answered says nothing of the account.
-func (l *lookups) note(k lookup, err error, s *Server) {
+// note takes in what became of a look-up that began under some terms. One that no server answered
+// says nothing of the account, and one under other terms nothing of what is asked now.
+func (l *lookups) note(k lookup, under *terms, err error) {
 	if err != nil && refusalCode(err) == "" {
 		return
 	}
 	now := time.Now()
 	l.mu.Lock()
+	if l.s.terms.Load() != under {
+		l.mu.Unlock()
+		return
+	}
 	before, known := l.refused[k]
 	tell := err != nil && (!known || now.Sub(before.told) >= tellRefusal)
 	switch {
@@ -115,11 +124,11 @@ func (l *lookups) note(k lookup, err error, s *Server) {
 	}
 	l.mu.Unlock()
 	if tell {
-		advice, sql := setup.Cure(refusalCode(err), accountOf(s.cfg, k.cluster), k.query)
-		s.log.Error("passwords cannot be looked up", zap.String("cluster", k.cluster), zap.NamedError("because", err),
+		advice, sql := setup.Cure(refusalCode(err), accountOf(l.s.terms.Load().cfg, k.cluster), k.query)
+		l.s.log.Error("passwords cannot be looked up", zap.String("cluster", k.cluster), zap.NamedError("because", err),
 			zap.String("cure", advice), zap.String("sql", strings.Join(sql, " ")))
 	} else if err == nil && known {
-		s.log.Info("passwords can be looked up", zap.String("cluster", k.cluster))
+		l.s.log.Info("passwords can be looked up", zap.String("cluster", k.cluster))
 	}
 }
 
@@ -145,31 +154,38 @@ func accountOf(c config.Config, cluster string) setup.Account {
 	return setup.Account{User: service.User, Database: service.Database}
 }
 
-// tryLookups finds out, before a client comes, whether secrets can be looked up, and again
-// every few seconds while they cannot.
-func (s *Server) tryLookups() {
+// try finds out, before a client comes, whether secrets can be looked up, and again
+// every few seconds while they cannot and the terms are in force.
+func (l *lookups) try(t *terms) {
 	var tries sync.WaitGroup
-	for name, c := range s.cfg.Clusters {
-		for _, query := range s.cfg.AuthQueries(name) {
-			tries.Go(func() { s.tryLookup(lookup{name, query}, c.Service.User) })
+	for name, c := range t.cfg.Clusters {
+		for _, query := range t.cfg.AuthQueries(name) {
+			tries.Go(func() { l.tryOne(t, lookup{name, query}, c.Service.User) })
 		}
 	}
 	tries.Wait()
 }
 
+// follow drops what became of look-ups that c does not have.
+func (l *lookups) follow(c *config.Config) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.refused, func(k lookup, _ refusal) bool { return !slices.Contains(c.AuthQueries(k.cluster), k.query) })
+}
+
 // tryInterval is how long after a refusal a look-up is tried again.
 const tryInterval = 5 * time.Second
 
-func (s *Server) tryLookup(k lookup, user string) {
-	for {
-		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Auth.Timeout)
-		_, _, err := s.lookUpOn(ctx, k.cluster, k.query, user)
+func (l *lookups) tryOne(t *terms, k lookup, user string) {
+	for l.s.terms.Load() == t {
+		ctx, cancel := context.WithTimeout(l.s.ctx, t.cfg.Auth.Timeout)
+		_, _, err := l.ask(ctx, t, k, user)
 		cancel()
 		if err == nil {
 			return
 		}
 		select {
-		case <-s.ctx.Done():
+		case <-l.s.ctx.Done():
 			return
 		case <-time.After(tryInterval):
 		}
@@ -177,28 +193,28 @@ func (s *Server) tryLookup(k lookup, user string) {
 }
 
 // nobodyLogsIn says why no client can log in, as far as that is known.
-func (s *Server) nobodyLogsIn() error {
-	if s.verifier.KnowsSomebody() {
+func (l *lookups) nobodyLogsIn() error {
+	if l.s.terms.Load().verifier.KnowsSomebody() {
 		return nil
 	}
-	s.lookups.mu.Lock()
-	defer s.lookups.mu.Unlock()
-	for k, r := range s.lookups.refused {
-		advice, _ := setup.Cure(refusalCode(r.err), accountOf(s.cfg, k.cluster), k.query)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, r := range l.refused {
+		advice, _ := setup.Cure(refusalCode(r.err), accountOf(l.s.terms.Load().cfg, k.cluster), k.query)
 		return fmt.Errorf("cluster %s: nobody can log in: passwords cannot be looked up: %w\n%s", k.cluster, r.err, advice)
 	}
 	return nil
 }
 
 // tellUserFile logs what is wrong with the user file, once.
-func (s *Server) tellUserFile() {
-	faults := s.verifier.UserFileFaults()
+func (l *lookups) tellUserFile() {
+	faults := l.s.terms.Load().verifier.UserFileFaults()
 	told := strings.Join(faults, "\n")
-	if told == s.lookups.userFile {
+	if told == l.userFile {
 		return
 	}
-	s.lookups.userFile = told
+	l.userFile = told
 	for _, fault := range faults {
-		s.log.Warn("user file", zap.String("fault", fault))
+		l.s.log.Warn("user file", zap.String("fault", fault))
 	}
 }

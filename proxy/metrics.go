@@ -8,7 +8,7 @@ import "github.com/pgweir/pgweir/proxy/metrics"
 func (s *Server) sources() metrics.Sources {
 	return metrics.Sources{
 		Pools: s.eachPool, Databases: s.eachDatabase, Clusters: s.eachCluster, OldestPins: s.members.oldestPins,
-		Tenants: len(s.cfg.Tenant.Settings) > 0, Verified: func() (uint64, uint64) { return s.upstream.Verified() },
+		Tenants: func() bool { return len(s.terms.Load().cfg.Tenant.Settings) > 0 }, Verified: func() (uint64, uint64) { return s.upstream.Verified() },
 	}
 }
 

@@ -46,7 +46,7 @@ func (s *Server) Ready() error {
 			return fmt.Errorf("cluster %s: no server is up", name)
 		}
 	}
-	return s.nobodyLogsIn()
+	return s.lookups.nobodyLogsIn()
 }
 
 // Served is Ready for a service that has just begun: it also says so while the servers have not

@@ -1,33 +1,40 @@
 package proxy
 
 import (
-	"sync/atomic"
-
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/auth"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
-// enter counts a session in, unless a limit is reached, and finds what it shares.
-func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Credentials) (*upstream.Pools, error) {
-	n := s.metrics.ClientEntered()
-	up, d := s.upstream.Enter(key, eff, cred)
-	u := int64(0)
-	if eff.UserClients > 0 {
-		u = s.clientsOf(up.Key.User).Add(1)
+// enter counts a session in, unless a limit is reached, and finds what it shares. What is in force
+// then counts, not what was when its login began.
+func (s *Server) enter(as auth.Identity, database string) (*upstream.Pools, error) {
+	var cfg *config.Config
+	up, d, err := s.upstream.Enter(upstream.Key{User: as.User, Database: database}, func() (config.Effective, backend.Credentials, error) {
+		cfg = &s.terms.Load().cfg
+		eff, ok := cfg.Resolve(as.User, database)
+		if !ok {
+			return eff, backend.Credentials{}, noDatabase(database)
+		}
+		return eff, credentials(as, eff), nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	n, u, eff := int(s.metrics.ClientEntered()), s.countUser(up.Key.User, 1), up.Terms()
 	over := ""
-	most := s.cfg.MaxClients
+	most := cfg.MaxClients
 	if !eff.Privileged {
-		most -= s.cfg.Pool.Reserve.Clients
+		most -= cfg.Pool.Reserve.Clients
 	}
 	switch {
-	case s.cfg.MaxClients > 0 && n > int64(most):
+	case cfg.MaxClients > 0 && n > most:
 		over = "max_clients"
 	case eff.DatabaseClients > 0 && d > int64(eff.DatabaseClients):
 		over = "max_clients of database \"" + up.Key.Database + "\""
-	case eff.UserClients > 0 && u > int64(eff.UserClients):
+	case eff.UserClients > 0 && u > eff.UserClients:
 		over = "max_clients of user \"" + up.Key.User + "\""
 	default:
 		return up, nil
@@ -36,19 +43,25 @@ func (s *Server) enter(key upstream.Key, eff config.Effective, cred backend.Cred
 	return nil, wire.Fatalf("53300", "sorry, too many clients already: %s is reached", over)
 }
 
+// noDatabase is what PostgreSQL says of a database that is not there.
+func noDatabase(name string) error {
+	return wire.Fatalf("3D000", "database \"%s\" does not exist", name)
+}
+
 // leave counts a session out.
 func (s *Server) leave(up *upstream.Pools) {
 	s.metrics.ClientLeft()
 	up.Leave()
-	if up.Config.UserClients > 0 {
-		s.clientsOf(up.Key.User).Add(-1)
-	}
+	s.countUser(up.Key.User, -1)
 }
 
-func (s *Server) clientsOf(user string) *atomic.Int64 {
-	if n, ok := s.userClients.Load(user); ok {
-		return n.(*atomic.Int64)
+// countUser counts a user's sessions, by more than there were, and returns how many there are.
+func (s *Server) countUser(user string, more int) int {
+	s.userClients.Lock()
+	defer s.userClients.Unlock()
+	n := s.userClients.of[user] + more
+	if s.userClients.of[user] = n; n == 0 {
+		delete(s.userClients.of, user)
 	}
-	n, _ := s.userClients.LoadOrStore(user, new(atomic.Int64))
-	return n.(*atomic.Int64)
+	return n
 }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,10 +23,8 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
-	"github.com/pgweir/pgweir/proxy/auth"
-	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
-	"github.com/pgweir/pgweir/proxy/peers"
+	"github.com/pgweir/pgweir/proxy/shadow"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -43,19 +40,23 @@ type Network struct {
 
 // Server accepts clients and owns everything they share.
 type Server struct {
-	cfg      config.Config
 	network  Network
 	log      *zap.Logger
 	metrics  *metrics.Metrics
 	audit    *audit.Auditor
-	tls      *auth.TLS
-	verifier *auth.Verifier
-	service  upstream.Service // of the sessions
+	registry *prepared.Registry
+
+	terms   atomic.Pointer[terms]            // in force; Reload puts others in force
+	service atomic.Pointer[upstream.Service] // of the sessions: that of terms
 
 	upstream    *upstream.Directory
-	peers       *peers.Peers
-	userClients sync.Map // user → *atomic.Int64, of users with max_clients
 	lookups     lookups
+	userClients struct {
+		sync.Mutex                // protects of
+		of         map[string]int // sessions, by user
+	}
+	// Shadow is where statements would run, while routing.shadow keeps all on the primary.
+	Shadow *shadow.Report
 
 	ctx        context.Context // of everything in the background and of all sessions
 	stop       context.CancelFunc
@@ -63,6 +64,8 @@ type Server struct {
 	sessions   sync.WaitGroup
 	lastID     atomic.Uint64
 	phase
+
+	reloading sync.Mutex // held by Reload, and for the end
 
 	members   members
 	listeners struct {
@@ -79,33 +82,25 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 // NewOver does what New does, over a network of the caller's.
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
-		cfg: cfg, log: log, network: network, peers: peers.New(cfg.Peers, peers.Dial(network.Dial)),
-		members: members{all: map[uint32]*member{}}, lookups: lookups{refused: map[lookup]refusal{}},
+		log: log, network: network,
+		members: members{all: map[uint32]*member{}},
 	}
+	s.userClients.of = map[string]int{}
+	s.lookups.s, s.lookups.refused = s, map[lookup]refusal{}
 	if s.network.Listen == nil {
 		s.network.Listen = sockets.New().Listen
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
-	s.service = upstream.Service{
-		Config: cfg, Log: log, Metrics: s.metrics, Audit: s.audit, Registry: new(prepared.Registry),
-		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
-		Draining:  &s.phase.draining, Beside: &s.phase.beside, PrimaryReads: cfg.Routing.PrimaryReads == "always",
-	}
-	s.upstream = upstream.New(s.ctx, upstream.Options{
-		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor, Audit: s.audit, Log: log, CloseHeld: s.members.closeHeld,
-		LoginsChanged: func() { s.verifier.Forget() },
-		Dial:          network.Dial,
-	})
-	var err error
-	if s.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
+	t, err := s.termsOf(cfg)
+	if err != nil {
 		return nil, err
 	}
-	if s.verifier, err = auth.New(cfg.Auth, cfg.Users, s.tls, auth.Servers{Secret: s.lookUp, Roles: s.roles}); err != nil {
-		return nil, err
-	}
-	s.lookups.userFile = strings.Join(s.verifier.UserFileFaults(), "\n") // told as a warning of the configuration
+	s.registry, s.Shadow = new(prepared.Registry), shadow.New()
+	s.upstream = upstream.New(s.ctx, s.options(cfg))
+	s.adopt(t)
+	s.lookups.userFile = strings.Join(t.verifier.UserFileFaults(), "\n") // told as a warning of the configuration
 	for name, c := range cfg.Clusters {
 		if err := s.upstream.AddCluster(name, c, s.watch); err != nil {
 			return nil, err
@@ -124,7 +119,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 // watch makes what asks the servers of a cluster for their state and their LSNs.
 func (s *Server) watch(a *upstream.Account, c config.Cluster) (cluster.Prober, cluster.Sampler) {
 	open := func(ctx context.Context, sv *cluster.Server) (*backend.Backend, error) { return a.Open(ctx, sv, "") }
-	r := s.cfg.Routing
+	r := s.terms.Load().cfg.Routing
 	flavour := probe.Flavour(c.Flavour)
 	return probe.NewProber(open, flavour, r.SlowAfter, 10*r.MonitorInterval), probe.NewSampler(open, flavour)
 }
@@ -140,7 +135,7 @@ func (s *Server) Start() error {
 
 // Open opens the listeners, and begins to know the servers.
 func (s *Server) Open() error {
-	for _, address := range s.cfg.Listen {
+	for _, address := range s.terms.Load().cfg.Listen {
 		l, err := s.listenOn(address)
 		if err != nil {
 			s.Retire()
@@ -155,10 +150,10 @@ func (s *Server) Open() error {
 		s.background.Go(func() { c.Track(s.ctx) })
 		s.background.Go(func() { c.Discover(s.ctx) })
 	}
-	s.warm()
+	s.warm(&s.terms.Load().cfg)
 	s.background.Go(s.tend)
 	s.background.Go(s.watchClients)
-	s.background.Go(s.tryLookups)
+	s.background.Go(func() { s.lookups.try(s.terms.Load()) })
 	return nil
 }
 
@@ -171,16 +166,19 @@ func (s *Server) Accept() {
 }
 
 // warm makes the pools whose connections are opened before their first client comes.
-func (s *Server) warm() {
-	for name, d := range s.cfg.Databases {
+func (s *Server) warm(cfg *config.Config) {
+	for name, d := range cfg.Databases {
 		for _, user := range d.Warm {
-			eff, ok := s.cfg.Resolve(user, name)
-			if !ok {
-				continue
+			up, _, err := s.upstream.Enter(upstream.Key{User: user, Database: name}, func() (config.Effective, backend.Credentials, error) {
+				eff, ok := cfg.Resolve(user, name)
+				if !ok {
+					return eff, backend.Credentials{}, noDatabase(name)
+				}
+				return eff, backend.Credentials{User: eff.ServerUser, Password: cmp.Or(eff.ServerPassword, cfg.Users[user].Password)}, nil
+			})
+			if err == nil {
+				up.Leave()
 			}
-			cred := backend.Credentials{User: eff.ServerUser, Password: cmp.Or(eff.ServerPassword, s.cfg.Users[user].Password)}
-			up, _ := s.upstream.Enter(upstream.Key{User: user, Database: name}, eff, cred)
-			up.Leave()
 		}
 	}
 }
@@ -200,7 +198,7 @@ func (s *Server) tend() {
 			memory.tend(now)
 			s.audit.Flush(now, false)
 			s.upstream.Maintain(now)
-			s.tellUserFile()
+			s.lookups.tellUserFile()
 		}
 	}
 }

@@ -24,15 +24,14 @@ import (
 // that its startup settings are what a server accepts.
 func (h *handshake) session(ctx context.Context, as auth.Identity, database string) (*member, error) {
 	s := h.s
-	eff, ok := s.cfg.Resolve(as.User, database)
+	eff, ok := h.terms.cfg.Resolve(as.User, database)
 	if !ok {
-		return nil, wire.Fatalf("3D000", "database \"%s\" does not exist", database)
+		return nil, noDatabase(database)
 	}
-	cred := credentials(as, eff)
-	s.upstream.Clusters()[eff.Cluster].Account.OfferFallback(cred, eff.Database)
+	s.upstream.Clusters()[eff.Cluster].Account.OfferFallback(credentials(as, eff), eff.Database)
 	if r := h.params["replication"]; r != "" {
 		if on, ok := setting.ParseBool(r); !ok || on {
-			return nil, h.replicate(ctx, eff, cred)
+			return nil, h.replicate(ctx, eff, credentials(as, eff))
 		}
 	}
 	if name, ok := h.params["application_name"]; ok {
@@ -42,12 +41,17 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if err != nil {
 		return nil, err
 	}
-	if s.cfg.ApplicationNameAddHost {
+	if h.terms.cfg.ApplicationNameAddHost {
 		start.settings = start.settings.With("application_name", addHost(start.application, h.nc.RemoteAddr()))
 	}
-	up, err := s.enter(upstream.Key{User: as.User, Database: database}, eff, cred)
+	up, err := s.enter(as, database)
 	if err != nil {
 		return nil, err
+	}
+	// Whoever entered before the terms changed was met by what changed them.
+	if now := s.terms.Load(); now != h.terms && !now.verifier.Knows(as.User, up.Terms().AuthQuery != "") {
+		s.leave(up)
+		return nil, wire.Fatalf("57P01", "terminating connection due to administrator command")
 	}
 	m, err := h.reply(ctx, as, up, &start)
 	if err != nil {
@@ -91,7 +95,7 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 	if h.minor >= 2 {
 		secretSize = 32
 	}
-	c := client.New(s.ctx, &s.service, up, h.front, s.lastID.Add(1), start.application, state)
+	c := client.New(s.ctx, s.service.Load(), up, h.front, s.lastID.Add(1), start.application, state)
 	m, err := s.members.register(c, up, secretSize)
 	if err != nil {
 		c.Drop()
@@ -117,14 +121,14 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 // serveMember lives a session through.
 func (s *Server) serveMember(m *member, host string) {
 	c := m.client
-	if s.cfg.Log.Connections {
+	if s.terms.Load().cfg.Log.Connections {
 		c.Log().Info("client connected", zap.String("client", host))
 	}
 	began := time.Now()
 	err := c.Serve()
 	s.members.unregister(m)
 	s.leave(m.up)
-	if !s.cfg.Log.Connections {
+	if !s.terms.Load().cfg.Log.Connections {
 		return
 	}
 	fields := []zap.Field{zap.Duration("after", time.Since(began))}

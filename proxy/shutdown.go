@@ -41,11 +41,14 @@ func (s *Server) Close() {
 	s.phase.draining.Store(true)
 	s.Retire()
 	running := s.members.cancelRunning()
+	s.reloading.Lock()
 	s.stop()
+	s.reloading.Unlock()
 	s.members.abortAll()
 	s.cancelAll(running)
 	s.background.Wait() // from here on nobody begins anything
 	s.awaitSessions(context.Background(), s.members.abortAll)
+	s.Shadow.Close()
 	s.upstream.Close()
 	s.audit.Flush(time.Now(), true)
 }

@@ -174,7 +174,7 @@ func TestConcurrent(t *testing.T) {
 				case i%53 == 0:
 					p.Stats()
 				case g == 0 && i%61 == 0:
-					p.gen.Store(p.newGeneration(catalog.Builtin(), facts))
+					p.gen.Store(newGeneration(p.gen.Load().wishes, catalog.Builtin(), facts))
 				}
 			}
 		})
@@ -224,7 +224,7 @@ func TestSetSnapshot(t *testing.T) {
 	if p.Get(text) != first {
 		t.Error("an equal catalog killed the plans")
 	}
-	p.gen.Store(p.newGeneration(new(catalog.Snapshot), new(catalog.Snapshot)))
+	p.gen.Store(newGeneration(p.gen.Load().wishes, new(catalog.Snapshot), new(catalog.Snapshot)))
 	p.SetSnapshot(nil)
 	if p.Get(text) == first {
 		t.Error("a plan outlived its catalog")

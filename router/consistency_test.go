@@ -88,7 +88,7 @@ func TestParseConsistency(t *testing.T) {
 func TestPlanFootprints(t *testing.T) {
 	plans := NewPlans(Options{})
 	facts := &footprintFacts{}
-	gen := plans.newGeneration(catalog.Builtin(), facts)
+	gen := newGeneration(plans.gen.Load().wishes, catalog.Builtin(), facts)
 	for sql, want := range map[string]struct{ reads, writes bool }{ // exact
 		"select * from t":                      {true, true},
 		"insert into t select * from u":        {true, true},

@@ -106,6 +106,7 @@ const (
 	ReasonPrimaryReads
 	ReasonRetried // a replica failed it
 	ReasonLocal   // the proxy answered
+	ReasonShadow  // the configuration keeps all on the primary, and reports where it would run
 	reasonCount
 )
 
@@ -114,7 +115,7 @@ var reasonNames = [reasonCount]string{
 	"relation", "unknown_relation", "sequence", "lock", "setting", "utility", "transaction_control",
 	"unparsed", "empty", "hint", "rule", "learned", "no_catalog", "multi",
 	"route", "transaction", "isolation", "cursor", "pinned", "function_call", "replication",
-	"no_replica", "freshness", "primary_reads", "retried", "local",
+	"no_replica", "freshness", "primary_reads", "retried", "local", "shadow",
 }
 
 func (r Reason) String() string { return reasonNames[r] }

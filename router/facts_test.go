@@ -147,7 +147,7 @@ func (f *fakeCatalog) add(t testing.TB, kind, name string, facts []string) {
 // plansWith makes a Plans that takes its facts from f.
 func plansWith(f facts, o Options) *Plans {
 	p := NewPlans(o)
-	p.gen.Store(p.newGeneration(catalog.Builtin(), f))
+	p.gen.Store(newGeneration(p.gen.Load().wishes, catalog.Builtin(), f))
 	return p
 }
 

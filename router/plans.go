@@ -30,11 +30,7 @@ type Options struct {
 // Plans is the cache of analysed statements of one database. It is safe for
 // concurrent use, and a hit allocates nothing.
 type Plans struct {
-	rules     rules
-	overrides overrides
-	tenant    *tenant.Policy
-	maxBytes  int
-	seed      maphash.Seed
+	seed maphash.Seed
 
 	mu  sync.Mutex // held to replace gen
 	gen atomic.Pointer[generation]
@@ -42,9 +38,18 @@ type Plans struct {
 	hits, misses, evictions, failures counters
 }
 
-// generation is the plans made under one version of the catalog. A new version
-// begins a new generation, so no plan outlives the facts it was made from.
+// wishes are what the operator says of statements. They never change.
+type wishes struct {
+	rules     rules
+	overrides overrides
+	tenant    *tenant.Policy
+	maxBytes  int
+}
+
+// generation is the plans made under one version of the catalog and the operator's wishes of
+// then. Others begin a new generation, so no plan outlives what it was made from.
 type generation struct {
+	*wishes
 	snapshot *catalog.Snapshot
 	version  uint64 // of snapshot
 	facts    facts
@@ -76,32 +81,42 @@ const (
 
 // NewPlans makes an empty cache. Rules that do not compile are left out.
 func NewPlans(o Options) *Plans {
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = defaultMaxBytes
-	}
 	if o.Snapshot == nil {
 		o.Snapshot = catalog.Builtin()
 	}
-	p := &Plans{
-		rules:     compileRules(o.Rules),
-		overrides: newOverrides(o.Safe, o.Unsafe),
-		tenant:    o.Tenant,
-		maxBytes:  o.MaxBytes,
-		seed:      maphash.MakeSeed(),
-	}
-	p.gen.Store(p.newGeneration(o.Snapshot, o.Snapshot))
+	p := &Plans{seed: maphash.MakeSeed()}
+	p.gen.Store(newGeneration(newWishes(o), o.Snapshot, o.Snapshot))
 	return p
 }
 
-func (p *Plans) newGeneration(s *catalog.Snapshot, f facts) *generation {
-	g := &generation{snapshot: s, version: s.Version(), facts: f, learned: make(map[string]struct{})}
-	if schema, ok := f.(tenant.Schema); ok && p.tenant.Enabled() && f.Loaded() {
-		g.tenants = tenant.New(p.tenant, schema)
+func newWishes(o Options) *wishes {
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = defaultMaxBytes
+	}
+	return &wishes{
+		rules: compileRules(o.Rules), overrides: newOverrides(o.Safe, o.Unsafe),
+		tenant: o.Tenant, maxBytes: o.MaxBytes,
+	}
+}
+
+func newGeneration(w *wishes, s *catalog.Snapshot, f facts) *generation {
+	g := &generation{wishes: w, snapshot: s, version: s.Version(), facts: f, learned: make(map[string]struct{})}
+	if schema, ok := f.(tenant.Schema); ok && w.tenant.Enabled() && f.Loaded() {
+		g.tenants = tenant.New(w.tenant, schema)
 	}
 	for i := range g.shards {
-		g.shards[i].init(p.maxBytes / shardCount)
+		g.shards[i].init(w.maxBytes / shardCount)
 	}
 	return g
+}
+
+// Configure has new plans made by other options; their Snapshot does not count. All plans
+// die, and statements under way keep the Plan they have.
+func (p *Plans) Configure(o Options) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.gen.Load().snapshot
+	p.gen.Store(newGeneration(newWishes(o), s, s))
 }
 
 // Snapshot is the catalog new plans are made from.
@@ -118,11 +133,11 @@ func (p *Plans) SetSnapshot(s *catalog.Snapshot) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	old := p.gen.Load().snapshot
-	if old.Version() == s.Version() && old.Loaded() == s.Loaded() {
+	g := p.gen.Load()
+	if old := g.snapshot; old.Version() == s.Version() && old.Loaded() == s.Loaded() {
 		return
 	}
-	p.gen.Store(p.newGeneration(s, s))
+	p.gen.Store(newGeneration(g.wishes, s, s))
 }
 
 // keyBuffers hold keys while they are looked up.
@@ -144,7 +159,7 @@ const maxKeyBuffer = 64 << 10
 func (p *Plans) Get(text []byte) *Plan {
 	g := p.gen.Load()
 	buf := keyBuffers.Get().(*[]byte)
-	key, kind := p.key((*buf)[:0], text)
+	key, kind := g.key((*buf)[:0], text)
 	plan := p.find(g, key, kind, text)
 	if plan.literals.placed {
 		plan = p.placed(g, plan, key, kind, text)
@@ -216,13 +231,13 @@ const (
 
 // key appends the key of text to dst. Patterns of rules look at the exact text,
 // so which of them match is part of a masked key.
-func (p *Plans) key(dst, text []byte) ([]byte, keyKind) {
+func (w *wishes) key(dst, text []byte) ([]byte, keyKind) {
 	key, ok := mask(dst, text)
 	if !ok {
 		return append(dst, text...), keyExact
 	}
-	if p.rules.patterns > 0 {
-		key = p.rules.appendMatches(key, text)
+	if w.rules.patterns > 0 {
+		key = w.rules.appendMatches(key, text)
 	}
 	return key, keyMasked
 }
@@ -238,7 +253,7 @@ type analysed struct {
 }
 
 func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) analysed {
-	a := newAnalysis(g.facts, &p.overrides, string(text))
+	a := newAnalysis(g.facts, &g.overrides, string(text))
 	a.tenants = g.tenants
 	plan := a.run()
 	if plan.Reason == ReasonUnparsed {
@@ -256,14 +271,15 @@ func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) an
 			p.Version, p.literals.plain = g.version, plain
 		}
 	}
-	a.finish(plan, &p.rules)
+	a.finish(plan, &g.rules)
 	return analysed{plan: plan, dependent: a.dependent}
 }
 
 // Knowing is the Plan of text given besides what the catalog knows a few relations that it
 // does not know. It is made for the occasion and not kept.
 func (p *Plans) Knowing(text []byte, few *catalog.Few) *Plan {
-	return newAnalysis(knowing{p.gen.Load().facts, few}, &p.overrides, string(text)).run()
+	g := p.gen.Load()
+	return newAnalysis(knowing{g.facts, few}, &g.overrides, string(text)).run()
 }
 
 // knowing is facts with a few relations more.
@@ -285,7 +301,7 @@ func learnedKey(key []byte, kind keyKind) string { return string(rune('0'+kind))
 // the primary, whatever its literals. The fact dies with the catalog version.
 func (p *Plans) Learn(text []byte) {
 	g := p.gen.Load()
-	key, kind := p.key(nil, text)
+	key, kind := g.key(nil, text)
 	g.learnedMu.Lock()
 	if len(g.learned) < maxLearned {
 		g.learned[learnedKey(key, kind)] = struct{}{}

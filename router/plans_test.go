@@ -198,7 +198,7 @@ func TestLearn(t *testing.T) {
 		t.Errorf("%s", got.line())
 	}
 	p.SetSnapshot(nil)
-	p.gen.Store(p.newGeneration(p.Snapshot(), loadCatalog(t)))
+	p.gen.Store(newGeneration(p.gen.Load().wishes, p.Snapshot(), loadCatalog(t)))
 	if got := p.Get(text(1)); got.Target != TargetReplica {
 		t.Errorf("after a new catalog: %s", got.line())
 	}

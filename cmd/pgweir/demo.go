@@ -16,7 +16,7 @@ import (
 
 // startProxy starts the proxy inside this process for the demo.
 var startProxy demo.StartFunc = func(ctx context.Context, cfg config.Config) (stop func(context.Context) error, err error) {
-	running, err := serve.Start(ctx, cfg, newLogger(cfg.Log, zapcore.AddSync(os.Stderr)), serve.Options{})
+	running, err := serve.Start(ctx, cfg, newLogger(cfg.Log, levelOf(cfg.Log), zapcore.AddSync(os.Stderr)), serve.Options{})
 	if err != nil {
 		return nil, err
 	}

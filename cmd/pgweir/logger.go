@@ -7,13 +7,8 @@ import (
 	"github.com/pgweir/pgweir/config"
 )
 
-// newLogger writes to w as c says. An unknown level, which a loaded configuration
-// cannot hold, is info.
-func newLogger(c config.Log, w zapcore.WriteSyncer) *zap.Logger {
-	level, err := zapcore.ParseLevel(c.Level)
-	if err != nil {
-		level = zapcore.InfoLevel
-	}
+// newLogger writes to w what is of a level or above, as c says.
+func newLogger(c config.Log, level zapcore.LevelEnabler, w zapcore.WriteSyncer) *zap.Logger {
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	enc.EncodeDuration = zapcore.StringDurationEncoder
@@ -25,4 +20,13 @@ func newLogger(c config.Log, w zapcore.WriteSyncer) *zap.Logger {
 		encoder = zapcore.NewConsoleEncoder(enc)
 	}
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(w), level))
+}
+
+// levelOf is the level of c. An unknown one, which a loaded configuration cannot hold, is info.
+func levelOf(c config.Log) zapcore.Level {
+	level, err := zapcore.ParseLevel(c.Level)
+	if err != nil {
+		return zapcore.InfoLevel
+	}
+	return level
 }

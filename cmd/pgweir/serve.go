@@ -25,6 +25,9 @@ var serveFunc = runService
 // runService starts the service and stops it when ctx ends, at once when now does. It also ends
 // once another process has taken over and its clients have left.
 func runService(ctx, now context.Context, cfg config.Config, log *zap.Logger, o serve.Options) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	shareProcessors(log)
 	running, err := serve.Start(ctx, cfg, log, o)
 	if err != nil {
@@ -37,8 +40,29 @@ func runService(ctx, now context.Context, cfg config.Config, log *zap.Logger, o 
 	defer end()
 	background.Go(func() { systemd.Watchdog(ctx, running.Proxy.Alive) })
 	background.Go(func() { upgradeOnSignal(ctx, running, cfg, log) })
+	background.Go(func() { reloadOnSignal(ctx, running, hangups) })
 	running.Wait(ctx)
 	return running.Stop(now)
+}
+
+// reloadOnSignal reads the configuration again at SIGHUP, until ctx ends or another process has taken
+// over, whose the signal is then.
+func reloadOnSignal(ctx context.Context, running *serve.Running, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-hangups:
+			if running.Retired() {
+				return
+			}
+			systemd.Reloading()
+			_ = running.Reload() // it says in the log what is wrong
+			systemd.Ready()
+		case <-running.Succeeded():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // shareProcessors leaves half of the processors to others, unless GOMAXPROCS says
@@ -61,6 +85,8 @@ func serveCommand() *cobra.Command {
 
 It uses half of the processors; set GOMAXPROCS to use another number.
 
+SIGHUP has it read its configuration again, as pgweir reload does.
+
 SIGTERM and SIGINT stop it: /readyz says so; after drain_delay no new client is
 let in, idle ones are told, and running transactions may end within
 shutdown_timeout. A second signal stops it at once.
@@ -71,20 +97,32 @@ same path and with the same arguments.`,
 		Example: `  pgweir serve --config pgweir.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(path)
+			cfg, err := loadOpen(path)
 			if err != nil {
 				return err
 			}
-			if fault, closed := cfg.Closed(); closed {
-				return fmt.Errorf("%s: %s", path, fault)
-			}
-			log := newLogger(cfg.Log, zapcore.AddSync(cmd.ErrOrStderr()))
+			level := zap.NewAtomicLevelAt(levelOf(cfg.Log))
+			log := newLogger(cfg.Log, level, zapcore.AddSync(cmd.ErrOrStderr()))
+			o.File, o.Load = path, func() (config.Config, error) { return loadOpen(path) }
+			o.Applied = func(cfg config.Config) { level.SetLevel(levelOf(cfg.Log)) }
 			return serveUntilSignal(cmd.Context(), cfg, log, o)
 		},
 	}
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&o.Profiles, "pprof", false, "serve /debug/pprof/ beside the metrics")
 	return cmd
+}
+
+// loadOpen is loadConfig of what somebody can log in under.
+func loadOpen(path string) (config.Config, error) {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return cfg, err
+	}
+	if fault, closed := cfg.Closed(); closed {
+		return cfg, fmt.Errorf("%s: %s", path, fault)
+	}
+	return cfg, nil
 }
 
 // serveUntilSignal runs serveFunc until it returns or a signal stops it.

@@ -136,7 +136,7 @@ func TestServeError(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
-	log := newLogger(config.Log{Level: "warn", Format: "json"}, zapcore.AddSync(&out))
+	log := newLogger(config.Log{Format: "json"}, levelOf(config.Log{Level: "warn"}), zapcore.AddSync(&out))
 	log.Info("unseen")
 	log.Warn("seen", zap.String("user", "app"))
 	var line map[string]any
@@ -144,7 +144,7 @@ func TestLogger(t *testing.T) {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	out.Reset()
-	newLogger(config.Log{Level: "debug", Format: "console"}, zapcore.AddSync(&out)).Debug("seen")
+	newLogger(config.Log{Format: "console"}, levelOf(config.Log{Level: "debug"}), zapcore.AddSync(&out)).Debug("seen")
 	if !strings.HasSuffix(out.String(), "  DEBUG  seen\n") {
 		t.Errorf("%q", out.String())
 	}

@@ -18,6 +18,8 @@ var floors = map[string]int{
 
 	"proxy":             3,
 	"proxy/admin":       3,
+	"proxy/reload":      3,
+	"proxy/shadow":      3,
 	"proxy/analysis":    3,
 	"proxy/audit":       3,
 	"proxy/client":      3,
@@ -90,17 +92,17 @@ var sideways = map[string][]string{
 	"pool/probe":       {"pool/cluster"},
 	"pool/discovery":   {"pool/cluster"},
 	"pool/perserver":   {"pool", "pool/cluster"},
-	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/upstream"},
+	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
 	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/timeouts", "proxy/upstream"},
+	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/timeouts", "proxy/upstream"},
 	"proxy/timeouts":   {"proxy/interrupt", "proxy/metrics", "proxy/session"},
 	"proxy/local":      {"proxy/batch", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/doubt":      {"proxy/session", "proxy/upstream"},
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
-	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify", "proxy/slots"},
-	"internal/serve":   {"proxy", "proxy/admin"},
+	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
+	"internal/serve":   {"proxy", "proxy/admin", "proxy/reload"},
 }
 
 // forbidden lists, for a package and all below it, what it may not depend on even

@@ -168,10 +168,11 @@ func (r *Running) retire(successor int) {
 		r.http.Close(ctx)
 		cancel()
 	}
+	r.watching.stop()
 	r.Proxy.Retire()
 	close(r.kin.handed)
 	r.log.Info("another process has taken over; this one ends when its clients have left",
-		zap.Int("pid", successor), zap.Duration("upgrade.timeout", r.cfg.Upgrade.Timeout))
+		zap.Int("pid", successor), zap.Duration("upgrade.timeout", r.Proxy.Config().Upgrade.Timeout))
 	if r.kin.child.Load() == int64(successor) {
 		systemd.Succeeded(successor)
 	}
@@ -179,6 +180,9 @@ func (r *Running) retire(successor int) {
 
 // Succeeding says which process was started to succeed this one.
 func (r *Running) Succeeding(child int) { r.kin.child.Store(int64(child)) }
+
+// Retired reports whether another process has taken over.
+func (r *Running) Retired() bool { return r.kin.retired() }
 
 // Succeeded is closed when another process has taken over.
 func (r *Running) Succeeded() <-chan struct{} { return r.kin.handed }
@@ -191,7 +195,7 @@ func (r *Running) Wait(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	if t := r.cfg.Upgrade.Timeout; t > 0 {
+	if t := r.Proxy.Config().Upgrade.Timeout; t > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t)
 		defer cancel()

@@ -4,6 +4,7 @@ package serve
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,20 +15,34 @@ import (
 	"github.com/pgweir/pgweir/internal/systemd"
 	"github.com/pgweir/pgweir/proxy"
 	"github.com/pgweir/pgweir/proxy/admin"
+	"github.com/pgweir/pgweir/proxy/reload"
 )
 
 // Running is a service that was started.
 type Running struct {
 	Proxy *proxy.Server
 	http  *admin.Server
-	cfg   config.Config
+	cfg   config.Config // that it started with
 	log   *zap.Logger
 	kin   *kin
+	// Reloader reads the configuration again.
+	*reload.Reloader
+	watching struct { // of files
+		ctx  context.Context
+		stop func()
+		done sync.WaitGroup
+	}
 }
 
 // Options are what a configuration does not say.
 type Options struct {
 	Profiles bool // serve /debug/pprof/ over HTTP
+	// Load reads the configuration again; nil where there is nothing to be read again.
+	Load func() (config.Config, error)
+	// File is where it is read from, to be watched; empty for nothing.
+	File string
+	// Applied is called with every configuration that was read again and is in force.
+	Applied func(config.Config)
 }
 
 // Start starts a service; ctx bounds only the start. cfg must be complete, as config.Load returns it. If
@@ -39,6 +54,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r := &Running{cfg: cfg, log: log, kin: newKin()}
+	r.watching.ctx, r.watching.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			r.giveUp(ctx)
@@ -60,9 +76,12 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	if err := r.awaitReady(ctx); err != nil {
 		return nil, err
 	}
+	r.Reloader = reload.New(reload.Options{Load: o.Load, Apply: r.Proxy.Reload, Applied: o.Applied, Running: cfg, Log: log})
+	reg.MustRegister(r.Reloader)
 	if cfg.HTTP != "" {
 		r.http, err = admin.Start(admin.Options{
-			Address: cfg.HTTP, Listen: r.kin.sockets.Listen, Gatherer: reg, Ready: r.Proxy.Ready, Alive: r.Proxy.Alive, Profiles: o.Profiles,
+			Address: cfg.HTTP, Listen: r.kin.sockets.Listen, Gatherer: reg, Ready: r.Proxy.Ready, Alive: r.Proxy.Alive,
+			Reload: r.Reload, Shadow: r.Proxy.Shadow.WriteJSON, Profiles: o.Profiles,
 		})
 		if err != nil {
 			return nil, err
@@ -70,11 +89,18 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	}
 	r.kin.sockets.CloseRest()
 	r.Proxy.Accept()
-	return r, r.succeed(ctx)
+	if err := r.succeed(ctx); err != nil {
+		return nil, err
+	}
+	if o.File != "" {
+		r.watching.done.Go(func() { r.Watch(r.watching.ctx, o.File) })
+	}
+	return r, nil
 }
 
 // giveUp ends what was started.
 func (r *Running) giveUp(ctx context.Context) {
+	r.watching.stop()
 	r.kin.end()
 	if r.http != nil {
 		r.http.Close(ctx)
@@ -93,12 +119,14 @@ func (r *Running) Stop(ctx context.Context) error {
 	if !r.kin.retired() {
 		systemd.Stopping()
 		select {
-		case <-time.After(r.cfg.DrainDelay):
+		case <-time.After(r.Proxy.Config().DrainDelay):
 		case <-ctx.Done():
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.Proxy.Config().ShutdownTimeout)
 	defer cancel()
+	r.watching.stop()
+	r.watching.done.Wait()
 	r.Proxy.Shutdown(ctx)
 	r.kin.end()
 	if r.http != nil {

@@ -58,11 +58,8 @@ type Pooled struct {
 	Generation uint64    // the pool's when the connection was made
 	Released   time.Time // when a session last gave it back, or when it was made
 	Aside      bool      // it was idle and is taken to be asked something, which is no use of it
-	Retires    time.Time // when it is to be replaced by a new one; zero is never
+	Jitter     float64   // of its lifetime, from 0 to 1
 }
-
-// Old reports whether the connection is to be replaced.
-func (p *Pooled) Old(now time.Time) bool { return !p.Retires.IsZero() && now.After(p.Retires) }
 
 // New makes a Backend of a fresh login that keeps at most maxStatements prepared statements.
 func New(l *Login, maxStatements int) *Backend {

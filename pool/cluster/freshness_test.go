@@ -70,7 +70,7 @@ func tracked(t *testing.T, hang int, test func(t *testing.T, c *Cluster, g *gaug
 				g.replayed[s] = 0
 			}
 		}
-		c := New(Options{Servers: servers, Timeout: 5 * time.Second, Sampler: g})
+		c := New(Options{Servers: servers, Timeout: func() time.Duration { return 5 * time.Second }, Sampler: g})
 		c.update(func(states []State) {
 			for i := range states {
 				states[i] = State{Server: servers[i], Role: RoleReplica, Up: true, Timeline: 1}

@@ -135,7 +135,7 @@ func watch(t *testing.T, says ...Probe) *watched {
 	}
 	w.servers = servers(weights...)
 	w.Cluster = New(Options{
-		Name: "c", Servers: w.servers, Interval: interval, Slow: slow, Timeout: timeout, Prober: w.fakes,
+		Name: "c", Servers: w.servers, Interval: interval, Slow: slow, Timeout: func() time.Duration { return timeout }, Prober: w.fakes,
 		Changed: func(before, after *Topology) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

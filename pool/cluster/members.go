@@ -46,7 +46,7 @@ func withMembers(states []State, members []Member, now time.Time) []State {
 		switch {
 		case at >= 0:
 			st.Leaving = time.Time{}
-			st.Server.weight.Store(int64(members[at].Weight))
+			st.Server.declare(&members[at])
 		case st.Leaving.IsZero():
 			st.Leaving = now
 		}
@@ -55,15 +55,13 @@ func withMembers(states []State, members []Member, now time.Time) []State {
 		if slices.ContainsFunc(states, func(st State) bool { return st.Server.is(m) }) {
 			continue
 		}
-		s := NewServer(m.Address, m.Weight)
-		s.TLSName = m.TLSName
-		states = append(states, unknown(s))
+		states = append(states, unknown(MemberServer(m)))
 	}
 	return states
 }
 
 // is reports whether m is s.
-func (s *Server) is(m Member) bool { return s.Address == m.Address && s.TLSName == m.TLSName }
+func (s *Server) is(m Member) bool { return s.Address == m.Address }
 
 // dismiss forgets the servers that have left: nothing runs there, and they are not needed.
 func (c *Cluster) dismiss(now time.Time) {

@@ -77,10 +77,10 @@ func Inconclusive(err error) bool {
 // Options are what a Cluster is made with.
 type Options struct {
 	Name     string
-	Servers  []*Server     // to begin with
-	Interval time.Duration // between probes of each server
-	Slow     time.Duration // a probe that takes longer makes the server slow
-	Timeout  time.Duration // of one probe
+	Servers  []*Server            // to begin with
+	Interval time.Duration        // between probes of each server
+	Slow     time.Duration        // a probe that takes longer makes the server slow
+	Timeout  func() time.Duration // of one probe
 	Prober   Prober
 	Sampler  Sampler // nil: freshness is not tracked
 	// Changed is called with every change, in order, by a goroutine of the monitor's

@@ -21,7 +21,7 @@ func (c *Cluster) watch(ctx context.Context, s *Server) {
 
 // probe asks a server for its state and publishes the outcome.
 func (c *Cluster) probe(ctx context.Context, s *Server) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout())
 	defer cancel()
 	anew := s.loginAnew.Swap(false) || !c.topo.Load().State(s).Up
 	s.alive.Store(false)

@@ -54,10 +54,9 @@ func (s Status) Usable() bool { return s == StatusServing || s == StatusSlow }
 // Server is one server of the cluster: where it is, and its load. Safe for concurrent use.
 type Server struct {
 	Address string
-	// TLSName is the name that its certificate must bear where that is not its address's.
-	TLSName string
 
-	weight atomic.Int64 // share of reads; 0 is only if no other replica can
+	tlsName atomic.Pointer[string]
+	weight  atomic.Int64 // share of reads; 0 is only if no other replica can
 	// Signals, of capacity 1: to probe it, and to ask how far it has replayed.
 	probeNow, locateNow chan struct{}
 
@@ -79,6 +78,27 @@ func NewServer(address string, weight int) *Server {
 	s := &Server{Address: address, probeNow: make(chan struct{}, 1), locateNow: make(chan struct{}, 1)}
 	s.weight.Store(int64(weight))
 	return s
+}
+
+// MemberServer is NewServer of what is declared or found.
+func MemberServer(m Member) *Server {
+	s := NewServer(m.Address, m.Weight)
+	s.declare(&m)
+	return s
+}
+
+// TLSName is the name that its certificate must bear where that is not its address's.
+func (s *Server) TLSName() string {
+	if name := s.tlsName.Load(); name != nil {
+		return *name
+	}
+	return ""
+}
+
+// declare takes over what is declared or found of the server.
+func (s *Server) declare(m *Member) {
+	s.weight.Store(int64(m.Weight))
+	s.tlsName.Store(&m.TLSName)
 }
 
 // Begin counts a use of one of the server's connections, until End.

@@ -104,7 +104,7 @@ func (t *tracker) lacks() bool {
 
 // sample takes one sample of the primary.
 func (c *Cluster) sample(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout())
 	defer cancel()
 	t := c.tracker
 	topo := c.topo.Load()
@@ -176,7 +176,7 @@ func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 	if st := topo.State(s); st.Role != RoleReplica || !st.Up || !topo.Provable(s) || t.nothingFor(s) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout())
 	defer cancel()
 	found, err := c.o.Sampler.Replayed(ctx, s)
 	if err == nil {

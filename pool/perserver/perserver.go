@@ -2,8 +2,8 @@
 package perserver
 
 import (
+	"iter"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -62,12 +62,14 @@ func (ps *Pools) copyLocked() map[*cluster.Server]*Pool {
 	return map[*cluster.Server]*Pool{}
 }
 
-// All are the pools there are.
-func (ps *Pools) All() []*Pool {
+// All are the pools there are: all that were asked for before are made.
+func (ps *Pools) All() iter.Seq2[*cluster.Server, *Pool] {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
 	if all := ps.pools.Load(); all != nil {
-		return slices.Collect(maps.Values(*all))
+		return maps.All(*all)
 	}
-	return nil
+	return maps.All(map[*cluster.Server]*Pool{})
 }
 
 // Retire gives up the pools of servers that are not of the cluster any more.

@@ -19,22 +19,29 @@ type Open func(ctx context.Context, s *cluster.Server) (*backend.Backend, error)
 // keeper keeps one connection to each server, for whoever asks next. Safe for concurrent
 // use: a connection is taken out while it is used.
 type keeper[C interface{ Close() }] struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // protects the fields below
 	kept map[*cluster.Server]C
+	era  uint64 // calls of Close
 }
 
-// take returns the connection kept to a server, if there is one, and keeps it no more.
-func (k *keeper[C]) take(s *cluster.Server) (c C, ok bool) {
+// take returns the connection kept to a server, if there is one, and keeps it no more. era is
+// to be given to keep, with that connection or one opened in place of it.
+func (k *keeper[C]) take(s *cluster.Server) (c C, era uint64, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c, ok = k.kept[s]
 	delete(k.kept, s)
-	return c, ok
+	return c, k.era, ok
 }
 
-func (k *keeper[C]) keep(s *cluster.Server, c C) {
+// keep keeps a connection, or closes it if all were closed since its era.
+func (k *keeper[C]) keep(s *cluster.Server, c C, era uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if era != k.era {
+		c.Close()
+		return
+	}
 	if k.kept == nil {
 		k.kept = map[*cluster.Server]C{}
 	}
@@ -43,15 +50,16 @@ func (k *keeper[C]) keep(s *cluster.Server, c C) {
 
 // Forget closes the connection that is kept to a server.
 func (k *keeper[C]) Forget(s *cluster.Server) {
-	if c, ok := k.take(s); ok {
+	if c, _, ok := k.take(s); ok {
 		c.Close()
 	}
 }
 
-// Close closes the connections that are not in use.
+// Close closes the connections that are not in use, and has those in use closed after it.
 func (k *keeper[C]) Close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.era++
 	for _, c := range k.kept {
 		c.Close()
 	}

@@ -54,14 +54,14 @@ FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r, p
 
 // Probe implements cluster.Prober.
 func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (cluster.Probe, error) {
-	k, _ := p.take(s)
+	k, era, _ := p.take(s)
 	if k != nil && (anew || !k.Alive()) {
 		k.Close()
 		k = nil
 	}
 	if k != nil && time.Now().Before(k.until) {
 		// One that does not answer may have been cut off: only a new one can tell.
-		if found, err := p.ask(ctx, s, k); err == nil {
+		if found, err := p.ask(ctx, s, k, era); err == nil {
 			return found, nil
 		}
 		k = nil
@@ -80,13 +80,13 @@ func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (clust
 		return cluster.Probe{}, err
 	}
 	opened := err == nil
-	found, err := p.ask(ctx, s, k)
+	found, err := p.ask(ctx, s, k, era)
 	found.Anew = opened
 	return found, err
 }
 
-// ask asks over a connection, which is kept if it answers and closed if not.
-func (p *Prober) ask(ctx context.Context, s *cluster.Server, k *kept) (found cluster.Probe, err error) {
+// ask asks over a connection of an era, which is kept if it answers and closed if not.
+func (p *Prober) ask(ctx context.Context, s *cluster.Server, k *kept, era uint64) (found cluster.Probe, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.answer)
 	defer cancel()
 	if found, err = k.ask(ctx); err != nil {
@@ -96,7 +96,7 @@ func (p *Prober) ask(ctx context.Context, s *cluster.Server, k *kept) (found clu
 	if k.dialect == aurora {
 		p.aurora.Store(s, true)
 	}
-	p.keep(s, k)
+	p.keep(s, k, era)
 	return found, nil
 }
 

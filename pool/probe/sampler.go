@@ -84,7 +84,7 @@ func (r *logReader) end(at lsn.LSN) lsn.LSN {
 // ask runs a query that returns one row of two LSNs, the second of which may be NULL. An instance
 // of Aurora is asked what is durable and what can be read instead.
 func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at [2]lsn.LSN, r *logReader, err error) {
-	r, ok := sm.take(s)
+	r, era, ok := sm.take(s)
 	if !ok {
 		if r, err = sm.connect(ctx, s); err != nil {
 			return at, nil, err
@@ -96,7 +96,7 @@ func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at
 			r.Close()
 			return at, nil, err
 		}
-		sm.keep(s, r)
+		sm.keep(s, r, era)
 		return [2]lsn.LSN{p.durable, p.readable}, r, nil
 	}
 	err = r.Query(ctx, query, func(v [][]byte) error {
@@ -112,7 +112,7 @@ func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at
 		r.Close()
 		return at, nil, err
 	}
-	sm.keep(s, r)
+	sm.keep(s, r, era)
 	return at, r, nil
 }
 

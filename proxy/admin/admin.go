@@ -5,6 +5,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -25,6 +26,11 @@ type Options struct {
 	Ready func() error
 	// Alive says why the process does not work any more; nil if it does. It may itself be nil.
 	Alive func() error
+	// Reload reads the configuration again, and says what is wrong with it. It is served to
+	// this host only.
+	Reload func() error
+	// Shadow writes the report of where statements would run. It is served to this host only.
+	Shadow func(io.Writer) error
 	// Profiles serves /debug/pprof/ as well.
 	Profiles bool
 }
@@ -115,6 +121,21 @@ func handler(o Options) http.Handler {
 	}
 	mux.HandleFunc("GET /healthz", tell(o.Alive))
 	mux.HandleFunc("GET /readyz", tell(o.Ready))
+	if o.Reload != nil {
+		mux.HandleFunc("POST /reload", local(func(w http.ResponseWriter, _ *http.Request) {
+			if err := o.Reload(); err != nil {
+				http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+				return
+			}
+			fmt.Fprintln(w, "ok")
+		}))
+	}
+	if o.Shadow != nil {
+		mux.HandleFunc("GET /shadow", local(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = o.Shadow(w) // the client is gone
+		}))
+	}
 	if o.Profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -86,5 +88,52 @@ func TestCloseAnswers(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		s.Close(context.Background())
 		clients.Wait()
+	}
+}
+
+// TestCommands: commands are taken from this host only, and with their header.
+func TestCommands(t *testing.T) {
+	reloads := 0
+	h := handler(Options{
+		Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil },
+		Reload: func() error { reloads++; return errors.New("line 3: a\nline 4: b") },
+		Shadow: func(w io.Writer) error { _, err := io.WriteString(w, "{}"); return err },
+	})
+	for _, try := range []struct {
+		method, path, from, to, header string
+		want                           int
+	}{
+		{"POST", "/reload", "127.0.0.1:1000", "127.0.0.1:9930", "1", 422},
+		{"POST", "/reload", "[::1]:1000", "[::1]:9930", "1", 422},
+		{"POST", "/reload", "10.0.0.1:1000", "10.0.0.1:9930", "1", 422}, // from itself by its address
+		{"POST", "/reload", "[::ffff:10.0.0.1]:1000", "10.0.0.1:9930", "1", 422},
+		{"POST", "/reload", "10.0.0.2:1000", "10.0.0.1:9930", "1", 403},
+		{"POST", "/reload", "10.0.0.2:1000", "", "1", 403},
+		{"POST", "/reload", "@", "127.0.0.1:9930", "1", 403},
+		{"POST", "/reload", "127.0.0.1:1000", "127.0.0.1:9930", "", 403},
+		{"GET", "/reload", "127.0.0.1:1000", "127.0.0.1:9930", "1", 405},
+		{"GET", "/shadow", "127.0.0.1:1000", "127.0.0.1:9930", "1", 200},
+		{"GET", "/shadow", "127.0.0.1:1000", "127.0.0.1:9930", "", 403},
+		{"GET", "/shadow", "10.0.0.2:1000", "10.0.0.1:9930", "1", 403},
+	} {
+		r := httptest.NewRequest(try.method, try.path, nil)
+		r.RemoteAddr = try.from
+		if try.header != "" {
+			r.Header.Set(Command, try.header)
+		}
+		if at, err := net.ResolveTCPAddr("tcp", try.to); err == nil && try.to != "" {
+			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(at)))
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != try.want {
+			t.Errorf("%+v: %d %s", try, w.Code, w.Body)
+		}
+		if try.want == 422 && w.Body.String() != "line 3: a\nline 4: b\n" {
+			t.Errorf("the faults are told as %q", w.Body)
+		}
+	}
+	if reloads != 4 {
+		t.Errorf("%d reloads", reloads)
 	}
 }

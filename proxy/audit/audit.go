@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,29 +34,47 @@ import (
 // Auditor is what all sessions share of the audit. It is safe for concurrent use.
 type Auditor struct {
 	policy   *tenant.Policy // nil if nothing is audited
+	terms    atomic.Pointer[terms]
+	findings *findings
+	salt     [32]byte // what tenants are hashed with
+	log      *zap.Logger
+}
+
+// terms are what the configuration in force says of findings. They never change.
+type terms struct {
 	modes    *tenant.Modes
 	exempt   config.Exempt
 	patterns []*regexp.Regexp
-	findings *findings
-	clear    bool     // tenants are shown as they are
-	salt     [32]byte // or hashed with this
-	log      *zap.Logger
+	clear    bool // tenants are shown as they are
+}
+
+func newTerms(c config.Tenant) *terms {
+	t := &terms{modes: tenant.NewModes(c.Audit), exempt: c.Exempt, clear: c.Audit.ShowTenants}
+	for _, p := range c.Exempt.Patterns {
+		if re, err := regexp.Compile(p); err == nil { // Validate refuses others
+			t.patterns = append(t.patterns, re)
+		}
+	}
+	return t
 }
 
 // New makes an Auditor of a valid configuration.
 func New(c config.Tenant, log *zap.Logger) *Auditor {
-	a := &Auditor{modes: tenant.NewModes(c.Audit), exempt: c.Exempt, clear: c.Audit.ShowTenants, log: log}
+	a := &Auditor{log: log}
+	a.terms.Store(newTerms(c))
 	a.findings = newFindings(max(c.Audit.MaxStatements, 1), c.Audit.LogInterval, a.write)
-	if c.Audited() && a.modes.Used() {
+	if c.Audited() {
 		a.policy = tenant.NewPolicy(c)
-	}
-	for _, p := range c.Exempt.Patterns {
-		if re, err := regexp.Compile(p); err == nil { // Validate refuses others
-			a.patterns = append(a.patterns, re)
-		}
 	}
 	_, _ = rand.Read(a.salt[:]) // never fails
 	return a
+}
+
+// Configure has findings treated as another configuration says. Which statements lack what,
+// the policy, stays.
+func (a *Auditor) Configure(c config.Tenant) {
+	a.terms.Store(newTerms(c))
+	a.findings.configure(max(c.Audit.MaxStatements, 1), c.Audit.LogInterval)
 }
 
 // Policy is what plans need to find what lacks a tenant filter; nil if nothing is audited.
@@ -122,7 +141,7 @@ func (a *Auditor) record(st *Statement, by *Session, k tenant.Case, reason strin
 	k.User, k.Application = by.User, by.Application
 	k.Severity = severity(&k, by)
 	now := occurrence{
-		at: time.Now(), mode: a.modes.For(&k), user: k.User, application: k.Application,
+		at: time.Now(), mode: a.terms.Load().modes.For(&k), user: k.User, application: k.Application,
 		tenant: strings.Join(by.Tenants, ","), reason: reason,
 	}
 	if now.reason == "" {
@@ -149,24 +168,26 @@ func (a *Auditor) record(st *Statement, by *Session, k tenant.Case, reason strin
 	return notices, nil
 }
 
-// finding is what is kept of a case's statement, made if need be.
+// finding is what is kept of a case's statement, made if need be, as it is under the terms in force.
 func (a *Auditor) finding(st *Statement, by *Session, k *tenant.Case, exempt bool) *finding {
 	key := findingKey{by.Database, st.Plan.Tenant.Fingerprint, k.Kind(), k.Severity, exempt}
 	if key.fingerprint == "" {
 		key.fingerprint = grammar.Fingerprint(string(st.Shown)) // a filtered statement's is made when it is needed
 	}
-	if f := a.findings.find(key); f != nil {
+	t := a.terms.Load()
+	if f := a.findings.find(key); f != nil && f.under == t {
 		return f
 	}
-	return a.findings.keep(a.describe(key, k, string(st.Shown)))
+	return a.findings.keep(a.describe(t, key, k, string(st.Shown)))
 }
 
 // exempts says by what the configuration exempts a session, if it does.
 func (a *Auditor) exempts(k *tenant.Case) string {
+	exempt := &a.terms.Load().exempt
 	switch {
-	case slices.Contains(a.exempt.Users, k.User):
+	case slices.Contains(exempt.Users, k.User):
 		return "user"
-	case slices.Contains(a.exempt.Applications, k.Application):
+	case slices.Contains(exempt.Applications, k.Application):
 		return "application"
 	}
 	return ""
@@ -218,7 +239,7 @@ func complaint(code string, k *tenant.Case) *wire.Error {
 
 // hide is a tenant as the log may show it.
 func (a *Auditor) hide(tenant string) string {
-	if a.clear || tenant == "" {
+	if a.terms.Load().clear || tenant == "" {
 		return tenant
 	}
 	h := hmac.New(sha256.New, a.salt[:])

@@ -15,11 +15,11 @@ import (
 // findings stores what the audit has seen: the statements that lack a tenant filter, as
 // many as its bound lets it keep, and counts by table. It is safe for concurrent use.
 type findings struct {
-	max      int // entries kept, and logged in an interval
-	interval time.Duration
-	log      func(finding, uint64) // writes an entry, with how often it was seen since the last; it may wait
+	log func(finding, uint64) // writes an entry, with how often it was seen since the last; it may wait
 
 	mu       sync.Mutex // protects the fields below
+	max      int        // entries kept, and logged in an interval
+	interval time.Duration
 	seen     *simplelru.LRU[findingKey, *finding]
 	counts   map[tableCount]*uint64
 	tables   map[string]bool // that have counts of their own
@@ -44,7 +44,8 @@ type finding struct {
 	findingKey
 	statement string // without literals
 	tables    []string
-	pattern   bool // an exempt pattern is found in it
+	pattern   bool   // an exempt pattern is found in it
+	under     *terms // whose patterns these are
 	counts    []*uint64
 
 	occurrence    // the last time it was seen
@@ -82,6 +83,14 @@ func newFindings(max int, interval time.Duration, log func(finding, uint64)) *fi
 	return fs
 }
 
+// configure has another number kept, and logged at another interval.
+func (fs *findings) configure(most int, interval time.Duration) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.max, fs.interval = most, interval
+	fs.seen.Resize(most)
+}
+
 // find is what is kept of k, or nil. What is fixed of it may be read without the lock.
 func (fs *findings) find(k findingKey) *finding {
 	fs.mu.Lock()
@@ -90,12 +99,16 @@ func (fs *findings) find(k findingKey) *finding {
 	return f
 }
 
-// keep keeps f, unless somebody else has kept its like meanwhile; what is kept is returned.
+// keep keeps f, unless somebody else has kept its like meanwhile; what is kept is returned. One
+// that was found under other terms goes on as f.
 func (fs *findings) keep(f *finding) *finding {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if kept, ok := fs.seen.Get(f.findingKey); ok {
-		return kept
+		if kept.under == f.under {
+			return kept
+		}
+		f.occurrence, f.count, f.logged, f.first, f.logAt = kept.occurrence, kept.count, kept.logged, kept.first, kept.logAt
 	}
 	fs.seen.Add(f.findingKey, f)
 	return f
@@ -161,11 +174,11 @@ func (fs *findings) flush(at time.Time, all bool) {
 		n     uint64
 	}
 	var list []due
+	fs.mu.Lock()
 	interval := fs.interval
 	if all {
 		interval = 0
 	}
-	fs.mu.Lock()
 	for _, f := range fs.seen.Values() {
 		if ok, n := f.takeDue(at, interval); ok {
 			list = append(list, due{*f, n})

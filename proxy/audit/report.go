@@ -13,10 +13,10 @@ import (
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
-// describe makes what does not change of a finding.
-func (a *Auditor) describe(key findingKey, k *tenant.Case, text string) *finding {
-	f := &finding{findingKey: key, statement: grammar.Shape(text)}
-	f.pattern = slices.ContainsFunc(a.patterns, func(re *regexp.Regexp) bool { return re.MatchString(f.statement) })
+// describe makes what does not change of a finding under some terms.
+func (a *Auditor) describe(t *terms, key findingKey, k *tenant.Case, text string) *finding {
+	f := &finding{findingKey: key, statement: grammar.Shape(text), under: t}
+	f.pattern = slices.ContainsFunc(t.patterns, func(re *regexp.Regexp) bool { return re.MatchString(f.statement) })
 	if len(f.statement) > maxStatementBytes {
 		f.statement = strings.ToValidUTF8(f.statement[:maxStatementBytes], "") + "…"
 	}

@@ -21,7 +21,11 @@ const (
 // what another address did. It is bounded; the longest unused keys go first.
 type delays struct {
 	base time.Duration // 0 turns it off
+	*noted
+}
 
+// noted are the failures of late. Several delays may share them.
+type noted struct {
 	mu    sync.Mutex // protects the fields below
 	slots *simplelru.LRU[cacheKey, failures]
 }
@@ -36,8 +40,11 @@ func newDelays(base time.Duration) *delays {
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	return &delays{base: base, slots: slots}
+	return &delays{base: base, noted: &noted{slots: slots}}
 }
+
+// with are delays that begin with another one, of the same failures.
+func (d *delays) with(base time.Duration) *delays { return &delays{base: base, noted: d.noted} }
 
 // delayKey joins a client's address without the port and a user. Who has one IPv6
 // address has the 2^64 of its network.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/pgweir/pgweir/internal/hba"
 )
 
 // find looks a user's secret up in the sources, in order. No secret is no error.
@@ -31,6 +33,16 @@ func (v *Verifier) static(user string) (stored, bool) {
 		return s, ok
 	}
 	return stored{}, false
+}
+
+// Configured is what logs a user's clients in to servers, as far as that is configured; a user
+// file is not looked at again.
+func (v *Verifier) Configured(user string) Secret {
+	s, ok := v.users[user]
+	if !ok && v.file != nil {
+		s = v.file.state.Load().users[user]
+	}
+	return s.usable()
 }
 
 // configured is what logs a client in to servers who proved nothing by a secret.
@@ -150,4 +162,14 @@ func (q *queryCache) suspect(database, user string) {
 	if a, ok := q.answers.Peek(key); ok && a.kind != secretNone && time.Since(a.asked) > suspectAfter {
 		q.answers.Remove(key)
 	}
+}
+
+// Knows reports whether a user could log in, as far as that is known here: a query may find
+// anybody, and some methods ask nobody for a secret that is kept here.
+func (v *Verifier) Knows(user string, query bool) bool {
+	if query || v.rules.uses(hba.Trust, hba.Cert, hba.Peer, hba.LDAP) {
+		return true
+	}
+	_, ok := v.static(user)
+	return ok
 }

@@ -96,6 +96,7 @@ func (v *Verifier) ReloadUserFile() error {
 	if v.file == nil {
 		return nil
 	}
+	v.file.next.Store(time.Now().Add(fileCheckInterval).UnixNano())
 	v.file.refresh(true)
 	state := v.file.state.Load()
 	for _, s := range state.users {

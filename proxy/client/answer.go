@@ -172,7 +172,11 @@ func (w *work) forgetNames() {
 func (w *work) attempt() error {
 	t := &w.try
 	t.reset()
-	t.decision = w.decide()
+	if w.c.svc.Config.Routing.Shadow {
+		t.decision = w.decideShadowed()
+	} else {
+		t.decision = w.decide()
+	}
 	if w.learned.has(onPrimary) {
 		t.decision = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
 	}
@@ -180,6 +184,7 @@ func (w *work) attempt() error {
 	if err := (acquisition{w}).acquire(); err != nil {
 		return w.refuseByError(err)
 	}
+	w.c.lease.would = t.would
 	acquisition{w}.defines()
 	if (rowCheck{w}).checkRows(); t.RefuseAt == 0 {
 		drawing{w}.begins()

@@ -19,7 +19,6 @@ import (
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/notify"
-	"github.com/pgweir/pgweir/proxy/preferences"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/timeouts"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -83,10 +82,10 @@ const (
 // the service has. It ends with ctx, at the latest.
 func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *wire.Conn, id uint64, application string, state session.State) *Client {
 	c := &Client{
-		svc: svc, up: up, front: front, state: state, prefer: preferred{Values: preferences.Values{Route: up.Route}},
+		svc: svc, up: up, front: front, state: state,
 		who: identity{id: id, app: application, scope: freshness.SessionScope(id)},
 	}
-	of := timeouts.Of{Limits: up.Config.Timeouts, Front: front, Metrics: svc.Metrics}
+	of := timeouts.Of{Limits: up.Timeouts, Front: front, Metrics: svc.Metrics}
 	c.clock, c.ctx = timeouts.New(ctx, &of)
 	c.interrupt = interrupt.New(c.ctx, front)
 	of.Interrupt = c.interrupt
@@ -97,7 +96,7 @@ func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *
 // (ParameterStatus) and process ID (BackendKeyData).
 func (c *Client) Begin(reported map[string]string, pid uint32) {
 	c.told.atLogin, c.who.pid = reported, pid
-	if c.up.Config.PoolMode == "session" {
+	if c.up.Terms().PoolMode == "session" {
 		c.state.Pins |= router.PinSession
 	}
 	if c.told.judgeTexts(); c.told.texts == textsMisread || session.MayMisread(c.state.Settings.Reset()) {
@@ -206,7 +205,7 @@ func (c *Client) waitForClient() error {
 		_ = c.front.SetReadDeadline(until)
 	}
 	c.idle.Store(!busy)
-	if !busy && c.svc.Draining.Load() {
+	if !busy && (c.svc.Draining.Load() || c.up.Retired()) {
 		return errShutdown
 	}
 	err := c.fill(busy)

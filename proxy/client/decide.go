@@ -11,14 +11,32 @@ import (
 
 // decide joins the batch's strictest plan with the session's state.
 func (w *work) decide() router.Decision {
-	b, s, l := &w.batch, &w.c.state, &w.c.lease
-	p := b.Plan
-	if p == nil {
-		p = anyPlan
-	}
-	if s.Tx.Phase == session.Aborted {
+	if w.c.state.Tx.Phase == session.Aborted {
 		return w.decideAborted()
 	}
+	v := w.view()
+	d := router.Decide(w.plan(), v)
+	if d.Target != router.TargetReplica {
+		return d
+	}
+	if v.OnReplica && !w.c.mustStay() && !v.Cursor && !(needs{w}).stillFresh() {
+		// Its transaction has only read, and sees what is committed meanwhile.
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
+	}
+	return w.asKnown(d, v)
+}
+
+// plan is the batch's strictest.
+func (w *work) plan() *router.Plan {
+	if w.batch.Plan == nil {
+		return anyPlan
+	}
+	return w.batch.Plan
+}
+
+// view is what a decision needs of the session.
+func (w *work) view() router.View {
+	b, s, l := &w.batch, &w.c.state, &w.c.lease
 	running := s.Tx.Phase.InBlock() || l.midBatch()
 	v := router.View{
 		Route:  w.c.preferences().Route,
@@ -34,14 +52,12 @@ func (w *work) decide() router.Decision {
 	if v.Modes = w.c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {
 		v.Modes = router.Modes{}
 	}
-	d := router.Decide(p, v)
-	if d.Target != router.TargetReplica {
-		return d
-	}
-	if v.OnReplica && !w.c.mustStay() && !v.Cursor && !(needs{w}).stillFresh() {
-		// Its transaction has only read, and sees what is committed meanwhile.
-		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
-	}
+	return v
+}
+
+// asKnown is a decision for a replica, or one for the primary if the proxy knows too little.
+func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
+	b, l := &w.batch, &w.c.lease
 	if !v.OnReplica && b.Traits.Has(batch.Rereads) && b.Several() {
 		// What another text means then may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}

@@ -48,7 +48,7 @@ func (n needs) need() (required cluster.Moment, level router.Consistency) {
 // levelOf is the level of one statement. A comment in it is stronger than the
 // session, which is stronger than a rule, that than the configuration.
 func (n needs) levelOf(p *router.Plan) router.Consistency {
-	return cmp.Or(p.Consistency, n.c.preferences().Level, p.RuleConsistency, n.c.up.Consistency)
+	return cmp.Or(p.Consistency, n.c.preferences().Level, p.RuleConsistency, n.c.up.Terms().Consistency)
 }
 
 // required is the freshness a replica must have for the batch to read tables at a level.

@@ -35,6 +35,8 @@ type lease struct {
 	doubts            doubt.Doubts
 	// asked is set while the session is expected to ask what a sequence gave it there.
 	asked *upstream.Expectation
+	// would is where what runs on it would run, while all is kept on the primary.
+	would router.Target
 }
 
 // stands is where the server stands in the protocol.

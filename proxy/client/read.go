@@ -13,6 +13,7 @@ import (
 // until the batch is answered, so that it can be sent again.
 func (w *work) read() error {
 	w.c.batches++
+	w.c.svc = w.c.svc.Current.Load()
 	w.c.interrupt.Begin()
 	b := &w.batch
 	w.names.Reset(&w.c.names)

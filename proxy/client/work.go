@@ -27,6 +27,7 @@ type work struct {
 type attempt struct {
 	batch.Attempt
 	decision router.Decision
+	would    router.Target  // where it would run, if it did not run in the shadow
 	required cluster.Moment // the freshness a replica must have
 	level    router.Consistency
 

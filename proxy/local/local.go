@@ -107,12 +107,12 @@ func (s Session) showUnfiltered() []byte {
 
 // value is the value in force of one of the proxy's settings.
 func (s Session) value(name string) string {
-	p := preferences.Read(s.State.Proxy.Now(), s.Up.Route)
+	p := preferences.Read(s.State.Proxy.Now(), s.Up.Terms().Route)
 	switch name {
 	case "route":
 		return p.Route.String()
 	case "consistency":
-		return cmp.Or(p.Level, s.Up.Consistency).String()
+		return cmp.Or(p.Level, s.Up.Terms().Consistency).String()
 	case "min_lsn":
 		if p.MinLSN != 0 {
 			return p.MinLSN.String()

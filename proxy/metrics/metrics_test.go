@@ -55,7 +55,7 @@ func newMetrics(tenants bool) *Metrics {
 			each(Cluster{Name: "c", Topology: cl.Topology(), Failovers: 2, Slots: slots, Discovers: true, Found: 3, Unfound: 4})
 		},
 		OldestPins: func() (oldest [Pins]time.Duration) { oldest[0] = time.Minute; return oldest },
-		Tenants:    tenants,
+		Tenants:    func() bool { return tenants },
 	})
 }
 

@@ -16,7 +16,7 @@ type Sources struct {
 	Clusters  func(each func(Cluster))
 	// OldestPins is how long some session has been pinned, by bit of PinSet; 0 is none.
 	OldestPins func() [Pins]time.Duration
-	Tenants    bool // sessions have tenants
+	Tenants    func() bool // sessions have tenants
 	// Verified is how many server connections were asked what they carry, and how many
 	// carried something else than was believed.
 	Verified func() (asked, differing uint64)

@@ -69,7 +69,7 @@ func (m *Metrics) collectSettings(to sink) {
 	asked, differing := m.sources.Verified()
 	to.count(n.verified, asked-differing, "equal")
 	to.count(n.verified, differing, "different")
-	if !m.sources.Tenants {
+	if !m.sources.Tenants() {
 		return
 	}
 	to.count(n.tenantLeft, s.tenantLeft.Load())

@@ -20,11 +20,10 @@ import (
 // Servers are the slots of each server of a cluster, while servers come and go. Safe for
 // concurrent use.
 type Servers struct {
+	mu     sync.Mutex // protects the fields below
 	listed []config.Server
 	pool   config.Pool
-
-	mu  sync.Mutex // protects all
-	all map[*cluster.Server]*Server
+	all    map[*cluster.Server]*Server
 }
 
 // NewServers makes what is to be known of the servers of a cluster. Of those that are found, not
@@ -40,13 +39,30 @@ func (ss *Servers) Of(server *cluster.Server) *Server {
 	if s := ss.all[server]; s != nil {
 		return s
 	}
-	c := config.Server{Address: server.Address}
-	if i := slices.IndexFunc(ss.listed, func(l config.Server) bool { return l.Address == server.Address }); i >= 0 {
-		c = ss.listed[i]
-	}
-	s := newServer(c, ss.pool)
+	s := newServer(ss.configOfLocked(server), ss.pool)
 	ss.all[server] = s
 	return s
+}
+
+func (ss *Servers) configOfLocked(server *cluster.Server) config.Server {
+	if i := slices.IndexFunc(ss.listed, func(l config.Server) bool { return l.Address == server.Address }); i >= 0 {
+		return ss.listed[i]
+	}
+	return config.Server{Address: server.Address}
+}
+
+// Configure has the servers' bounds be others.
+func (ss *Servers) Configure(listed []config.Server, p config.Pool) {
+	now := map[*Server]config.Server{}
+	ss.mu.Lock()
+	ss.listed, ss.pool = listed, p
+	for server, s := range ss.all {
+		now[s] = ss.configOfLocked(server)
+	}
+	ss.mu.Unlock()
+	for s, c := range now {
+		s.configure(c, p)
+	}
 }
 
 // Forget drops what there is of a server that is none of the cluster's any more.
@@ -67,12 +83,12 @@ func (ss *Servers) ForgetUnused() {
 
 // Server is what there is to share of one server. Safe for concurrent use.
 type Server struct {
-	all    *pool.Limit
+	all *pool.Limit
+
+	mu     sync.Mutex // protects the fields below
 	config config.Server
 	pool   config.Pool
-
-	mu sync.Mutex // protects of
-	of map[key]*pool.Limit
+	of     map[key]*pool.Limit
 }
 
 // key is whose connections are bounded.
@@ -91,6 +107,27 @@ const (
 
 func newServer(c config.Server, p config.Pool) *Server {
 	return &Server{all: pool.NewLimit(c.Bound(p), p.Reserve.Connections), config: c, pool: p, of: map[key]*pool.Limit{}}
+}
+
+func (s *Server) configure(c config.Server, p config.Pool) {
+	s.mu.Lock()
+	s.config, s.pool = c, p
+	s.mu.Unlock()
+	s.all.Set(c.Bound(p), p.Reserve.Connections)
+}
+
+// Follow has what bounds the pools of a user follow other terms, and so what bounds those of
+// the database, if its bound is among them.
+func (s *Server) Follow(name string, eff config.Effective, ofDatabase bool) {
+	s.mu.Lock()
+	of := map[*pool.Limit]int{s.limitLocked(key{user, name}, eff.UserConnections): eff.UserConnections}
+	if ofDatabase {
+		of[s.limitLocked(key{database, eff.Database}, eff.DatabaseConnections)] = eff.DatabaseConnections
+	}
+	s.mu.Unlock()
+	for l, most := range of {
+		l.Set(most, 0)
+	}
 }
 
 // Own opens a connection of the proxy's own, for which pools make way.
@@ -112,10 +149,7 @@ func (s *Server) NewPool(o pool.Options, name string, eff config.Effective) *poo
 	defer s.mu.Unlock()
 	ofDatabase := s.limitLocked(key{database, eff.Database}, eff.DatabaseConnections)
 	ofRole := s.limitLocked(key{role, eff.ServerUser}, 0)
-	o.Limits = []*pool.Limit{s.all, ofDatabase, ofRole}
-	if eff.UserConnections > 0 {
-		o.Limits = append(o.Limits, s.limitLocked(key{user, name}, eff.UserConnections))
-	}
+	o.Limits = []*pool.Limit{s.all, ofDatabase, ofRole, s.limitLocked(key{user, name}, eff.UserConnections)}
 	o.Privileged = eff.Privileged
 	o.Full = func(err error) *pool.Limit {
 		switch backend.FullBy(err) {
@@ -158,12 +192,15 @@ func (s *Server) State() pool.Slots { return s.all.Slots() }
 // log whether pools may want more.
 func (s *Server) Compare(ctx context.Context, b *backend.Backend, log *zap.Logger) {
 	free, reserved, err := backend.AskSlots(ctx, b)
-	fields := []zap.Field{zap.String("server", s.config.Address), zap.Int("slots", free), zap.Int("reserved", reserved)}
+	s.mu.Lock()
+	c, p := s.config, s.pool
+	s.mu.Unlock()
+	fields := []zap.Field{zap.String("server", c.Address), zap.Int("slots", free), zap.Int("reserved", reserved)}
 	if err != nil || free <= 0 {
 		log.Debug("it is not known how many connections a server lets in", append(fields, zap.Error(err))...)
 		return
 	}
-	words, fits := s.pool.Demand(s.config, free)
+	words, fits := p.Demand(c, free)
 	if fits {
 		log.Info("connections: "+words, fields...)
 	} else {

@@ -29,7 +29,7 @@ var (
 
 // Of are whose the timeouts of a session are, and how it is reached.
 type Of struct {
-	Limits    config.Timeouts
+	Limits    func() config.Timeouts // those in force
 	Front     *wire.Conn
 	Interrupt *interrupt.Interrupt
 	Metrics   *metrics.Metrics
@@ -102,15 +102,16 @@ func (k *Clock) Silence(s *session.State, midBatch bool, ofServer func(name stri
 			until, err = t, e
 		}
 	}
-	name, limit, e := "idle_session_timeout", k.of.Limits.ClientIdle, errIdle
+	limits := k.of.Limits()
+	name, limit, e := "idle_session_timeout", limits.ClientIdle, errIdle
 	if s.Tx.Phase.InBlock() || midBatch {
-		name, limit, e = "idle_in_transaction_session_timeout", k.of.Limits.IdleTransaction, errIdleInTransaction
+		name, limit, e = "idle_in_transaction_session_timeout", limits.IdleTransaction, errIdleInTransaction
 	}
 	if limit > 0 {
 		earliest(now.Add(limit), e)
 	}
-	if k.of.Limits.Transaction > 0 && !k.since.IsZero() {
-		earliest(k.since.Add(k.of.Limits.Transaction), errTransaction)
+	if limits.Transaction > 0 && !k.since.IsZero() {
+		earliest(k.since.Add(limits.Transaction), errTransaction)
 	}
 	if s.InForceKnown() && (s.Tx.Phase.InBlock() || !midBatch) { // else its server knows
 		value, set := s.Settings.Now().Value(name)

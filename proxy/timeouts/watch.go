@@ -22,7 +22,7 @@ func nothing() {}
 // WatchStatement has what is sent to a server next canceled when it takes too long. stop must
 // be called before the session gives its server connection back.
 func (k *Clock) WatchStatement() (stop func()) {
-	limit := k.of.Limits.Statement
+	limit := k.of.Limits().Statement
 	if limit <= 0 {
 		return nothing
 	}
@@ -44,7 +44,7 @@ func (k *Clock) WatchStatement() (stop func()) {
 // WatchTransaction has the session ended when its transaction, or what is about to be done
 // outside one since began, takes too long. stop must be called when that is done.
 func (k *Clock) WatchTransaction(began time.Time) (stop func()) {
-	limit := k.of.Limits.Transaction
+	limit := k.of.Limits().Transaction
 	if limit <= 0 {
 		return nothing
 	}
@@ -101,7 +101,7 @@ func (k *Clock) cancel() {
 // Reword returns an ErrorResponse as the client is to see it: a server that was asked to
 // cancel does not know why.
 func (k *Clock) Reword(frame []byte) []byte {
-	if k.of.Limits.Statement <= 0 || string(wire.ErrorField(frame, 'C')) != errStatement.Code {
+	if k.of.Limits().Statement <= 0 || string(wire.ErrorField(frame, 'C')) != errStatement.Code {
 		return frame
 	}
 	k.mu.Lock()

@@ -20,7 +20,6 @@ import (
 // with the fallback credentials of the latest client.
 type Account struct {
 	dialer
-	service  config.Service
 	slots    *slots.Servers
 	pools    func() []*Pools // where clients with other credentials are found
 	fallback atomic.Pointer[login]
@@ -54,7 +53,7 @@ func (a *Account) OfferFallback(cred backend.Credentials, database string) {
 // offer takes a login to fall back to. One that a server has let in is not given up for
 // one that none has yet.
 func (a *Account) offer(l login) {
-	if a.service.User != "" {
+	if a.access.Load().service.User != "" {
 		return
 	}
 	if now := a.fallback.Load(); now == nil || l.proven || !now.proven {
@@ -65,13 +64,14 @@ func (a *Account) offer(l login) {
 // Open logs in to a server; an empty database is the account's own. The error is
 // cluster.ErrNoLogin as long as there are no credentials.
 func (a *Account) Open(ctx context.Context, s *cluster.Server, database string) (*backend.Backend, error) {
-	if a.service.User == "" {
+	if a.access.Load().service.User == "" {
 		return a.borrow(ctx, s, database)
 	}
+	service := a.access.Load().service
 	if database == "" {
-		database = cmp.Or(a.service.Database, maintenance)
+		database = cmp.Or(service.Database, maintenance)
 	}
-	return a.dialOwn(ctx, s, backend.Credentials{User: a.service.User, Password: a.service.Password}, database)
+	return a.dialOwn(ctx, s, backend.Credentials{User: service.User, Password: service.Password}, database)
 }
 
 // borrow is Open with a client's login. Its own database is not that client's if there is
@@ -102,8 +102,8 @@ func (a *Account) borrow(ctx context.Context, s *cluster.Server, database string
 }
 
 // connectOnly connects to a server and leaves.
-func (d dialer) connectOnly(ctx context.Context, s *cluster.Server) error {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+func (d *dialer) connectOnly(ctx context.Context, s *cluster.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, d.access.Load().timeout)
 	defer cancel()
 	reach, err := d.reach(s)
 	if err != nil {
@@ -148,7 +148,7 @@ func (a *Account) dialOwn(ctx context.Context, s *cluster.Server, cred backend.C
 
 // compareSlots says whether a server lets in what pools may open.
 func (a *Account) compareSlots(ctx context.Context, s *cluster.Server, log *zap.Logger) {
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	ctx, cancel := context.WithTimeout(ctx, a.access.Load().timeout)
 	defer cancel()
 	b, err := a.Open(ctx, s, "")
 	if err != nil {
@@ -162,20 +162,30 @@ func (a *Account) compareSlots(ctx context.Context, s *cluster.Server, log *zap.
 // in place of one that a server refused; without any, that one again, until a client
 // comes with a better one.
 func (a *Account) another(refused *login, avoid string) *login {
+	found := a.ofClient(func(l *login) bool {
+		return l.database != avoid && (l.database != refused.database || !l.cred.Equal(refused.cred))
+	})
+	if found == nil {
+		found = &login{cred: refused.cred, database: refused.database}
+	}
+	return found
+}
+
+// ofClient is the login of some client that a server has let in; nil if there is none that suits.
+func (a *Account) ofClient(suits func(*login) bool) *login {
 	for _, p := range a.pools() {
 		l := login{p.Credentials(), p.Database.name, true}
-		if p.Database.account == a && p.clients.Load() > 0 && p.proven() && l.database != avoid &&
-			(l.database != refused.database || !l.cred.Equal(refused.cred)) {
+		if p.Database.account == a && p.clients.Load() > 0 && p.proven() && suits(&l) {
 			return &l
 		}
 	}
-	return &login{cred: refused.cred, database: refused.database}
+	return nil
 }
 
 // refusal asks the servers whether they let a client in, where the proxy has no account
 // of its own to learn anything of them with. It returns theirs, or nil.
 func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend.Credentials, database string) error {
-	if a.service.User != "" || t.Primary != nil {
+	if a.access.Load().service.User != "" || t.Primary != nil {
 		return nil
 	}
 	for _, st := range t.States {
@@ -193,8 +203,14 @@ func (a *Account) refusal(ctx context.Context, t *cluster.Topology, cred backend
 
 // dialer is what connections to the servers of one cluster have in common.
 type dialer struct {
+	connect backend.Dial
+	access  atomic.Pointer[access] // in force
+}
+
+// access is what the configuration says of logging in to a cluster. It never changes.
+type access struct {
 	tls           *backend.TLS
-	connect       backend.Dial
+	service       config.Service
 	timeout       time.Duration
 	maxStatements int // prepared on one connection
 }
@@ -202,14 +218,15 @@ type dialer struct {
 // internal are the startup parameters of the proxy's own connections.
 var internal = map[string]string{"application_name": "pgweir"}
 
-func (d dialer) reach(s *cluster.Server) (backend.Options, error) {
+func (d *dialer) reach(s *cluster.Server) (backend.Options, error) {
 	addr, err := backend.ParseAddress(s.Address)
-	return backend.Options{Address: addr, TLSName: s.TLSName, TLS: d.tls, Dial: d.connect}, err
+	return backend.Options{Address: addr, TLSName: s.TLSName(), TLS: d.access.Load().tls, Dial: d.connect}, err
 }
 
 // dial opens one server connection; params are further startup parameters.
-func (d dialer) dial(ctx context.Context, s *cluster.Server, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+func (d *dialer) dial(ctx context.Context, s *cluster.Server, cred backend.Credentials, database string, params map[string]string) (*backend.Backend, error) {
+	now := d.access.Load()
+	ctx, cancel := context.WithTimeout(ctx, now.timeout)
 	defer cancel()
 	reach, err := d.reach(s)
 	if err != nil {
@@ -219,5 +236,5 @@ func (d dialer) dial(ctx context.Context, s *cluster.Server, cred backend.Creden
 	if err != nil {
 		return nil, err
 	}
-	return backend.New(l, d.maxStatements), nil
+	return backend.New(l, now.maxStatements), nil
 }

@@ -98,17 +98,17 @@ func (a *Account) Ask(ctx context.Context, cl *cluster.Cluster, ask func(*backen
 	if err != nil {
 		return err
 	}
-	if b := a.asker.take(server); b != nil {
-		if err = ask(b); a.asker.keepUnless(server, b, err) || ctx.Err() != nil {
+	b, era := a.asker.take(server)
+	if b != nil {
+		if err = ask(b); a.asker.keepUnless(server, b, era, err) || ctx.Err() != nil {
 			return err
 		} // else it may have been cut off long ago
 	}
-	b, err := a.Open(ctx, server, "")
-	if err != nil {
+	if b, err = a.Open(ctx, server, ""); err != nil {
 		return err
 	}
 	err = ask(b)
-	a.asker.keepUnless(server, b, err)
+	a.asker.keepUnless(server, b, era, err)
 	return err
 }
 
@@ -118,41 +118,46 @@ type asker struct {
 	mu   sync.Mutex // protects the fields below
 	kept *backend.Backend
 	on   *cluster.Server
+	era  uint64 // calls of Close
 }
 
-// take returns the connection kept to a server, and nil if there is none.
-func (k *asker) take(s *cluster.Server) *backend.Backend {
+// take returns the connection kept to a server, nil if there is none. era is to be given to
+// keepUnless, with that connection or one opened in place of it.
+func (k *asker) take(s *cluster.Server) (b *backend.Backend, era uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.on != s {
-		return nil
+	if k.on == s {
+		b, k.kept = k.kept, nil
 	}
-	b := k.kept
-	k.kept = nil
-	return b
+	return b, k.era
 }
 
 // keepUnless keeps a connection in place of the one that is kept, unless err says that it is
-// broken, and reports whether it does.
-func (k *asker) keepUnless(s *cluster.Server, b *backend.Backend, err error) bool {
+// broken, and reports whether it is not. It is closed if Close was called since its era.
+func (k *asker) keepUnless(s *cluster.Server, b *backend.Backend, era uint64, err error) bool {
 	if err != nil && CutOff(err) {
 		b.Close()
 		return false
 	}
-	k.replace(s, b)
+	k.mu.Lock()
+	if k.era == era {
+		b, k.kept, k.on = k.kept, b, s
+	}
+	k.mu.Unlock()
+	if b != nil {
+		b.Close()
+	}
 	return true
 }
 
-// replace keeps b, which may be nil, and closes what was kept.
-func (k *asker) replace(s *cluster.Server, b *backend.Backend) {
+// Close closes the connection that is kept, and has one in use closed after it.
+func (k *asker) Close() {
 	k.mu.Lock()
-	old := k.kept
-	k.kept, k.on = b, s
+	b := k.kept
+	k.kept, k.on = nil, nil
+	k.era++
 	k.mu.Unlock()
-	if old != nil {
-		old.Close()
+	if b != nil {
+		b.Close()
 	}
 }
-
-// Close closes the connection that is kept.
-func (k *asker) Close() { k.replace(nil, nil) }

@@ -32,6 +32,8 @@ type Database struct {
 
 	catalog struct {
 		*catalog.Refresher
+		asked                     string         // the name that the first client knew the database by
+		wishes                    router.Options // that plans are made by; of who makes it or reloads it
 		reader                    reader
 		ddl, known                atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
 		redefined, knownRedefined atomic.Uint64 // the same of what may redefine something
@@ -62,19 +64,18 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	if d := dir.databases[label]; d != nil {
 		return d
 	}
-	cl, r := dir.clusters[eff.Cluster], dir.o.Routing
+	cl, r := dir.clusters[eff.Cluster], dir.o.Load().Routing
 	d := &Database{
 		cluster: cl.Cluster, account: cl.Account, name: eff.Database, label: label, loaded: make(chan struct{}),
-		audit: dir.o.Audit, log: dir.o.Log, background: &dir.background, directory: dir,
+		audit: dir.o.Load().Audit, log: dir.o.Load().Log, background: &dir.background, directory: dir,
 	}
-	d.Plans = router.NewPlans(router.Options{
-		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
-		Rules: dir.o.Rules(key.Database), Tenant: d.audit.Policy(),
-	})
+	d.catalog.asked = key.Database
+	d.catalog.wishes = d.plansOptions(dir.o.Load())
+	d.Plans = router.NewPlans(d.catalog.wishes)
 	d.catalog.Refresher = catalog.NewRefresher(catalog.RefreshOptions{
 		Interval: r.CatalogInterval, Delay: 50 * time.Millisecond, Timeout: 30 * time.Second, Load: d.load,
 		Publish: func(sn *catalog.Snapshot) {
-			dir.o.Log.Info("catalog read", zap.String("database", d.label),
+			dir.o.Load().Log.Info("catalog read", zap.String("database", d.label),
 				zap.Int("functions", sn.Functions()), zap.Int("relations", sn.Relations()))
 		},
 		Failed: d.catalogFailed,
@@ -86,6 +87,15 @@ func (dir *Directory) databaseLocked(key Key, eff config.Effective) *Database {
 	d.background.Go(d.readCatalog)
 	dir.databases[label] = d
 	return d
+}
+
+// plansOptions are what the plans are made by.
+func (d *Database) plansOptions(o *Options) router.Options {
+	r := o.Routing
+	return router.Options{
+		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
+		Rules: o.Rules(d.catalog.asked), Tenant: d.audit.Policy(),
+	}
 }
 
 func label(cluster, database string) string { return cluster + "/" + database }
@@ -234,7 +244,7 @@ func (d *Database) loadOver(ctx context.Context, b *backend.Backend, previous *c
 // recommend warns of settings that the database's policies read and that the configuration
 // does not declare: isolation rests on them.
 func (d *Database) recommend(ctx context.Context, q catalog.Query) {
-	o := &d.directory.o
+	o := d.directory.o.Load()
 	read, err := catalog.SettingsOfPolicies(ctx, q)
 	if err != nil {
 		d.log.Warn("what row-level security rests on is not known", zap.String("database", d.label), zap.Error(err))

@@ -42,6 +42,8 @@ type Options struct {
 	// LoginsChanged is called when who may log in to a cluster, and by what, may have changed.
 	LoginsChanged func()
 	Dial          backend.Dial // how servers are reached; nil is package net's
+
+	declared setting.Names // settings that every connection is asked for
 }
 
 // Key is whose statements Pools serve: names as clients give them.
@@ -50,11 +52,10 @@ type Key struct{ User, Database string }
 // Directory finds what clients share. Pools and databases stay for a while once they have
 // let a client in: see forget.go.
 type Directory struct {
-	o          Options
-	ctx        context.Context // of everything in the background
+	o          atomic.Pointer[Options] // in force
+	ctx        context.Context         // of everything in the background
 	background sync.WaitGroup
 	clusters   map[string]*Cluster // all are added before anything is looked for
-	declared   setting.Names       // settings that every connection is asked for
 
 	verified, differing atomic.Uint64 // connections
 
@@ -62,16 +63,20 @@ type Directory struct {
 
 	mu        sync.Mutex // protects the fields below
 	pools     map[Key]*Pools
+	retired   []*Pools             // that the configuration no longer knows, with clients yet
 	databases map[string]*Database // by cluster and name
 	dropped   bool                 // some database was
 }
 
 // New makes a Directory. What it does in the background ends with ctx.
 func New(ctx context.Context, o Options) *Directory {
-	return &Directory{
-		o: o, ctx: ctx, declared: declaredNames(&o),
+	dir := &Directory{
+		ctx:      ctx,
 		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{},
 	}
+	o.declared = declaredNames(&o)
+	dir.o.Store(&o)
+	return dir
 }
 
 // Pools lists all there are.
@@ -79,6 +84,13 @@ func (dir *Directory) Pools() []*Pools {
 	dir.mu.Lock()
 	defer dir.mu.Unlock()
 	return slices.Collect(maps.Values(dir.pools))
+}
+
+// all lists those that the configuration no longer knows, too.
+func (dir *Directory) all() []*Pools {
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+	return append(slices.Collect(maps.Values(dir.pools)), dir.retired...)
 }
 
 // Databases lists all there are.
@@ -102,11 +114,16 @@ func (dir *Directory) Protections(each func(label string, found *tenant.Inspecti
 }
 
 // Enter finds what a user and database share, made if need be, and counts a client in; it
-// tells how many the database has with it. Connections log in by cred from now on.
-// Pools.Leave must follow.
-func (dir *Directory) Enter(key Key, eff config.Effective, cred backend.Credentials) (p *Pools, inDatabase int64) {
+// tells how many the database has with it. resolve says what is in force for them, and how
+// connections log in from now on; until Enter has returned nothing else comes in force
+// (Reload.Apply). Its error is Enter's; without one Pools.Leave must follow.
+func (dir *Directory) Enter(key Key, resolve func() (config.Effective, backend.Credentials, error)) (p *Pools, inDatabase int64, err error) {
 	dir.mu.Lock()
 	defer dir.mu.Unlock()
+	eff, cred, err := resolve()
+	if err != nil {
+		return nil, 0, err
+	}
 	if p = dir.pools[key]; p == nil {
 		p = dir.poolsLocked(key, eff)
 		p.cred.Store(&cred)
@@ -115,7 +132,7 @@ func (dir *Directory) Enter(key Key, eff config.Effective, cred backend.Credenti
 		p.cred.Store(&cred)
 	}
 	p.clients.Add(1)
-	return p, p.Database.clients.Add(1)
+	return p, p.Database.clients.Add(1), nil
 }
 
 // Maintain forgets what nobody uses, and lets all pools close what is old and open what they
@@ -123,6 +140,7 @@ func (dir *Directory) Enter(key Key, eff config.Effective, cred backend.Credenti
 func (dir *Directory) Maintain(now time.Time) {
 	dir.hubs.maintain(now)
 	dir.forgetUnused(now)
+	dir.dropRetired()
 	for _, p := range dir.Pools() {
 		t := p.Cluster.Topology()
 		p.servers.Retire(t)
@@ -146,14 +164,14 @@ func (dir *Directory) report(p *Pools, pl *perserver.Pool, err error) {
 	case noDatabase(err) && dir.forgetDatabase(p.Database):
 	default:
 		pl.Failed = err.Error()
-		dir.o.Log.Warn("pool", zap.String("user", p.Key.User), zap.String("database", p.Key.Database), zap.Error(err))
+		dir.o.Load().Log.Warn("pool", zap.String("user", p.Key.User), zap.String("database", p.Key.Database), zap.Error(err))
 	}
 }
 
 // Close closes all pools and waits for what runs in the background, whose context must
 // have ended.
 func (dir *Directory) Close() {
-	for _, p := range dir.Pools() {
+	for _, p := range dir.all() { // nobody adds to them any more
 		p.servers.Close()
 	}
 	dir.hubs.closeIf(func(hubKey, *hub) bool { return true })

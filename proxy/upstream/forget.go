@@ -10,14 +10,14 @@ import (
 
 // Forget drops Pools that never let a client in, unless another client tries.
 func (dir *Directory) Forget(p *Pools) {
-	dir.forget(func(other *Pools) bool { return other == p && p.clients.Load() == 1 && !p.proven() && !p.Config.Warm })
+	dir.forget(func(other *Pools) bool { return other == p && p.clients.Load() == 1 && !p.proven() && !p.Terms().Warm })
 }
 
 // forgetUnused drops Pools that have had no client for as long as the configuration says.
 func (dir *Directory) forgetUnused(now time.Time) {
-	if dir.o.Pool.ForgetAfter > 0 {
-		before := now.Add(-dir.o.Pool.ForgetAfter).UnixNano()
-		dir.forget(func(p *Pools) bool { return p.clients.Load() == 0 && p.left.Load() < before && !p.Config.Warm })
+	if dir.o.Load().Pool.ForgetAfter > 0 {
+		before := now.Add(-dir.o.Load().Pool.ForgetAfter).UnixNano()
+		dir.forget(func(p *Pools) bool { return p.clients.Load() == 0 && p.left.Load() < before && !p.Terms().Warm })
 	}
 }
 
@@ -44,6 +44,11 @@ func (dir *Directory) forget(which func(*Pools) bool) {
 		dir.dropUnusedLocked(p.Database)
 	}
 	dir.mu.Unlock()
+	dir.closeAll(gone)
+}
+
+// closeAll closes Pools that nobody can find any more.
+func (dir *Directory) closeAll(gone []*Pools) {
 	if len(gone) == 0 {
 		return
 	}
@@ -55,9 +60,35 @@ func (dir *Directory) forget(which func(*Pools) bool) {
 	}
 }
 
+// dropRetired closes what was retired and has no client left.
+func (dir *Directory) dropRetired() {
+	var gone []*Pools
+	dir.mu.Lock()
+	kept := dir.retired[:0]
+	for _, p := range dir.retired {
+		if p.clients.Load() > 0 {
+			kept = append(kept, p)
+			continue
+		}
+		gone = append(gone, p)
+	}
+	clear(dir.retired[len(kept):])
+	dir.retired = kept
+	for _, p := range gone {
+		dir.dropUnusedLocked(p.Database)
+	}
+	dir.mu.Unlock()
+	dir.closeAll(gone)
+}
+
 // dropUnusedLocked ends what a database keeps running if there are no Pools left that
 // use it: any name can be asked for, and most do not exist.
 func (dir *Directory) dropUnusedLocked(d *Database) {
+	for _, p := range dir.retired {
+		if p.Database == d {
+			return
+		}
+	}
 	for _, p := range dir.pools {
 		if p.Database == d {
 			return

@@ -42,7 +42,7 @@ func (p *Pools) Hub(ctx context.Context, s *cluster.Server) (*notify.Hub, error)
 	if h.idle = (time.Time{}); h.made != nil && !h.made.Lost() {
 		return h.made, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.Database.account.timeout)
+	ctx, cancel := context.WithTimeout(ctx, p.Database.account.access.Load().timeout)
 	defer cancel()
 	b, err := p.Database.account.dialOwn(ctx, s, p.Credentials(), p.Database.name)
 	if err != nil {

@@ -40,7 +40,7 @@ func (d *Database) awaitOutcome(w *freshness.InDoubt, s *cluster.Server, pid uin
 // other users' processes only those with pg_read_all_stats see when they began: for the rest
 // one with the number is taken for it.
 func (d *Database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
-	ctx, cancel := context.WithTimeout(d.ctx, d.account.timeout)
+	ctx, cancel := context.WithTimeout(d.ctx, d.account.access.Load().timeout)
 	defer cancel()
 	b, err := d.account.Open(ctx, s, "")
 	if err != nil {

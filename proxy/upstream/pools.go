@@ -19,33 +19,30 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/perserver"
-	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
 // Pools are what the clients of one user and database share. The exported fields never
 // change.
 type Pools struct {
-	Key         Key
-	Config      config.Effective
-	Route       router.Route
-	Consistency router.Consistency
-	Cluster     *cluster.Cluster
-	Database    *Database
+	Key      Key
+	Config   config.Effective // when they were made; see Terms for what is in force
+	Cluster  *cluster.Cluster
+	Database *Database
 	// Sequences are what was learned of what sessions ask of them.
 	Sequences Sequences
 	// Parsed are statements a server has parsed for this user, by name, with the catalog of
 	// then, which one of equal content is not. It keeps neither alive.
 	Parsed *lru.Cache[string, weak.Pointer[catalog.Snapshot]]
 
-	cred        atomic.Pointer[backend.Credentials]
-	clients     atomic.Int64
-	left        atomic.Int64             // when a client last did, in Unix nanoseconds
-	asking      singleflight.Group       // of Admit
-	admitted    atomic.Pointer[admitted] // the last time; nil for never
-	primaryWait time.Duration
-	directory   *Directory
-	servers     perserver.Pools
+	terms     atomic.Pointer[Terms]
+	cred      atomic.Pointer[backend.Credentials]
+	clients   atomic.Int64
+	left      atomic.Int64             // when a client last did, in Unix nanoseconds
+	asking    singleflight.Group       // of Admit
+	admitted  atomic.Pointer[admitted] // the last time; nil for never
+	directory *Directory
+	servers   perserver.Pools
 
 	mu      sync.Mutex // protects replies
 	replies map[setting.Settings]map[string]string
@@ -61,10 +58,9 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 	cl := dir.clusters[eff.Cluster]
 	p := &Pools{
 		Key: key, Config: eff, Cluster: cl.Cluster, Database: dir.databaseLocked(key, eff),
-		primaryWait: dir.o.Routing.PrimaryWait, directory: dir, replies: map[setting.Settings]map[string]string{},
+		directory: dir, replies: map[setting.Settings]map[string]string{},
 	}
-	p.Route, _ = router.ParseRoute(eff.Route)
-	p.Consistency, _ = router.ParseConsistency(eff.Consistency)
+	p.terms.Store(newTerms(eff))
 	p.Parsed, _ = lru.New[string, weak.Pointer[catalog.Snapshot]](maxParsed) // fails for a size below 1 only
 	return p
 }
@@ -78,24 +74,35 @@ func (p *Pools) of(s *cluster.Server) *perserver.Pool {
 
 // newPool makes a pool of connections to one server.
 func (dir *Directory) newPool(p *Pools, s *cluster.Server) *pool.Pool {
-	c := dir.o.Pool
-	var verify func(*backend.Backend) error
-	if dir.o.Settings.VerifyReleases {
-		verify = func(b *backend.Backend) error { return dir.verify(s, p.Key, b) }
+	o := p.size(dir.o.Load().Pool)
+	o.Verify = func(b *backend.Backend) error {
+		if !dir.o.Load().Settings.VerifyReleases {
+			return nil
+		}
+		return dir.verify(s, p.Key, b)
 	}
-	return p.Database.account.slots.Of(s).NewPool(pool.Options{
-		Verify: verify,
-		Size:   p.Config.PoolSize, MinIdle: p.Config.MinIdle, Warm: p.Config.Warm,
-		AcquireTimeout: p.Config.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
-		Refused: func(b *backend.Backend, why error) { dir.refused(s, p.Key, b, why) },
-		Dial:    func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, p.Database.account, s) },
-	}, p.Key.User, p.Config)
+	o.Refused = func(b *backend.Backend, why error) { dir.refused(s, p.Key, b, why) }
+	o.Dial = func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, p.Database.account, s) }
+	return p.Database.account.slots.Of(s).NewPool(o, p.Key.User, p.Terms().Effective)
+}
+
+// size is those options of a pool that may change while it is used.
+func (p *Pools) size(c config.Pool) pool.Options {
+	eff := p.Terms()
+	o := pool.Options{
+		Size: eff.PoolSize, MinIdle: eff.MinIdle, Warm: eff.Warm,
+		AcquireTimeout: eff.AcquireTimeout, IdleTimeout: c.IdleTimeout, MaxLifetime: c.MaxLifetime,
+	}
+	if eff.Retired { // it keeps nothing open that is not in use
+		o.MinIdle, o.Warm = 0, false
+	}
+	return o
 }
 
 // refused says that a connection was not at rest when it was given back. It was closed,
 // so nobody found it so, but whoever gave it back is in error.
 func (dir *Directory) refused(server *cluster.Server, key Key, b *backend.Backend, why error) {
-	dir.o.Log.Error("server connection is closed, not shared: it is not at rest",
+	dir.o.Load().Log.Error("server connection is closed, not shared: it is not at rest",
 		zap.String("server", server.Address), zap.Uint32("pid", b.PID()), zap.String("user", key.User),
 		zap.String("database", key.Database), zap.Uint64("session", b.LastUser()), zap.Error(why))
 }
@@ -270,7 +277,7 @@ func (p *Pools) askStartup(ctx context.Context, settings setting.Settings) (repo
 // onServer has something done on a connection of the primary, or of a replica while there
 // is none.
 func (p *Pools) onServer(ctx context.Context, want pool.Want, do func(*backend.Backend) error) error {
-	waiting, cancel := context.WithTimeout(ctx, p.primaryWait)
+	waiting, cancel := context.WithTimeout(ctx, p.Database.directory.o.Load().Routing.PrimaryWait)
 	defer cancel()
 	for {
 		server, err := AnyServer(waiting, p.Cluster)

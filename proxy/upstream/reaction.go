@@ -19,7 +19,7 @@ type reaction struct {
 	closeHeld   func(*cluster.Server) int
 	forget      func(*cluster.Server) // called when a server has left
 	started     func(*cluster.Server) // called when a server is up that was started since it was last
-	primaryWait time.Duration
+	primaryWait func() time.Duration
 
 	primary *cluster.Server // the latest
 	lost    time.Time       // when it was, if there is none
@@ -154,7 +154,7 @@ func (r *reaction) logPrimary(before, after *cluster.Topology) {
 	if after.Primary == nil {
 		r.lost = time.Now()
 		r.log.Warn("no primary: writes wait for one",
-			append(fields, zap.Duration("primary_wait", r.primaryWait))...)
+			append(fields, zap.Duration("primary_wait", r.primaryWait()))...)
 		return
 	}
 	fields = append(fields, zap.String("server", after.Primary.Address), zap.Uint32("timeline", after.Timeline))

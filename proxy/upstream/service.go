@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -10,10 +11,11 @@ import (
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/shadow"
 )
 
-// Service is what all sessions use. The value does not change once it is made; what
-// it points to is safe for concurrent use.
+// Service is what all sessions use. The value does not change once it is made: reading the
+// configuration again makes another. What it points to is safe for concurrent use.
 type Service struct {
 	Config       config.Config
 	Log          *zap.Logger
@@ -24,4 +26,10 @@ type Service struct {
 	Draining     *atomic.Bool     // the service is ending: idle sessions end
 	Beside       *atomic.Bool     // other processes, whose commits are not known here, write too
 	PrimaryReads bool             // the primary takes its share of reads
+	Shadow       *shadow.Report   // where statements would run, while all run on the primary
+	Ending       context.Context  // that of the service
+
+	// Current is the Service that follows from the configuration in force: sessions take it
+	// over with each batch.
+	Current *atomic.Pointer[Service]
 }

@@ -41,6 +41,11 @@ func directory(t *testing.T, service config.Service) *Directory {
 	return dir
 }
 
+// inForce has Enter find terms in force.
+func inForce(eff config.Effective, cred backend.Credentials) func() (config.Effective, backend.Credentials, error) {
+	return func() (config.Effective, backend.Credentials, error) { return eff, cred, nil }
+}
+
 func effective(database string) config.Effective {
 	return config.Effective{Cluster: "main", Database: database, ServerUser: "app", PoolSize: 1}
 }
@@ -50,7 +55,7 @@ func effective(database string) config.Effective {
 func TestFind(t *testing.T) {
 	dir := directory(t, config.Service{})
 	find := func(key Key, eff config.Effective, cred backend.Credentials) *Pools {
-		p, _ := dir.Enter(key, eff, cred)
+		p, _, _ := dir.Enter(key, inForce(eff, cred))
 		return p
 	}
 	ann := find(Key{"ann", "shop"}, effective("shop"), backend.Credentials{User: "ann"})
@@ -72,9 +77,9 @@ func TestFind(t *testing.T) {
 // uses that; not while another client tries.
 func TestForget(t *testing.T) {
 	dir := directory(t, config.Service{})
-	p, n := dir.Enter(Key{"ann", "none"}, effective("none"), backend.Credentials{})
+	p, n, _ := dir.Enter(Key{"ann", "none"}, inForce(effective("none"), backend.Credentials{}))
 	require.EqualValues(t, 1, n)
-	_, n = dir.Enter(Key{"ann", "none"}, effective("none"), backend.Credentials{})
+	_, n, _ = dir.Enter(Key{"ann", "none"}, inForce(effective("none"), backend.Credentials{}))
 	require.EqualValues(t, 2, n)
 	dir.Forget(p)
 	require.Len(t, dir.Pools(), 1)
@@ -90,7 +95,7 @@ func TestForget(t *testing.T) {
 func TestForgetUnused(t *testing.T) {
 	dir := directory(t, config.Service{})
 	enter := func(user string) *Pools {
-		p, _ := dir.Enter(Key{user, "shop"}, effective("shop"), backend.Credentials{User: user})
+		p, _, _ := dir.Enter(Key{user, "shop"}, inForce(effective("shop"), backend.Credentials{User: user}))
 		return p
 	}
 	ann, bob := enter("ann"), enter("bob")
@@ -136,7 +141,8 @@ func TestKnock(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	d, server := dialer{timeout: time.Minute}, &cluster.Server{Address: l.Addr().String()}
+	d, server := dialer{}, &cluster.Server{Address: l.Addr().String()}
+	d.access.Store(&access{timeout: time.Minute})
 	k := knocks{every: time.Hour}
 	for range 3 {
 		require.NoError(t, k.knock(t.Context(), server, d.connectOnly))
@@ -154,7 +160,7 @@ func TestKnock(t *testing.T) {
 
 // TestStale: DDL makes the catalog stale, and what one caused itself can be told apart.
 func TestStale(t *testing.T) {
-	p, _ := directory(t, config.Service{}).Enter(Key{"ann", "shop"}, effective("shop"), backend.Credentials{})
+	p, _, _ := directory(t, config.Service{}).Enter(Key{"ann", "shop"}, inForce(effective("shop"), backend.Credentials{}))
 	d := p.Database
 	require.False(t, d.Stale())
 	require.True(t, d.Knows(d.Plans.Version()))

@@ -25,11 +25,11 @@ const verifyTimeout = 5 * time.Second
 // verifyIdle has one idle connection of a pool asked, if there is one that was not for as
 // long as the configuration says.
 func (dir *Directory) verifyIdle(p *Pools, s *cluster.Server, now time.Time) {
-	if dir.o.Settings.Verify <= 0 {
+	if dir.o.Load().Settings.Verify <= 0 {
 		return
 	}
 	pl := p.Of(s)
-	b := pl.TakeIdle(now.Add(-dir.o.Settings.Verify))
+	b := pl.TakeIdle(now.Add(-dir.o.Load().Settings.Verify))
 	if b == nil {
 		return
 	}
@@ -53,7 +53,7 @@ func (dir *Directory) verify(server *cluster.Server, key Key, b *backend.Backend
 	}
 	ctx, cancel := context.WithTimeout(dir.ctx, verifyTimeout)
 	defer cancel()
-	differences, err := b.Verify(ctx, dir.declared)
+	differences, err := b.Verify(ctx, dir.o.Load().declared)
 	if err != nil { // gone, or under a statement timeout of its session, which says nothing
 		return fmt.Errorf("%w: %w", backend.ErrEnded, err)
 	}
@@ -62,7 +62,7 @@ func (dir *Directory) verify(server *cluster.Server, key Key, b *backend.Backend
 		return nil
 	}
 	dir.differing.Add(1)
-	dir.o.Log.Error("server connection carries what nobody foresaw; it is closed: what ran on it is not what the catalog says, or a fault of the proxy",
+	dir.o.Load().Log.Error("server connection carries what nobody foresaw; it is closed: what ran on it is not what the catalog says, or a fault of the proxy",
 		zap.String("server", server.Address), zap.Uint32("pid", b.PID()), zap.String("user", key.User), zap.String("database", key.Database),
 		zap.Strings("differences", differences), zap.Strings("ran", b.Trail()), zap.Uint64("session", b.LastUser()))
 	return fmt.Errorf("%w: %s", errDiffers, strings.Join(differences, ", "))

@@ -35,7 +35,7 @@ type Refresher struct {
 	changed chan struct{} // holds one wish at most
 	hurry   chan struct{} // the same: not to wait for more changes
 
-	mu      sync.Mutex // protects the fields below
+	mu      sync.Mutex // protects the fields below, and Interval
 	changes uint64     // calls of Changed
 	loaded  uint64     // changes that the last good load has seen
 	last    *Snapshot  // of the last good load
@@ -55,11 +55,23 @@ func NewRefresher(o RefreshOptions) *Refresher {
 	return &Refresher{o: o, changed: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 }
 
+// SetInterval has the catalog loaded at another interval, beginning with a load now.
+func (r *Refresher) SetInterval(every time.Duration) {
+	r.mu.Lock()
+	r.o.Interval = every
+	r.mu.Unlock()
+	r.wake()
+}
+
 // Changed says that the catalog may differ: DDL was committed. It never waits.
 func (r *Refresher) Changed() {
 	r.mu.Lock()
 	r.changes++
 	r.mu.Unlock()
+	r.wake()
+}
+
+func (r *Refresher) wake() {
 	select {
 	case r.changed <- struct{}{}:
 	default: // a load is due already
@@ -151,14 +163,15 @@ func (r *Refresher) load(ctx context.Context) time.Duration {
 	}
 	r.mu.Lock()
 	r.last, r.loaded = s, changes
+	interval := r.o.Interval
 	r.mu.Unlock()
 	if last == nil || last.Version() != s.Version() {
 		r.o.Publish(s)
 	}
-	if r.o.Interval <= 0 {
+	if interval <= 0 {
 		return never
 	}
-	return r.o.Interval
+	return interval
 }
 
 func (r *Refresher) attempt(ctx context.Context, last *Snapshot) (*Snapshot, error) {

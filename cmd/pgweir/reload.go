@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/proxy/admin"
+)
+
+func reloadCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Have the running proxy read its configuration again",
+		Long: `Have the proxy that runs on this host read its configuration again, as SIGHUP does.
+
+The proxy is found by the address that key http of the configuration names. A file
+with a fault changes nothing: the faults are printed, and the exit code is 1. What
+changed, and what needs a restart, is in the proxy's log.`,
+		Example: `  pgweir reload --config pgweir.yaml`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// The file may be faulty: which faults, the proxy says of the file it reads.
+			cfg, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			if _, err := command(cmd.Context(), cfg, http.MethodPost, "/reload"); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "reloaded; the log says what changed")
+			return err
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+// commandTimeout bounds what the proxy is asked over HTTP.
+const commandTimeout = 30 * time.Second
+
+// command asks the proxy on this host over HTTP and returns its answer.
+func command(ctx context.Context, cfg config.Config, method, what string) (string, error) {
+	if cfg.HTTP == "" {
+		return "", errors.New("key http is empty, so the proxy cannot be asked; send its process SIGHUP to have it reload")
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+loopback(cfg.HTTP)+what, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set(admin.Command, "1")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("is pgweir running on this host? %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	answer := strings.TrimRight(string(body), "\n")
+	if resp.StatusCode != http.StatusOK {
+		return "", errors.New(answer)
+	}
+	return answer, nil
+}
+
+// loopback is where a listener on all addresses is reached from its own host.
+func loopback(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("localhost", port)
+	}
+	return address
+}
