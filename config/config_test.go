@@ -164,7 +164,7 @@ func TestWarnings(t *testing.T) {
 	c.Auth.Method = "trust"
 	c = c.Complete()
 	got := c.Warnings()
-	if len(got) != 2 || got[0].Path != "listen[0]" || got[1].Path != "clusters.default.servers" {
+	if len(got) != 2 || got[0].Path != "listen[0]" || got[1].Path != "servers" {
 		t.Errorf("warnings %v", got)
 	}
 	c.Auth = Auth{Method: "password", AllowPlainPassword: true, UserFile: "testdata/faults/users.txt"}

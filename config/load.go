@@ -187,6 +187,11 @@ func (d *decoder) written(s string) string {
 	if _, ok := d.lines["clusters"]; ok {
 		return s
 	}
+	return unmoved(s)
+}
+
+// unmoved is a path within the cluster of the short forms, or a text, as a file has it.
+func unmoved(s string) string {
 	const moved = "clusters." + shortCluster + "."
 	return strings.ReplaceAll(strings.ReplaceAll(s, moved+"tls", "server_tls"), moved, "")
 }
