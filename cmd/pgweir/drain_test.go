@@ -83,6 +83,25 @@ func TestReadyWithoutAServer(t *testing.T) {
 	must(t, process.Wait())
 }
 
+// TestReadyWithoutServersFound: a service that has found no server cannot serve.
+func TestReadyWithoutServersFound(t *testing.T) {
+	at := freeAddresses(t, 2)
+	g := newGenerations(t, pgtest.Shared(t), fmt.Sprintf("listen: %s\nhttp: %s\n", at[0], at[1]))
+	g.edit("servers: [", "dns: nobody.invalid # [")
+	process := g.start()
+	g.await("it cannot be found out which servers there are; those known go on")
+	eventually(t, "it is not ready", func() bool {
+		answer, err := http.Get("http://" + at[1] + "/readyz")
+		if err != nil {
+			return false // not yet
+		}
+		defer answer.Body.Close()
+		return answer.StatusCode == http.StatusServiceUnavailable
+	})
+	must(t, process.Process.Signal(syscall.SIGTERM))
+	must(t, process.Wait())
+}
+
 // TestReadsDuringAnUpgrade: what is committed by way of the process before, reads by way of the new one see, though
 // the replica lags; also what was committed just before the old one ended.
 func TestReadsDuringAnUpgrade(t *testing.T) {
