@@ -16,6 +16,9 @@ const (
 	ServerPort = 5432
 )
 
+// maxName is the length of the longest name that DNS has (RFC 1035, section 3.1).
+const maxName = 253
+
 // SplitAddress turns an address of this package into what net.Dial and
 // net.Listen take: "tcp" and host:port, or "unix" and the socket's path, which
 // PostgreSQL derives from the directory and the port. defaultPort serves an
@@ -53,14 +56,14 @@ func splitHostPort(address string, defaultPort int) (host, port string, err erro
 			}
 		}
 	case portAlone.MatchString(address):
-		return "", "", fmt.Errorf("%q is a port alone; write the host before it, as in 127.0.0.1:%s", address, address)
+		return "", "", fmt.Errorf("%q is a port alone; write the host before it, as in 127.0.0.1:%s", shorten(address), shorten(address))
 	case !strings.Contains(address, ":") || net.ParseIP(address) != nil || strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]"):
 		host = strings.Trim(address, "[]")
 	default:
 		if host, port, err = net.SplitHostPort(address); err != nil {
 			var ae *net.AddrError
 			if errors.As(err, &ae) {
-				return "", "", fmt.Errorf("%q: %s; want host:port, [ipv6]:port or /directory:port", address, ae.Err)
+				return "", "", fmt.Errorf("%q: %s; want host:port, [ipv6]:port or /directory:port", shorten(address), ae.Err)
 			}
 			return "", "", err
 		}
@@ -73,10 +76,13 @@ func splitHostPort(address string, defaultPort int) (host, port string, err erro
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
-		return "", "", fmt.Errorf("%q: port %q is not a number from 1 to 65535", address, port)
+		return "", "", fmt.Errorf("%q: port %q is not a number from 1 to 65535", shorten(address), shorten(port))
 	}
-	if strings.ContainsAny(host, " \t\r\n") {
-		return "", "", fmt.Errorf("%q holds a space", address)
+	switch {
+	case strings.ContainsAny(host, " \t\r\n"):
+		return "", "", fmt.Errorf("%q holds a space", shorten(address))
+	case len(host) > maxName && !strings.HasPrefix(host, "/"):
+		return "", "", fmt.Errorf("%q is longer than the %d bytes of the longest name of a host", shorten(address), maxName)
 	}
 	return host, strconv.FormatUint(n, 10), nil
 }

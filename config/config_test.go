@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"fmt"
 	"github.com/google/go-cmp/cmp"
+	"syscall"
 )
 
 var update = flag.Bool("update", false, "rewrite expected faults and the generated table of docs/configuration.md")
@@ -162,7 +164,7 @@ func TestWarnings(t *testing.T) {
 	c.Auth.Method = "trust"
 	c = c.Complete()
 	got := c.Warnings()
-	if len(got) != 2 || got[0].Path != "listen[0]" || got[1].Path != "clusters.default.servers" {
+	if len(got) != 2 || got[0].Path != "listen[0]" || got[1].Path != "servers" {
 		t.Errorf("warnings %v", got)
 	}
 	c.Auth = Auth{Method: "password", AllowPlainPassword: true, UserFile: "testdata/faults/users.txt"}
@@ -238,4 +240,32 @@ func FuzzParse(f *testing.F) {
 			c.RulesFor("database")
 		}
 	})
+}
+
+// TestLoadAnything: whatever a path leads to, the answer comes soon, and names it.
+func TestLoadAnything(t *testing.T) {
+	dir := t.TempDir()
+	pipe, wide := filepath.Join(dir, "pipe"), filepath.Join(dir, "wide.yaml")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var unknown strings.Builder
+	for i := range 50_000 {
+		fmt.Fprintf(&unknown, "key%d: 1\n", i)
+	}
+	if err := os.WriteFile(wide, []byte(unknown.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		dir: "is a directory; name the file in it", pipe: "servers: no server", "/dev/zero": "is larger than",
+		filepath.Join(dir, "none.yaml"): "no such file", wide: "line 50000: key49999: unknown key",
+	} {
+		began := time.Now()
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %.200v, want %q", path, err, want)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s took %v", path, took)
+		}
+	}
 }

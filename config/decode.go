@@ -21,6 +21,10 @@ var (
 	clusterType   = reflect.TypeFor[Cluster]()
 )
 
+// suggestions bounds the unknown keys for which a similar one is looked for: a file with
+// more is none of pgweir's.
+const suggestions = 100
+
 // decoder walks the nodes of one file into the structs. It never stops at a
 // fault: what cannot be read keeps its default and is noted.
 type decoder struct {
@@ -79,6 +83,10 @@ func (d *decoder) pairs(n *yaml.Node, path string, each func(key string, k, v *y
 			continue
 		}
 		at := join(path, k.Value)
+		if k.Tag == "!!merge" {
+			d.fault(k.Line, at, "YAML's merge keys are not read; write out the keys, or name the whole section by its alias")
+			continue
+		}
 		if line, dup := seen[k.Value]; dup {
 			d.fault(k.Line, at, "given twice, first on line %d", line)
 			continue
@@ -97,7 +105,11 @@ func (d *decoder) structure(n *yaml.Node, path string, v reflect.Value) {
 				return
 			}
 		}
-		d.fault(k.Line, join(path, key), "unknown key%s", suggest(key, v.Type()))
+		var meant string
+		if len(d.faults) < suggestions {
+			meant = suggest(key, v.Type())
+		}
+		d.fault(k.Line, join(path, key), "unknown key%s", meant)
 	})
 }
 
@@ -205,7 +217,6 @@ func (d *decoder) resolve(path string) string {
 // readSmall reads a file the configuration names: a plain one of modest size,
 // so that a slip of the pen (/dev/zero, a pipe) cannot hang the start.
 func readSmall(path string) ([]byte, error) {
-	const limit = 16 << 20
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -218,6 +229,13 @@ func readSmall(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	return readAtMost(f, path)
+}
+
+// readAtMost reads all of f, which is called path, unless that is more than any file
+// here should hold.
+func readAtMost(f io.Reader, path string) ([]byte, error) {
+	const limit = 16 << 20
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && len(data) > limit {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/url"
+	"reflect"
 	"strings"
 )
 
@@ -70,7 +71,7 @@ func (c Sources) checkSource(fs *Faults, at string) {
 		on  bool
 	}{
 		{"servers", len(c.Servers) > 0}, {"dns", len(c.DNS) > 0},
-		{"patroni", len(c.Patroni.URLs) > 0}, {"kubernetes", len(c.Kubernetes.Services) > 0},
+		{"patroni", c.Patroni.given()}, {"kubernetes", c.Kubernetes.given()},
 	} {
 		if s.on {
 			given = append(given, s.key)
@@ -94,16 +95,27 @@ func (c Sources) checkSource(fs *Faults, at string) {
 	c.Kubernetes.check(fs, at+".kubernetes")
 }
 
+// given reports whether anything is said of it, if only what is not enough.
+func (p Patroni) given() bool { return !reflect.ValueOf(p).IsZero() }
+
 func (p Patroni) check(fs *Faults, at string) {
+	if p.given() && len(p.URLs) == 0 {
+		fs.add(at+".urls", "give the URL of one member at least, such as http://10.0.0.1:8008")
+	}
 	for i, u := range p.URLs {
 		checkURL(fs, fmt.Sprintf("%s.urls[%d]", at, i), u)
 	}
-	if (p.CertFile == "") != (p.KeyFile == "") {
-		fs.add(at+".cert_file", "cert_file and key_file go together")
-	}
+	checkPair(fs, at, p.CertFile, p.KeyFile)
+	checkAuthorities(fs, at, p.CAFile)
 }
 
+// given is as for Patroni.
+func (k Kubernetes) given() bool { return !reflect.ValueOf(k).IsZero() }
+
 func (k Kubernetes) check(fs *Faults, at string) {
+	if k.given() && len(k.Services) == 0 {
+		fs.add(at+".services", "name one Service at least")
+	}
 	for i, name := range k.Services {
 		if name == "" || strings.ContainsAny(name, "./,= ") {
 			fs.add(fmt.Sprintf("%s.services[%d]", at, i), "%q is no Service's name; its namespace goes into namespace", name)
@@ -112,6 +124,12 @@ func (k Kubernetes) check(fs *Faults, at string) {
 	if k.API != "" {
 		checkURL(fs, at+".api", k.API)
 	}
+	if k.TokenFile != "" {
+		if _, err := readSmall(k.TokenFile); err != nil {
+			fs.add(at+".token_file", "%s", err)
+		}
+	}
+	checkAuthorities(fs, at, k.CAFile)
 }
 
 func checkURL(fs *Faults, at, text string) {

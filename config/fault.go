@@ -47,7 +47,7 @@ func (fs *Faults) add(path, format string, args ...any) {
 
 func (fs Faults) sorted() Faults {
 	slices.SortStableFunc(fs, func(a, b Fault) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Text, b.Text))
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Path, b.Path)) // those of one key, such as auth.hba_file, are in its order
 	})
 	return slices.Compact(fs)
 }

@@ -19,13 +19,18 @@ import (
 // writePair makes a self-signed certificate and its key in dir.
 func writePair(t *testing.T, dir, name string) {
 	t.Helper()
+	writePairUntil(t, dir, name, time.Now().Add(time.Hour))
+}
+
+func writePairUntil(t *testing.T, dir, name string, end time.Time) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: end.Add(-2 * time.Hour), NotAfter: end,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -43,6 +48,29 @@ func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestExpired: a certificate that is none any more is warned of, for clients and for servers.
+func TestExpired(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "good")
+	writePairUntil(t, dir, "old", time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC))
+	for name, want := range map[string]int{"good": 0, "old": 2} {
+		text := fmt.Sprintf("servers: [db1, db2]\nauth: {method: trust}\ntls: {cert_file: %[1]s.pem, key_file: %[1]s.key}\nserver_tls: {cert_file: %[1]s.pem, key_file: %[1]s.key}\n", name)
+		c, err := Parse(filepath.Join(dir, "pgweir.yaml"), []byte(text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		warnings := c.Warnings()
+		for _, w := range warnings {
+			if !strings.HasSuffix(w.Text, "has expired on 2020-01-02") {
+				t.Errorf("warning %v", w)
+			}
+		}
+		if len(warnings) != want {
+			t.Errorf("%s: %d warnings, want %d", name, len(warnings), want)
+		}
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -17,7 +19,7 @@ import (
 // Load reads the file at path with the process's environment. Its error is the
 // file system's, or wraps Faults.
 func Load(path string) (Config, error) {
-	data, err := os.ReadFile(path)
+	data, err := readConfiguration(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
@@ -26,6 +28,20 @@ func Load(path string) (Config, error) {
 		return Config{}, fmt.Errorf("%s:\n%w", path, err)
 	}
 	return c, nil
+}
+
+// readConfiguration reads a file, or a pipe such as a shell's <(…) makes. It waits for
+// nobody to open the other end of a pipe, and reads nothing that has no end.
+func readConfiguration(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory; name the file in it", path)
+	}
+	return readAtMost(f, path)
 }
 
 // Parse reads data as the content of the file called name, whose directory is
@@ -37,7 +53,7 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (Config, e
 	}
 	root, err := document(data)
 	if err != nil {
-		return Config{}, syntaxFaults(err)
+		return Config{}, syntaxFaults(err, data)
 	}
 	c := Default()
 	d := &decoder{env: env, dir: filepath.Dir(name), lines: map[string]int{}}
@@ -73,8 +89,8 @@ func document(data []byte) (*yaml.Node, error) {
 
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
 
-// syntaxFaults turns what the YAML reader says into Faults.
-func syntaxFaults(err error) Faults {
+// syntaxFaults turns what the YAML reader says of data into Faults.
+func syntaxFaults(err error, data []byte) Faults {
 	var fs Faults
 	if errors.As(err, &fs) {
 		return fs
@@ -82,7 +98,37 @@ func syntaxFaults(err error) Faults {
 	text := err.Error()
 	m := yamlLine.FindStringSubmatch(text)
 	line, _ := strconv.Atoi(m[1])
-	return Faults{{Line: line, Text: "not YAML: " + strings.TrimPrefix(text, m[0])}}
+	text = strings.TrimPrefix(text, m[0])
+	if line == 0 {
+		line = lineOf(text, data)
+	}
+	if strings.Contains(text, "cannot start any token") && tabbed(data, line) {
+		text += "; indent by spaces, not by tabs"
+	}
+	return Faults{{Line: line, Text: "not YAML: " + text}}
+}
+
+var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+
+// lineOf looks for the line of a fault that the YAML reader tells without one; 0 is
+// not found.
+func lineOf(text string, data []byte) int {
+	at := -1
+	if m := unknownAnchor.FindStringSubmatch(text); m != nil {
+		at = bytes.Index(data, []byte("*"+m[1]))
+	} else if strings.Contains(text, "control characters") {
+		at = bytes.IndexFunc(data, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) })
+	}
+	if at < 0 {
+		return 0
+	}
+	return 1 + bytes.Count(data[:at], []byte("\n"))
+}
+
+// tabbed reports whether a line begins with a tab, behind spaces or not.
+func tabbed(data []byte, line int) bool {
+	lines := bytes.Split(data, []byte("\n"))
+	return line > 0 && line <= len(lines) && bytes.HasPrefix(bytes.TrimLeft(lines[line-1], " "), []byte("\t"))
 }
 
 // config decodes the whole file and holds the one rule that needs to know what
@@ -141,6 +187,11 @@ func (d *decoder) written(s string) string {
 	if _, ok := d.lines["clusters"]; ok {
 		return s
 	}
+	return unmoved(s)
+}
+
+// unmoved is a path within the cluster of the short forms, or a text, as a file has it.
+func unmoved(s string) string {
 	const moved = "clusters." + shortCluster + "."
 	return strings.ReplaceAll(strings.ReplaceAll(s, moved+"tls", "server_tls"), moved, "")
 }

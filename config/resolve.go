@@ -56,7 +56,7 @@ func (c *Config) dropShort() {
 
 // told reports whether it is said where the servers are.
 func (c Cluster) told() bool {
-	return len(c.Servers)+len(c.DNS)+len(c.Patroni.URLs)+len(c.Kubernetes.Services) > 0
+	return len(c.Servers)+len(c.DNS) > 0 || c.Patroni.given() || c.Kubernetes.given()
 }
 
 func completeClusters(c Config) map[string]Cluster {

@@ -85,7 +85,10 @@ func set(v reflect.Value, text, written string, tag reflect.StructTag) error {
 		v.SetInt(int64(Off))
 	case v.Type() == durationType:
 		n, err := parseDuration(text)
-		if err != nil {
+		switch {
+		case errors.Is(err, errNegative):
+			return fmt.Errorf("must not be negative, found %q", shorten(written))
+		case err != nil:
 			return wrong
 		}
 		v.SetInt(int64(n))
@@ -121,11 +124,13 @@ func set(v reflect.Value, text, written string, tag reflect.StructTag) error {
 	return nil
 }
 
+var errNegative = errors.New("negative")
+
 // parseDuration reads what time.ParseDuration reads, and nothing negative.
 func parseDuration(s string) (time.Duration, error) {
 	n, err := time.ParseDuration(s)
 	if err == nil && n < 0 {
-		return 0, errors.New("negative")
+		return 0, errNegative
 	}
 	return n, err
 }

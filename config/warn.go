@@ -1,10 +1,13 @@
 package config
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"time"
 )
 
 // Warnings are what works but is likely not meant, in a valid configuration.
@@ -36,6 +39,10 @@ func (c Config) Warnings() []Fault {
 	if c.Auth.HBAFile != "" {
 		c.hbaWarnings(&fs)
 	}
+	warnExpired(&fs, "tls.cert_file", c.TLS.CertFile)
+	for _, name := range c.ClusterNames() {
+		warnExpired(&fs, "clusters."+name+".tls.cert_file", c.Clusters[name].TLS.CertFile)
+	}
 	for _, name := range c.ClusterNames() {
 		if len(c.Clusters[name].Servers) == 1 {
 			fs.add("clusters."+name+".servers", "one server only: there is no replica to read from")
@@ -44,7 +51,27 @@ func (c Config) Warnings() []Fault {
 	if c.Tenant.Audited() && len(c.Tenant.Settings) == 0 {
 		fs.add("tenant.settings", "none is given: every statement without a tenant filter counts as sent without a tenant")
 	}
+	if names := c.ClusterNames(); len(names) == 1 && names[0] == shortCluster {
+		for i := range fs {
+			fs[i].Path = unmoved(fs[i].Path)
+		}
+	}
 	return fs
+}
+
+// warnExpired finds a certificate that the other side will refuse. What cannot be read is no warning.
+func warnExpired(fs *Faults, at, file string) {
+	if file == "" {
+		return
+	}
+	data, _ := readSmall(file)
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return
+	}
+	if cert, err := x509.ParseCertificate(block.Bytes); err == nil && time.Now().After(cert.NotAfter) {
+		fs.add(at, "%s has expired on %s", file, cert.NotAfter.Format(time.DateOnly))
+	}
 }
 
 // Closed reports whether nobody at all could log in, and says so: a file in which nothing is

@@ -42,7 +42,11 @@ func (s *Server) Ready() error {
 		return errors.New("shutting down")
 	}
 	for name, c := range s.upstream.Clusters() {
-		if t := c.Topology(); t.Known && t.Primary == nil && len(t.Replicas) == 0 && !unasked(t) {
+		t := c.Topology()
+		if len(t.States) == 0 {
+			return fmt.Errorf("cluster %s: no server has been found", name)
+		}
+		if t.Known && t.Primary == nil && len(t.Replicas) == 0 && !unasked(t) {
 			return fmt.Errorf("cluster %s: no server is up", name)
 		}
 	}

@@ -185,6 +185,30 @@ func occupyServer(t *testing.T, s *pgtest.Server, user string) (held []*pgx.Conn
 	}
 }
 
+// A server that has no slot for another login of the monitor is there: transactions on it go on.
+func TestFullServerIsUp(t *testing.T) {
+	cluster := crowded(t, 20, 2)
+	s := startConfig(t, over(t, cluster, func(c *config.Config) {
+		c.Service.User = "u0"
+		c.Routing.MonitorInterval, c.Routing.SlowAfter, c.Pool.ConnectTimeout = 100*time.Millisecond, 400*time.Millisecond, 400*time.Millisecond
+	}))
+	conn := s.connect(t, "postgres", "user=u1")
+	run := func(sql string) {
+		t.Helper()
+		_, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
+		must(t, err)
+	}
+	run("begin")
+	run("insert into w values (1)")
+	occupyServer(t, cluster.Primary, "u0")
+	refused := func() float64 {
+		return s.metric(t, "pgweir_server_full_total", "server="+cluster.Primary.Addr())
+	}
+	before := refused()
+	until(t, "the monitor has been refused for a while", func() bool { return refused() > before+10 })
+	run("commit")
+}
+
 // The limits of roles and databases are waited for as those of servers are.
 func TestConnectionLimits(t *testing.T) {
 	cluster := crowded(t, 60, 2)

@@ -121,7 +121,7 @@ func primaries(states []serverState) []int {
 	return out
 }
 
-// succession divides the primaries into those on the highest timeline and older ones.
+// succession divides the primaries into those on the highest timeline, each once, and older ones.
 func succession(states []serverState) (newest, old []int) {
 	for _, i := range primaries(states) {
 		switch {
@@ -129,12 +129,19 @@ func succession(states []serverState) (newest, old []int) {
 			old = append(old, newest...)
 			newest = []int{i}
 		case states[i].Timeline == states[newest[0]].Timeline:
-			newest = append(newest, i)
+			if !slices.ContainsFunc(newest, func(j int) bool { return sameServer(states[i], states[j]) }) {
+				newest = append(newest, i)
+			}
 		default:
 			old = append(old, i)
 		}
 	}
 	return newest, old
+}
+
+// sameServer reports whether two addresses lead to one server.
+func sameServer(a, b serverState) bool {
+	return a.Started != "" && a.Started == b.Started && a.SystemID == b.SystemID
 }
 
 // reachable is the index of the server to ask further: the primary, else any that

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -56,6 +58,67 @@ func TestRoutingPage(t *testing.T) {
 	if got := section(t, page, "Classes"); len(got) != router.Classes {
 		t.Errorf("classes %v, want %d", got, router.Classes)
 	}
+}
+
+// TestFailuresPage: what the table of failures names is what is logged, exported and configured.
+func TestFailuresPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	must(t, err)
+	metrics, err := os.ReadFile("../../docs/metrics.md") // TestMetrics holds it to what is exported
+	must(t, err)
+	keys := map[string]bool{}
+	for _, k := range config.Keys() {
+		keys[k.Path] = true
+	}
+	sources := sourceText(t)
+	_, table, _ := strings.Cut(string(page), "## When something fails")
+	code := regexp.MustCompile("`([^`]+)`")
+	metric := regexp.MustCompile(`^[a-z_]+(\{|$)`)
+	rows := 0
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 7 || !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| |") {
+			continue
+		}
+		cells = cells[1:]
+		rows++
+		for _, m := range code.FindAllStringSubmatch(cells[2], -1) {
+			for _, piece := range strings.Split(strings.ReplaceAll(m[1], ": ", "…"), "…") {
+				if !strings.Contains(sources, strings.TrimSpace(piece)) {
+					t.Errorf("nothing logs %q of %q", piece, m[1])
+				}
+			}
+		}
+		for _, m := range code.FindAllStringSubmatch(cells[3], -1) {
+			name, _, _ := strings.Cut(m[1], "{")
+			if metric.MatchString(m[1]) && !strings.HasPrefix(name, "process_") && !strings.Contains(string(metrics), "| `pgweir_"+name+"` |") {
+				t.Errorf("there is no metric %s", name)
+			}
+		}
+		for _, m := range code.FindAllStringSubmatch(cells[4], -1) {
+			if section, _, dotted := strings.Cut(m[1], "."); dotted && keys[section] && !keys[m[1]] {
+				t.Errorf("there is no key %s", m[1])
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
+// sourceText is the code of the program, without its tests.
+func sourceText(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	must(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		all.Write(text)
+		return err
+	}))
+	return all.String()
 }
 
 // TestAuthQueries runs the built-in query and the one of the page on

@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
 )
@@ -24,25 +23,12 @@ func status(t *testing.T, url string) int {
 	return answer.StatusCode
 }
 
-// requireCleanMetrics finds in the metrics what "promtool check metrics" objects to.
-func requireCleanMetrics(t *testing.T, url string) {
-	t.Helper()
-	answer, err := http.Get(url)
-	must(t, err)
-	defer answer.Body.Close()
-	problems, err := promlint.New(answer.Body).Lint()
-	must(t, err)
-	for _, p := range problems {
-		t.Errorf("metric %s: %s", p.Metric, p.Text)
-	}
-}
-
 // TestDrain: a process that is to end says so first, and serves on; then it lets nobody in, and open
 // transactions come to their end.
 func TestDrain(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Replicas: 1})
 	at := freeAddresses(t, 2)
-	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ndrain_delay: 2s\ntenant: {columns: [organization_id]}\n", at[0], at[1]))
+	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ndrain_delay: 2s\n", at[0], at[1]))
 	process := g.start()
 	g.await("listening")
 	ctx, ready, to := t.Context(), "http://"+at[1]+"/readyz", dsn(at[0], "postgres")
@@ -50,7 +36,6 @@ func TestDrain(t *testing.T) {
 	idle, working := clientOf(t, to), clientOf(t, to)
 	_, err := working.Exec(ctx, "begin; create temp table x (a int)")
 	must(t, err)
-	requireCleanMetrics(t, "http://"+at[1]+"/metrics")
 	must(t, process.Process.Signal(syscall.SIGTERM))
 	began := time.Now()
 	eventually(t, "it is not ready", func() bool { return status(t, ready) == http.StatusServiceUnavailable })
@@ -94,6 +79,25 @@ func TestReadyWithoutAServer(t *testing.T) {
 	conn := clientOf(t, dsn(at[0], "postgres"))
 	_, err := conn.Exec(t.Context(), "select 1")
 	must(t, err)
+	must(t, process.Process.Signal(syscall.SIGTERM))
+	must(t, process.Wait())
+}
+
+// TestReadyWithoutServersFound: a service that has found no server cannot serve.
+func TestReadyWithoutServersFound(t *testing.T) {
+	at := freeAddresses(t, 2)
+	g := newGenerations(t, pgtest.Shared(t), fmt.Sprintf("listen: %s\nhttp: %s\n", at[0], at[1]))
+	g.edit("servers: [", "dns: nobody.invalid # [")
+	process := g.start()
+	g.await("it cannot be found out which servers there are; those known go on")
+	eventually(t, "it is not ready", func() bool {
+		answer, err := http.Get("http://" + at[1] + "/readyz")
+		if err != nil {
+			return false // not yet
+		}
+		defer answer.Body.Close()
+		return answer.StatusCode == http.StatusServiceUnavailable
+	})
 	must(t, process.Process.Signal(syscall.SIGTERM))
 	must(t, process.Wait())
 }

@@ -35,6 +35,9 @@ changed, and what needs a restart, is in the proxy's log.`,
 				return err
 			}
 			if _, err := command(cmd.Context(), cfg, http.MethodPost, "/reload"); err != nil {
+				if errors.Is(err, errNoHTTP) {
+					err = fmt.Errorf("%w; send its process SIGHUP", err)
+				}
 				return err
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "reloaded; the log says what changed")
@@ -48,10 +51,12 @@ changed, and what needs a restart, is in the proxy's log.`,
 // commandTimeout bounds what the proxy is asked over HTTP.
 const commandTimeout = 30 * time.Second
 
+var errNoHTTP = errors.New("key http is empty, so the proxy cannot be asked")
+
 // command asks the proxy on this host over HTTP and returns its answer.
 func command(ctx context.Context, cfg config.Config, method, what string) (string, error) {
 	if cfg.HTTP == "" {
-		return "", errors.New("key http is empty, so the proxy cannot be asked; send its process SIGHUP to have it reload")
+		return "", errNoHTTP
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()

@@ -26,4 +26,10 @@ func TestSuccession(t *testing.T) {
 			t.Errorf("%v: %v, %v", try.timelines, newest, old)
 		}
 	}
+	twice := serverState{Probe: cluster.Probe{Timeline: 1, Started: "2026-01-01", SystemID: "7"}}
+	other := twice
+	other.Started = "2026-01-02"
+	if newest, old := succession([]serverState{twice, twice, other}); !slices.Equal(newest, []int{0, 2}) || len(old) > 0 {
+		t.Errorf("one server by two addresses, and another: %v, %v", newest, old)
+	}
 }

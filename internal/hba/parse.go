@@ -1,6 +1,7 @@
 package hba
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,6 +22,7 @@ func Parse(path string, read Read) (Rules, []Fault) {
 		rules = append(rules, rule)
 	}
 	if len(r.faults) > 0 {
+		slices.SortStableFunc(r.faults, func(a, b Fault) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
 		return nil, r.faults
 	}
 	if len(rules) == 0 {

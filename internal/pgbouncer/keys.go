@@ -104,7 +104,7 @@ var table = []Key{
 	{general, "server_reset_query_always", "", "", byState, nil},
 	{general, "server_check_delay", "", "", byState, nil},
 	{general, "server_check_query", "", "", byState, nil},
-	{general, "server_fast_close", "", "", "sessions are not ended for a changed file", nil},
+	{general, "server_fast_close", "", "", "sessions end for a changed file only if their user or database is gone, and once idle", nil},
 	{general, "server_lifetime", "", "pool.max_lifetime", "0 is never here, and there one use", lifetime},
 	{general, "server_idle_timeout", "", "pool.idle_timeout", "", seconds},
 	{general, "server_connect_timeout", "15", "pool.connect_timeout", "", seconds},

@@ -25,6 +25,9 @@ func TestInconclusive(t *testing.T) {
 		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, false},
 		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, true},
 		{context.DeadlineExceeded, true},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, true},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}, true},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, false},
 		{&net.DNSError{Err: "no such host", Name: "db", IsNotFound: true}, true},
 		{&pgconn.PgError{Code: "57P03"}, false}, // starting up, shutting down
 		{&pgconn.PgError{Code: "57P01"}, false},

@@ -53,7 +53,8 @@ var ErrNoPrimary = errors.New("no primary")
 var ErrNoServer = errors.New("no server is up")
 
 // Inconclusive reports whether a failure to reach a server, or to log in, is no proof
-// that it is down: something took too long, or the server is there and refused a login.
+// that it is down: something took too long, the server is there and refused a login, or this
+// machine has no descriptor, port or memory left to ask it by.
 // A connection refused or cut off, or a server that says it is shutting down, is proof.
 func Inconclusive(err error) bool {
 	var refused *pgconn.PgError
@@ -64,6 +65,9 @@ func Inconclusive(err error) bool {
 		return false
 	case errors.As(err, &refused):
 		return refused.Code != "57P03" && refused.Code != "57P01" && refused.Code != "57P02"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EADDRNOTAVAIL),
+		errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+		return true
 	case errors.As(err, &name), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return true
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNREFUSED):

@@ -59,29 +59,47 @@ func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (clust
 		k.Close()
 		k = nil
 	}
-	if k != nil && time.Now().Before(k.until) {
-		// One that does not answer may have been cut off: only a new one can tell.
-		if found, err := p.ask(ctx, s, k, era); err == nil {
+	if k != nil {
+		found, err := p.ask(ctx, s, k, era)
+		switch {
+		case err != nil: // it may have been cut off: only a new one can tell
+		case time.Now().Before(k.until):
 			return found, nil
+		default:
+			return p.renewed(ctx, s, k, found, era)
 		}
-		k = nil
 	}
 	b, err := p.open(ctx, s)
-	switch {
-	case err == nil:
-		if k != nil {
-			k.Close()
-		}
-		k = &kept{Backend: b, until: time.Now().Add(p.renew), dialect: p.dialect(s)}
-	case k == nil:
-		return cluster.Probe{}, err
-	case !cluster.Inconclusive(err):
-		k.Close()
+	if err != nil {
 		return cluster.Probe{}, err
 	}
-	opened := err == nil
-	found, err := p.ask(ctx, s, k, era)
-	found.Anew = opened
+	return p.askAnew(ctx, s, b, era)
+}
+
+// renewed asks over a new connection in place of k, which has stood for its server long enough and
+// has just told found. That holds where a login comes to nothing that proves otherwise, as in a
+// server whose slots are all in use: it is there, and its clients must not be taken to be lost.
+func (p *Prober) renewed(ctx context.Context, s *cluster.Server, k *kept, found cluster.Probe, era uint64) (cluster.Probe, error) {
+	soon, cancel := context.WithTimeout(ctx, p.answer*3/4) // before the server counts as slow
+	defer cancel()
+	b, err := p.open(soon, s)
+	switch {
+	case err == nil:
+		p.keeper.Forget(s)
+		return p.askAnew(ctx, s, b, era)
+	case !cluster.Inconclusive(err):
+		p.keeper.Forget(s)
+		return cluster.Probe{}, err
+	case backend.FullBy(err) == backend.FullServer:
+		k.until = time.Now().Add(p.renew)
+	}
+	return found, nil
+}
+
+// askAnew asks over a connection that was just opened.
+func (p *Prober) askAnew(ctx context.Context, s *cluster.Server, b *backend.Backend, era uint64) (cluster.Probe, error) {
+	found, err := p.ask(ctx, s, &kept{Backend: b, until: time.Now().Add(p.renew), dialect: p.dialect(s)}, era)
+	found.Anew = true
 	return found, err
 }
 

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/pgweir/pgweir/internal/pgtest"
+)
+
+// exposition is what /metrics answers.
+func exposition(t *testing.T, url string) string {
+	t.Helper()
+	answer, err := http.Get(url)
+	must(t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	must(t, err)
+	return string(text)
+}
+
+// TestMetrics: all that a process exports is in order, as "promtool check metrics" sees it, and stands
+// in docs/metrics.md in the same words, once, and nothing else does.
+func TestMetrics(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{Replicas: 1})
+	database := c.Database(t)
+	must(t, c.Primary.Exec(t.Context(), database, "create table orders (organization_id int)"))
+	must(t, c.WaitReplay(t.Context()))
+	at := freeAddresses(t, 2)
+	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ntenant: {columns: [organization_id], settings: [app.org]}\npool: {max_server_connections: 20}\n", at[0], at[1]))
+	g.edit("servers: [", "dns: [")
+	process := g.start()
+	g.await("listening")
+	conn, url := clientOf(t, dsn(at[0], database)), "http://"+at[1]+"/metrics"
+	for _, sql := range []string{"select * from orders", "create temp table tied ()"} {
+		_, err := conn.Exec(t.Context(), sql)
+		must(t, err)
+	}
+	page, err := os.ReadFile("../../docs/metrics.md")
+	must(t, err)
+	_, table, _ := strings.Cut(string(page), "<!-- metrics: begin -->\n")
+	table, _, _ = strings.Cut(table, "<!-- metrics: end -->")
+	var documented []string
+	for row := range strings.Lines(table) {
+		cells := strings.SplitN(row, " | ", 3)
+		labels := strings.Split(cells[1], ", ")
+		slices.Sort(labels)
+		documented = append(documented, strings.Join([]string{cells[0], strings.Join(labels, ", "), cells[2]}, " | "))
+	}
+	slices.Sort(documented)
+	eventually(t, "everything is exported", func() bool { return len(families(exposition(t, url))) >= len(documented) })
+	text := exposition(t, url)
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	must(t, err)
+	for _, p := range problems {
+		t.Errorf("metric %s: %s", p.Metric, p.Text)
+	}
+	exported := families(text)
+	for _, row := range exported {
+		if !slices.Contains(documented, row) {
+			t.Errorf("docs/metrics.md lacks %s", row)
+		}
+	}
+	for i, row := range documented {
+		if !slices.Contains(exported, row) || i > 0 && documented[i-1] == row {
+			t.Errorf("docs/metrics.md has, wrongly or twice, %s", row)
+		}
+	}
+	must(t, process.Process.Signal(syscall.SIGTERM))
+	must(t, process.Wait())
+}
+
+var (
+	helpLine   = regexp.MustCompile(`(?m)^# HELP (pgweir_\w+) (.*)\n# TYPE \w+ \w+\n(\w+)(?:\{(.*)\})? `)
+	labelNames = regexp.MustCompile(`(\w+)="(?:[^"\\]|\\.)*"`)
+)
+
+// families are the rows of a table of the metrics in text, sorted.
+func families(text string) (rows []string) {
+	for _, m := range helpLine.FindAllStringSubmatch(text, -1) {
+		var labels []string
+		for _, l := range labelNames.FindAllStringSubmatch(m[4], -1) {
+			if l[1] != "le" {
+				labels = append(labels, l[1])
+			}
+		}
+		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |\n", m[1], strings.Join(labels, ", "), m[2]))
+	}
+	slices.Sort(rows)
+	return rows
+}
