@@ -64,7 +64,7 @@ vet:
 
 .PHONY: lint
 lint: ## golangci-lint (.golangci.yml) and shellcheck
-	$(GOLANGCI) run ./...
+	$(GOLANGCI) run --allow-parallel-runners ./...
 	shellcheck $(SCRIPTS)
 
 .PHONY: figures

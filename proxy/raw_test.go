@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +32,7 @@ type rawConn struct {
 	changed *sync.Cond
 	lines   []string
 	pid     uint32   // of BackendKeyData
+	key     []byte   // all of it
 	pids    []uint32 // of notifications
 	ended   error
 	seen    int // lines that were waited for
@@ -72,7 +74,7 @@ func (r *rawConn) read() {
 		}
 		switch m := m.(type) {
 		case *pgproto3.BackendKeyData:
-			r.pid = m.ProcessID
+			r.pid, r.key = m.ProcessID, append(binary.BigEndian.AppendUint32(nil, m.ProcessID), m.SecretKey...)
 		case *pgproto3.NotificationResponse:
 			r.pids = append(r.pids, m.PID)
 		}

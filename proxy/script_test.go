@@ -109,7 +109,7 @@ func unroll(t *testing.T, lines []string) (out []string) {
 	return out
 }
 
-var many = regexp.MustCompile(`\{(.)\*(\d+)\}`)
+var many = regexp.MustCompile(`\{(.+?)\*(\d+)\}`)
 
 // player plays one script on one server.
 type player struct {

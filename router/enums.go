@@ -98,6 +98,7 @@ const (
 	ReasonIsolation   // transaction modes that a standby does not take, or could not keep: REPEATABLE READ, SERIALIZABLE, READ WRITE
 	ReasonCursor      // a cursor or a named portal in a transaction that may write
 	ReasonPinned      // session state ties it to its server
+	ReasonLarge       // a message of it is not kept, so a replica that failed it could not be replaced
 	ReasonFunctionCall
 	ReasonReplication
 	// Of the servers.
@@ -114,7 +115,7 @@ var reasonNames = [reasonCount]string{
 	"none", "read", "write", "ddl", "row_lock", "select_into", "function", "unknown_function",
 	"relation", "unknown_relation", "sequence", "lock", "setting", "utility", "transaction_control",
 	"unparsed", "empty", "hint", "rule", "learned", "no_catalog", "multi",
-	"route", "transaction", "isolation", "cursor", "pinned", "function_call", "replication",
+	"route", "transaction", "isolation", "cursor", "pinned", "large", "function_call", "replication",
 	"no_replica", "freshness", "primary_reads", "retried", "local", "shadow",
 }
 

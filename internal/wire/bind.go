@@ -25,6 +25,13 @@ func BindParameters(rest []byte) []Parameter {
 	return list
 }
 
+// BindCount reads how many parameters there are, which stands before them. ok is whether that
+// and the format codes are there, and agree.
+func BindCount(rest []byte) (n int, ok bool) {
+	codes, n, _, ok := bindFormats(rest)
+	return n, ok && (len(codes) <= 2 || len(codes) == 2*n)
+}
+
 // BindParameter reads the one at index i; ok is whether there is one.
 func BindParameter(rest []byte, i int) (p Parameter, ok bool) {
 	codes, n, rest, ok := bindFormats(rest)

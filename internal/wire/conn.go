@@ -84,6 +84,10 @@ func NewConn(nc net.Conn, minBuf int) *Conn {
 	return c
 }
 
+// ReadBy has the buffers for what is read next be at least so large: see SmallBuffer, LargeBuffer.
+// It belongs to the goroutine that reads.
+func (c *Conn) ReadBy(size int) { c.minBuf = size }
+
 // NetConn returns the transport, for its addresses and TLS state.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 

@@ -61,6 +61,11 @@ func AppendBind(dst, portal []byte, statement string, rest []byte) []byte {
 	return end(append(dst, rest...), at)
 }
 
+// Lengthen has the header of a frame say that n more bytes of it follow what is there.
+func Lengthen(frame []byte, n int) {
+	binary.BigEndian.PutUint32(frame[1:], binary.BigEndian.Uint32(frame[1:])+uint32(n))
+}
+
 // AppendTarget appends a Describe or Close.
 func AppendTarget(dst []byte, typ, kind byte, name string) []byte {
 	dst, at := begin(dst, typ)

@@ -395,11 +395,11 @@ func (a *Analysis) miscounted(m *batch.Message, name, values []byte) *wire.Error
 		t, _ := a.b.Unnamed(a.Front.Buffered(), &a.Names.Unnamed, m.Parse)
 		text = string(t)
 	}
-	bound := wire.BindParameters(values)
-	if bound == nil {
+	got, ok := wire.BindCount(values)
+	if !ok {
 		return nil // malformed
 	}
-	got, want := len(bound), grammar.Parameters(text)
+	want := grammar.Parameters(text)
 	if types := a.types(m); len(types) >= 2 {
 		want = max(want, int(binary.BigEndian.Uint16(types)))
 	}

@@ -83,6 +83,9 @@ type Attempt struct {
 	Queue []Awaited
 	Head  int // of Queue: what is awaited next
 	Out   []byte
+	// Tail is how many bytes of the last message are to be sent behind the others, as they come
+	// from the client.
+	Tail int
 }
 
 // Opens reports whether the attempt opens the transaction block on its server.

@@ -9,7 +9,8 @@ import (
 	"github.com/pgweir/pgweir/router"
 )
 
-// MaxBytes bounds the messages of a pipeline that are gathered before they are sent on.
+// MaxBytes bounds the messages of a pipeline that are gathered before they are sent on. A single
+// message that is longer is not gathered at all: its head is analysed, its tail passes.
 const MaxBytes = 256 << 10
 
 // End is how a batch ends.
@@ -59,6 +60,8 @@ const (
 	UsesObjects
 	// MindsChannels: some statement may ask what the session listens to, or change that.
 	MindsChannels
+	// Large: a message of it is too long to be gathered, or the next one is.
+	Large
 )
 
 // Has reports whether all of want are there.
@@ -69,6 +72,7 @@ func (t Traits) Has(want Traits) bool { return t&want == want }
 type Batch struct {
 	Messages []Message
 	Size     int // bytes of the client's messages
+	Tail     int // bytes of the last message that are yet to come from the client
 	End      End
 	Traits   Traits
 	Plan     *router.Plan // the strictest; nil without one
@@ -147,6 +151,18 @@ func rereads(p *router.Plan) bool {
 		}
 	}
 	return false
+}
+
+// Passes reports whether a message of a type passes in pieces, if it is long: nothing behind its
+// head is looked at. The texts of Query and Parse decide where they run, so they are gathered.
+func (b *Batch) Passes(typ byte) bool {
+	return typ == wire.Bind || typ == wire.FunctionCall || b.Ignores(typ)
+}
+
+// Ignores reports whether a message of a type is passed over, as PostgreSQL does up to a Sync
+// behind an error, and with what is left of a COPY that failed.
+func (b *Batch) Ignores(typ byte) bool {
+	return b.Traits&(Skipped|Refused) != 0 || typ == wire.CopyData
 }
 
 // Vacates is the database that nobody else may be connected to while b runs; empty is none.

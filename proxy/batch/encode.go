@@ -55,7 +55,7 @@ type Encoder struct {
 //	BenchmarkEncode/settings_within   275 ns/op   56 B/op  2 allocs/op
 //	BenchmarkEncode/opening           465 ns/op   64 B/op  3 allocs/op
 func (e *Encoder) Encode() []byte {
-	e.Queue, e.Head, e.Out = e.Queue[:0], 0, e.Out[:0]
+	e.Queue, e.Head, e.Out, e.Tail = e.Queue[:0], 0, e.Out[:0], 0
 	e.unnamed = e.Held.Unnamed
 	e.before()
 	b := e.Batch
@@ -72,7 +72,7 @@ func (e *Encoder) Encode() []byte {
 			return e.Out
 		}
 	}
-	if b.End == EndFlush || b.End == EndPart {
+	if (b.End == EndFlush || b.End == EndPart) && e.Tail == 0 {
 		e.Out = append(e.Out, flushMessage...)
 	}
 	return e.Out
@@ -382,6 +382,7 @@ func (e *Encoder) add(m *Message, number int) (refused bool) {
 // addBytes adds the bytes of a message, with the server's names in place of the client's.
 func (e *Encoder) addBytes(m *Message) {
 	frame := e.Bytes[m.Off : m.Off+m.Size]
+	e.Tail = e.Batch.Tail // of the only message, if it has one
 	named := m.Prepared != nil || m.Tag != 0
 	switch {
 	case m.Kind == Parse && m.Tag != 0:
@@ -394,7 +395,10 @@ func (e *Encoder) addBytes(m *Message) {
 		e.Out = wire.AppendParse(e.Out, "", m.Text, types)
 	case m.Kind == Bind && named:
 		portal, _, rest, _ := wire.BindParts(frame)
-		e.Out = wire.AppendBind(e.Out, portal, e.ensureNamed(m), rest)
+		name := e.ensureNamed(m)
+		at := len(e.Out)
+		e.Out = wire.AppendBind(e.Out, portal, name, rest)
+		wire.Lengthen(e.Out[at:], e.Tail)
 	case m.Kind == Describe && named:
 		e.Out = wire.AppendTarget(e.Out, wire.Describe, 'S', e.ensureNamed(m))
 	case m.Kind == Query && m.Text != "":

@@ -383,3 +383,32 @@ func TestAborted(t *testing.T) {
 	}
 	golden(t, "testdata/aborted.txt", out.String())
 }
+
+// A Bind of which only the head is there announces all of it, and nothing is sent behind it yet.
+func TestEncodeTail(t *testing.T) {
+	for _, name := range []string{"", "s"} {
+		a := newAsked()
+		a.prepare("s", "SELECT $1")
+		a.unnamed = session.Unnamed{Tag: 1, Text: []byte("SELECT $1"), Types: []byte{0, 0}}
+		a.tag = 1
+		m := a.statement(Message{Kind: Bind}, name)
+		a.add(m, &pgproto3.Bind{PreparedStatement: name, Parameters: [][]byte{[]byte("begin")}})
+		a.Batch.End, a.Batch.Tail = EndPart, 1000
+		out := a.Encode()
+		if a.Tail != 1000 {
+			t.Errorf("%d bytes are to follow", a.Tail)
+		}
+		typ, size, err := wire.PeekHeader(out)
+		if err != nil || typ != wire.Parse {
+			t.Fatal(typ, err)
+		}
+		bind := out[size:]
+		if typ, size, err = wire.PeekHeader(bind); err != nil || typ != wire.Bind || size != len(bind)+1000 {
+			t.Errorf("%c of %d bytes, of which %d are there, %v", typ, size, len(bind), err)
+		}
+		a.RefuseAt, a.Refusal = 1, wire.Errorf("57014", "no")
+		if a.Encode(); a.Tail != 0 {
+			t.Error("a part of what is refused is sent")
+		}
+	}
+}

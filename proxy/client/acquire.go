@@ -166,7 +166,7 @@ func (a acquisition) prepare(want setting.Settings) error {
 	if a.c.state.Tx.Phase == session.Deferred {
 		t.Replays = batch.ReplaysBlock
 	}
-	if err := a.adopt(want, aborted); err != nil {
+	if err := a.adopt(want, aborted || a.batch.Tail > 0); err != nil {
 		return err
 	}
 	if err := a.takeChannels(); err != nil || !aborted {

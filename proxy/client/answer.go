@@ -10,6 +10,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/tail"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -34,7 +35,7 @@ import (
 const maxAttempts = 4
 
 // answer reads one batch and answers it. An error ends the session.
-func (w *work) answer() error {
+func (w *work) answer() (err error) {
 	if w.c.told.texts == textsMisread {
 		w.c.state.Pins |= router.PinSetting // its texts may be anything: they run on the primary
 	}
@@ -45,6 +46,9 @@ func (w *work) answer() error {
 		w.c.clock.Follow(&w.c.state, w.batch.Started)
 		w.c.interrupt.Done(w.more())
 		w.c.front.Discard(w.batch.Size)
+		if err == nil {
+			err = tail.Drop(w.c.front, w.batch.Tail) // what no server was sent
+		}
 	}()
 	b := &w.batch
 	w.reply = append(w.reply, b.Notices...)
@@ -63,7 +67,7 @@ func (w *work) answer() error {
 }
 
 // more reports whether some of the next batch is in the client's buffer.
-func (w *work) more() bool { return len(w.c.front.Buffered()) > w.batch.Size }
+func (w *work) more() bool { return len(w.c.front.Buffered()) > w.batch.Size+w.batch.Tail }
 
 // flushLast is flush with the last of the answer.
 func (w *work) flushLast() error {
@@ -206,7 +210,9 @@ func (w *work) exchange(bytes []byte) error {
 		t.flow = heldBack
 	}
 	w.c.svc.Metrics.Sent(time.Since(w.batch.Started))
-	defer w.c.clock.WatchStatement()()
+	if t.Tail == 0 {
+		defer w.c.clock.WatchStatement()()
+	}
 	err := relay{w}.run(bytes)
 	w.c.interrupt.Pause()
 	if err != nil {

@@ -7,11 +7,13 @@ import (
 
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/copyin"
+	"github.com/pgweir/pgweir/proxy/tail"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
 // COPY FROM STDIN is where both directions flow at once: the client sends data
-// while the server may send notices, or an error that ends it.
+// while the server may send notices, or an error that ends it. So is a message that is too long
+// to be gathered.
 
 // copyIn forwards copy data until the server has answered. The frames the client
 // sent with its COPY are done with by then: none but the COPY's own Sync stood
@@ -116,6 +118,35 @@ func (r relay) relayCopy() error {
 			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
 		}
 	}
+}
+
+// upload sends a message as it comes from the client: bytes are its head, with what goes before.
+// It counts as asked, for cancel requests and the time that statements have, once all of it is
+// there, as with PostgreSQL.
+func (r relay) upload(bytes []byte) error {
+	feed := &tail.Feed{From: r.c.front, To: r.c.lease.b.Conn, Head: bytes, Rest: r.try.Tail}
+	if r.batch.End == batch.EndPart {
+		feed.Behind = flushFrame
+	}
+	until, tooLong := r.c.clock.Silence(&r.c.state, true, r.c.up.Database.Plans.Snapshot().OfServer)
+	if !until.IsZero() {
+		feed.Silence = max(time.Until(until), 1)
+	}
+	r.consume()
+	r.c.interrupt.Arriving()
+	err := feed.Run(r.relayAnswers)
+	r.batch.Tail, r.try.Tail = feed.Rest, 0
+	r.c.interrupt.Begin()
+	switch {
+	case errors.Is(err, tail.ErrSilent):
+		r.c.clock.Exceeded(tooLong)
+		return tooLong
+	case err != nil || r.try.Awaits() == nil:
+		return err
+	}
+	r.c.interrupt.Run(r.c.lease.b)
+	defer r.c.clock.WatchStatement()()
+	return r.relayAnswers()
 }
 
 // errCopyAgain is that another COPY follows in the same string.

@@ -62,6 +62,9 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 		// What another text means then may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}
+	if !v.OnReplica && b.Traits.Has(batch.Large) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge} // it cannot be sent again
+	}
 	if !v.OnReplica && (b.Traits.Has(batch.UsesObjects) && w.c.up.Database.Stale() || l.held() && l.doubts.Any()) {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
 	}

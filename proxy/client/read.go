@@ -6,6 +6,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/tail"
 )
 
 // read gathers one batch: messages up to Sync, Flush, a simple query or a function
@@ -35,6 +36,20 @@ func (w *work) read() error {
 		if err := batch.CheckFrame(typ, size, err); err != nil {
 			return err
 		}
+		if size > batch.MaxBytes && b.Passes(typ) {
+			if b.Size > 0 { // what comes before it is answered first
+				b.End, b.Traits = batch.EndPart, b.Traits|batch.Large
+				return nil
+			}
+			if b.Ignores(typ) {
+				if err := tail.Drop(w.c.front, size); err != nil {
+					return err
+				}
+				continue
+			}
+			b.Traits |= batch.Large | batch.Rewritten
+			b.Tail, size = size-tail.HeadSize, tail.HeadSize
+		}
 		if buf, err = w.fill(b, b.Size+size); err != nil {
 			return err
 		}
@@ -44,7 +59,7 @@ func (w *work) read() error {
 		if done || err != nil {
 			return err
 		}
-		if b.Size > batch.MaxBytes {
+		if b.Size > batch.MaxBytes || b.Tail > 0 {
 			b.End = batch.EndPart
 			return nil
 		}

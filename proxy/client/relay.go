@@ -31,6 +31,9 @@ func (r relay) run(bytes []byte) error {
 		return r.relayAnswers()
 	}
 	r.c.lease.b.Sent(r.try.Ready())
+	if r.try.Tail > 0 {
+		return r.upload(bytes)
+	}
 	if len(bytes) <= duplexAt {
 		var err error
 		if len(conn.Buffered()) == 0 {
@@ -79,7 +82,7 @@ func (r relay) relayAnswers() error {
 		}
 		switch {
 		case r.try.Awaits() != nil:
-		case r.try.status != 0 && len(r.try.late) == 0:
+		case r.try.status != 0 && len(r.try.late) == 0 && r.try.Tail == 0:
 			return r.flushLast()
 		default:
 			return r.flush() // more is to come

@@ -42,6 +42,7 @@ type phase uint8
 
 const (
 	none     phase = iota // the session waits for its client, or has not come to look at what it sent
+	arriving              // some of a message was sent to a server, and the rest is yet to come from the client
 	telling               // the client is being told the last of its answer, or the session tidies up behind it
 	buffered              // the session has some of the next batch in its buffer
 	early                 // a cancel request is noted for the next batch, which has arrived
@@ -71,6 +72,8 @@ func (i *Interrupt) Cancel(ctx context.Context) (batch uint64, err error) {
 	var send func(context.Context) error
 	i.mu.Lock()
 	switch batch = i.batch; {
+	case i.phase == arriving:
+		batch = 0
 	case i.phase == buffered || i.phase == early || i.phase < underWay && i.front.Readable():
 		i.phase = early
 		batch++
@@ -133,7 +136,7 @@ func (i *Interrupt) Insist(ctx context.Context, batch uint64) error {
 // lasts.
 func (i *Interrupt) LookAtClient() (send func(context.Context) error) {
 	i.mu.Lock()
-	lasts := i.phase != none && i.batch == i.looked
+	lasts := i.phase > arriving && i.batch == i.looked
 	i.looked = i.batch
 	i.mu.Unlock()
 	if !lasts || !i.Vanished() && !i.front.Gone() {
@@ -188,6 +191,14 @@ func (i *Interrupt) over(p phase, more bool) {
 	default:
 		i.phase = p
 	}
+	i.mu.Unlock()
+}
+
+// Arriving says that the batch's last message is sent to a server as it comes from the client.
+// As with PostgreSQL, a cancel request counts for nothing until Begin says that all of it is there.
+func (i *Interrupt) Arriving() {
+	i.mu.Lock()
+	i.phase, i.running = arriving, nil
 	i.mu.Unlock()
 }
 

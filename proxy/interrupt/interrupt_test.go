@@ -59,6 +59,25 @@ func TestCancelBeforeSending(t *testing.T) {
 	require.False(t, i.Run(nil))
 }
 
+// While a message is on its way to a server there is nothing to cancel.
+func TestCancelWhileArriving(t *testing.T) {
+	i, client := pair(t)
+	i.Begin()
+	require.False(t, i.Run(nil))
+	i.Arriving()
+	_, err := client.Write([]byte("x"))
+	require.NoError(t, err)
+	require.Eventually(t, i.front.Readable, time.Second, time.Millisecond)
+	requireCancel(t, i, false)
+	require.NoError(t, client.Close())
+	require.Nil(t, i.LookAtClient())
+	require.Nil(t, i.LookAtClient())
+	require.False(t, i.Vanished(), "who reads from it finds that out")
+	i.Begin()
+	require.False(t, i.Run(nil))
+	requireCancel(t, i, true)
+}
+
 func TestCancelEndsAWait(t *testing.T) {
 	i, _ := pair(t)
 	i.Begin()

@@ -43,9 +43,11 @@ type Clock struct {
 	since time.Time // when the open transaction began; zero outside one
 	fires sync.WaitGroup
 
-	mu      sync.Mutex // protects the fields below, and what is watched
+	mu      sync.Mutex // protects expired, and what is watched
 	expired bool       // the statement's time has run out
-	leaving bool       // the session says why it ends
+
+	farewell sync.Mutex // protects leaving, and the deadline with it; taken under mu, never the other way
+	leaving  bool       // the session says why it ends
 }
 
 // New makes the Clock of a session that ends with the returned context: because of ctx, End,
@@ -68,18 +70,18 @@ func (k *Clock) Close() {
 // deadlines of its own.
 func (k *Clock) Abort() {
 	k.end(nil)
-	k.mu.Lock()
+	k.farewell.Lock()
 	if !k.leaving {
 		_ = k.of.Front.SetDeadline(time.Unix(1, 0))
 	}
-	k.mu.Unlock()
+	k.farewell.Unlock()
 	k.of.Interrupt.Wake()
 }
 
 // Leave gives the session some time to tell its client why it ends, which Abort leaves to it.
 func (k *Clock) Leave(within time.Duration) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.farewell.Lock()
+	defer k.farewell.Unlock()
 	k.leaving = true
 	_ = k.of.Front.SetDeadline(time.Now().Add(within))
 }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgweir/pgweir/internal/pgtest"
+)
+
+// memory is what a process has in memory, and has had at most since that was last forgotten, in bytes.
+func memory(t *testing.T, pid int) (now, most int) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, line := range strings.Split(string(data), "\n") {
+		_, _ = fmt.Sscanf(line, "VmRSS: %d kB", &now)
+		_, _ = fmt.Sscanf(line, "VmHWM: %d kB", &most)
+	}
+	return now << 10, most << 10
+}
+
+// bindSize binds the statement s to a value of n zeros, executes it and reads its row.
+func bindSize(t *testing.T, conn net.Conn, n int) (took time.Duration) {
+	t.Helper()
+	began := time.Now()
+	must(t, conn.SetDeadline(began.Add(2*time.Minute)))
+	head := []byte{0, 's', 0, 0, 1, 0, 1, 0, 1}
+	head = binary.BigEndian.AppendUint32(head, uint32(n))
+	frame := append(binary.BigEndian.AppendUint32([]byte{'B'}, uint32(4+len(head)+n+2)), head...)
+	_, err := conn.Write(frame)
+	must(t, err)
+	chunk := make([]byte, 1<<20)
+	for left := n; left > 0; left -= min(left, len(chunk)) {
+		_, err = conn.Write(chunk[:min(left, len(chunk))])
+		must(t, err)
+	}
+	end, err := (&pgproto3.Execute{}).Encode([]byte{0, 0})
+	must(t, err)
+	end, err = (&pgproto3.Sync{}).Encode(end)
+	must(t, err)
+	_, err = conn.Write(end)
+	must(t, err)
+	front, row := pgproto3.NewFrontend(conn, io.Discard), ""
+	for {
+		m, err := front.Receive()
+		must(t, err)
+		switch m := m.(type) {
+		case *pgproto3.DataRow:
+			row = string(m.Values[0])
+		case *pgproto3.ErrorResponse:
+			t.Fatal(m.Message)
+		case *pgproto3.ReadyForQuery:
+			if row != fmt.Sprint(n) {
+				t.Fatalf("row %q", row)
+			}
+			return time.Since(began)
+		}
+	}
+}
+
+// TestLargeParameterTakesNoMemory: 100 MB that a client sends in one message pass through.
+func TestLargeParameterTakesNoMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	c := pgtest.New(t, pgtest.Options{})
+	listen := freeAddresses(t, 1)[0]
+	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: \"\"\n", listen))
+	pid := g.start().Process.Pid
+	g.await("listening")
+	conn := logIn(t, listen, pgtest.Superuser)
+	_, err := conn.Prepare(t.Context(), "s", "select length($1::bytea)", nil)
+	must(t, err)
+	h, err := conn.Hijack()
+	must(t, err)
+	t.Cleanup(func() { _ = h.Conn.Close() })
+	bindSize(t, h.Conn, 1<<20)
+	before, _ := memory(t, pid)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0o600) // forgets the most
+	took := bindSize(t, h.Conn, 100<<20)
+	now, most := memory(t, pid)
+	t.Logf("%.1f MB before, at most %.1f MB, then %.1f MB; it took %v", mb(before), mb(most), mb(now), took.Round(time.Millisecond))
+	if most-before > 8<<20 {
+		t.Errorf("a parameter of 100 MB takes %.1f MB", mb(most-before))
+	}
+}
+
+func mb(n int) float64 { return float64(n) / (1 << 20) }
