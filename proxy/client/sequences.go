@@ -56,7 +56,7 @@ func (d drawing) begins() {
 	early := t.Opens() && !d.batch.TakesSnapshot() // within its transaction it would take the snapshot
 	may := p.MayAsk() || p.Flags.Has(router.FlagDraws) || d.c.up.Sequences.Expect(p).Likely()
 	t.Forgets = asks || may && (early || d.batch.TakesSnapshot())
-	alone := (d.leavesBlock() || !d.batch.Plain()) && !t.Opens() && !d.c.state.Tx.Phase.InBlock() && !l.midBatch()
+	alone := (d.leavesBlock() || !d.batch.Plain() && !d.batch.Traits.Has(batch.Resumes)) && !t.Opens() && !d.c.state.Tx.Phase.InBlock() && !l.midBatch()
 	if t.Forgets && t.Takes == batch.TakesNothing && (early || alone) {
 		t.Takes, t.Carries = batch.TakesAhead, l.b.Settings()
 	}
