@@ -72,14 +72,14 @@ func TestServersFound(t *testing.T) {
 	must(t, cluster.Exec(ctx, ledgerTable))
 	_, port, err := net.SplitHostPort(freeAddress(t))
 	must(t, err)
+	registries := map[string]serverRegistry{"dns": byName(t), "kubernetes": bySlices(t)} // before the links, which dial by the resolver
 	var addresses []string
 	for i, s := range cluster.Servers() {
 		addresses = append(addresses, net.JoinHostPort(fmt.Sprintf("127.0.0.%d", 11+i), port))
 		forward(t, addresses[i], s)
 	}
-	for name, registry := range map[string]func(*testing.T) serverRegistry{"dns": byName, "kubernetes": bySlices} {
+	for name, reg := range registries {
 		t.Run(name, func(t *testing.T) {
-			reg := registry(t)
 			reg.set("127.0.0.11", "127.0.0.12")
 			cfg := failoverConfig(t, cluster)
 			cfg.Servers = nil

@@ -31,7 +31,9 @@ func (a *Auditor) Inspect(ctx context.Context, database string, before *tenant.I
 		return before
 	}
 	now := tenant.Inspect(s, a.policy, roles, logins)
-	a.report(database, before, now)
+	if a.terms.Load().modes.Used() { // it may be turned on while the service runs, and counts then
+		a.report(database, before, now)
+	}
 	return now
 }
 
