@@ -46,6 +46,7 @@ func TestCauseOfFailedLookUp(t *testing.T) {
 	if told[0] != told[1] {
 		t.Errorf("the known user is told %q, the unknown %q", told[0], told[1])
 	}
+	eventually(t, "both are logged", func() bool { return logs.FilterMessage("login refused").Len() == 2 })
 	var causes, refused int
 	for _, e := range logs.All() {
 		fields := fmt.Sprint(e.ContextMap())

@@ -109,6 +109,9 @@ func TestReloadOfTheProgram(t *testing.T) {
 		t.Errorf("reload: %d, %s", code, out)
 	}
 	must(t, os.WriteFile(g.config, good, 0o600))
+	for range 2 { // of the commands that asked it
+		g.await(notReloaded)
+	}
 	g.faulty.Store(false)
 
 	g.edit("size: 7", "size: 9")

@@ -89,7 +89,7 @@ func (r repetition) learn() {
 func (r repetition) mayRetry() bool {
 	b := &r.batch
 	switch {
-	case r.c.tied(), b.Traits.Has(batch.Resumes), r.try.Tail > 0: // its portals are on this server only, or it is gone
+	case r.c.state.Pins != 0, b.Traits.Has(batch.Resumes), r.try.Tail > 0: // its portals are on this server only, or it is gone
 		return false
 	case r.c.lease.onReplica():
 		return true
