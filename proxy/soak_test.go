@@ -28,7 +28,7 @@ insert into account select i, 1000 from generate_series(1, 200) i;
 create table moved (id bigserial primary key, amount bigint not null);
 create table loaded (batch int not null, n int not null)`
 
-// soakTime is 20 seconds, a minute where CI is set, or what PGWEIR_SOAK says.
+// soakTime is 20 seconds, 30 where CI is set, or what PGWEIR_SOAK says.
 func soakTime(t *testing.T) time.Duration {
 	t.Helper()
 	if v := os.Getenv("PGWEIR_SOAK"); v != "" {
@@ -39,7 +39,7 @@ func soakTime(t *testing.T) time.Duration {
 		return d
 	}
 	if os.Getenv("CI") != "" {
-		return time.Minute
+		return 30 * time.Second
 	}
 	return 20 * time.Second
 }
