@@ -225,23 +225,3 @@ func (l *Limit) isFull() bool {
 	defer l.mu.Unlock()
 	return l.full.pause > 0 || l.claims > 0
 }
-
-// makeWay closes a connection that was given back in favour of somebody else, without
-// keeping waiting who gave it back.
-func (p *Pool) makeWay(b *backend.Backend) {
-	p.mu.Lock()
-	closed := p.closed != nil
-	if !closed {
-		p.background.Add(1)
-	}
-	p.mu.Unlock()
-	if closed {
-		p.Discard(b)
-		return
-	}
-	go func() {
-		defer p.background.Done()
-		p.leave(b)
-		p.Discard(b)
-	}()
-}

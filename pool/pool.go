@@ -86,7 +86,7 @@ type Pool struct {
 	generation uint64
 
 	waiterPool sync.Pool      // of *waiter
-	background sync.WaitGroup // of releaseCanceled and makeWay; added to under mu while not closed
+	background sync.WaitGroup // of inBackground; added to under mu while not closed
 
 	acquired, dialled, dialFailed, recycled, refused, timeouts atomic.Uint64
 	waited                                                     atomic.Int64 // ns
@@ -426,6 +426,12 @@ func (p *Pool) Release(b *backend.Backend) {
 		return
 	}
 	// A cancel request may still hit it: not before that is dealt with.
+	p.inBackground(b, func() { p.releaseCanceled(b) })
+}
+
+// inBackground does what becomes of a connection that was given back, which Close waits for. A
+// closed pool closes it instead.
+func (p *Pool) inBackground(b *backend.Backend, do func()) {
 	p.mu.Lock()
 	closed := p.closed != nil
 	if !closed {
@@ -436,7 +442,10 @@ func (p *Pool) Release(b *backend.Backend) {
 		p.Discard(b)
 		return
 	}
-	go p.releaseCanceled(b)
+	go func() {
+		defer p.background.Done()
+		do()
+	}()
 }
 
 // admits reports whether a connection may change hands: only if it is at rest. One that
@@ -460,7 +469,6 @@ func (p *Pool) admits(b *backend.Backend) bool {
 }
 
 func (p *Pool) releaseCanceled(b *backend.Backend) {
-	defer p.background.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := b.CancelDone(ctx); err != nil {
@@ -486,7 +494,10 @@ func (p *Pool) release(b *backend.Backend) {
 		return
 	case p.yieldsLocked():
 		p.mu.Unlock()
-		p.makeWay(b)
+		p.inBackground(b, func() { // who gave it back need not wait
+			p.leave(b)
+			p.Discard(b)
+		})
 		return
 	}
 	p.idle = slices.Insert(p.idle, p.placeLocked(notes.Released), b)

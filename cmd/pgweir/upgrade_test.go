@@ -147,9 +147,7 @@ func freeAddresses(t *testing.T, n int) (out []string) {
 // TestUpgrades: five processes take over one after the other, while clients of all kinds are at work, and none
 // of them notices; a cancel request finds its statement, in whichever process it runs, and no other.
 func TestUpgrades(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts servers")
-	}
+	pgtest.SkipShort(t)
 	c := pgtest.New(t, pgtest.Options{Replicas: 1})
 	database := c.Database(t)
 	must(t, c.Primary.Exec(t.Context(), database, "create table kept (a int)"))
