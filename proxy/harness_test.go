@@ -23,10 +23,13 @@ import (
 	"github.com/pgweir/pgweir/proxy"
 )
 
-// The library of network faults leaves a goroutine behind when a connection breaks
-// while it holds bytes back.
+// The library of network faults leaves goroutines behind when a connection breaks
+// while it holds bytes back: the one that holds them, or the one that hands it more.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(pgtest.Suite(m), goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"))
+	const lib = "github.com/Shopify/toxiproxy/v2"
+	goleak.VerifyTestMain(pgtest.Suite(m),
+		goleak.IgnoreAnyFunction(lib+"/toxics.(*ToxicStub).Run"),
+		goleak.IgnoreAnyFunction(lib+"/stream.(*ChanWriter).Write"))
 }
 
 // patience bounds every wait for something that must happen.
