@@ -12,11 +12,11 @@ import (
 // give has what runs find the statements it names under their client's names, where the proxy
 // cannot put others into the text: in a string of several statements, and in code that has it
 // in a string. Their session keeps its connection then.
-func (a *Analysis) give(m *batch.Message, text []byte) {
+func (a *Analysis) give(m *batch.Message) {
 	if len(a.Names.All()) == 0 || !mayName(m.Plan) || a.state().Tx.Phase.Failed() {
 		return
 	}
-	for _, found := range naming.FindAllSubmatch(text, -1) {
+	for _, found := range naming.FindAllSubmatch(a.b.Text(m, a.Front.Buffered(), &a.Names.Unnamed), -1) {
 		name := identifier(found[2])
 		st := a.names.Statement(name)
 		if st == nil || a.Names.Statement(string(name)) != st {

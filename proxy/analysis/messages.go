@@ -253,7 +253,7 @@ func (a *Analysis) query(m batch.Message, frame []byte) {
 		}
 	}
 	m.Plan = p
-	a.give(&m, text)
+	a.give(&m)
 	a.forServer(m)
 }
 
@@ -475,7 +475,7 @@ func (a *Analysis) execute(m batch.Message, frame []byte) {
 	}
 	if held.Plan != nil {
 		a.forgets(held.Plan)
-		a.give(&m, a.b.Text(&m, a.Front.Buffered(), &a.Names.Unnamed))
+		a.give(&m)
 	}
 	a.b.Traits |= batch.NeedsServer
 	a.b.Add(m)
