@@ -35,7 +35,7 @@ func shown(value string) string {
 
 // Changes lists what makes c another configuration than before, in the order of the structs.
 // Both must be complete.
-func (c Config) Changes(before Config) []Change {
+func (c *Config) Changes(before Config) []Change {
 	d := &differ{}
 	d.compare("", reflect.ValueOf(before), reflect.ValueOf(c), field{})
 	return d.changes
@@ -178,7 +178,7 @@ func kept(now, old reflect.Value, t reflect.Type) reflect.Value {
 
 // Contents are digests of the files that c names, by the path of the key. A file that cannot
 // be read has none.
-func (c Config) Contents() map[string]string {
+func (c *Config) Contents() map[string]string {
 	found := map[string]string{}
 	eachFile("", reflect.ValueOf(c), "", func(path, file string) {
 		if data, err := readSmall(file); err == nil {
@@ -189,7 +189,7 @@ func (c Config) Contents() map[string]string {
 }
 
 // Files are the files that keys of c name.
-func (c Config) Files() (files []string) {
+func (c *Config) Files() (files []string) {
 	eachFile("", reflect.ValueOf(c), "", func(_, file string) { files = append(files, file) })
 	return files
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/pgweir/pgweir/internal/userlist"
 )
 
-func (c Config) checkTLS(fs *Faults) {
+func (c *Config) checkTLS(fs *Faults) {
 	t := c.TLS
 	if t.Mode != "disable" && t.CertFile == "" {
 		fs.add("tls.mode", "%s needs tls.cert_file and tls.key_file", t.Mode)

@@ -3,7 +3,7 @@ package config
 import "github.com/pgweir/pgweir/internal/hba"
 
 // checkHBA reads the files that say by which method clients prove who they are.
-func (c Config) checkHBA(fs *Faults) {
+func (c *Config) checkHBA(fs *Faults) {
 	rules, faults := hba.Parse(c.Auth.HBAFile, readSmall)
 	for _, f := range faults {
 		fs.add("auth.hba_file", "%s", f)
@@ -30,7 +30,7 @@ func (c Config) checkHBA(fs *Faults) {
 }
 
 // hbaWarnings are lines that nobody can use.
-func (c Config) hbaWarnings(fs *Faults) {
+func (c *Config) hbaWarnings(fs *Faults) {
 	rules, _ := hba.Parse(c.Auth.HBAFile, readSmall) // faults are Validate's
 	encrypted := c.TLS.Mode == "require" || c.TLS.Mode == "verify-client"
 	if rules.Uses(hba.Password, hba.LDAP) && !encrypted && !c.Auth.AllowPlainPassword {

@@ -82,7 +82,7 @@ func completeClusters(c Config) map[string]Cluster {
 }
 
 // hasService reports whether every cluster has a service account.
-func (c Config) hasService() bool {
+func (c *Config) hasService() bool {
 	for _, cl := range c.Clusters {
 		if cl.Service.User == "" {
 			return false
@@ -97,7 +97,7 @@ func (a Auth) NeedsSecrets() bool {
 }
 
 // ClusterNames are the names of the clusters, sorted.
-func (c Config) ClusterNames() []string { return slices.Sorted(maps.Keys(c.Clusters)) }
+func (c *Config) ClusterNames() []string { return slices.Sorted(maps.Keys(c.Clusters)) }
 
 // Effective is all that holds for one client: what the keys of its user, its
 // database and the whole file come to. It is comparable.
@@ -135,7 +135,7 @@ type Effective struct {
 // database's, else that of pool and routing. A database without an entry uses
 // the entry "*"; with no entries at all every name means itself on the only
 // cluster. ok is false for a database that is not there: clients get 3D000.
-func (c Config) Resolve(user, database string) (e Effective, ok bool) {
+func (c *Config) Resolve(user, database string) (e Effective, ok bool) {
 	d, ok := c.database(database)
 	if !ok {
 		return Effective{}, false
@@ -168,7 +168,7 @@ func (c Config) Resolve(user, database string) (e Effective, ok bool) {
 }
 
 // AuthQueries are the queries that find secrets on a cluster, each once.
-func (c Config) AuthQueries(cluster string) []string {
+func (c *Config) AuthQueries(cluster string) []string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(c.Databases)) {
 		if d, _ := c.database(name); d.Cluster == cluster {
@@ -184,7 +184,7 @@ func (c Config) AuthQueries(cluster string) []string {
 
 // RulesFor are the rules for a database as clients name it, in order. Rule.Database
 // is empty in them; users and applications are left to look at.
-func (c Config) RulesFor(database string) []Rule {
+func (c *Config) RulesFor(database string) []Rule {
 	var rules []Rule
 	for _, r := range c.Routing.Rules {
 		if r.Database == "" || r.Database == database {
@@ -196,7 +196,7 @@ func (c Config) RulesFor(database string) []Rule {
 }
 
 // database is the entry for a name with its cluster and server name filled in.
-func (c Config) database(name string) (Database, bool) {
+func (c *Config) database(name string) (Database, bool) {
 	d, ok := c.Databases[name]
 	if !ok {
 		d, ok = c.Databases["*"]

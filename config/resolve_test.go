@@ -55,7 +55,8 @@ func TestResolve(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, ok := sample().Resolve(tc.user, tc.database)
+			c := sample()
+			got, ok := c.Resolve(tc.user, tc.database)
 			if diff := cmp.Diff(tc.want, got); diff != "" || !ok {
 				t.Error(ok, diff)
 			}

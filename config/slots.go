@@ -24,7 +24,7 @@ func (s Server) Bound(p Pool) int { return cmp.Or(s.MaxServerConnections, p.MaxS
 // one reads a catalog.
 const ownConnections = 4
 
-func (c Config) checkSlots(fs *Faults) {
+func (c *Config) checkSlots(fs *Faults) {
 	r := c.Pool.Reserve
 	least := ownConnections + 1 + r.Connections
 	check := func(at string, most int) {
@@ -61,7 +61,7 @@ func (c Config) checkSlots(fs *Faults) {
 }
 
 // canWarm reports whether connections for a user can log in before a client did.
-func (c Config) canWarm(user string) bool {
+func (c *Config) canWarm(user string) bool {
 	u, given := c.Users[user]
 	switch {
 	case u.ServerPassword != "", given && u.Password != "" && !hashed(u.Password) && (u.ServerUser == "" || u.ServerUser == user):

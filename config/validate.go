@@ -14,7 +14,7 @@ import (
 // Validate returns everything wrong with a complete configuration, files it
 // names included, without lines: Parse adds those. It reads files and nothing
 // else; no name is looked up and no server asked.
-func (c Config) Validate() Faults {
+func (c *Config) Validate() Faults {
 	var fs Faults
 	c.checkListen(&fs)
 	c.checkPeers(&fs)
@@ -33,7 +33,7 @@ func (c Config) Validate() Faults {
 	return fs.sorted()
 }
 
-func (c Config) checkListen(fs *Faults) {
+func (c *Config) checkListen(fs *Faults) {
 	if len(c.Listen) == 0 {
 		fs.add("listen", "no address; clients could not connect")
 	}
@@ -64,7 +64,7 @@ func (c Config) checkListen(fs *Faults) {
 	}
 }
 
-func (c Config) checkPeers(fs *Faults) {
+func (c *Config) checkPeers(fs *Faults) {
 	for i, a := range c.Peers {
 		at := fmt.Sprintf("peers[%d]", i)
 		if network, _, err := SplitAddress(a, ListenPort); err != nil {
@@ -75,7 +75,7 @@ func (c Config) checkPeers(fs *Faults) {
 	}
 }
 
-func (c Config) checkClusters(fs *Faults) {
+func (c *Config) checkClusters(fs *Faults) {
 	if len(c.Clusters) == 0 {
 		fs.add("servers", "no server; give the list of their addresses, or where to find them: dns, patroni or kubernetes")
 	}
@@ -124,7 +124,7 @@ func checkServer(fs *Faults, at string, s Server, seen map[string]string, listen
 	}
 }
 
-func (c Config) checkDatabases(fs *Faults) {
+func (c *Config) checkDatabases(fs *Faults) {
 	if len(c.Databases) == 0 && len(c.Clusters) > 1 {
 		fs.add("databases", "with %d clusters, say which database is on which; \"*\" stands for all others", len(c.Clusters))
 	}
@@ -144,7 +144,7 @@ func (c Config) checkDatabases(fs *Faults) {
 }
 
 // checkServerLogin takes how a database logs in, and what finds its clients' secrets.
-func (c Config) checkServerLogin(fs *Faults, at string, d Database) {
+func (c *Config) checkServerLogin(fs *Faults, at string, d Database) {
 	if d.ServerPassword != "" && d.ServerUser == "" {
 		fs.add(at+".server_password", "needs server_user, whose password it is")
 	}
@@ -157,7 +157,7 @@ func (c Config) checkServerLogin(fs *Faults, at string, d Database) {
 }
 
 // checkQuery takes a query for secrets on a cluster; an empty name is all of them.
-func (c Config) checkQuery(fs *Faults, at, query, cluster string) {
+func (c *Config) checkQuery(fs *Faults, at, query, cluster string) {
 	if !strings.Contains(query, "$1") {
 		fs.add(at, "must use $1, the user's name")
 	}
@@ -169,7 +169,7 @@ func (c Config) checkQuery(fs *Faults, at, query, cluster string) {
 }
 
 // checkLimits takes the limits a database or a user may have.
-func (c Config) checkLimits(fs *Faults, at string, size, connections int) {
+func (c *Config) checkLimits(fs *Faults, at string, size, connections int) {
 	if size > 0 && connections > 0 && size > connections {
 		fs.add(at+".pool_size", "%d is more than max_server_connections, %d", size, connections)
 	}
@@ -181,7 +181,7 @@ func checkMinIdle(fs *Faults, at string, idle, size int) {
 	}
 }
 
-func (c Config) checkUsers(fs *Faults) {
+func (c *Config) checkUsers(fs *Faults) {
 	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
 		u, at := c.Users[name], "users."+name
 		if err := c.Auth.checkSecret(u.Password); err != nil {
@@ -229,7 +229,7 @@ func (a Auth) checkSecret(secret string) error {
 	return nil
 }
 
-func (c Config) checkAuth(fs *Faults) {
+func (c *Config) checkAuth(fs *Faults) {
 	a := c.Auth
 	encrypted := c.TLS.Mode == "require" || c.TLS.Mode == "verify-client"
 	switch {
@@ -259,7 +259,7 @@ func (c Config) checkAuth(fs *Faults) {
 	}
 }
 
-func (c Config) checkPool(fs *Faults) {
+func (c *Config) checkPool(fs *Faults) {
 	p := c.Pool
 	if p.Mode == "" {
 		fs.add("pool.mode", "must be transaction or session")
@@ -277,7 +277,7 @@ func (c Config) checkPool(fs *Faults) {
 	}
 }
 
-func (c Config) checkRouting(fs *Faults) {
+func (c *Config) checkRouting(fs *Faults) {
 	r := c.Routing
 	if r.Route == "" || r.PrimaryReads == "" || r.Consistency == "" {
 		fs.add("routing", "route, primary_reads and consistency must not be empty")

@@ -11,7 +11,7 @@ import (
 )
 
 // Warnings are what works but is likely not meant, in a valid configuration.
-func (c Config) Warnings() []Fault {
+func (c *Config) Warnings() []Fault {
 	var fs Faults
 	for i, a := range c.Listen {
 		at := fmt.Sprintf("listen[%d]", i)
@@ -76,12 +76,12 @@ func warnExpired(fs *Faults, at, file string) {
 
 // Closed reports whether nobody at all could log in, and says so: a file in which nothing is
 // wrong, and which is of no use.
-func (c Config) Closed() (Fault, bool) {
+func (c *Config) Closed() (Fault, bool) {
 	return Fault{Path: "auth", Text: "nobody can log in: give a service account (service.user), users, or auth.user_file"}, !c.canLogIn()
 }
 
 // canLogIn reports whether the method can find a secret for anybody.
-func (c Config) canLogIn() bool {
+func (c *Config) canLogIn() bool {
 	return !c.Auth.NeedsSecrets() || c.Auth.HBAFile != "" || c.Auth.UserFile != "" || slices.ContainsFunc(c.ClusterNames(), func(name string) bool { return len(c.AuthQueries(name)) > 0 }) ||
 		slices.ContainsFunc(slices.Collect(maps.Values(c.Users)), func(u User) bool { return u.Password != "" })
 }

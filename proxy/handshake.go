@@ -75,7 +75,8 @@ func (s *Server) serveConn(conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	s.serveMember(m, remoteHost(conn))
+	host := remoteHost(conn)
+	s.sessions.Go(func() { s.serveMember(m, host) }) // a login has needed more of a stack than an idle session should keep
 }
 
 // refuseClient says why there is no session, unless the client knows.
@@ -93,7 +94,7 @@ func (s *Server) refuseClient(h *handshake, err error) {
 		return
 	}
 	var own *wire.Error
-	e := upstream.Told(err, h.terms.cfg)
+	e := upstream.Told(err, h.terms.cfg.Routing.PrimaryWait)
 	if !errors.As(err, &own) && isNetwork(err) {
 		s.log.Debug("login broken off", zap.String("client", remoteHost(h.nc)), zap.Error(err))
 		return

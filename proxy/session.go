@@ -118,22 +118,30 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 	return m, nil
 }
 
-// serveMember lives a session through.
+// serveMember lives a session through. Its frame lies on the stack of every idle client, so what
+// is told before and after is told elsewhere.
 func (s *Server) serveMember(m *member, host string) {
-	c := m.client
-	if s.terms.Load().cfg.Log.Connections {
-		c.Log().Info("client connected", zap.String("client", host))
-	}
+	s.tellBegin(m, host)
 	began := time.Now()
-	err := c.Serve()
+	err := m.client.Serve()
 	s.members.unregister(m)
 	s.leave(m.up)
+	s.tellEnd(m, time.Since(began), err)
+}
+
+func (s *Server) tellBegin(m *member, host string) {
+	if s.terms.Load().cfg.Log.Connections {
+		m.client.Log().Info("client connected", zap.String("client", host))
+	}
+}
+
+func (s *Server) tellEnd(m *member, after time.Duration, err error) {
 	if !s.terms.Load().cfg.Log.Connections {
 		return
 	}
-	fields := []zap.Field{zap.Duration("after", time.Since(began))}
+	fields := []zap.Field{zap.Duration("after", after)}
 	if !errors.Is(err, analysis.ErrTerminate) && !errors.Is(err, io.EOF) {
 		fields = append(fields, zap.NamedError("because", err))
 	}
-	c.Log().Info("client disconnected", fields...)
+	m.client.Log().Info("client disconnected", fields...)
 }

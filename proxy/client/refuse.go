@@ -44,7 +44,7 @@ func (w *work) refuseByError(err error) error {
 	if w.c.ctx.Err() != nil {
 		return w.c.ctx.Err()
 	}
-	e := upstream.Told(err, w.c.svc.Config)
+	e := upstream.Told(err, w.c.svc.Config.Routing.PrimaryWait)
 	if e.Severity == "FATAL" {
 		return e
 	}

@@ -65,8 +65,8 @@ func (r *Reloader) Watch(ctx context.Context, path string) {
 
 // watchAll watches the directories of all files concerned. One that is watched already stays so.
 func (r *Reloader) watchAll(w *fsnotify.Watcher, path string) {
-	files := append(r.running().Files(), path)
-	for _, f := range files {
+	running := r.running()
+	for _, f := range append(running.Files(), path) {
 		if err := w.Add(filepath.Dir(f)); err != nil {
 			r.o.Log.Warn("configuration: a directory cannot be watched", zap.String("directory", filepath.Dir(f)), zap.Error(err))
 		}

@@ -6,10 +6,10 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -70,7 +70,7 @@ func noDatabase(err error) bool {
 // Told is what a client is told of an error: the one place where errors get their SQLSTATE. What a server said is
 // passed on; the rest says which side broke.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
-func Told(err error, cfg config.Config) *wire.Error {
+func Told(err error, primaryWait time.Duration) *wire.Error {
 	var own *wire.Error
 	var server *backend.ServerError
 	var login *pgconn.PgError
@@ -88,7 +88,7 @@ func Told(err error, cfg config.Config) *wire.Error {
 	case errors.Is(err, pool.ErrTimeout):
 		return toldTimeout(err)
 	case errors.Is(err, cluster.ErrNoPrimary), errors.Is(err, context.DeadlineExceeded):
-		return wire.Errorf("57P03", "no primary server within %v: %v", cfg.Routing.PrimaryWait, err)
+		return wire.Errorf("57P03", "no primary server within %v: %v", primaryWait, err)
 	case errors.Is(err, pool.ErrClosed):
 		return wire.Errorf("57P01", "the proxy is shutting down")
 	default:
