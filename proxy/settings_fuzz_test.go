@@ -378,7 +378,7 @@ func isError(line string) bool { return strings.HasPrefix(line, "E ") }
 // first spelled on the connection.
 func sameButCase(a, b string) bool { return strings.HasPrefix(a, "T ") && strings.EqualFold(a, b) }
 
-// withoutB is what a look shows that finds nothing in app.b, not even '' (docs/isolation.md, What remains:
+// withoutB is what a look shows that finds nothing in app.b, not even an empty value (docs/isolation.md, What remains:
 // a session older than the default that ALTER DATABASE gave, on a connection that began with one).
 func withoutB(look string) string { return emptyB.ReplaceAllString(look, "${1}NULL") }
 
@@ -419,7 +419,8 @@ func (h *historian) shrink(options []string, steps []histStep, limit time.Durati
 // TestSettingsHistories plays random histories of several sessions, one step at a
 // time, on PostgreSQL itself and through the proxy: what the clients see must be
 // the same. By itself it plays the same histories every time. PGWEIR_FUZZ_TIME has
-// it explore others for that long (make fuzz), from PGWEIR_FUZZ_SEED on if given.
+// it explore others for that long (make fuzz), with PGWEIR_FUZZ_SEED if given, and from the
+// history with the number PGWEIR_FUZZ_FIRST on.
 func TestSettingsHistories(t *testing.T) {
 	limit, seed, most := time.Minute, uint64(1), 100
 	if v := os.Getenv("PGWEIR_FUZZ_TIME"); v != "" {
@@ -458,7 +459,13 @@ func TestSettingsHistories(t *testing.T) {
 			sides = append(sides, &historian{t: t, database: database, size: size, track: track, eventual: behind, direct: direct, proxied: s.addr})
 		}
 	}
-	played, steps := 0, 0
+	first, steps := 0, 0
+	if v := os.Getenv("PGWEIR_FUZZ_FIRST"); v != "" {
+		if _, err := fmt.Sscan(v, &first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	played := first
 	for until := time.Now().Add(limit); played < most && time.Now().Before(until); played++ {
 		h := sides[played%len(sides)]
 		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(played))), role, database, h.size, h.track)
@@ -467,7 +474,7 @@ func TestSettingsHistories(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("seed %d: %d histories, %d steps", seed, played, steps)
+	t.Logf("seed %d: %d histories, %d steps", seed, played-first, steps)
 }
 
 // play makes up a history while the server plays it, and plays it through the proxy then.

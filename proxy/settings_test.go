@@ -141,3 +141,18 @@ func TestSettingsGoWithTheTransaction(t *testing.T) {
 		t.Errorf("after COMMIT: %v", got)
 	}
 }
+
+// An empty statement behind one whose settings the text does not tell is no unknown one: the
+// session keeps no connection for it.
+func TestEmptyBehindUnknownSettings(t *testing.T) {
+	s := start(t, poolSize(1))
+	database := newDatabase(t, "create table d (k int primary key)")
+	c, other := raw(t, s.addr, database), raw(t, s.addr, database)
+	var pipeline []pgproto3.FrontendMessage
+	for _, sql := range []string{"select set_config('app.s', 'x', true)", "set app.s from current", ""} {
+		pipeline = append(pipeline, &pgproto3.Parse{Query: sql}, &pgproto3.Bind{}, &pgproto3.Execute{})
+	}
+	c.send(append(pipeline, &pgproto3.Sync{})...)
+	c.wait("Z")
+	other.query("insert into d values (1)")
+}

@@ -117,6 +117,9 @@ func (o outcomes) mayMeanOther(m *batch.Message) bool {
 		!session.MayMisread(s.Settings.Now()) && (s.InForceKnown() || !o.batch.Several()) {
 		return false
 	}
-	text := o.textOf(m)
+	if m.Plan != nil && m.Plan.Class == router.ClassEmpty {
+		return false
+	}
+	text := o.textOf(m) // empty: not at hand any more
 	return len(text) == 0 || bytes.ContainsFunc(text, func(r rune) bool { return r == '\\' || r >= utf8.RuneSelf })
 }
