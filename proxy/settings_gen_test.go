@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -338,13 +339,14 @@ func (g *histGen) step(i int, status byte) histStep {
 		}
 	case n < 11 && status != 'E':
 		var texts []string
-		opaque, pins := false, false
+		opaque, pins, unread := false, false, false
 		for range 2 + g.IntN(3) {
 			p := g.any(i, open, false)
 			if p.alone || p.sql == "" || characterizes(p.sql) || g.resets(i, p) && g.held(i) {
 				continue
 			}
-			pins = pins || p.pins
+			pins, opaque = pins || p.pins, opaque || unread && ambiguous(p.sql)
+			unread = unread || p.vague
 			texts, opaque = append(texts, p.sql), opaque || p.opaque || g.rereads(i, p) || strings.HasSuffix(p.sql, "nonsense") || strings.HasSuffix(p.sql, "no_such_table")
 		}
 		return g.query(i, piece{sql: strings.Join(texts, "; "), vague: true, opaque: opaque, pins: pins})
@@ -362,12 +364,14 @@ func (g *histGen) query(i int, p piece) histStep {
 // pipeline is several statements up to one Sync.
 func (g *histGen) pipeline(i int, open bool) histStep {
 	s := histStep{session: i, text: "pipeline"}
+	unread := false
 	for k := range 1 + g.IntN(4) {
 		p := g.any(i, open, true)
 		if p.alone || k > 0 && characterizes(p.sql) || g.resets(i, p) && g.held(i) {
 			continue
 		}
-		s.pins, s.vague = s.pins || p.pins || (p.opaque || g.rereads(i, p)) && !g.track, s.vague || p.vague
+		s.pins = s.pins || p.pins || (p.opaque || g.rereads(i, p) || unread && ambiguous(p.sql)) && !g.track
+		s.vague, unread = s.vague || p.vague, unread || p.vague
 		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
 		parse := &pgproto3.Parse{Query: p.sql}
 		bind := &pgproto3.Bind{Parameters: p.params}
@@ -396,6 +400,12 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 // the proxy may take texts behind it for anything.
 func (g *histGen) rereads(i int, p piece) bool {
 	return strings.Contains(p.sql, "client_encoding") || strings.Contains(p.sql, "set names") || g.resets(i, p)
+}
+
+// ambiguous reports whether a text may be taken for something else by who does not know the
+// settings that it is read by.
+func ambiguous(sql string) bool {
+	return strings.ContainsFunc(sql, func(r rune) bool { return r == '\\' || r >= utf8.RuneSelf })
 }
 
 // characterizes reports whether a statement gives a transaction its characteristics,
