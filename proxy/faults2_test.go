@@ -18,6 +18,7 @@ grant all on schema public to public; grant all on items, w to public; grant all
 // TestTransactionModesAreTheResultingOnes: of what BEGIN and SET TRANSACTION say in any
 // order, what results counts, on whichever server.
 func TestTransactionModesAreTheResultingOnes(t *testing.T) {
+	t.Parallel()
 	others := "\n\t\t@b\n\t\tQ select 'b'\n\t\t@c\n\t\tQ select count(*) from items\n\t\t@d\n\t\tQ insert into w values (1)\n\t\t@e\n\t\tQ select 'e' from items limit 1"
 	tx := func(begin string, more ...string) string {
 		steps := "Q " + begin
@@ -62,6 +63,7 @@ func TestTransactionModesAreTheResultingOnes(t *testing.T) {
 // TestBehindAFailedTransaction: what comes behind the end of a failed transaction, in the
 // same string or pipeline, runs.
 func TestBehindAFailedTransaction(t *testing.T) {
+	t.Parallel()
 	failed := func(first string, then ...string) string {
 		steps := first
 		for _, s := range then {
@@ -92,6 +94,7 @@ func TestBehindAFailedTransaction(t *testing.T) {
 // TestResetOfStartupSettings: RESET in any form and place returns to what the startup
 // packet said.
 func TestResetOfStartupSettings(t *testing.T) {
+	t.Parallel()
 	var all []story
 	look := "\n\t\tQ select current_setting('app.current_org_id', true), current_setting('search_path')\n\t\tQ select current_setting('app.current_org_id', true) from items limit 1"
 	for _, steps := range []string{
@@ -176,6 +179,7 @@ func TestSnapshotsFollowLocks(t *testing.T) {
 
 // TestSettingsTheServerMayRefuse: a SET that a server could refuse is refused when it is said.
 func TestSettingsTheServerMayRefuse(t *testing.T) {
+	t.Parallel()
 	then := "\n\t\tQ select 1\n\t\tQ select count(*) from items\n\t\tQ insert into w values (1)\n\t\tQ reset all\n\t\tQ select 1\n\t\t@b\n\t\tQ select 1"
 	g := stage{once: "create role %ROLE% login", user: "%ROLE%", setup: items + "create function pl() returns int language plpgsql as $$ begin return 1; end $$; "}
 	var all []story
@@ -196,6 +200,7 @@ func TestSettingsTheServerMayRefuse(t *testing.T) {
 // TestErrorsInAFailedTransaction: PostgreSQL looks at some things before it looks at the
 // transaction.
 func TestErrorsInAFailedTransaction(t *testing.T) {
+	t.Parallel()
 	var all []story
 	for name, first := range map[string]string{
 		"on the primary": "Q begin\nQ insert into w values (1)\nQ savepoint s\nQ select 1/0\n", "on a replica": "Q begin\nQ savepoint s\nQ select 1/0 from items\n",

@@ -84,6 +84,7 @@ create function f_local() returns void language plpgsql as $$ begin perform set_
 // TestWhereExpressionsStand: a function that sets is found wherever the catalog has an
 // expression of it.
 func TestWhereExpressionsStand(t *testing.T) {
+	t.Parallel()
 	asTenant(`
 create function f_sets() returns text language plpgsql as $$ begin return set_config('app.a', '2', false); end $$;
 create function i_sets(int) returns int immutable language plpgsql as $$ begin perform set_config('app.a', '2', false); return $1; end $$;
@@ -276,6 +277,7 @@ func TestTemporaryObjectsOfEveryKind(t *testing.T) {
 // TestTemporarySchemaInEffect: what is created where a temporary schema comes first in
 // the path is nobody else's.
 func TestTemporarySchemaInEffect(t *testing.T) {
+	t.Parallel()
 	g := stage{once: "create role %ROLE% login", user: "%ROLE%", setup: `
 grant all on schema public to %ROLE%; create table ledger (a int); grant all on ledger to %ROLE%;
 create schema s1; grant all on schema s1 to %ROLE%;

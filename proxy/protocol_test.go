@@ -42,6 +42,7 @@ type way struct {
 // TestProtocol plays every script of testdata/protocol directly to PostgreSQL
 // and in several ways through the proxy. Whatever the client sees must be the same.
 func TestProtocol(t *testing.T) {
+	t.Parallel()
 	ordinary := start(t)
 	single := start(t, poolSize(1), eventual)
 	narrow := start(t, poolSize(1), maxStatements(1), eventual)

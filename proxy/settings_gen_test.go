@@ -364,10 +364,10 @@ func (g *histGen) query(i int, p piece) histStep {
 // pipeline is several statements up to one Sync.
 func (g *histGen) pipeline(i int, open bool) histStep {
 	s := histStep{session: i, text: "pipeline"}
-	unread := false
+	unread, flushed := false, false
 	for k := range 1 + g.IntN(4) {
 		p := g.any(i, open, true)
-		if p.alone || k > 0 && characterizes(p.sql) || g.resets(i, p) && g.held(i) {
+		if p.alone || k > 0 && characterizes(p.sql) || g.resets(i, p) && (g.held(i) || flushed) {
 			continue
 		}
 		s.pins = s.pins || p.pins || (p.opaque || g.rereads(i, p) || unread && ambiguous(p.sql)) && !g.track
@@ -387,6 +387,7 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 		if g.IntN(12) == 0 {
 			s.msgs = append(s.msgs, &pgproto3.Flush{})
 			s.text += " | Flush"
+			flushed = true // what follows runs where this did
 		}
 		if strings.HasPrefix(p.sql, "commit") || strings.HasPrefix(p.sql, "rollback") || p.sql == "end" {
 			break // what follows may need another server, which one pipeline cannot have
