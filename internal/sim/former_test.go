@@ -93,6 +93,15 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "set transaction isolation level serializable"}, {Simple: "select '%m', name from places"}, {Simple: "show search_path"}, {Simple: "commit"}, {Simple: "show search_path"},
 			}},
 		}},
+		"modes that AND CHAIN passed on, behind an error": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin read only"}, {Simple: "commit and chain"}, {Simple: "select '%m', 1/0"}, {Simple: "commit and chain"},
+				{Simple: "update items set v = '%m' where owner = '%o'"}, {Simple: "rollback"},
+				{Simple: "begin read only"}, {Simple: "rollback and chain"}, {Simple: "set transaction isolation level repeatable read"}, {Simple: "insert into log values ('%m')"},
+				{Simple: "rollback and chain"}, {Simple: "show transaction_isolation"}, {Simple: "show transaction_read_only"}, {Simple: "rollback"},
+				{Simple: "begin read only"}, {Simple: "select nosuch"}, {Simple: "commit and chain"}, {Simple: "show transaction_read_only"}, {Simple: "rollback"},
+			}},
+		}},
 		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},
 		}},

@@ -120,6 +120,9 @@ func (e *Encoder) ahead() {
 // open brings a server to where the open transaction is.
 func (e *Encoder) open() {
 	e.run(e.State.Tx.Begin(), Opening)
+	for _, text := range e.State.Tx.Chained() {
+		e.run(text, Opening)
+	}
 	if e.Takes == TakesNothing {
 		e.assert()
 	}
@@ -162,6 +165,9 @@ func (e *Encoder) change(s router.Set) setting.Change {
 func Aborted(s *session.State) string {
 	var q strings.Builder
 	q.WriteString(s.Tx.Begin())
+	for _, text := range s.Tx.Chained() {
+		q.WriteString("; " + text)
+	}
 	for _, step := range s.Settings.Log() {
 		switch step.Kind {
 		case session.StepSavepoint:
