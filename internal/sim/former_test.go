@@ -102,6 +102,14 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "begin read only"}, {Simple: "select nosuch"}, {Simple: "commit and chain"}, {Simple: "show transaction_read_only"}, {Simple: "rollback"},
 			}},
 		}},
+		"UNLISTEN among other statements": {Knobs: alone, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten \"%o\"; set transaction read only; reset role"}, {Simple: "select pg_notify('%o', '%m')"},
+			}},
+			{Name: "c1", User: "app", Steps: []Step{
+				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten *; set application_name = 'x'"}, {Simple: "select pg_notify('%o', '%m')"},
+			}},
+		}},
 		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},
 		}},
