@@ -79,6 +79,37 @@ func TestFormerFaults(t *testing.T) {
 				{Calls: []Call{{Name: "s0", Args: []string{"%m"}}}},
 			}},
 		}},
+		"settings that are set again in front of SET TRANSACTION": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: "reset application_name"},
+				{Simple: "set transaction isolation level repeatable read; declare c cursor for select '%m', id from items where owner = '%o'; commit"},
+			}},
+			{Name: "c1", User: "app", Options: map[string]string{"application_name": "t1"}, Steps: []Step{
+				{Simple: "begin"}, {Simple: "reset application_name"}, {Simple: "set search_path = s2, \"$user\", public"},
+				{Simple: "set transaction isolation level repeatable read"}, {Simple: "insert into items values ('%o', 1, 't1', '%m')"}, {Simple: "show application_name"}, {Simple: "rollback"},
+			}},
+			{Name: "c2", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: "set search_path = s2, \"$user\", public"}, {Simple: "show search_path"},
+				{Simple: "set transaction isolation level serializable"}, {Simple: "select '%m', name from places"}, {Simple: "show search_path"}, {Simple: "commit"}, {Simple: "show search_path"},
+			}},
+		}},
+		"modes that AND CHAIN passed on, behind an error": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin read only"}, {Simple: "commit and chain"}, {Simple: "select '%m', 1/0"}, {Simple: "commit and chain"},
+				{Simple: "update items set v = '%m' where owner = '%o'"}, {Simple: "rollback"},
+				{Simple: "begin read only"}, {Simple: "rollback and chain"}, {Simple: "set transaction isolation level repeatable read"}, {Simple: "insert into log values ('%m')"},
+				{Simple: "rollback and chain"}, {Simple: "show transaction_isolation"}, {Simple: "show transaction_read_only"}, {Simple: "rollback"},
+				{Simple: "begin read only"}, {Simple: "select nosuch"}, {Simple: "commit and chain"}, {Simple: "show transaction_read_only"}, {Simple: "rollback"},
+			}},
+		}},
+		"UNLISTEN among other statements": {Knobs: alone, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten \"%o\"; set transaction read only; reset role"}, {Simple: "select pg_notify('%o', '%m')"},
+			}},
+			{Name: "c1", User: "app", Steps: []Step{
+				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten *; set application_name = 'x'"}, {Simple: "select pg_notify('%o', '%m')"},
+			}},
+		}},
 		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},
 		}},

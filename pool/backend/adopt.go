@@ -40,35 +40,14 @@ func (b *Backend) Adopt(ctx context.Context, want setting.Settings, defined sett
 	return nil
 }
 
-// Set changes settings for its user, without a note of it: Settings stays as it was.
+// Set changes settings for its user, all or none, without a note of it: Settings stays as it was.
 func (b *Backend) Set(ctx context.Context, changes []setting.Change) error {
-	_, err := b.RoundTrip(ctx, wire.AppendQuery(nil, adoptQuery(changes)))
-	return err
-}
-
-// adoptQuery returns one statement, so that it changes all or nothing. set_config with
-// NULL returns a setting to its default.
-// https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SET
-func adoptQuery(changes []setting.Change) string {
-	var q strings.Builder
-	q.WriteString("SELECT ")
+	texts := make([]string, len(changes))
 	for i, c := range changes {
-		if i > 0 {
-			q.WriteString(", ")
-		}
-		q.WriteString("pg_catalog.set_config(" + setting.Literal(c.Name) + ", ")
-		if c.Reset {
-			q.WriteString("NULL")
-		} else {
-			q.WriteString(setting.Literal(c.Value))
-		}
-		if c.Local {
-			q.WriteString(", true)")
-		} else {
-			q.WriteString(", false)")
-		}
+		texts[i] = c.SQL()
 	}
-	return q.String()
+	_, err := b.RoundTrip(ctx, wire.AppendQuery(nil, strings.Join(texts, "; ")))
+	return err
 }
 
 // Reset returns b to what a fresh connection is: DISCARD ALL. Custom settings that are

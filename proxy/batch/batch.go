@@ -131,7 +131,8 @@ func (b *Batch) Note(p *router.Plan) {
 	if p.Uses {
 		b.Traits |= UsesObjects
 	}
-	if p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite || p.Reason == router.ReasonFunction {
+	if p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite ||
+		p.Reason == router.ReasonFunction || p.Reason == router.ReasonMulti { // such a string does not tell what it unpins
 		b.Traits |= MindsChannels
 	}
 	if b.Plan == nil || p.Target > b.Plan.Target || p.Target == b.Plan.Target && p.Class == router.ClassWrite {

@@ -146,7 +146,7 @@ func FuzzQuotes(f *testing.F) {
 		if got := unquoted(written, '\'', escaped); got != literal && setting.IsPlain(literal) {
 			t.Fatalf("%q becomes %q", literal, got)
 		}
-		if got := unquoted(quoteIdentifier(identifier), '"', false); got != identifier {
+		if got := unquoted(setting.Identifier(identifier), '"', false); got != identifier {
 			t.Fatalf("%q becomes %q", identifier, got)
 		}
 	})

@@ -2,7 +2,6 @@ package batch
 
 import (
 	"encoding/binary"
-	"fmt"
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/prepared"
@@ -121,6 +120,9 @@ func (e *Encoder) ahead() {
 // open brings a server to where the open transaction is.
 func (e *Encoder) open() {
 	e.run(e.State.Tx.Begin(), Opening)
+	for _, text := range e.State.Tx.Chained() {
+		e.run(text, Opening)
+	}
 	if e.Takes == TakesNothing {
 		e.assert()
 	}
@@ -136,37 +138,20 @@ func (e *Encoder) replay(origin Origin) {
 	for i := range log {
 		switch s := &log[i]; s.Kind {
 		case session.StepSavepoint:
-			e.runUnnamed("SAVEPOINT "+quoteIdentifier(s.Name), nil, origin)
+			e.runUnnamed("SAVEPOINT "+setting.Identifier(s.Name), nil, origin)
 		case session.StepText:
 			e.runUnnamed(s.Text, nil, origin)
 		case session.StepModes:
 			e.runUnnamed(s.Modes.Set(), nil, origin)
 		case session.StepSet:
 			c := e.change(s.Set)
-			if setting.IsCustom(c.Name) && setting.IsPlain(c.Value) && !e.Batch.TakesSnapshot() {
-				e.runUnnamed(setText(c), nil, origin) // a SELECT would be the transaction's first query
+			if !e.Batch.TakesSnapshot() {
+				e.runUnnamed(c.SQL(), nil, origin)
 				continue
 			}
 			e.set([]setting.Change{c}, origin)
 		}
 	}
-}
-
-// setText is SET or SET LOCAL of a custom setting to a value that is plain.
-func setText(c setting.Change) string {
-	var parts []string
-	for part := range strings.SplitSeq(c.Name, ".") {
-		parts = append(parts, quoteIdentifier(part))
-	}
-	value := "DEFAULT"
-	if !c.Reset {
-		value = setting.Literal(c.Value)
-	}
-	verb := "SET "
-	if c.Local {
-		verb = "SET LOCAL "
-	}
-	return verb + strings.Join(parts, ".") + " TO " + value
 }
 
 // change is what a server must set to do as the session did.
@@ -180,37 +165,23 @@ func (e *Encoder) change(s router.Set) setting.Change {
 func Aborted(s *session.State) string {
 	var q strings.Builder
 	q.WriteString(s.Tx.Begin())
+	for _, text := range s.Tx.Chained() {
+		q.WriteString("; " + text)
+	}
 	for _, step := range s.Settings.Log() {
 		switch step.Kind {
 		case session.StepSavepoint:
-			q.WriteString("; SAVEPOINT " + quoteIdentifier(step.Name))
+			q.WriteString("; SAVEPOINT " + setting.Identifier(step.Name))
 		case session.StepText:
 			q.WriteString("; " + step.Text)
 		case session.StepModes:
 			q.WriteString("; " + step.Modes.Set())
 		case session.StepSet:
-			c := (&Encoder{State: s}).change(step.Set)
-			value := "NULL"
-			if !c.Reset {
-				value = setting.Literal(c.Value)
-			}
-			fmt.Fprintf(&q, "; SELECT pg_catalog.set_config(%s, %s, %t)", setting.Literal(c.Name), value, c.Local)
+			q.WriteString("; " + (&Encoder{State: s}).change(step.Set).SQL())
 		}
 	}
-	q.WriteString("; EXECUTE " + quoteIdentifier(missingStatement))
+	q.WriteString("; EXECUTE " + setting.Identifier(missingStatement))
 	return q.String()
-}
-
-// quoteIdentifier writes a name so that it means what it is.
-func quoteIdentifier(name string) string {
-	out := []byte{'"'}
-	for i := range len(name) {
-		if name[i] == '"' {
-			out = append(out, '"')
-		}
-		out = append(out, name[i])
-	}
-	return string(append(out, '"'))
 }
 
 // set runs setQuery for each change.
@@ -480,7 +451,7 @@ func (e *Encoder) give(g *Given) {
 	default:
 		e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', given) // left by one that failed
 		e.own(Close, Internal)
-		e.Out = wire.AppendParse(e.Out, given, st.Named(quoteIdentifier(g.Name)), nil)
+		e.Out = wire.AppendParse(e.Out, given, st.Named(setting.Identifier(g.Name)), nil)
 		e.Out = wire.AppendBind(e.Out, []byte(given), given, nil)
 		e.Out = wire.AppendExecute(e.Out, given)
 		e.Out = wire.AppendTarget(e.Out, wire.Close, 'P', given)

@@ -134,10 +134,14 @@ func (s *sim) acquire() {
 	s.primary = false
 	if st.Tx.Phase.InBlock() {
 		s.mustRun(op{kind: opBegin, tag: "BEGIN", modes: modesOf(st.Tx.Begin())})
+		for _, text := range st.Tx.Chained() {
+			o := op{kind: opCommit, tag: "COMMIT", chain: true}
+			if strings.HasPrefix(text, "SET ") {
+				o = op{kind: opSetTx, modes: modesOf(text)}
+			}
+			s.mustRun(o)
+		}
 	}
-	// A transaction that AND CHAIN began has its modes otherwise than by BEGIN. Only if it
-	// fails and is chained again can this be seen.
-	s.server.first = s.ideal.first
 	if !begins {
 		return
 	}

@@ -93,8 +93,25 @@ type Transaction struct {
 	first   router.Modes // those it had before anything was said: AND CHAIN passed them on
 }
 
-// Begin returns the statement that opens the block on another server.
-func (t *Transaction) Begin() string { return t.opening.Begin() }
+// Begin returns the statement that opens the block on another server, before what Chained returns.
+func (t *Transaction) Begin() string {
+	if t.first != (router.Modes{}) {
+		return t.first.Begin()
+	}
+	return t.opening.Begin()
+}
+
+// Chained returns what brings a block to where it is that AND CHAIN began and passed modes on to.
+// These must be passed on again: an error undoes what BEGIN says, but not them.
+func (t *Transaction) Chained() []string {
+	switch t.first {
+	case router.Modes{}:
+		return nil
+	case t.opening:
+		return []string{"COMMIT AND CHAIN"}
+	}
+	return []string{"COMMIT AND CHAIN", t.opening.Set()}
+}
 
 // next returns what follows a COMMIT or ROLLBACK that passes modes on by AND CHAIN.
 func (t *Transaction) next(chain bool, modes router.Modes) Transaction {
