@@ -17,7 +17,7 @@ SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh internal/regress/*.s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # patience FLAGS says so if the SQL parser is not compiled for them yet.
 PARSER := github.com/pganalyze/pg_query_go/v5/parser
@@ -41,6 +41,8 @@ test: deps build check ## everything CI does: build, check, all tests with the r
 	@echo "== tests with PostgreSQL 18"
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) $(NEWEST)
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) -run TestNewer ./proxy
+	@echo "== the Helm chart"
+	cd deploy/helm && $(GO) test ./...
 
 .PHONY: check
 check: tidy fmt vet lint ## go.mod, formatting, go vet, golangci-lint, shellcheck
@@ -84,6 +86,10 @@ sim: deps-build ## simulate clusters, for TIME (1m) from SEED on; with SEED alon
 bench: deps-server build ## compare with PgBouncer and direct connections (BENCH="-quick" …)
 	@.ci/deps.sh bench
 	$(GO) run ./bench $(BENCH)
+
+.PHONY: manifests
+manifests: ## render the Helm chart into deploy/kubernetes.yaml
+	cd deploy/helm && $(GO) run .
 
 .PHONY: regress
 regress: deps-server ## PostgreSQL's own test suite, directly and through pgweir in both pool modes (REGRESS="-modes session" …)

@@ -5,19 +5,45 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"gopkg.in/yaml.v3"
 )
 
-// TestKubernetesExample: the configuration within deploy/kubernetes.yaml is valid, and the
-// rest of it YAML.
-func TestKubernetesExample(t *testing.T) {
-	data, err := os.ReadFile("../deploy/kubernetes.yaml")
+// TestManifests: the configurations within what is rendered for Kubernetes are valid, given the files that
+// are mounted there.
+func TestManifests(t *testing.T) {
+	files, err := filepath.Glob("../deploy/helm/testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	dir := t.TempDir()
+	writePair(t, dir, "mounted")
+	secrets := regexp.MustCompile(`/etc/pgweir-secrets/[\w-]+/[\w-]+\.(crt|key)`)
+	for _, path := range append(files, "../deploy/kubernetes.yaml") {
+		found := configMaps(t, path)
+		if len(found) != 1 {
+			t.Fatalf("%s: %d configurations", path, len(found))
+		}
+		text := secrets.ReplaceAllStringFunc(found[0], func(file string) string {
+			return filepath.Join(dir, "mounted"+strings.Replace(filepath.Ext(file), ".crt", ".pem", 1))
+		})
+		if _, err := Parse("pgweir.yaml", []byte(text), func(string) (string, bool) { return "x", true }); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// configMaps are the configurations of pgweir in the ConfigMaps of a file.
+func configMaps(t *testing.T, path string) (found []string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var found []string
 	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
 		var object struct {
 			Kind string
@@ -25,7 +51,7 @@ func TestKubernetesExample(t *testing.T) {
 		}
 		err := dec.Decode(&object)
 		if errors.Is(err, io.EOF) {
-			break
+			return found
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -33,11 +59,5 @@ func TestKubernetesExample(t *testing.T) {
 		if object.Kind == "ConfigMap" {
 			found = append(found, object.Data["pgweir.yaml"])
 		}
-	}
-	if len(found) != 1 {
-		t.Fatalf("%d configurations", len(found))
-	}
-	if _, err := Parse("pgweir.yaml", []byte(found[0]), func(string) (string, bool) { return "x", true }); err != nil {
-		t.Errorf("%v", err)
 	}
 }
