@@ -41,8 +41,8 @@ test: deps build check ## everything CI does: build, check, all tests with the r
 	@echo "== tests with PostgreSQL 18"
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) $(NEWEST)
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) -run TestNewer ./proxy
-	@echo "== the Helm chart"
-	cd deploy/helm && $(GO) test ./...
+	@echo "== the Helm chart and the compose file"
+	cd deploy && $(GO) test ./...
 
 .PHONY: check
 check: tidy fmt vet lint ## go.mod, formatting, go vet, golangci-lint, shellcheck
@@ -89,7 +89,7 @@ bench: deps-server build ## compare with PgBouncer and direct connections (BENCH
 
 .PHONY: manifests
 manifests: ## render the Helm chart into deploy/kubernetes.yaml
-	cd deploy/helm && $(GO) run .
+	cd deploy && $(GO) run ./helm
 
 .PHONY: regress
 regress: deps-server ## PostgreSQL's own test suite, directly and through pgweir in both pool modes (REGRESS="-modes session" …)

@@ -1,5 +1,5 @@
 // Command helm renders the chart beside it into what the repository holds of it, so that nothing is
-// written twice: go run .
+// written twice: go run ./helm, in the directory above.
 package main
 
 import (
@@ -28,7 +28,7 @@ const header = `# Rendered from deploy/helm/pgweir with deploy/helm/values/cloud
 `
 
 func main() {
-	if err := write("."); err != nil {
+	if err := write("helm"); err != nil {
 		fmt.Fprintln(os.Stderr, "helm:", err)
 		os.Exit(1)
 	}
