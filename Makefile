@@ -11,13 +11,13 @@ NEWEST := ./internal/pgtest ./internal/demo ./pool/... ./router/catalog ./proxy/
 
 GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format pkgname --format-hide-empty-pkg
-SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh internal/regress/*.sh)
+SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh internal/regress/*.sh deploy/package/after-upgrade deploy/package/deb/*)
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # patience FLAGS says so if the SQL parser is not compiled for them yet.
 PARSER := github.com/pganalyze/pg_query_go/v5/parser
@@ -100,6 +100,15 @@ regress: deps-server ## PostgreSQL's own test suite, directly and through pgweir
 release: deps-build ## build the archives of a release into dist/ (of a clean work tree)
 	@.ci/deps.sh release
 	@.ci/release.sh
+
+.PHONY: package
+package: deps-build ## make a .deb and an .rpm in dist/, for this machine
+	@.ci/package.sh $(VERSION)
+
+.PHONY: test-package
+test-package: deps-build ## take an operator's path with both packages, in a Debian that boots (root)
+	@.ci/deps.sh package
+	@.ci/test-package.sh
 
 .PHONY: deps
 deps: ## install what building and testing need and is missing (apt; sudo if not root)

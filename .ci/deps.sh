@@ -9,6 +9,7 @@
 #   bench   PgBouncer
 #   regress what internal/regress/install.sh needs, for PostgreSQL's own test suite
 #   release C compilers for both architectures of a release
+#   package what installs and judges packages: debootstrap, systemd-nspawn, lintian, rpm
 set -eu
 here=$(dirname "$0")
 
@@ -96,6 +97,12 @@ for set; do
 		x86_64) package gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
 		aarch64) package gcc-x86-64-linux-gnu libc6-dev-amd64-cross ;;
 		esac
+		;;
+	package)
+		program debootstrap debootstrap
+		program systemd-nspawn systemd-container
+		program lintian lintian
+		program rpm rpm
 		;;
 	*) die "unknown set $set" ;;
 	esac

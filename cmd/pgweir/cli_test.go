@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -100,6 +101,24 @@ func TestVersion(t *testing.T) {
 	for _, part := range []string{"pgweir ", "go1.", "PostgreSQL parser 1"} {
 		if code != 0 || !strings.Contains(out, part) {
 			t.Errorf("exit %d, no %q in %q", code, part, out)
+		}
+	}
+}
+
+// TestManual: every command that is shown has a page, with what its help says.
+func TestManual(t *testing.T) {
+	dir := t.TempDir()
+	if output, code := pgweir("", "manual", dir); code != 0 {
+		t.Fatal(output)
+	}
+	var started bool
+	for _, c := range newRoot(&started).Commands() {
+		page, err := os.ReadFile(filepath.Join(dir, "pgweir-"+c.Name()+".8"))
+		if c.Hidden != (err != nil) {
+			t.Errorf("%s: %v", c.Name(), err)
+		}
+		if !c.Hidden && !strings.Contains(strings.ReplaceAll(string(page), `\-`, "-"), "pgweir-"+c.Name()+" - "+c.Short) {
+			t.Errorf("the page of %s lacks %q:\n%s", c.Name(), c.Short, page)
 		}
 	}
 }
