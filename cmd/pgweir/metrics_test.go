@@ -30,12 +30,14 @@ func exposition(t *testing.T, url string) string {
 // TestMetrics: all that a process exports is in order, as "promtool check metrics" sees it, and stands
 // in docs/metrics.md in the same words, once, and nothing else does.
 func TestMetrics(t *testing.T) {
-	c := pgtest.New(t, pgtest.Options{Replicas: 1})
+	c := pgtest.New(t, pgtest.Options{Replicas: 1, TLS: true})
 	database := c.Database(t)
 	must(t, c.Primary.Exec(t.Context(), database, "create table orders (organization_id int)"))
 	must(t, c.WaitReplay(t.Context()))
 	at := freeAddresses(t, 2)
-	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ntenant: {columns: [organization_id], settings: [app.org]}\npool: {max_server_connections: 20}\n", at[0], at[1]))
+	cert, key, err := c.ServerCert("localhost")
+	must(t, err)
+	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ntenant: {columns: [organization_id], settings: [app.org]}\npool: {max_server_connections: 20}\ntls: {cert_file: %s, key_file: %s}\n", at[0], at[1], cert, key))
 	g.edit("servers: [", "dns: [")
 	process := g.start()
 	g.await("listening")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -103,6 +104,8 @@ same path and with the same arguments.`,
 			}
 			level := zap.NewAtomicLevelAt(levelOf(cfg.Log))
 			log := newLogger(cfg.Log, level, zapcore.AddSync(cmd.ErrOrStderr()))
+			info, _ := debug.ReadBuildInfo()
+			o.Version = buildVersion(info)
 			o.File, o.Load = path, func() (config.Config, error) { return loadOpen(path) }
 			o.Applied = func(cfg config.Config) { level.SetLevel(levelOf(cfg.Log)) }
 			return serveUntilSignal(cmd.Context(), cfg, log, o)

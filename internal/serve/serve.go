@@ -4,6 +4,7 @@ package serve
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -36,7 +37,8 @@ type Running struct {
 
 // Options are what a configuration does not say.
 type Options struct {
-	Profiles bool // serve /debug/pprof/ over HTTP
+	Profiles bool   // serve /debug/pprof/ over HTTP
+	Version  string // of the program, for its metrics
 	// Load reads the configuration again; nil where there is nothing to be read again.
 	Load func() (config.Config, error)
 	// File is where it is read from, to be watched; empty for nothing.
@@ -52,7 +54,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 		return nil, err
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version))
 	r := &Running{cfg: cfg, log: log, kin: newKin()}
 	r.watching.ctx, r.watching.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -96,6 +98,16 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 		r.watching.done.Go(func() { r.Watch(r.watching.ctx, o.File) })
 	}
 	return r, nil
+}
+
+// buildInfo is the usual metric of what runs.
+func buildInfo(version string) prometheus.Collector {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "pgweir_build_info", Help: "Always 1; the labels say which program runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	info.Set(1)
+	return info
 }
 
 // giveUp ends what was started.
