@@ -158,7 +158,7 @@ func heed(signals chan os.Signal, ended <-chan struct{}, cfg config.Config, log 
 	defer signal.Stop(signals)
 	select {
 	case <-signals:
-		log.Info("stopping; a second signal stops at once", zap.Duration("shutdown_timeout", cfg.ShutdownTimeout))
+		log.Info("stopping; a second signal stops at once", zap.String("event", "draining"), zap.Duration("shutdown_timeout", cfg.ShutdownTimeout))
 		stop()
 	case <-ended:
 		return

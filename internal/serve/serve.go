@@ -127,6 +127,7 @@ func (r *Running) giveUp(ctx context.Context) {
 // any more, and sessions may finish their transactions until ctx ends or shutdown_timeout
 // has passed.
 func (r *Running) Stop(ctx context.Context) error {
+	began := time.Now()
 	r.Proxy.Announce()
 	if !r.kin.retired() {
 		systemd.Stopping()
@@ -139,7 +140,8 @@ func (r *Running) Stop(ctx context.Context) error {
 	defer cancel()
 	r.watching.stop()
 	r.watching.done.Wait()
-	r.Proxy.Shutdown(ctx)
+	cutOff := r.Proxy.Shutdown(ctx)
+	r.log.Info("stopped", zap.String("event", "drained"), zap.Duration("took", time.Since(began)), zap.Int("cut_off", cutOff))
 	r.kin.end()
 	if r.http != nil {
 		r.http.Close(ctx)
