@@ -28,7 +28,7 @@ func exposition(t *testing.T, url string) string {
 }
 
 // TestMetrics: all that a process exports is in order, as "promtool check metrics" sees it, and stands
-// in docs/metrics.md in the same words, once, and nothing else does.
+// in docs/metrics.md in the same words, once, and nothing else does. What alerts and dashboard use is there.
 func TestMetrics(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Replicas: 1, TLS: true})
 	database := c.Database(t)
@@ -76,8 +76,18 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("docs/metrics.md has, wrongly or twice, %s", row)
 		}
 	}
+	for _, file := range []string{"../../deploy/prometheus/alerts.yaml", "../../deploy/grafana/pgweir.json"} {
+		uses, err := os.ReadFile(file)
+		must(t, err)
+		for _, name := range regexp.MustCompile(`\b(?:pgweir|process)_\w+`).FindAllString(string(uses), -1) {
+			if name = strings.TrimSuffix(name, "_bucket"); !strings.Contains(text, "\n"+name+"{") && !strings.Contains(text, "\n"+name+" ") && !strings.Contains(text, "\n"+name+"_count") {
+				t.Errorf("%s uses %s, which is not exported", file, name)
+			}
+		}
+	}
 	must(t, process.Process.Signal(syscall.SIGTERM))
 	must(t, process.Wait())
+	g.await("stopped")
 }
 
 var (
