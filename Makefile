@@ -11,6 +11,7 @@ NEWEST := ./internal/pgtest ./internal/demo ./pool/... ./router/catalog ./proxy/
 
 GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0 --format pkgname --format-hide-empty-pkg
+PROMTOOL    := $(GO) run github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 SCRIPTS := $(wildcard .ci/run .ci/*.sh internal/pgtest/*.sh internal/regress/*.sh deploy/package/after-upgrade deploy/package/deb/*)
 
 .DEFAULT_GOAL := help
@@ -38,6 +39,8 @@ test: deps build check ## everything CI does: build, check, all tests with the r
 	$(call patience,-race,C with the race detector)
 	@echo "== tests with the system's PostgreSQL"
 	$(GOTESTSUM) -- $(TESTFLAGS) ./...
+	@echo "== alerts and dashboard"
+	$(MAKE) --no-print-directory monitoring
 	@echo "== tests with PostgreSQL 18"
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) $(NEWEST)
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) -run TestNewer ./proxy
@@ -81,6 +84,20 @@ fuzz: deps-build ## run every fuzz test for FUZZTIME (20s) each
 sim: deps-build ## simulate clusters, for TIME (1m) from SEED on; with SEED alone that one
 	$(GO) test -vet=off -timeout 0 ./internal/sim -run '^TestSimulation$$' -v \
 		-sim.seed=$(or $(SEED),$(shell date +%s)) $(if $(TIME),-sim.time=$(TIME),$(if $(SEED),,-sim.time=1m))
+
+# A module of its own, so that nothing of Prometheus and Grafana is built into pgweir. What it tests is outside of
+# it, where go test does not see that files have changed.
+.PHONY: monitoring
+monitoring: ## check alerts and dashboard, on what was recorded of real faults
+	cd internal/monitoring && $(GO) mod tidy -diff && $(GO) vet ./... && $(GO) test -vet=off -count=1 ./...
+
+.PHONY: dashboard
+dashboard: ## write deploy/grafana/pgweir.json
+	cd internal/monitoring && $(GO) run . > ../../deploy/grafana/pgweir.json
+
+.PHONY: promtool
+promtool: ## the same as monitoring of the alerts, by promtool itself (compiling it takes minutes)
+	cd deploy/prometheus && $(PROMTOOL) check rules alerts.yaml && $(PROMTOOL) test rules alerts_test.yaml
 
 .PHONY: bench
 bench: deps-server build ## compare with PgBouncer and direct connections (BENCH="-quick" …)

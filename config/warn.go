@@ -39,9 +39,10 @@ func (c *Config) Warnings() []Fault {
 	if c.Auth.HBAFile != "" {
 		c.hbaWarnings(&fs)
 	}
-	warnExpired(&fs, "tls.cert_file", c.TLS.CertFile)
-	for _, name := range c.ClusterNames() {
-		warnExpired(&fs, "clusters."+name+".tls.cert_file", c.Clusters[name].TLS.CertFile)
+	for _, cert := range c.Certificates() { // expired, they are refused by the other side
+		if time.Now().After(cert.Expires) {
+			fs.add(cert.Key, "%s has expired on %s", cert.File, cert.Expires.Format(time.DateOnly))
+		}
 	}
 	for _, name := range c.ClusterNames() {
 		if len(c.Clusters[name].Servers) == 1 {
@@ -59,19 +60,34 @@ func (c *Config) Warnings() []Fault {
 	return fs
 }
 
-// warnExpired finds a certificate that the other side will refuse. What cannot be read is no warning.
-func warnExpired(fs *Faults, at, file string) {
-	if file == "" {
-		return
+// Certificate is one that pgweir shows to others.
+type Certificate struct {
+	Key, File string // where it is configured, and its file
+	Expires   time.Time
+}
+
+// Certificates are those of the configuration as their files are now, but for what cannot be read.
+func (c Config) Certificates() (all []Certificate) {
+	add := func(key, file string) {
+		if file == "" {
+			return
+		}
+		data, _ := readSmall(file)
+		block, _ := pem.Decode(data)
+		if block == nil {
+			return
+		}
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
+			all = append(all, Certificate{key, file, cert.NotAfter})
+		}
 	}
-	data, _ := readSmall(file)
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return
+	add("tls.cert_file", c.TLS.CertFile)
+	for _, name := range c.ClusterNames() {
+		cl := c.Clusters[name]
+		add("clusters."+name+".tls.cert_file", cl.TLS.CertFile)
+		add("clusters."+name+".patroni.cert_file", cl.Patroni.CertFile)
 	}
-	if cert, err := x509.ParseCertificate(block.Bytes); err == nil && time.Now().After(cert.NotAfter) {
-		fs.add(at, "%s has expired on %s", file, cert.NotAfter.Format(time.DateOnly))
-	}
+	return all
 }
 
 // Closed reports whether nobody at all could log in, and says so: a file in which nothing is

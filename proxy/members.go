@@ -130,18 +130,23 @@ func (ms *members) abortAll() {
 	}
 }
 
-// oldestPins is how long some session has been pinned, by bit of PinSet.
-func (ms *members) oldestPins() (oldest [metrics.Pins]time.Duration) {
+// now is what the sessions are doing.
+func (ms *members) now() (all metrics.Sessions) {
 	now := time.Now()
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	for _, m := range ms.all {
 		pins, since := m.client.Pinned()
-		for i := range oldest {
+		for i := range all.OldestPins {
 			if pins&(1<<i) != 0 {
-				oldest[i] = max(oldest[i], now.Sub(since))
+				all.OldestPins[i] = max(all.OldestPins[i], now.Sub(since))
 			}
 		}
+		doing, since := m.client.Interrupt().Activity()
+		all.Clients[doing]++
+		if !since.IsZero() {
+			all.OldestTransactions[doing] = max(all.OldestTransactions[doing], now.Sub(since))
+		}
 	}
-	return oldest
+	return all
 }

@@ -1,14 +1,18 @@
 package proxy
 
-import "github.com/pgweir/pgweir/proxy/metrics"
+import (
+	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/proxy/metrics"
+)
 
 // What the service tells package metrics, besides single events.
 
 // sources are what is asked when metrics are collected.
 func (s *Server) sources() metrics.Sources {
 	return metrics.Sources{
-		Pools: s.eachPool, Databases: s.eachDatabase, Clusters: s.eachCluster, OldestPins: s.members.oldestPins,
-		Tenants: func() bool { return len(s.terms.Load().cfg.Tenant.Settings) > 0 }, Verified: func() (uint64, uint64) { return s.upstream.Verified() },
+		Pools: s.eachPool, Databases: s.eachDatabase, Clusters: s.eachCluster, Sessions: s.members.now,
+		Certificates: func() []config.Certificate { return s.terms.Load().shown },
+		Tenants:      func() bool { return len(s.terms.Load().cfg.Tenant.Settings) > 0 }, Verified: func() (uint64, uint64) { return s.upstream.Verified() },
 	}
 }
 

@@ -22,11 +22,12 @@ type terms struct {
 	tls      *auth.TLS
 	verifier *auth.Verifier
 	peers    *peers.Peers
+	shown    []config.Certificate // to others
 }
 
 // termsOf makes terms of a complete, valid configuration. It changes nothing.
 func (s *Server) termsOf(cfg config.Config) (*terms, error) {
-	t := &terms{cfg: cfg, peers: peers.New(cfg.Peers, peers.Dial(s.network.Dial))}
+	t := &terms{cfg: cfg, shown: cfg.Certificates(), peers: peers.New(cfg.Peers, peers.Dial(s.network.Dial))}
 	var err error
 	if t.tls, err = auth.LoadTLS(cfg.TLS); err != nil {
 		return nil, err

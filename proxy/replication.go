@@ -12,6 +12,7 @@ import (
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/router"
 )
 
 // replicate serves a replication connection: it gets one of its own to the
@@ -48,6 +49,7 @@ func (h *handshake) replicate(ctx context.Context, eff config.Effective, cred ba
 	if err := h.Send(wire.AppendReady(out, wire.TxIdle)); err != nil {
 		return err
 	}
+	s.metrics.Statement(router.TargetPrimary, router.ReasonReplication, router.ClassUnknown)
 	s.log.Info("replication connection", zap.String("client", remoteHost(h.nc)), zap.String("server", primary.Address))
 	return h.copyBothWays(l.Conn)
 }

@@ -9,12 +9,15 @@ import (
 func (s *Server) AwaitClients(ctx context.Context) { s.awaitSessions(ctx, func() {}) }
 
 // Shutdown ends the service: no new clients, idle sessions end now, others when
-// they are idle or ctx ends. It returns when everything is closed.
-func (s *Server) Shutdown(ctx context.Context) {
+// they are idle or ctx ends. It returns when everything is closed, and how many sessions
+// were cut off because ctx had ended.
+func (s *Server) Shutdown(ctx context.Context) (cutOff int) {
 	s.phase.draining.Store(true)
 	s.Retire()
 	s.awaitSessions(ctx, s.members.endIdle)
+	cutOff = len(s.members.appendTo(nil))
 	s.Close()
+	return cutOff
 }
 
 // awaitSessions nudges the sessions until all have ended or ctx has. It does so

@@ -28,14 +28,16 @@ func exposition(t *testing.T, url string) string {
 }
 
 // TestMetrics: all that a process exports is in order, as "promtool check metrics" sees it, and stands
-// in docs/metrics.md in the same words, once, and nothing else does.
+// in docs/metrics.md in the same words, once, and nothing else does. What alerts and dashboard use is there.
 func TestMetrics(t *testing.T) {
-	c := pgtest.New(t, pgtest.Options{Replicas: 1})
+	c := pgtest.New(t, pgtest.Options{Replicas: 1, TLS: true})
 	database := c.Database(t)
 	must(t, c.Primary.Exec(t.Context(), database, "create table orders (organization_id int)"))
 	must(t, c.WaitReplay(t.Context()))
 	at := freeAddresses(t, 2)
-	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ntenant: {columns: [organization_id], settings: [app.org]}\npool: {max_server_connections: 20}\n", at[0], at[1]))
+	cert, key, err := c.ServerCert("localhost")
+	must(t, err)
+	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ntenant: {columns: [organization_id], settings: [app.org]}\npool: {max_server_connections: 20}\ntls: {cert_file: %s, key_file: %s}\n", at[0], at[1], cert, key))
 	g.edit("servers: [", "dns: [")
 	process := g.start()
 	g.await("listening")
@@ -74,8 +76,18 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("docs/metrics.md has, wrongly or twice, %s", row)
 		}
 	}
+	for _, file := range []string{"../../deploy/prometheus/alerts.yaml", "../../deploy/grafana/pgweir.json"} {
+		uses, err := os.ReadFile(file)
+		must(t, err)
+		for _, name := range regexp.MustCompile(`\b(?:pgweir|process)_\w+`).FindAllString(string(uses), -1) {
+			if name = strings.TrimSuffix(name, "_bucket"); !strings.Contains(text, "\n"+name+"{") && !strings.Contains(text, "\n"+name+" ") && !strings.Contains(text, "\n"+name+"_count") {
+				t.Errorf("%s uses %s, which is not exported", file, name)
+			}
+		}
+	}
 	must(t, process.Process.Signal(syscall.SIGTERM))
 	must(t, process.Wait())
+	g.await("stopped")
 }
 
 var (

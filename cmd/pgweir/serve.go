@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -103,6 +104,8 @@ same path and with the same arguments.`,
 			}
 			level := zap.NewAtomicLevelAt(levelOf(cfg.Log))
 			log := newLogger(cfg.Log, level, zapcore.AddSync(cmd.ErrOrStderr()))
+			info, _ := debug.ReadBuildInfo()
+			o.Version = buildVersion(info)
 			o.File, o.Load = path, func() (config.Config, error) { return loadOpen(path) }
 			o.Applied = func(cfg config.Config) { level.SetLevel(levelOf(cfg.Log)) }
 			return serveUntilSignal(cmd.Context(), cfg, log, o)
@@ -155,7 +158,7 @@ func heed(signals chan os.Signal, ended <-chan struct{}, cfg config.Config, log 
 	defer signal.Stop(signals)
 	select {
 	case <-signals:
-		log.Info("stopping; a second signal stops at once", zap.Duration("shutdown_timeout", cfg.ShutdownTimeout))
+		log.Info("stopping; a second signal stops at once", zap.String("event", "draining"), zap.Duration("shutdown_timeout", cfg.ShutdownTimeout))
 		stop()
 	case <-ended:
 		return

@@ -99,6 +99,7 @@ var sideways = map[string][]string{
 	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/tail", "proxy/timeouts", "proxy/upstream"},
 	"proxy/tail":       {"proxy/interrupt", "proxy/upstream"},
 	"proxy/timeouts":   {"proxy/interrupt", "proxy/metrics", "proxy/session"},
+	"proxy/metrics":    {"proxy/interrupt"},
 	"proxy/local":      {"proxy/batch", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/doubt":      {"proxy/session", "proxy/upstream"},
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},

@@ -4,6 +4,7 @@ package serve
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -36,7 +37,8 @@ type Running struct {
 
 // Options are what a configuration does not say.
 type Options struct {
-	Profiles bool // serve /debug/pprof/ over HTTP
+	Profiles bool   // serve /debug/pprof/ over HTTP
+	Version  string // of the program, for its metrics
 	// Load reads the configuration again; nil where there is nothing to be read again.
 	Load func() (config.Config, error)
 	// File is where it is read from, to be watched; empty for nothing.
@@ -52,7 +54,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 		return nil, err
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version))
 	r := &Running{cfg: cfg, log: log, kin: newKin()}
 	r.watching.ctx, r.watching.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -98,6 +100,16 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	return r, nil
 }
 
+// buildInfo is the usual metric of what runs.
+func buildInfo(version string) prometheus.Collector {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "pgweir_build_info", Help: "Always 1; the labels say which program runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	info.Set(1)
+	return info
+}
+
 // giveUp ends what was started.
 func (r *Running) giveUp(ctx context.Context) {
 	r.watching.stop()
@@ -115,6 +127,7 @@ func (r *Running) giveUp(ctx context.Context) {
 // any more, and sessions may finish their transactions until ctx ends or shutdown_timeout
 // has passed.
 func (r *Running) Stop(ctx context.Context) error {
+	began := time.Now()
 	r.Proxy.Announce()
 	if !r.kin.retired() {
 		systemd.Stopping()
@@ -127,7 +140,8 @@ func (r *Running) Stop(ctx context.Context) error {
 	defer cancel()
 	r.watching.stop()
 	r.watching.done.Wait()
-	r.Proxy.Shutdown(ctx)
+	cutOff := r.Proxy.Shutdown(ctx)
+	r.log.Info("stopped", zap.String("event", "drained"), zap.Duration("took", time.Since(began)), zap.Int("cut_off", cutOff))
 	r.kin.end()
 	if r.http != nil {
 		r.http.Close(ctx)

@@ -318,7 +318,7 @@ func (a acquisition) await(p *pool.Pool, want pool.Want) (*backend.Backend, erro
 		}
 		b, err = nil, interrupt.ErrCanceled
 	}
-	a.c.svc.Metrics.AwaitedConnection(time.Since(started))
+	a.c.svc.Metrics.Awaited(metrics.WaitPool, time.Since(started))
 	return b, err
 }
 

@@ -209,7 +209,7 @@ func (w *work) exchange(bytes []byte) error {
 	if t.trace = w.c.preferences().Trace; (repetition{w}).mayRetry() {
 		t.flow = heldBack
 	}
-	w.c.svc.Metrics.Sent(time.Since(w.batch.Started))
+	w.c.svc.Metrics.Sent(w.c.lease.target(), w.plan().Class, time.Since(w.batch.Started))
 	if t.Tail == 0 {
 		defer w.c.clock.WatchStatement()()
 	}

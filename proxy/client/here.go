@@ -44,7 +44,7 @@ func (w *work) emit(m *batch.Message) {
 			w.c.ear.Leave()
 		}
 		w.c.svc.Metrics.Statement(router.TargetAny, router.ReasonLocal, m.Plan.Class)
-		w.c.svc.Metrics.Answered(time.Since(w.batch.Started))
+		w.c.svc.Metrics.Answered(router.TargetAny, m.Plan.Class, time.Since(w.batch.Started))
 	}
 }
 

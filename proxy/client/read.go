@@ -15,10 +15,9 @@ import (
 func (w *work) read() error {
 	w.c.batches++
 	w.c.svc = w.c.svc.Current.Load()
-	w.c.interrupt.Begin()
 	b := &w.batch
+	b.Started = w.c.interrupt.Begin()
 	w.names.Reset(&w.c.names)
-	b.Started = time.Now()
 	if w.c.stands == skipping {
 		b.Traits |= batch.Skipped
 	}
@@ -107,7 +106,6 @@ func (w *work) fill(b *batch.Batch, n int) ([]byte, error) {
 	}
 	w.c.interrupt.Done(false)
 	buf, err := w.c.front.Need(n)
-	w.c.interrupt.Begin()
-	b.Started = time.Now()
+	b.Started = w.c.interrupt.Begin()
 	return buf, err
 }

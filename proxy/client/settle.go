@@ -203,7 +203,7 @@ func (st settlement) count() {
 		}
 		st.c.svc.Metrics.Statement(target, st.try.decision.Reason, class)
 	}
-	st.c.svc.Metrics.Answered(time.Since(st.batch.Started))
+	st.c.svc.Metrics.Answered(target, st.plan().Class, time.Since(st.batch.Started))
 	st.logSlow()
 }
 

@@ -35,6 +35,8 @@ type Interrupt struct {
 	batch   uint64           // counts them
 	phase   phase
 	waiting context.CancelCauseFunc // by which a cancel request ends a long wait
+	began   time.Time               // the batch
+	opened  time.Time               // the transaction block that was open when the last batch was answered, zero without one
 }
 
 // phase is how far a batch is.
@@ -161,15 +163,25 @@ func (i *Interrupt) Vanish() { i.vanished.Store(true) }
 // Vanished reports whether the client is known to be gone.
 func (i *Interrupt) Vanished() bool { return i.vanished.Load() }
 
-// Begin says that a batch, or a further part of one, is there.
-func (i *Interrupt) Begin() {
+// Begin says that a batch, or a further part of one, is there, and since when.
+func (i *Interrupt) Begin() time.Time {
+	now := time.Now()
 	i.mu.Lock()
+	i.began = now
 	i.batch++
 	if i.phase == early {
 		i.phase = canceled
 	} else {
 		i.phase = underWay
 	}
+	i.mu.Unlock()
+	return now
+}
+
+// Opened says when the transaction block began that is open now; zero is that none is.
+func (i *Interrupt) Opened(at time.Time) {
+	i.mu.Lock()
+	i.opened = at
 	i.mu.Unlock()
 }
 
@@ -277,6 +289,45 @@ func (i *Interrupt) BeginCancel() func(context.Context) error {
 		return nil
 	}
 	return i.running.BeginCancel()
+}
+
+// Activity is what a session is doing.
+type Activity uint8
+
+// What there is to do. PostgreSQL's words, as far as it has any (pg_stat_activity).
+const (
+	Idle              Activity = iota // outside a transaction block, and nothing is asked
+	Active                            // a batch is under way
+	Waiting                           // so it is, and it waits for a server or a connection
+	IdleInTransaction                 // nothing is asked, within a transaction block
+
+	Activities = iota // how many there are
+)
+
+var activityNames = [Activities]string{"idle", "active", "waiting", "idle_in_transaction"}
+
+// String is the label of the activity.
+func (a Activity) String() string { return activityNames[a] }
+
+// Activity tells what the session is doing, and since when its transaction lasts: the block, or
+// the batch outside one. It may be called from any goroutine.
+func (i *Interrupt) Activity() (a Activity, since time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case i.phase >= underWay && i.waiting != nil:
+		a = Waiting
+	case i.phase >= underWay || i.phase == arriving:
+		a = Active
+	case !i.opened.IsZero():
+		a = IdleInTransaction
+	default:
+		return Idle, time.Time{}
+	}
+	if i.opened.IsZero() {
+		return a, i.began
+	}
+	return a, i.opened
 }
 
 // Wake ends a read from the server.

@@ -1,8 +1,11 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -30,10 +33,6 @@ func (to sink) is(d *prometheus.Desc, yes bool, labels ...string) {
 	to.gauge(d, v, labels...)
 }
 
-func (to sink) histogram(d *prometheus.Desc, n uint64, sum float64, buckets map[float64]uint64, labels ...string) {
-	to <- prometheus.MustNewConstHistogram(d, n, sum, buckets, labels...)
-}
-
 // Describe implements prometheus.Collector; the metrics are described by collecting them.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
 
@@ -41,10 +40,11 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCo
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	to := sink(ch)
 	m.collectStatements(to)
-	m.collectClients(to)
-	m.collectPins(to)
+	now := m.sources.Sessions()
+	m.collectClients(to, &now)
+	m.collectPins(to, &now.OldestPins)
 	m.collectSettings(to)
-	m.sources.Pools(func(p Pool) { m.collectPool(to, p) })
+	m.pools.collect(m.sources.Pools, func(p Pool) { m.collectPool(to, p) })
 	m.sources.Databases(func(d Database) { m.collectDatabase(to, d) })
 	m.sources.Clusters(func(c Cluster) { m.collectCluster(to, c) })
 }
@@ -60,10 +60,9 @@ func (m *Metrics) collectStatements(to sink) {
 			}
 		}
 	}
-	m.answered.collect(to, n.answered)
-	m.sent.collect(to, n.sent)
-	m.waited.collect(to, n.waited)
-	m.held.collect(to, n.held)
+	m.answered.vec.Collect(to)
+	m.sent.vec.Collect(to)
+	m.waited.Collect(to)
 	for r := range m.retries {
 		to.count(n.retries, m.retries[r].Load(), Retry(r).String())
 	}
@@ -71,16 +70,25 @@ func (m *Metrics) collectStatements(to sink) {
 		f := &m.freshness[l]
 		to.count(n.delayed, f.delayed.Load(), l.String())
 		to.count(n.redirected, f.redirected.Load(), l.String())
-		f.waits.collect(to, n.freshness, l.String())
 	}
 }
 
-func (m *Metrics) collectClients(to sink) {
+func (m *Metrics) collectClients(to sink, now *Sessions) {
 	n := &m.names.clients
 	to.gauge(n.clients, float64(m.clients.Load()))
+	for a := range interrupt.Activities {
+		state := interrupt.Activity(a)
+		to.gauge(n.states, float64(now.Clients[a]), state.String())
+		if state != interrupt.Idle {
+			to.gauge(n.oldest, now.OldestTransactions[a].Seconds(), state.String())
+		}
+	}
+	for _, cert := range m.sources.Certificates() {
+		to.gauge(n.expiry, float64(cert.Expires.Unix()), cert.Key)
+	}
 	to.count(n.logins, m.logins.Load(), "ok")
 	to.count(n.logins, m.loginFailures.Load(), "failed")
-	m.login.collect(to, n.login)
+	m.login.Collect(to)
 	for c := range m.odd.cancels {
 		to.count(n.cancels, m.odd.cancels[c].Load(), Cancel(c).String())
 	}
@@ -94,8 +102,7 @@ func (m *Metrics) collectClients(to sink) {
 	to.count(n.lost, m.serversLost.Load())
 }
 
-func (m *Metrics) collectPins(to sink) {
-	oldest := m.sources.OldestPins()
+func (m *Metrics) collectPins(to sink, oldest *[Pins]time.Duration) {
 	for i := range m.pins {
 		bit := router.PinSet(1) << i
 		if bit <= router.PinSession {

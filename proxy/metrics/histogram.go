@@ -1,36 +1,42 @@
 package metrics
 
 import (
-	"math/bits"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgweir/pgweir/router"
 )
 
-// histogram counts durations in buckets of powers of two from 16 µs on.
-type histogram struct {
-	buckets [24]atomic.Uint64
-	sum     atomic.Int64 // ns
-}
-
-const firstBucket = 4 // 1<<4 µs
-
-func (h *histogram) observe(d time.Duration) {
-	us := uint64(max(d, 0)) / 1000
-	i := max(bits.Len64(us)-firstBucket, 0)
-	h.buckets[min(i, len(h.buckets)-1)].Add(1)
-	h.sum.Add(int64(d))
-}
-
-func (h *histogram) collect(to sink, desc *prometheus.Desc, labels ...string) {
-	counts := make(map[float64]uint64, len(h.buckets))
-	var total uint64
-	for i := range h.buckets {
-		total += h.buckets[i].Load()
-		if i < len(h.buckets)-1 {
-			counts[float64(uint64(1)<<(i+firstBucket))/1e6] = total
-		}
+// times are the options of a histogram of times: classic buckets in powers of two from 16 µs
+// to 134 s, and native ones (factor 1.1) for a scraper that asks for them.
+func times(name, help string) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Name: "pgweir_" + name, Help: help,
+		Buckets:                        prometheus.ExponentialBuckets(16e-6, 2, 24),
+		NativeHistogramBucketFactor:    1.1,
+		NativeHistogramMaxBucketNumber: 200, // of 23 octaves
 	}
-	to.histogram(desc, total, float64(h.sum.Load())/1e9, counts, labels...)
+}
+
+// byClass is a histogram of times for each kind of server and class that was met.
+type byClass struct {
+	vec *prometheus.HistogramVec
+	of  [router.Targets][router.Classes]atomic.Pointer[prometheus.Observer]
+}
+
+func newByClass(name, help string) byClass {
+	return byClass{vec: prometheus.NewHistogramVec(times(name, help), []string{"target", "class"})}
+}
+
+// observe looks labels up the first time only.
+func (h *byClass) observe(t router.Target, c router.Class, d time.Duration) {
+	o := h.of[t][c].Load()
+	if o == nil {
+		met := h.vec.WithLabelValues(t.String(), c.String())
+		o = &met
+		h.of[t][c].Store(o)
+	}
+	(*o).Observe(d.Seconds())
 }

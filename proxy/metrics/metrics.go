@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -22,17 +24,17 @@ type Metrics struct {
 
 	// Statements and their batches.
 	statements [router.Targets][router.Reasons][router.Classes]atomic.Uint64
-	answered   histogram
-	sent       histogram
-	waited     histogram
-	held       histogram
+	answered   byClass
+	sent       byClass
+	waited     *prometheus.HistogramVec
+	waits      [Waits]prometheus.Observer // of waited
 	retries    [Retries]atomic.Uint64
 
 	// Clients.
 	clients       atomic.Int64
 	logins        atomic.Uint64
 	loginFailures atomic.Uint64
-	login         histogram
+	login         prometheus.Histogram
 	odd           struct {
 		cancels            [Cancels]atomic.Uint64
 		vanished, misspelt atomic.Uint64
@@ -46,7 +48,6 @@ type Metrics struct {
 
 	// Reads no replica was fresh enough for at once, by level.
 	freshness [router.Consistencies]struct {
-		waits               histogram
 		delayed, redirected atomic.Uint64
 	}
 
@@ -57,13 +58,27 @@ type Metrics struct {
 	}
 
 	settings settings
+	pools    pools
 }
 
 // Pins is how many kinds of pins are told apart: one for each bit of a router.PinSet.
 const Pins = 16
 
 // New makes Metrics that ask sources when they are collected.
-func New(sources Sources) *Metrics { return &Metrics{sources: sources, names: newNames()} }
+func New(sources Sources) *Metrics {
+	m := &Metrics{
+		sources: sources, names: newNames(),
+		answered: newByClass("statement_seconds", "From a batch's last frame to its last answer, by the kind of server and the class of what decided that."),
+		sent:     newByClass("added_seconds", "From a batch's last frame until it goes to a server: analysis, choice, waiting and settings."),
+		login:    prometheus.NewHistogram(times("login_seconds", "Logins of clients.")),
+	}
+	m.waited = prometheus.NewHistogramVec(times("wait_seconds", "Waits of batches, by what for: a connection (pool; those that found one idle are not in it), a replica that is fresh enough (freshness), a primary to appear (primary)."), []string{"for"})
+	for w := range m.waits {
+		m.waits[w] = m.waited.WithLabelValues(Wait(w).String())
+	}
+	m.settings.adopted = newAdopted()
+	return m
+}
 
 // Statement counts a statement that ran.
 func (m *Metrics) Statement(t router.Target, r router.Reason, c router.Class) {
@@ -71,22 +86,37 @@ func (m *Metrics) Statement(t router.Target, r router.Reason, c router.Class) {
 }
 
 // Answered counts a batch that took d from its last frame to its last answer.
-func (m *Metrics) Answered(d time.Duration) { m.answered.observe(d) }
+func (m *Metrics) Answered(t router.Target, c router.Class, d time.Duration) {
+	m.answered.observe(t, c, d)
+}
 
 // Sent counts a batch that took d from its last frame until it went to a server.
-func (m *Metrics) Sent(d time.Duration) { m.sent.observe(d) }
+func (m *Metrics) Sent(t router.Target, c router.Class, d time.Duration) { m.sent.observe(t, c, d) }
 
-// AwaitedConnection counts a wait for a server connection.
-func (m *Metrics) AwaitedConnection(d time.Duration) { m.waited.observe(d) }
+// Wait is what a batch waits for.
+type Wait uint8
 
-// AwaitedPrimary counts a batch's wait for a primary to appear.
-func (m *Metrics) AwaitedPrimary(d time.Duration) { m.held.observe(d) }
+const (
+	WaitPool      Wait = iota // a server connection
+	WaitFreshness             // a replica that is fresh enough
+	WaitPrimary               // a primary to appear
+
+	Waits = iota // how many there are
+)
+
+var waitNames = [Waits]string{"pool", "freshness", "primary"}
+
+// String is the label of the wait.
+func (w Wait) String() string { return waitNames[w] }
+
+// Awaited counts a wait.
+func (m *Metrics) Awaited(w Wait, d time.Duration) { m.waits[w].Observe(d.Seconds()) }
 
 // AwaitedFreshness counts a read for which no replica was fresh enough at once; it
 // waited for d, and went to the primary unless a replica became fresh.
 func (m *Metrics) AwaitedFreshness(level router.Consistency, d time.Duration, fresh bool) {
 	f := &m.freshness[level]
-	f.waits.observe(d)
+	m.Awaited(WaitFreshness, d)
 	f.delayed.Add(1)
 	if !fresh {
 		f.redirected.Add(1)
@@ -123,7 +153,7 @@ func (m *Metrics) ClientLeft() { m.clients.Add(-1) }
 // LoggedIn counts a login that took d.
 func (m *Metrics) LoggedIn(d time.Duration) {
 	m.logins.Add(1)
-	m.login.observe(d)
+	m.login.Observe(d.Seconds())
 }
 
 // LoginFailed counts a login that was refused or broken off.

@@ -9,8 +9,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -54,8 +56,15 @@ func newMetrics(tenants bool) *Metrics {
 		Clusters: func(each func(Cluster)) {
 			each(Cluster{Name: "c", Topology: cl.Topology(), Failovers: 2, Slots: slots, Discovers: true, Found: 3, Unfound: 4})
 		},
-		OldestPins: func() (oldest [Pins]time.Duration) { oldest[0] = time.Minute; return oldest },
-		Tenants:    func() bool { return tenants },
+		Sessions: func() (s Sessions) {
+			s.OldestPins[0] = time.Minute
+			s.Clients[interrupt.Waiting], s.OldestTransactions[interrupt.Waiting] = 3, time.Hour
+			return s
+		},
+		Certificates: func() []config.Certificate {
+			return []config.Certificate{{Key: "tls.cert_file", Expires: time.Unix(8, 0)}}
+		},
+		Tenants: func() bool { return tenants },
 	})
 }
 
@@ -63,7 +72,9 @@ func newMetrics(tenants bool) *Metrics {
 func TestCollect(t *testing.T) {
 	m := newMetrics(true)
 	m.Statement(router.TargetReplica, router.ReasonRead, router.ClassRead)
-	m.Answered(2 * time.Second)
+	m.Answered(router.TargetReplica, router.ClassRead, 2*time.Second)
+	m.Sent(router.TargetPrimary, router.ClassWrite, time.Second)
+	m.Awaited(WaitPrimary, 3*time.Second)
 	m.Retried(RetryConflict)
 	require.EqualValues(t, 1, m.ClientEntered())
 	m.LoggedIn(time.Second)
@@ -77,29 +88,36 @@ func TestCollect(t *testing.T) {
 	m.TenantUnset(router.ClassWrite)
 	all := gathered(t, m)
 	for key, want := range map[string]float64{
-		"statements_total[read read replica]":                1,
-		"statement_seconds[]":                                1,
-		"statement_seconds[] sum":                            2,
-		"retries_total[recovery_conflict]":                   1,
-		"retries_total[shutdown]":                            0,
-		"clients[]":                                          1,
-		"logins_total[ok]":                                   1,
-		"logins_total[failed]":                               0,
-		"errors_total[server]":                               1,
-		"reads_delayed_total[tenant]":                        2,
-		"reads_redirected_total[tenant]":                     1,
-		"freshness_wait_seconds[tenant]":                     2,
-		"pinned_sessions[" + router.PinTemp.String() + "]":   1,
-		"pinned_sessions[" + router.PinListen.String() + "]": 0,
-		"pins_total[" + router.PinListen.String() + "]":      1,
-		"adopted_settings[] sum":                             3,
-		"affinity_total[hit]":                                1,
-		"affinity_total[miss]":                               1,
-		"tenant_unset_total[write]":                          1,
-		"pool_connections[db a:5432 idle user]":              2,
-		"plan_cache_total[c/db hit]":                         7,
-		"failovers_total[c]":                                 2,
-		"server_connections[c a:5432]":                       4, "server_connections_bound[c a:5432]": 5, "server_full_total[c a:5432]": 6,
+		"statements_total[read read replica]":                 1,
+		"statement_seconds[read replica]":                     1,
+		"statement_seconds[read replica] sum":                 2,
+		"added_seconds[write primary] sum":                    1,
+		"wait_seconds[primary] sum":                           3,
+		"wait_seconds[pool]":                                  0,
+		"client_states[waiting]":                              3,
+		"client_states[idle]":                                 0,
+		"oldest_transaction_seconds[waiting]":                 3600,
+		"certificate_expiry_timestamp_seconds[tls.cert_file]": 8,
+		"retries_total[recovery_conflict]":                    1,
+		"retries_total[shutdown]":                             0,
+		"clients[]":                                           1,
+		"logins_total[ok]":                                    1,
+		"logins_total[failed]":                                0,
+		"errors_total[server]":                                1,
+		"reads_delayed_total[tenant]":                         2,
+		"reads_redirected_total[tenant]":                      1,
+		"wait_seconds[freshness]":                             2,
+		"pinned_sessions[" + router.PinTemp.String() + "]":    1,
+		"pinned_sessions[" + router.PinListen.String() + "]":  0,
+		"pins_total[" + router.PinListen.String() + "]":       1,
+		"adopted_settings[] sum":                              3,
+		"affinity_total[hit]":                                 1,
+		"affinity_total[miss]":                                1,
+		"tenant_unset_total[write]":                           1,
+		"pool_connections[db a:5432 idle user]":               2,
+		"plan_cache_total[c/db hit]":                          7,
+		"failovers_total[c]":                                  2,
+		"server_connections[c a:5432]":                        4, "server_connections_bound[c a:5432]": 5, "server_full_total[c a:5432]": 6,
 		"discoveries_total[c failed]":                           4,
 		"cluster_has_primary[c]":                                0,
 		"oldest_pin_seconds[" + router.PinSet(1).String() + "]": 60,
@@ -114,4 +132,86 @@ func TestCollect(t *testing.T) {
 func TestTenants(t *testing.T) {
 	require.Contains(t, gathered(t, newMetrics(true)), "tenant_left_total[]")
 	require.NotContains(t, gathered(t, newMetrics(false)), "tenant_left_total[]")
+}
+
+// TestManyUsers: of 1,000 users with three servers the most that are promised have series of their own. What is
+// counted is all there, and does not decrease while users come and go.
+func TestManyUsers(t *testing.T) {
+	servers, users := []string{"a:5432", "b:5432", "c:5432"}, 1000
+	first := 0 // the users that are there are those from first on
+	m := newMetrics(false)
+	m.sources.Pools = func(each func(Pool)) {
+		for u := first; u < first+users; u++ {
+			for _, s := range servers {
+				each(Pool{s, "app", fmt.Sprint("user", u), pool.Stats{Size: 2, Acquired: 1, Waited: time.Second}})
+			}
+		}
+	}
+	look := func() (series, size, acquired, others float64) {
+		for key, v := range gathered(t, m) {
+			switch {
+			case !strings.HasPrefix(key, "pool_"):
+			case strings.HasPrefix(key, "pool_size["):
+				size += v
+			case strings.HasPrefix(key, "pool_events_total[") && strings.Contains(key, " acquired "):
+				acquired += v
+				if strings.HasPrefix(key, "pool_events_total["+other+" ") {
+					others += v
+				}
+			}
+			if strings.HasPrefix(key, "pool_") {
+				series++
+			}
+		}
+		return series, size, acquired, others
+	}
+	series, size, acquired, others := look()
+	require.EqualValues(t, (mostPools+len(servers))*12, series)
+	require.EqualValues(t, 2*3*users, size)
+	require.EqualValues(t, 3*users, acquired)
+	first = users / 2
+	series, size, acquired, now := look()
+	require.LessOrEqual(t, series, float64((mostPools+len(servers))*12))
+	require.EqualValues(t, 2*3*users, size, "those that are gone have no connections")
+	require.GreaterOrEqual(t, now, others, "the others' counters")
+	require.Greater(t, acquired, float64(3*users), "who is gone among the others still counts")
+	users = 10
+	series, size, _, _ = look()
+	require.EqualValues(t, 2*3*users, size)
+	require.LessOrEqual(t, series, float64(12*3*(users+1)))
+}
+
+// TestNativeHistograms: whoever asks for native histograms gets them, beside the classic buckets.
+func TestNativeHistograms(t *testing.T) {
+	m := newMetrics(false)
+	for i := range 1000 {
+		m.Answered(router.TargetPrimary, router.ClassWrite, time.Duration(i)*time.Microsecond)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	require.NoError(t, reg.Register(m))
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() != "pgweir_statement_seconds" {
+			continue
+		}
+		h := f.GetMetric()[0].GetHistogram()
+		require.Len(t, h.GetBucket(), 24)
+		require.EqualValues(t, 3, h.GetSchema(), "8 buckets an octave")
+		require.NotEmpty(t, h.GetPositiveDelta())
+		return
+	}
+	t.Fatal("it is not there")
+}
+
+// BenchmarkAnswered is on the way of every batch: 42 ns and no allocation, 72 ns with two
+// goroutines on two cores that do nothing else. Buckets of our own, classic ones only, took 12 and 15.
+func BenchmarkAnswered(b *testing.B) {
+	m := newMetrics(false)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			m.Answered(router.TargetReplica, router.ClassRead, 300*time.Microsecond)
+		}
+	})
 }

@@ -15,16 +15,16 @@ type names struct {
 
 type (
 	statementNames struct {
-		statements, answered, sent, waited, held, retries, delayed, redirected, freshness *prometheus.Desc
+		statements, retries, delayed, redirected *prometheus.Desc
 	}
 	clientNames struct {
-		clients, logins, login, cancels, timeouts, vanished, misspelt, errors, lost *prometheus.Desc
+		clients, states, oldest, expiry, logins, cancels, timeouts, vanished, misspelt, errors, lost *prometheus.Desc
 	}
 	pinNames struct {
 		pins, pinsTotal, oldestPin *prometheus.Desc
 	}
 	settingNames struct {
-		adopted, affinity, readBacks, verified, assertionsFailed, tenantLeft, tenantUnset *prometheus.Desc
+		affinity, readBacks, verified, assertionsFailed, tenantLeft, tenantUnset *prometheus.Desc
 	}
 	poolNames struct {
 		pool, poolSize, poolWaiting, poolEvents, poolRefused, poolWait, plans, planBytes, planEntries *prometheus.Desc
@@ -52,22 +52,19 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 func newStatementNames() statementNames {
 	return statementNames{
 		statements: desc("statements_total", "Statements run, by the kind of server, why there, and class.", "target", "reason", "class"),
-		answered:   desc("statement_seconds", "From a batch's last frame to its last answer."),
-		sent:       desc("added_seconds", "From a batch's last frame until it goes to a server: analysis, choice, waiting and settings."),
-		waited:     desc("wait_seconds", "Waits for a server or a connection; batches that found one idle are not in it."),
-		held:       desc("hold_seconds", "Waits of batches for a primary to appear."),
 		retries:    desc("retries_total", "Batches sent again before anything reached the client, by reason.", "reason"),
 		delayed:    desc("reads_delayed_total", "Reads no replica was fresh enough for at once, by level.", "level"),
 		redirected: desc("reads_redirected_total", "Of these, reads that went to the primary.", "level"),
-		freshness:  desc("freshness_wait_seconds", "Waits of reads for a replica to be fresh enough.", "level"),
 	}
 }
 
 func newClientNames() clientNames {
 	return clientNames{
 		clients:  desc("clients", "Clients connected."),
+		states:   desc("client_states", "Sessions by what they are doing: idle, active (a batch is under way), waiting (one has waited for a connection or server for a quarter of a second), idle_in_transaction.", "state"),
+		expiry:   desc("certificate_expiry_timestamp_seconds", "When a certificate expires that pgweir shows to clients or servers, by its key of the configuration; as it was last loaded.", "key"),
+		oldest:   desc("oldest_transaction_seconds", "Age of the oldest transaction, or of the oldest batch outside one, of the sessions in a state.", "state"),
 		logins:   desc("logins_total", "Logins of clients, by outcome.", "outcome"),
-		login:    desc("login_seconds", "Logins of clients."),
 		cancels:  desc("cancel_requests_total", "Cancel requests dealt with, by whether they found a statement (met, idle, forwarded to a process or peer that knew it, or unknown: no session has its key).", "outcome"),
 		timeouts: desc("timeouts_total", "Sessions ended (client_idle, idle_transaction, transaction) and statements canceled (statement) by a timeout of the configuration, or by PostgreSQL's idle timeouts where pgweir counts them.", "timeout"),
 		vanished: desc("clients_vanished_total", "Clients that were gone while they waited for an answer: what ran for them was canceled."),
@@ -87,7 +84,6 @@ func newPinNames() pinNames {
 
 func newSettingNames() settingNames {
 	return settingNames{
-		adopted:          desc("adopted_settings", "Settings a server connection had to take over before it served a session."),
 		affinity:         desc("affinity_total", "Server connections taken by sessions that have settings: whether it carried them already.", "result"),
 		verified:         desc("verified_connections_total", "Idle server connections asked what they really carry, by whether that is what was believed (equal, different): different is an alarm.", "result"),
 		assertionsFailed: desc("assertions_failed_total", "Server connections closed because what isolation rests on did not hold when they went to another session: an alarm."),

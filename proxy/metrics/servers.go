@@ -3,23 +3,32 @@ package metrics
 import (
 	"time"
 
+	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/router"
 )
 
 // Sources tell, each time they are asked, what others know. Those with each call it once
 // for everything there is. All must be set.
 type Sources struct {
-	Pools     func(each func(Pool))
-	Databases func(each func(Database))
-	Clusters  func(each func(Cluster))
-	// OldestPins is how long some session has been pinned, by bit of PinSet; 0 is none.
-	OldestPins func() [Pins]time.Duration
-	Tenants    func() bool // sessions have tenants
+	Pools        func(each func(Pool))
+	Databases    func(each func(Database))
+	Clusters     func(each func(Cluster))
+	Sessions     func() Sessions
+	Certificates func() []config.Certificate // shown to others
+	Tenants      func() bool                 // sessions have tenants
 	// Verified is how many server connections were asked what they carry, and how many
 	// carried something else than was believed.
 	Verified func() (asked, differing uint64)
+}
+
+// Sessions are what sessions are doing at a moment. A duration of 0 is that there is none.
+type Sessions struct {
+	OldestPins         [Pins]time.Duration // how long some session has been pinned, by bit of PinSet
+	Clients            [interrupt.Activities]int
+	OldestTransactions [interrupt.Activities]time.Duration // the age of the oldest transaction of those doing so
 }
 
 // Pool is the state of one pool.

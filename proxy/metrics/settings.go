@@ -3,13 +3,14 @@ package metrics
 import (
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/pgweir/pgweir/router"
 )
 
 // settings count how the settings of sessions get to server connections.
 type settings struct {
-	adopted      [len(adoptedBounds) + 1]atomic.Uint64 // by how many settings changed
-	adoptedSum   atomic.Uint64
+	adopted      prometheus.Histogram // by how many settings changed
 	hits, misses atomic.Uint64
 	readBacks    atomic.Uint64
 	unclean      atomic.Uint64
@@ -17,8 +18,12 @@ type settings struct {
 	tenantUnset  [router.Classes]atomic.Uint64
 }
 
-// adoptedBounds are the buckets of settings changed by one adoption.
-var adoptedBounds = [...]int{1, 2, 4, 8, 16, 32}
+func newAdopted() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "pgweir_adopted_settings", Help: "Settings a server connection had to take over before it served a session.",
+		Buckets: prometheus.ExponentialBuckets(1, 2, 6),
+	})
+}
 
 // Adopted counts a server connection that was taken by a session with settings, and had
 // to take over so many of them; 0 is that it carried all.
@@ -29,12 +34,7 @@ func (m *Metrics) Adopted(changes int) {
 		return
 	}
 	s.misses.Add(1)
-	i := 0
-	for i < len(adoptedBounds) && changes > adoptedBounds[i] {
-		i++
-	}
-	s.adopted[i].Add(1)
-	s.adoptedSum.Add(uint64(changes))
+	s.adopted.Observe(float64(changes))
 }
 
 // ReadBack counts a server connection that was asked what a statement left behind.
@@ -54,14 +54,7 @@ func (m *Metrics) TenantUnset(c router.Class) { m.settings.tenantUnset[c].Add(1)
 // collectSettings adds the counts.
 func (m *Metrics) collectSettings(to sink) {
 	s, n := &m.settings, &m.names.settings
-	buckets, total := map[float64]uint64{}, uint64(0)
-	for i := range s.adopted {
-		total += s.adopted[i].Load()
-		if i < len(adoptedBounds) {
-			buckets[float64(adoptedBounds[i])] = total
-		}
-	}
-	to.histogram(n.adopted, total, float64(s.adoptedSum.Load()), buckets)
+	s.adopted.Collect(to)
 	to.count(n.affinity, s.misses.Load(), "miss")
 	to.count(n.affinity, s.hits.Load(), "hit")
 	to.count(n.readBacks, s.readBacks.Load())

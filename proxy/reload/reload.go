@@ -83,7 +83,7 @@ func (r *Reloader) reload(w when) error {
 	if err != nil {
 		r.results.WithLabelValues("failed").Inc()
 		r.ok.Set(0)
-		r.o.Log.Error("configuration not reloaded: what was in force stays", zap.Strings("faults", strings.Split(err.Error(), "\n")))
+		r.o.Log.Error("configuration not reloaded: what was in force stays", zap.String("event", "reload_failed"), zap.Strings("faults", strings.Split(err.Error(), "\n")))
 		return err
 	}
 	r.results.WithLabelValues("ok").Inc()
@@ -140,7 +140,7 @@ func (r *Reloader) tell(changes []config.Change, took time.Duration) {
 			live = append(live, c.String())
 		}
 	}
-	r.o.Log.Info("configuration reloaded", zap.Strings("changed", live), zap.Duration("took", took))
+	r.o.Log.Info("configuration reloaded", zap.String("event", "reloaded"), zap.Strings("changed", live), zap.Duration("took", took))
 	if len(waiting) > 0 {
 		r.o.Log.Warn("configuration: a restart is needed for some of what has changed", zap.Strings("needs_restart", waiting))
 	}

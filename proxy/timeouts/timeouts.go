@@ -142,9 +142,12 @@ func (k *Clock) Exceeded(e *wire.Error) {
 // Follow says that something was answered that began at a time.
 func (k *Clock) Follow(s *session.State, began time.Time) {
 	switch {
-	case !s.Tx.Phase.InBlock():
-		k.since = time.Time{}
-	case k.since.IsZero():
+	case s.Tx.Phase.InBlock() != k.since.IsZero():
+		return
+	case s.Tx.Phase.InBlock():
 		k.since = began
+	default:
+		k.since = time.Time{}
 	}
+	k.of.Interrupt.Opened(k.since)
 }

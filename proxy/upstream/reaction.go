@@ -53,7 +53,7 @@ func (r *reaction) changed(before, after *cluster.Topology) {
 
 // left gives up what there was for a server that is not of the cluster any more.
 func (r *reaction) left(s *cluster.Server, t *cluster.Topology) {
-	r.log.Info("server has left", zap.String("cluster", r.name), zap.String("server", s.Address))
+	r.log.Info("server has left", zap.String("event", "server_left"), zap.String("cluster", r.name), zap.String("server", s.Address))
 	for _, p := range r.pools() {
 		if p.Cluster.Name() == r.name {
 			p.servers.Retire(t)
@@ -125,7 +125,7 @@ func (r *reaction) logUnproved(old, now cluster.State) {
 
 // logServer says what became of a server, and what is to be done.
 func (r *reaction) logServer(st cluster.State) {
-	log := r.log
+	log := r.log.With(zap.String("event", "server_"+st.Status.String()))
 	switch st.Status {
 	case cluster.StatusUnknown: // nothing has become of it yet
 	case cluster.StatusServing:
@@ -154,7 +154,7 @@ func (r *reaction) logPrimary(before, after *cluster.Topology) {
 	if after.Primary == nil {
 		r.lost = time.Now()
 		r.log.Warn("no primary: writes wait for one",
-			append(fields, zap.Duration("primary_wait", r.primaryWait()))...)
+			append(fields, zap.String("event", "primary_lost"), zap.Duration("primary_wait", r.primaryWait()))...)
 		return
 	}
 	fields = append(fields, zap.String("server", after.Primary.Address), zap.Uint32("timeline", after.Timeline))
@@ -164,10 +164,10 @@ func (r *reaction) logPrimary(before, after *cluster.Topology) {
 	r.lost = time.Time{}
 	if r.primary != nil && r.primary != after.Primary {
 		r.failovers.Add(1)
-		fields = append(fields, zap.String("before", r.primary.Address))
+		fields = append(fields, zap.String("event", "primary_changed"), zap.String("before", r.primary.Address))
 		r.log.Warn("another server is the primary", fields...)
 	} else {
-		r.log.Info("primary found", fields...)
+		r.log.Info("primary found", append(fields, zap.String("event", "primary_found"))...)
 	}
 	r.primary = after.Primary
 }
