@@ -37,7 +37,7 @@ func shown(value string) string {
 // Both must be complete.
 func (c *Config) Changes(before Config) []Change {
 	d := &differ{}
-	d.compare("", reflect.ValueOf(before), reflect.ValueOf(c), field{})
+	d.compare("", reflect.ValueOf(before), reflect.ValueOf(*c), field{})
 	return d.changes
 }
 
@@ -180,7 +180,7 @@ func kept(now, old reflect.Value, t reflect.Type) reflect.Value {
 // be read has none.
 func (c *Config) Contents() map[string]string {
 	found := map[string]string{}
-	eachFile("", reflect.ValueOf(c), "", func(path, file string) {
+	eachFile("", reflect.ValueOf(*c), "", func(path, file string) {
 		if data, err := readSmall(file); err == nil {
 			found[path] = fmt.Sprintf("sha256:%.12x", sha256.Sum256(data))
 		}
@@ -190,7 +190,7 @@ func (c *Config) Contents() map[string]string {
 
 // Files are the files that keys of c name.
 func (c *Config) Files() (files []string) {
-	eachFile("", reflect.ValueOf(c), "", func(_, file string) { files = append(files, file) })
+	eachFile("", reflect.ValueOf(*c), "", func(_, file string) { files = append(files, file) })
 	return files
 }
 
