@@ -59,11 +59,22 @@ func TestFaults(t *testing.T) {
 	must(t, err)
 	var file recordedSeries
 	must(t, yaml.Unmarshal(recorded, &file))
-	for _, s := range file.Input[0].Series {
-		if !f.met[s.Series] {
-			t.Errorf("recorded, and not exported any more: %s", s.Series)
+	var missing []string
+	defer func() {
+		if len(missing) > 0 {
+			t.Errorf("recorded, and not exported any more: %s", strings.Join(missing, "\n"))
 		}
-	}
+	}()
+	eventually(t, "all that was recorded has been seen", func() bool {
+		f.scrape()
+		missing = missing[:0]
+		for _, s := range file.Input[0].Series {
+			if !f.met[s.Series] {
+				missing = append(missing, s.Series)
+			}
+		}
+		return len(missing) == 0
+	})
 }
 
 // step is something that happens, how it shows, and what fires in the end if it lasts for some seconds.

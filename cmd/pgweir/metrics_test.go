@@ -85,6 +85,15 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 	}
+	ask, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	must(t, err)
+	ask.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	answer, err := http.DefaultClient.Do(ask)
+	must(t, err)
+	must(t, answer.Body.Close())
+	if got := answer.Header.Get("Content-Type"); !strings.HasPrefix(got, "application/vnd.google.protobuf") {
+		t.Errorf("a scraper that asks for the format of native histograms gets %s", got)
+	}
 	must(t, process.Process.Signal(syscall.SIGTERM))
 	must(t, process.Wait())
 	g.await("stopped")

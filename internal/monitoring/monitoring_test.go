@@ -130,7 +130,7 @@ func faults(expr parser.Expr, known map[string][]string) (out []string) {
 			there[l] = true
 		}
 		for _, m := range v.LabelMatchers {
-			if m.Name != labels.MetricName && m.Name != "instance" && m.Name != "job" && !slices.Contains(own, m.Name) {
+			if m.Name != model.MetricNameLabel && m.Name != "instance" && m.Name != "job" && !slices.Contains(own, m.Name) {
 				out = append(out, v.Name+" has no label "+m.Name)
 			}
 		}
