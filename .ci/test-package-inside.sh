@@ -56,7 +56,7 @@ client -c "SET pgweir.trace = on" -c "SELECT 1" 2>&1 | grep -q "replica read" ||
 
 echo "== reload"
 echo "routing: {shadow: true}" >>/etc/pgweir/pgweir.yaml
-systemctl reload pgweir
+systemctl reload pgweir || die "reload"
 client -c "SELECT 42" >/dev/null
 pgweir report | grep -qF "SELECT \$1" || die "the report lacks the statement"
 curl -sf http://127.0.0.1:9930/metrics | grep -q '^pgweir_statements_total' || die "no metrics"
