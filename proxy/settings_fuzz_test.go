@@ -129,7 +129,7 @@ func (w *histWorld) rests() bool {
 // looks at an idle one before use.
 func (h *historian) kill() {
 	for _, server := range shared(h.t).Servers() {
-		err := server.Exec(h.t.Context(), h.database, `select pg_terminate_backend(pid) from pg_stat_activity
+		err := server.Exec(h.t.Context(), h.database, `select pg_terminate_backend(pid, 20000) from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'`)
 		if err != nil {
 			h.t.Error(err)
