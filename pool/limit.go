@@ -124,7 +124,7 @@ func (p *Pool) limitsTake(since time.Time) bool {
 		if l.n >= l.boundLocked(p.o.Privileged) && !(waits && l.mayProbeLocked(p)) {
 			free = false
 			if waits {
-				l.waiting[p] = p.rank(since)
+				l.waiting[p] = p.o.rank(since)
 				l.pressLocked()
 			}
 		}
@@ -140,8 +140,8 @@ func (p *Pool) limitsTake(since time.Time) bool {
 }
 
 // rank is when a caller counts as having come.
-func (p *Pool) rank(since time.Time) time.Time {
-	if p.o.Privileged && !since.IsZero() {
+func (o *Options) rank(since time.Time) time.Time {
+	if o.Privileged && !since.IsZero() {
 		return since.Add(-precedence)
 	}
 	return since
@@ -185,7 +185,7 @@ func (l *Limit) starvedLocked() (starved []*Pool) {
 func (p *Pool) yieldsLocked() bool {
 	var own time.Time
 	if front := p.waiters.front; front != nil {
-		own = p.rank(front.since)
+		own = p.o.rank(front.since)
 	}
 	for _, l := range p.o.Limits {
 		if l.pressed.Load() > 0 && l.presses(p, own) {

@@ -31,6 +31,19 @@ func (p *Pool) Expire() {
 	p.discardAll(idle)
 }
 
+// Pause does what Expire does, and has nothing given out until it is called without on: callers wait,
+// each for as long as AcquireTimeout says.
+func (p *Pool) Pause(on bool) {
+	p.mu.Lock()
+	p.paused = on
+	p.mu.Unlock()
+	if on {
+		p.Expire()
+		return
+	}
+	p.serve()
+}
+
 // Evict does what Expire does, for a server that is gone: those who wait for a connection to it
 // are told so with ErrGone.
 func (p *Pool) Evict() {
@@ -68,6 +81,16 @@ func (p *Pool) end(why error) {
 func (p *Pool) discardAll(bs []*backend.Backend) {
 	for _, b := range bs {
 		p.Discard(b)
+	}
+}
+
+// EachIdle calls each with the connections that are idle, of which it may look at what never changes.
+// It must be quick: it is called under the pool's lock.
+func (p *Pool) EachIdle(each func(*backend.Backend)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.idle {
+		each(b)
 	}
 }
 
@@ -131,7 +154,7 @@ func (p *Pool) Maintain(ctx context.Context, now time.Time) error {
 func (p *Pool) missing() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed != nil || !p.o.Warm && p.dialled.Load() == 0 {
+	if p.closed != nil || p.paused || !p.o.Warm && p.dialled.Load() == 0 {
 		return 0
 	}
 	return min(p.o.MinIdle-len(p.idle), p.o.Size-p.open)
@@ -140,7 +163,7 @@ func (p *Pool) missing() int {
 // addIdle dials one connection into the idle ones, if there is room.
 func (p *Pool) addIdle(ctx context.Context) error {
 	p.mu.Lock()
-	if p.closed != nil || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake(time.Time{}) {
+	if p.closed != nil || p.paused || p.open >= p.o.Size || p.dialing >= p.o.Dialing || !p.limitsTake(time.Time{}) {
 		p.mu.Unlock()
 		return nil
 	}
@@ -148,7 +171,7 @@ func (p *Pool) addIdle(ctx context.Context) error {
 	p.dialing++
 	p.mu.Unlock()
 	b, err := p.dial(ctx, Want{})
-	if err != nil && p.fullBy(err) != nil {
+	if err != nil && p.o.fullBy(err) != nil {
 		return nil // those who wait for one come first
 	}
 	if err != nil {

@@ -81,6 +81,7 @@ type Pool struct {
 	retired bool  // an idle connection is being closed to make room
 	waiters queue // first come first served
 	closed  error // why nothing is given out any more: ErrClosed or ErrGone; nil before
+	paused  bool  // nothing is given out for now
 	// generation counts the calls of Expire: connections of an earlier one are closed
 	// when given back.
 	generation uint64
@@ -289,7 +290,7 @@ func (p *Pool) use(g grant, w *waiter, caller SlowPath) (*backend.Backend, error
 
 // failed is what becomes of a caller whose login failed.
 func (p *Pool) failed(err error, w *waiter) error {
-	l := p.fullBy(err)
+	l := p.o.fullBy(err)
 	switch {
 	case l == nil || w.want.Replaceable && l.Slots().Open == 0:
 		return err
@@ -312,7 +313,7 @@ func (p *Pool) dial(ctx context.Context, want Want) (*backend.Backend, error) {
 	b, err := dial(ctx)
 	if err != nil {
 		p.dialFailed.Add(1)
-		p.undial(p.fullBy(err))
+		p.undial(p.o.fullBy(err))
 		return nil, err
 	}
 	p.dialled.Add(1)
@@ -328,11 +329,11 @@ func (p *Pool) dial(ctx context.Context, want Want) (*backend.Backend, error) {
 }
 
 // fullBy is the limit that a failed login shows to be full, or nil.
-func (p *Pool) fullBy(err error) *Limit {
-	if p.o.Full == nil {
+func (o *Options) fullBy(err error) *Limit {
+	if o.Full == nil {
 		return nil
 	}
-	return p.o.Full(err)
+	return o.Full(err)
 }
 
 // undial gives up a place to dial, because of a limit that is full, or nil.
@@ -371,6 +372,9 @@ func (p *Pool) finish(retired *backend.Backend) {
 // idle connection it took out because it does not fit who waits; finish closes it
 // and serves again.
 func (p *Pool) serveLocked() (retired *backend.Backend) {
+	if p.paused && p.closed == nil {
+		return nil
+	}
 	for p.waiters.n > 0 {
 		w := p.waiters.front
 		var g grant

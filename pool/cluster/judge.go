@@ -155,7 +155,10 @@ func (t *Topology) gather() {
 		case t.diverged(st):
 			st.Status = StatusDiverged
 		case st.Status == StatusSlow:
-			slow = append(slow, st.Server)
+			if !st.Server.Disabled() {
+				slow = append(slow, st.Server)
+			}
+		case st.Server.Disabled():
 		default:
 			t.Replicas = append(t.Replicas, st.Server)
 		}

@@ -39,6 +39,13 @@ func (c *Cluster) SetMembers(members []Member) error {
 	return nil
 }
 
+// Enable lets reads go to a server, or keeps them away from it as long as it is a replica. What runs
+// there comes to its end.
+func (c *Cluster) Enable(s *Server, on bool) {
+	s.disabled.Store(!on)
+	c.update(func([]State) {})
+}
+
 func withMembers(states []State, members []Member, now time.Time) []State {
 	for i := range states {
 		st := &states[i]

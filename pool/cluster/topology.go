@@ -57,6 +57,8 @@ type Server struct {
 
 	tlsName atomic.Pointer[string]
 	weight  atomic.Int64 // share of reads; 0 is only if no other replica can
+	// disabled keeps all reads away from it while it is a replica.
+	disabled atomic.Bool
 	// Signals, of capacity 1: to probe it, and to ask how far it has replayed.
 	probeNow, locateNow chan struct{}
 
@@ -100,6 +102,9 @@ func (s *Server) declare(m *Member) {
 	s.weight.Store(int64(m.Weight))
 	s.tlsName.Store(&m.TLSName)
 }
+
+// Disabled reports whether somebody keeps reads away from it.
+func (s *Server) Disabled() bool { return s.disabled.Load() }
 
 // Begin counts a use of one of the server's connections, until End.
 func (s *Server) Begin() { s.load.Add(1) }
