@@ -136,10 +136,10 @@ func (ms *members) now() (all metrics.Sessions) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	for _, m := range ms.all {
-		pins, since := m.client.Pinned()
+		pins := m.client.View().Pins
 		for i := range all.OldestPins {
-			if pins&(1<<i) != 0 {
-				all.OldestPins[i] = max(all.OldestPins[i], now.Sub(since))
+			if pins.Set&(1<<i) != 0 {
+				all.OldestPins[i] = max(all.OldestPins[i], now.Sub(pins.Since))
 			}
 		}
 		doing, since := m.client.Interrupt().Activity()

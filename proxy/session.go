@@ -114,6 +114,7 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 		c.Drop()
 		return nil, err
 	}
+	up.Traffic.LoggedIn()
 	c.Begin(reported, m.pid)
 	return m, nil
 }

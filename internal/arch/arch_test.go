@@ -20,6 +20,7 @@ var floors = map[string]int{
 	"proxy/admin":       3,
 	"proxy/reload":      3,
 	"proxy/shadow":      3,
+	"proxy/activity":    3,
 	"proxy/analysis":    3,
 	"proxy/audit":       3,
 	"proxy/client":      3,
@@ -96,7 +97,7 @@ var sideways = map[string][]string{
 	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
 	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/client":     {"proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/tail", "proxy/timeouts", "proxy/upstream"},
+	"proxy/client":     {"proxy/activity", "proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/tail", "proxy/timeouts", "proxy/upstream"},
 	"proxy/tail":       {"proxy/interrupt", "proxy/upstream"},
 	"proxy/timeouts":   {"proxy/interrupt", "proxy/metrics", "proxy/session"},
 	"proxy/metrics":    {"proxy/interrupt"},
@@ -104,7 +105,7 @@ var sideways = map[string][]string{
 	"proxy/doubt":      {"proxy/session", "proxy/upstream"},
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
-	"proxy/upstream":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
+	"proxy/upstream":   {"proxy/activity", "proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
 	"internal/serve":   {"proxy", "proxy/admin", "proxy/reload"},
 }
 

@@ -43,6 +43,8 @@ type Conn struct {
 	raw    syscall.RawConn // nil where the transport is not a plain socket (TLS)
 	socket syscall.RawConn // below TLS, too; nil where the transport has none
 
+	written uint64
+
 	buf  *buffer // nil when nothing is buffered
 	r, w int     // buf.b[r:w] is unread
 
@@ -269,8 +271,12 @@ func (c *Conn) tryExchange(fd uintptr) bool {
 	return len(c.out) > 0
 }
 
+// Written is how many bytes Write was given. It belongs to the goroutine that writes.
+func (c *Conn) Written() uint64 { return c.written }
+
 // Write writes all of p.
 func (c *Conn) Write(p []byte) (int, error) {
+	c.written += uint64(len(p))
 	if c.raw == nil {
 		return c.nc.Write(p)
 	}

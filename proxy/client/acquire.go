@@ -318,7 +318,9 @@ func (a acquisition) await(p *pool.Pool, want pool.Want) (*backend.Backend, erro
 		}
 		b, err = nil, interrupt.ErrCanceled
 	}
-	a.c.svc.Metrics.Awaited(metrics.WaitPool, time.Since(started))
+	waited := time.Since(started)
+	a.c.svc.Metrics.Awaited(metrics.WaitPool, waited)
+	a.c.up.Traffic.Waited(waited)
 	return b, err
 }
 

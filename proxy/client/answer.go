@@ -43,6 +43,7 @@ func (w *work) answer() (err error) {
 		return err
 	}
 	defer func() {
+		w.tally()
 		w.c.clock.Follow(&w.c.state, w.batch.Started)
 		w.c.interrupt.Done(w.more())
 		w.c.front.Discard(w.batch.Size)

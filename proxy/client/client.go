@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/activity"
 	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/interrupt"
@@ -52,7 +53,7 @@ type Client struct {
 	clock     *timeouts.Clock // ends it
 	idle      atomic.Bool     // waiting for the client, outside a transaction
 	interrupt *interrupt.Interrupt
-	pinned    atomic.Pointer[pinned] // nil without pins; read by others
+	activity  activity.Activity
 
 	// modesKnown are the modes that were last worked out, and from what.
 	modesKnown struct {
@@ -85,6 +86,7 @@ func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *
 		svc: svc, up: up, front: front, state: state,
 		who: identity{id: id, app: application, scope: freshness.SessionScope(id)},
 	}
+	c.activity.Begin(front.Written())
 	of := timeouts.Of{Limits: up.Timeouts, Front: front, Metrics: svc.Metrics}
 	c.clock, c.ctx = timeouts.New(ctx, &of)
 	c.interrupt = interrupt.New(c.ctx, front)

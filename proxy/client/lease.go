@@ -153,6 +153,7 @@ func (l *lease) verdict(s *session.State) verdict {
 // session's before.
 func (c *Client) attach(l lease) (another bool) {
 	l.server.Begin()
+	c.up.Traffic.Assigned()
 	another = l.b.HandOver(c.who.id)
 	l.carried = session.Carrying(l.b.Settings(), l.b.Defaults())
 	c.lease = l

@@ -5,44 +5,23 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/pgweir/pgweir/router"
+	"github.com/pgweir/pgweir/proxy/activity"
 )
 
-// Pinned tells what ties the session to its server connection, and since when. It may be
-// called from another goroutine.
-func (c *Client) Pinned() (pins router.PinSet, since time.Time) {
-	if p := c.pinned.Load(); p != nil {
-		return p.pins, p.since
-	}
-	return router.PinNone, time.Time{}
-}
-
-// publishPins tells metrics, log and Pinned what ties the session to its server connection, if that has
+// publishPins tells metrics, log and View what ties the session to its server connection, if that has
 // changed.
 func (c *Client) publishPins() {
-	was, pins := c.pinned.Load(), c.state.Pins
-	before := router.PinNone
-	if was != nil {
-		before = was.pins
-	}
-	if pins == before {
+	was, now := c.activity.Pins(), activity.Pins{Set: c.state.Pins, Since: time.Now()}
+	if now.Set == was.Set {
 		return
 	}
-	c.svc.Metrics.Pinned(before, pins)
-	now := &pinned{pins: pins, since: time.Now()}
-	if was == nil {
-		c.Log().Debug("session pinned to its server connection", zap.Stringer("reason", pins))
-	} else if now.since = was.since; pins == 0 {
-		now = nil
-		c.Log().Debug("session no longer pinned", zap.Stringer("reason", was.pins), zap.Duration("after", time.Since(was.since)))
+	c.svc.Metrics.Pinned(was.Set, now.Set)
+	if was.Set == 0 {
+		c.Log().Debug("session pinned to its server connection", zap.Stringer("reason", now.Set))
+	} else if now.Since = was.Since; now.Set == 0 {
+		c.Log().Debug("session no longer pinned", zap.Stringer("reason", was.Set), zap.Duration("after", time.Since(was.Since)))
 	}
-	c.pinned.Store(now)
-}
-
-// pinned is why and since when a session is tied to its server connection.
-type pinned struct {
-	pins  router.PinSet
-	since time.Time
+	c.activity.Pin(now)
 }
 
 // Log is a logger that says whose session it is; made when there is something to

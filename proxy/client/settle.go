@@ -201,7 +201,7 @@ func (st settlement) count() {
 		if p := a.Message.Plan; p != nil {
 			class = p.Class
 		}
-		st.c.svc.Metrics.Statement(target, st.try.decision.Reason, class)
+		st.ran(target, st.try.decision.Reason, class)
 	}
 	st.c.svc.Metrics.Answered(target, st.plan().Class, time.Since(st.batch.Started))
 	st.logSlow()

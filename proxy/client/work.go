@@ -21,6 +21,8 @@ type work struct {
 	try     attempt
 	learned lessons
 	reply   []byte // for the client, not yet written
+	// statements is how many ran.
+	statements uint64
 }
 
 // attempt is one try: the zero value each time, but for its memory.
@@ -99,7 +101,7 @@ func putWork(w *work) {
 	w.batch.Reset()
 	w.names.Reset(nil)
 	w.try.reset()
-	w.learned, w.preview = 0, session.State{}
+	w.learned, w.statements, w.preview = 0, 0, session.State{}
 	if w.reply = w.reply[:0]; cap(w.reply) > batch.Keep {
 		w.reply = nil
 	}

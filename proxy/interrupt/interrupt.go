@@ -281,6 +281,14 @@ func (i *Interrupt) HeldOn(s *cluster.Server) *wire.Conn {
 	return nil
 }
 
+// Held returns the connection that the session holds, of which only what never changes may be looked at,
+// and when its last batch came, zero being never. It may be called from any goroutine.
+func (i *Interrupt) Held() (b *backend.Backend, on *cluster.Server, asked time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.held, i.on, i.began
+}
+
 // BeginCancel prepares a cancel request for what runs; nil if nothing does.
 func (i *Interrupt) BeginCancel() func(context.Context) error {
 	i.mu.Lock()

@@ -51,15 +51,9 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 
 func (m *Metrics) collectStatements(to sink) {
 	n := &m.names.statements
-	for t := range m.statements {
-		for r := range m.statements[t] {
-			for k := range m.statements[t][r] {
-				if v := m.statements[t][r][k].Load(); v > 0 {
-					to.count(n.statements, v, router.Target(t).String(), router.Reason(r).String(), router.Class(k).String())
-				}
-			}
-		}
-	}
+	m.Statements(func(t router.Target, r router.Reason, c router.Class, v uint64) {
+		to.count(n.statements, v, t.String(), r.String(), c.String())
+	})
 	m.answered.vec.Collect(to)
 	m.sent.vec.Collect(to)
 	m.waited.Collect(to)

@@ -85,6 +85,19 @@ func (m *Metrics) Statement(t router.Target, r router.Reason, c router.Class) {
 	m.statements[t][r][c].Add(1)
 }
 
+// Statements calls each with how many statements of each kind ran, of those that did.
+func (m *Metrics) Statements(each func(router.Target, router.Reason, router.Class, uint64)) {
+	for t := range m.statements {
+		for r := range m.statements[t] {
+			for c := range m.statements[t][r] {
+				if n := m.statements[t][r][c].Load(); n > 0 {
+					each(router.Target(t), router.Reason(r), router.Class(c), n)
+				}
+			}
+		}
+	}
+}
+
 // Answered counts a batch that took d from its last frame to its last answer.
 func (m *Metrics) Answered(t router.Target, c router.Class, d time.Duration) {
 	m.answered.observe(t, c, d)
@@ -149,6 +162,9 @@ func (m *Metrics) ClientEntered() int64 { return m.clients.Add(1) }
 
 // ClientLeft counts a client out.
 func (m *Metrics) ClientLeft() { m.clients.Add(-1) }
+
+// Clients is how many clients there are.
+func (m *Metrics) Clients() int64 { return m.clients.Load() }
 
 // LoggedIn counts a login that took d.
 func (m *Metrics) LoggedIn(d time.Duration) {

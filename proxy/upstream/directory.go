@@ -23,6 +23,7 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/perserver"
+	"github.com/pgweir/pgweir/proxy/activity"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/router/tenant"
 )
@@ -63,9 +64,10 @@ type Directory struct {
 
 	mu        sync.Mutex // protects the fields below
 	pools     map[Key]*Pools
-	retired   []*Pools             // that the configuration no longer knows, with clients yet
-	databases map[string]*Database // by cluster and name
-	dropped   bool                 // some database was
+	retired   []*Pools                   // that the configuration no longer knows, with clients yet
+	databases map[string]*Database       // by cluster and name
+	dropped   bool                       // some database was
+	past      map[string]activity.Totals // traffic of Pools that were dropped, by database as clients name it
 }
 
 // New makes a Directory. What it does in the background ends with ctx.
@@ -73,6 +75,7 @@ func New(ctx context.Context, o Options) *Directory {
 	dir := &Directory{
 		ctx:      ctx,
 		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{},
+		past: map[string]activity.Totals{},
 	}
 	o.declared = declaredNames(&o)
 	dir.o.Store(&o)

@@ -41,10 +41,16 @@ func (dir *Directory) forget(which func(*Pools) bool) {
 		}
 	}
 	for _, p := range gone {
-		dir.dropUnusedLocked(p.Database)
+		dir.dropLocked(p)
 	}
 	dir.mu.Unlock()
 	dir.closeAll(gone)
+}
+
+// dropLocked gives up Pools that are in no list any more.
+func (dir *Directory) dropLocked(p *Pools) {
+	dir.pastLocked(p)
+	dir.dropUnusedLocked(p.Database)
 }
 
 // closeAll closes Pools that nobody can find any more.
@@ -75,7 +81,7 @@ func (dir *Directory) dropRetired() {
 	clear(dir.retired[len(kept):])
 	dir.retired = kept
 	for _, p := range gone {
-		dir.dropUnusedLocked(p.Database)
+		dir.dropLocked(p)
 	}
 	dir.mu.Unlock()
 	dir.closeAll(gone)

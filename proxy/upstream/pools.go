@@ -19,6 +19,7 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/perserver"
+	"github.com/pgweir/pgweir/proxy/activity"
 	"github.com/pgweir/pgweir/router/catalog"
 )
 
@@ -34,6 +35,8 @@ type Pools struct {
 	// Parsed are statements a server has parsed for this user, by name, with the catalog of
 	// then, which one of equal content is not. It keeps neither alive.
 	Parsed *lru.Cache[string, weak.Pointer[catalog.Snapshot]]
+	// Traffic counts what is done for them.
+	Traffic activity.Traffic
 
 	terms     atomic.Pointer[Terms]
 	cred      atomic.Pointer[backend.Credentials]

@@ -1,0 +1,33 @@
+package client
+
+import (
+	"net"
+
+	"github.com/pgweir/pgweir/proxy/activity"
+	"github.com/pgweir/pgweir/router"
+)
+
+// View is a session at one moment.
+type View struct {
+	ID          uint64
+	Application string
+	Front       net.Conn // for its addresses and its TLS
+	activity.View
+}
+
+// View may be called from any goroutine.
+func (c *Client) View() View { return View{c.who.id, c.who.app, c.front.NetConn(), c.activity.View()} }
+
+// ran counts a statement that ran.
+func (w *work) ran(t router.Target, r router.Reason, class router.Class) {
+	w.statements++
+	w.c.svc.Metrics.Statement(t, r, class)
+}
+
+// tally counts the batch, which is over.
+func (w *work) tally() {
+	c, b := w.c, &w.batch
+	c.activity.Over(activity.Batch{
+		Started: b.Started, Statements: w.statements, Received: uint64(b.Size + b.Tail), Written: c.front.Written(),
+	}, c.state.Tx.Phase.InBlock() || c.lease.midBatch(), &c.up.Traffic)
+}
