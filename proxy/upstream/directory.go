@@ -64,9 +64,10 @@ type Directory struct {
 
 	mu        sync.Mutex // protects the fields below
 	pools     map[Key]*Pools
-	retired   []*Pools                   // that the configuration no longer knows, with clients yet
-	databases map[string]*Database       // by cluster and name
-	dropped   bool                       // some database was
+	retired   []*Pools             // that the configuration no longer knows, with clients yet
+	databases map[string]*Database // by cluster and name
+	dropped   bool                 // some database was
+	paused    pauses
 	past      map[string]activity.Totals // traffic of Pools that were dropped, by database as clients name it
 }
 
@@ -75,7 +76,7 @@ func New(ctx context.Context, o Options) *Directory {
 	dir := &Directory{
 		ctx:      ctx,
 		clusters: map[string]*Cluster{}, pools: map[Key]*Pools{}, databases: map[string]*Database{},
-		past: map[string]activity.Totals{},
+		past: map[string]activity.Totals{}, paused: pauses{of: map[string]bool{}},
 	}
 	o.declared = declaredNames(&o)
 	dir.o.Store(&o)

@@ -45,6 +45,7 @@ type Pools struct {
 	asking    singleflight.Group       // of Admit
 	admitted  atomic.Pointer[admitted] // the last time; nil for never
 	directory *Directory
+	paused    atomic.Bool // so are the pools, and those that are yet to be made
 	servers   perserver.Pools
 
 	mu      sync.Mutex // protects replies
@@ -64,6 +65,7 @@ func (dir *Directory) poolsLocked(key Key, eff config.Effective) *Pools {
 		directory: dir, replies: map[setting.Settings]map[string]string{},
 	}
 	p.terms.Store(newTerms(eff))
+	p.paused.Store(dir.paused.has(key.Database))
 	p.Parsed, _ = lru.New[string, weak.Pointer[catalog.Snapshot]](maxParsed) // fails for a size below 1 only
 	return p
 }
@@ -86,7 +88,11 @@ func (dir *Directory) newPool(p *Pools, s *cluster.Server) *pool.Pool {
 	}
 	o.Refused = func(b *backend.Backend, why error) { dir.refused(s, p.Key, b, why) }
 	o.Dial = func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, p.Database.account, s) }
-	return p.Database.account.slots.Of(s).NewPool(o, p.Key.User, p.Terms().Effective)
+	pl := p.Database.account.slots.Of(s).NewPool(o, p.Key.User, p.Terms().Effective)
+	if p.paused.Load() {
+		pl.Pause(true)
+	}
+	return pl
 }
 
 // size is those options of a pool that may change while it is used.
