@@ -18,6 +18,7 @@ var floors = map[string]int{
 
 	"proxy":             3,
 	"proxy/admin":       3,
+	"proxy/console":     3,
 	"proxy/reload":      3,
 	"proxy/shadow":      3,
 	"proxy/activity":    3,

@@ -1,0 +1,126 @@
+package console
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pgweir/pgweir/config"
+)
+
+// ownViews are those that PgBouncer has not.
+func ownViews() []view {
+	return []view{
+		{"TOPOLOGY", slices.Concat(texts("cluster", "server", "role", "status"), ints("disabled"), texts("since"), ints("timeline"), texts("lsn"),
+			ints("lag_bytes", "staleness_us", "load", "connections", "max_connections"), texts("because")), showTopology},
+		{"ROUTES", slices.Concat(texts("target", "reason", "class"), ints("statements")), showRoutes},
+		{"PINS", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "pins"), ints("seconds"), texts("server")), showPins},
+		{"TRANSACTIONS", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "state"), ints("age_us"),
+			texts("server"), ints("server_pid")), showTransactions},
+		{"SETTINGS", texts("key", "value", "default", "changeable"), showSettings},
+		{"UNFILTERED", nil, showUnfiltered},
+		{"HELP", texts("command", "meaning"), showHelp},
+	}
+}
+
+func showTopology(s *Session, t *table) {
+	for _, v := range s.Service.Servers() {
+		var lag, stale any
+		if v.Lag >= 0 {
+			lag = v.Lag
+		}
+		if v.Staleness >= 0 {
+			stale = v.Staleness.Microseconds()
+		}
+		t.add(v.Cluster, v.Address, v.Role, v.Status, bit(v.Disabled), at(v.Since), int64(v.Timeline), orNull(v.LSN),
+			lag, stale, v.Load, int64(v.Open), int64(v.Bound), orNull(v.Err))
+	}
+}
+
+func showRoutes(s *Session, t *table) {
+	for _, r := range s.Service.Routes() {
+		t.add(r.Target, r.Reason, r.Class, int64(r.Statements))
+	}
+}
+
+func showPins(s *Session, t *table) {
+	for _, c := range s.Service.Clients() {
+		if c.Pins != "" {
+			t.add(int64(c.ID), int64(c.PID), c.Database, c.User, c.Application, c.Pins, int64(time.Since(c.Pinned).Seconds()), orNull(c.Server))
+		}
+	}
+}
+
+// showTransactions has the oldest first.
+func showTransactions(s *Session, t *table) {
+	clients := slices.DeleteFunc(s.Service.Clients(), func(c Client) bool { return c.Transaction.IsZero() })
+	slices.SortFunc(clients, func(a, b Client) int { return a.Transaction.Compare(b.Transaction) })
+	for _, c := range clients {
+		t.add(int64(c.ID), int64(c.PID), c.Database, c.User, c.Application, c.State.String(), time.Since(c.Transaction).Microseconds(),
+			orNull(c.Server), int64(c.ServerPID))
+	}
+}
+
+func showSettings(s *Session, t *table) {
+	for _, e := range s.Service.Config().Entries() {
+		t.add(e.Path, e.Value, orNull(e.Default), yes(!e.Restart))
+	}
+}
+
+func showUnfiltered(s *Session, t *table) {
+	columns, rows := s.Service.Unfiltered()
+	t.columns = texts(columns...)
+	for _, row := range rows {
+		values := make([]any, len(row))
+		for i, v := range row {
+			values[i] = v
+		}
+		t.rows = append(t.rows, values)
+	}
+}
+
+func showHelp(_ *Session, t *table) {
+	for _, v := range views {
+		t.add("SHOW "+v.name, "see docs/console.md")
+	}
+	for _, c := range commands {
+		if c.help != "" {
+			t.add(c.syntax, c.help)
+		}
+	}
+}
+
+// showConfig has those of PgBouncer's keys that mean something here, with their values here.
+func showConfig(s *Session, t *table) {
+	now, usual := s.Service.Config(), config.Default()
+	for _, k := range []struct {
+		name  string
+		value func(*config.Config) string
+		live  bool
+	}{
+		{"max_client_conn", func(c *config.Config) string { return strconv.Itoa(c.MaxClients) }, true},
+		{"default_pool_size", func(c *config.Config) string { return strconv.Itoa(c.Pool.Size) }, true},
+		{"min_pool_size", func(c *config.Config) string { return strconv.Itoa(c.Pool.MinIdle) }, true},
+		{"reserve_pool_size", func(*config.Config) string { return "0" }, false},
+		{"max_db_connections", func(*config.Config) string { return "0" }, false},
+		{"max_user_connections", func(*config.Config) string { return "0" }, false},
+		{"pool_mode", func(c *config.Config) string { return c.Pool.Mode }, true},
+		{"max_prepared_statements", func(c *config.Config) string { return strconv.Itoa(c.Pool.MaxStatements) }, true},
+		{"query_wait_timeout", func(c *config.Config) string { return seconds(c.Pool.AcquireTimeout) }, true},
+		{"server_connect_timeout", func(c *config.Config) string { return seconds(c.Pool.ConnectTimeout) }, true},
+		{"server_idle_timeout", func(c *config.Config) string { return seconds(c.Pool.IdleTimeout) }, true},
+		{"server_lifetime", func(c *config.Config) string { return seconds(c.Pool.MaxLifetime) }, true},
+		{"client_idle_timeout", func(c *config.Config) string { return seconds(c.Timeouts.ClientIdle) }, true},
+		{"idle_transaction_timeout", func(c *config.Config) string { return seconds(c.Timeouts.IdleTransaction) }, true},
+		{"query_timeout", func(c *config.Config) string { return seconds(c.Timeouts.Statement) }, true},
+		{"client_login_timeout", func(c *config.Config) string { return seconds(c.Auth.Timeout) }, true},
+		{"auth_type", func(c *config.Config) string { return c.Auth.Method }, true},
+		{"application_name_add_host", func(c *config.Config) string { return strconv.Itoa(int(bit(c.ApplicationNameAddHost))) }, true},
+		{"log_connections", func(c *config.Config) string { return strconv.Itoa(int(bit(c.Log.Connections))) }, true},
+		{"so_reuseport", func(c *config.Config) string { return strconv.Itoa(int(bit(c.ReusePort))) }, false},
+	} {
+		t.add(k.name, k.value(&now), k.value(&usual), yes(k.live))
+	}
+}
+
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
