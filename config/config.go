@@ -58,7 +58,7 @@ type Config struct {
 	// row-level security relies on.
 	Settings Settings `yaml:"settings"`
 	Tenant   Tenant   `yaml:"tenant"`
-	Log      Log      `yaml:"log"`
+	Operators
 }
 
 // Addresses accepts one address or a list of them.
@@ -423,6 +423,6 @@ func Default() Config {
 		Tenant: Tenant{
 			Audit: Audit{Mode: "log", LogInterval: time.Minute, MaxStatements: 2000},
 		},
-		Log: Log{Level: "info", Format: "console", Connections: true},
+		Operators: Operators{Log: Log{Level: "info", Format: "console", Connections: true}},
 	}
 }

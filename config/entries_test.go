@@ -26,6 +26,7 @@ func TestWith(t *testing.T) {
 		{"routing.primary_wait", "3s", func(c Config) any { return c.Routing.PrimaryWait }, 3 * time.Second},
 		{"users.ann.pool_size", "9", func(c Config) any { return c.Users["ann"].PoolSize }, 9},
 		{"users.bob.route", "primary", func(c Config) any { return c.Users["bob"].Route }, "primary"},
+		{"console.stats_users", "[x, y]", func(c Config) any { return strings.Join(c.Console.StatsUsers, " ") }, "x y"},
 	} {
 		after, err := before.With(c.path, c.text)
 		if err != nil {

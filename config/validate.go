@@ -30,6 +30,7 @@ func (c *Config) Validate() Faults {
 	checkSettingNames(&fs, "settings.assert", c.Settings.Assert)
 	c.Tenant.check(&fs)
 	c.Upgrade.check(&fs)
+	c.checkConsole(&fs)
 	return fs.sorted()
 }
 

@@ -59,7 +59,7 @@ func (s *Server) cancel(ctx context.Context, request []byte) (insist func(), kno
 	}
 	m := s.members.find(binary.BigEndian.Uint32(request), request[4:])
 	if m == nil {
-		return func() {}, false
+		return func() {}, s.consoles.cancel(binary.BigEndian.Uint32(request), request[4:])
 	}
 	to := m.client.Interrupt()
 	batch, err := to.Cancel(ctx)

@@ -149,6 +149,9 @@ func (h *handshake) begin() (*member, error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.terms.cfg.Console.Is(database) {
+		return nil, h.console(id)
+	}
 	m, err := h.session(ctx, id, database)
 	if err == nil {
 		h.s.metrics.LoggedIn(time.Since(started))

@@ -26,6 +26,9 @@ import (
 func (l *lookups) secret(ctx context.Context, database, user string) (secret string, found bool, err error) {
 	t := l.s.terms.Load()
 	eff, ok := t.cfg.Resolve(user, database)
+	if names := t.cfg.ClusterNames(); t.cfg.Console.Is(database) && len(names) == 1 {
+		eff, ok = config.Effective{Cluster: names[0], AuthQuery: t.cfg.Auth.Query}, true
+	}
 	if !ok || eff.AuthQuery == "" {
 		return "", false, nil
 	}

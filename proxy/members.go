@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -28,6 +29,8 @@ type member struct {
 
 // members are the sessions that are registered. Safe for concurrent use.
 type members struct {
+	lastID atomic.Uint64 // of a session
+
 	mu  sync.Mutex
 	all map[uint32]*member // by process number, as clients know it
 }
@@ -57,6 +60,20 @@ func (ms *members) unregister(m *member) {
 	ms.mu.Lock()
 	delete(ms.all, m.pid)
 	ms.mu.Unlock()
+}
+
+// has reports whether a process number is given.
+func (ms *members) has(pid uint32) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.all[pid] != nil
+}
+
+// isIn reports whether a session is registered yet.
+func (ms *members) isIn(m *member) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.all[m.pid] == m
 }
 
 // appendTo lists all sessions there are.

@@ -54,7 +54,8 @@ func (s *Server) adopt(t *terms) {
 		Config: cfg, Log: s.log, Metrics: s.metrics, Audit: s.audit, Registry: s.registry,
 		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
 		Draining:  &s.phase.draining, Beside: &s.phase.beside, PrimaryReads: cfg.Routing.PrimaryReads == "always",
-		Current: &s.service, Shadow: s.Shadow, Ending: s.ctx,
+		OnlyPrimary: s.consoles.onlyPrimary.Load(),
+		Current:     &s.service, Shadow: s.Shadow, Ending: s.ctx,
 	})
 }
 

@@ -51,6 +51,7 @@ var effects = []effect{
 	{"settings", "settings.track settings.assert settings.verify settings.verify_releases tenant.settings", showSettings},
 	{"audit", "tenant.exempt.patterns tenant.exempt.users tenant.exempt.applications tenant.audit.mode tenant.audit.rules tenant.audit.rules[].mode tenant.audit.rules[].table tenant.audit.rules[].user tenant.audit.rules[].application tenant.audit.rules[].kind tenant.audit.rules[].severity tenant.audit.log_interval tenant.audit.max_statements tenant.audit.show_tenants", showAudit},
 	{"log", "log.slow_statement log.connections", showLog},
+	{"console", "console.admin_users console.stats_users", showConsole},
 }
 
 // ofTheProcess are keys that the process follows, not the proxy in it: the tests of the program show those.

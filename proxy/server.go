@@ -62,12 +62,12 @@ type Server struct {
 	stop       context.CancelFunc
 	background sync.WaitGroup
 	sessions   sync.WaitGroup
-	lastID     atomic.Uint64
 	phase
 
 	reloading sync.Mutex // held by Reload, and for the end
 
 	members   members
+	consoles  consoles
 	listeners struct {
 		sync.Mutex // protects all
 		all        []net.Listener
@@ -83,7 +83,7 @@ func New(cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server
 func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{
 		log: log, network: network,
-		members: members{all: map[uint32]*member{}},
+		members: members{all: map[uint32]*member{}}, consoles: newConsoles(),
 	}
 	s.userClients.of = map[string]int{}
 	s.lookups.s, s.lookups.refused = s, map[lookup]refusal{}
@@ -199,6 +199,7 @@ func (s *Server) tend() {
 			s.audit.Flush(now, false)
 			s.upstream.Maintain(now)
 			s.lookups.tellUserFile()
+			s.consoles.averages.tend(now, s.upstream.Traffic)
 		}
 	}
 }

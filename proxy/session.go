@@ -44,6 +44,9 @@ func (h *handshake) session(ctx context.Context, as auth.Identity, database stri
 	if h.terms.cfg.ApplicationNameAddHost {
 		start.settings = start.settings.With("application_name", addHost(start.application, h.nc.RemoteAddr()))
 	}
+	if err := s.consoles.admit(database); err != nil {
+		return nil, err
+	}
 	up, err := s.enter(as, database)
 	if err != nil {
 		return nil, err
@@ -95,7 +98,7 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 	if h.minor >= 2 {
 		secretSize = 32
 	}
-	c := client.New(s.ctx, s.service.Load(), up, h.front, s.lastID.Add(1), start.application, state)
+	c := client.New(s.ctx, s.service.Load(), up, h.front, s.members.lastID.Add(1), start.application, state)
 	m, err := s.members.register(c, up, secretSize)
 	if err != nil {
 		c.Drop()

@@ -6,7 +6,13 @@ import (
 )
 
 // AwaitClients waits until all clients have left, or ctx ends. Nobody must be accepted any more.
-func (s *Server) AwaitClients(ctx context.Context) { s.awaitSessions(ctx, func() {}) }
+func (s *Server) AwaitClients(ctx context.Context) {
+	s.awaitSessions(ctx, func() {
+		if s.metrics.Clients() == 0 { // the console alone keeps nothing up
+			s.consoles.endAll()
+		}
+	})
+}
 
 // Shutdown ends the service: no new clients, idle sessions end now, others when
 // they are idle or ctx ends. It returns when everything is closed, and how many sessions
@@ -14,7 +20,12 @@ func (s *Server) AwaitClients(ctx context.Context) { s.awaitSessions(ctx, func()
 func (s *Server) Shutdown(ctx context.Context) (cutOff int) {
 	s.phase.draining.Store(true)
 	s.Retire()
-	s.awaitSessions(ctx, s.members.endIdle)
+	s.awaitSessions(ctx, func() {
+		s.members.endIdle()
+		if s.metrics.Clients() == 0 {
+			s.consoles.endAll()
+		}
+	})
 	cutOff = len(s.members.appendTo(nil))
 	s.Close()
 	return cutOff

@@ -24,6 +24,7 @@ func (s *Server) watchClients() {
 			return
 		case <-ticker.C:
 		}
+		s.consoles.lookAtClients()
 		all = s.members.appendTo(all[:0])
 		var requests []func(context.Context) error
 		for _, m := range all {

@@ -95,7 +95,7 @@ var sideways = map[string][]string{
 	"pool/probe":       {"pool/cluster"},
 	"pool/discovery":   {"pool/cluster"},
 	"pool/perserver":   {"pool", "pool/cluster"},
-	"proxy":            {"proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
+	"proxy":            {"proxy/activity", "proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/console", "proxy/interrupt", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
 	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/client":     {"proxy/activity", "proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/tail", "proxy/timeouts", "proxy/upstream"},

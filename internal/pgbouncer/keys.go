@@ -39,7 +39,6 @@ func Keys() []Key {
 const (
 	byService  = "the service manager's: pgweir runs in the foreground (deploy/pgweir.service)"
 	byJournal  = "the log goes to standard error, from where the service manager takes it"
-	byConsole  = "there is no console; metrics are at http"
 	byResolver = "the system resolves names, whenever a connection is opened"
 	byDriver   = "sessions keep all their settings, whatever these are"
 	byGo       = "ciphers and curves are those that Go's library holds for safe"
@@ -75,7 +74,7 @@ var table = []Key{
 	{general, "conffile", "", "", "--config", nil},
 	{general, "service_name", "", "", byService, nil},
 	{general, "job_name", "", "", byService, nil},
-	{general, "stats_period", "", "", byConsole, nil},
+	{general, "stats_period", "", "", "the console's averages are over a minute", nil},
 	{general, "max_prepared_statements", "200", "pool.max_statements", "0 has no meaning here: prepared statements are always followed, and SQL's PREPARE, too", statements},
 	{general, "scram_iterations", "", "", "plain secrets are compared with the usual 4096; give SCRAM secrets for others", nil},
 
@@ -94,11 +93,11 @@ var table = []Key{
 	{general, "log_connections", "", "log.connections", "one key for both", logConnections},
 	{general, "log_disconnections", "", "log.connections", "one key for both", nil},
 	{general, "log_pooler_errors", "", "", "refused logins and the proxy's own errors are always logged", nil},
-	{general, "log_stats", "", "", byConsole, nil},
+	{general, "log_stats", "", "", "metrics are at http, and SHOW STATS at the console", nil},
 	{general, "verbose", "", "log.level", "1 and more are debug", verbose},
 
-	{general, "admin_users", "", "", byConsole, nil},
-	{general, "stats_users", "", "", byConsole, nil},
+	{general, "admin_users", "", "console.admin_users", "", list},
+	{general, "stats_users", "", "console.stats_users", "", list},
 
 	{general, "server_reset_query", "", "", byState, nil},
 	{general, "server_reset_query_always", "", "", byState, nil},

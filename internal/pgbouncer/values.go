@@ -11,6 +11,17 @@ import (
 
 func text(m *migration, path []string, value string) error { return m.set(path, value) }
 
+// list is names with commas between them.
+func list(m *migration, path []string, value string) error {
+	var names []string
+	for name := range strings.SplitSeq(value, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return m.set(path, names)
+}
+
 func number(m *migration, path []string, value string) error {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 0 {

@@ -19,6 +19,9 @@ func (w *work) decide() router.Decision {
 	if d.Target != router.TargetReplica {
 		return d
 	}
+	if !v.OnReplica && w.c.svc.OnlyPrimary {
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRoute}
+	}
 	if v.OnReplica && !w.c.mustStay() && !v.Cursor && !(needs{w}).stillFresh() {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}

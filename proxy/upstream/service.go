@@ -26,6 +26,7 @@ type Service struct {
 	Draining     *atomic.Bool     // the service is ending: idle sessions end
 	Beside       *atomic.Bool     // other processes, whose commits are not known here, write too
 	PrimaryReads bool             // the primary takes its share of reads
+	OnlyPrimary  bool             // everything runs on the primary
 	Shadow       *shadow.Report   // where statements would run, while all run on the primary
 	Ending       context.Context  // that of the service
 
