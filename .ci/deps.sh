@@ -78,7 +78,7 @@ for set; do
 		program node nodejs
 		program npm npm
 		want_node=true
-		package slapd pgbouncer
+		package slapd pgbouncer prometheus-pgbouncer-exporter
 		program patroni patroni
 		program etcd etcd-server
 		package python3-etcd

@@ -30,7 +30,7 @@ func (c Console) Admits(user string) (show, command bool) {
 	return command || slices.Contains(c.StatsUsers, user), command
 }
 
-func (c Config) checkConsole(fs *Faults) {
+func (c *Config) checkConsole(fs *Faults) {
 	for _, name := range consoleNames {
 		if _, taken := c.Databases[name]; taken && c.Console.Is(name) {
 			fs.add("databases."+name, "is the admin console as long as console.admin_users or console.stats_users names somebody; give clients another name for it")

@@ -17,12 +17,12 @@ type Entry struct {
 }
 
 // Entries are all keys of c with a value of their own or a default, in the order of the structs.
-func (c Config) Entries() (all []Entry) {
+func (c *Config) Entries() (all []Entry) {
 	usual := map[string]string{}
 	for _, k := range Keys() {
 		usual[k.Path] = k.Default
 	}
-	appendEntries(&all, "", "", reflect.ValueOf(c), field{})
+	appendEntries(&all, "", "", reflect.ValueOf(*c), field{})
 	for i := range all {
 		all[i].Default = usual[all[i].Default]
 	}

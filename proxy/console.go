@@ -169,6 +169,11 @@ func (h *handshake) console(as auth.Identity) error {
 	if s.terms.Load().cfg.Log.Connections {
 		cs.Log.Info("administrator connected", zap.String("user", as.User), zap.Bool("admin", command))
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			cs.Log.Error("fault of the proxy: the session is ended", zap.Any("panic", p), zap.Stack("stack"))
+		}
+	}()
 	early := bytes.NewReader(slices.Clone(h.front.Buffered()))
 	h.front.Free()
 	conn := h.front.NetConn()

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -195,7 +194,7 @@ func (o operator) RoutePrimary(on bool) {
 }
 
 // errNoOrders is of a service that nobody carries orders out for.
-var errNoOrders = errors.New("who runs this service does not take that order")
+var errNoOrders = wire.Errorf("58000", "who runs this service does not take that order")
 
 // Reload implements console.Service.
 func (o operator) Reload() error {

@@ -107,7 +107,7 @@ var sideways = map[string][]string{
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
 	"proxy/upstream":   {"proxy/activity", "proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
-	"internal/serve":   {"proxy", "proxy/admin", "proxy/reload"},
+	"internal/serve":   {"proxy", "proxy/admin", "proxy/console", "proxy/reload"},
 }
 
 // forbidden lists, for a package and all below it, what it may not depend on even

@@ -187,11 +187,14 @@ func (r *Running) Retired() bool { return r.kin.retired() }
 // Succeeded is closed when another process has taken over.
 func (r *Running) Succeeded() <-chan struct{} { return r.kin.handed }
 
-// Wait returns when there is nothing left to serve for: ctx has ended, or another process has taken
-// over and the last client has left, or upgrade.timeout passed.
+// Wait returns when there is nothing left to serve for: ctx has ended, an administrator has ended the
+// service, or another process has taken over and the last client has left, or upgrade.timeout passed.
 func (r *Running) Wait(ctx context.Context) {
 	select {
 	case <-r.kin.handed:
+	case how := <-r.orders:
+		r.obey(ctx, how)
+		return
 	case <-ctx.Done():
 		return
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/pgweir/pgweir/internal/systemd"
 	"github.com/pgweir/pgweir/proxy"
 	"github.com/pgweir/pgweir/proxy/admin"
+	"github.com/pgweir/pgweir/proxy/console"
 	"github.com/pgweir/pgweir/proxy/reload"
 )
 
@@ -26,6 +27,9 @@ type Running struct {
 	cfg   config.Config // that it started with
 	log   *zap.Logger
 	kin   *kin
+	// orders are of an administrator, to end; at once is one that was obeyed.
+	orders chan console.Shutdown
+	atOnce bool
 	// Reloader reads the configuration again.
 	*reload.Reloader
 	watching struct { // of files
@@ -38,7 +42,7 @@ type Running struct {
 // Options are what a configuration does not say.
 type Options struct {
 	Profiles bool   // serve /debug/pprof/ over HTTP
-	Version  string // of the program, for its metrics
+	Version  string // of the program, for its metrics and the console
 	// Load reads the configuration again; nil where there is nothing to be read again.
 	Load func() (config.Config, error)
 	// File is where it is read from, to be watched; empty for nothing.
@@ -55,7 +59,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version))
-	r := &Running{cfg: cfg, log: log, kin: newKin()}
+	r := &Running{cfg: cfg, log: log, kin: newKin(), orders: make(chan console.Shutdown, 1)}
 	r.watching.ctx, r.watching.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -80,6 +84,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	}
 	r.Reloader = reload.New(reload.Options{Load: o.Load, Apply: r.Proxy.Reload, Applied: o.Applied, Running: cfg, Log: log})
 	reg.MustRegister(r.Reloader)
+	r.Proxy.Obey(r.obeyed(o))
 	if cfg.HTTP != "" {
 		r.http, err = admin.Start(admin.Options{
 			Address: cfg.HTTP, Listen: r.kin.sockets.Listen, Gatherer: reg, Ready: r.Proxy.Ready, Alive: r.Proxy.Alive,
@@ -129,7 +134,7 @@ func (r *Running) giveUp(ctx context.Context) {
 func (r *Running) Stop(ctx context.Context) error {
 	began := time.Now()
 	r.Proxy.Announce()
-	if !r.kin.retired() {
+	if !r.kin.retired() && !r.atOnce {
 		systemd.Stopping()
 		select {
 		case <-time.After(r.Proxy.Config().DrainDelay):
@@ -138,6 +143,9 @@ func (r *Running) Stop(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Proxy.Config().ShutdownTimeout)
 	defer cancel()
+	if r.atOnce {
+		cancel()
+	}
 	r.watching.stop()
 	r.watching.done.Wait()
 	cutOff := r.Proxy.Shutdown(ctx)

@@ -22,11 +22,8 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 )
 
-// Names are the databases that are the console.
-var Names = []string{"pgweir", "pgbouncer"}
-
-// MaxMessage bounds a message of a client's.
-const MaxMessage = 1 << 20
+// maxMessage bounds a message of a client's.
+const maxMessage = 1 << 20
 
 // Session is one administrator's.
 type Session struct {
@@ -60,7 +57,7 @@ type portal struct {
 // Serve answers over rw until the client leaves, which is nil, or ctx ends.
 func (s *Session) Serve(ctx context.Context, rw io.ReadWriter) error {
 	s.out = pgproto3.NewBackend(rw, rw)
-	s.out.SetMaxBodyLen(MaxMessage)
+	s.out.SetMaxBodyLen(maxMessage)
 	s.types = pgtype.NewMap()
 	s.prepared, s.portals = map[string]prepared{}, map[string]portal{}
 	for {
@@ -184,11 +181,12 @@ func (s *Session) bind(m *pgproto3.Bind) error {
 	if len(m.Parameters) > 0 {
 		return wire.Errorf("08P01", "the console's statements have no parameters: write the value into the text")
 	}
-	if n := len(m.ResultFormatCodes); n > 1 {
-		cs, err := s.columnsOf(p.statements[0])
-		if err != nil || n != len(cs) {
-			return wire.Errorf("08P01", "bind message has %d result formats but query has %d columns", n, len(cs))
-		}
+	var cs []column
+	if len(p.statements) > 0 {
+		cs, _ = s.columnsOf(p.statements[0]) // it could be parsed
+	}
+	if n := len(m.ResultFormatCodes); n > 1 && n != len(cs) {
+		return wire.Errorf("08P01", "bind message has %d result formats but query has %d columns", n, len(cs))
 	}
 	s.portals[m.DestinationPortal] = portal{p, slices.Clone(m.ResultFormatCodes)}
 	s.out.Send(&pgproto3.BindComplete{})
@@ -283,7 +281,7 @@ func (s *Session) run(ctx context.Context, st statement) (t *table, tag string, 
 	began := time.Now()
 	err = c.do(ctx, s, st)
 	result := zap.Error(err) // nothing if there is none
-	s.Log.Info("console command", zap.String("by", s.User), zap.String("command", st.String()), zap.Duration("took", time.Since(began)), result)
+	s.Log.Info("console command", zap.String("event", "console_command"), zap.String("by", s.User), zap.String("command", st.String()), zap.Duration("took", time.Since(began)), result)
 	return nil, c.tag, err
 }
 

@@ -62,7 +62,8 @@ func showTransactions(s *Session, t *table) {
 }
 
 func showSettings(s *Session, t *table) {
-	for _, e := range s.Service.Config().Entries() {
+	cfg := s.Service.Config()
+	for _, e := range cfg.Entries() {
 		t.add(e.Path, e.Value, orNull(e.Default), yes(!e.Restart))
 	}
 }

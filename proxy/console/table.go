@@ -11,7 +11,7 @@ type column struct {
 	oid  uint32
 }
 
-// Columns are named in one string, and are text but for those listed as whole numbers behind it.
+// texts and ints are columns of text and of whole numbers.
 func texts(names ...string) []column { return columns(pgtype.TextOID, names) }
 func ints(names ...string) []column  { return columns(pgtype.Int8OID, names) }
 
