@@ -125,9 +125,10 @@ func (w *histWorld) rests() bool {
 	return w.held() == 0
 }
 
-// kill terminates the proxy's server connections, and gives it the time after which it
-// looks at an idle one before use.
+// kill terminates the proxy's server connections once nothing is left to be read back from
+// them, and gives it the time after which it looks at an idle one before use.
 func (h *historian) kill() {
+	h.service.rest(h.t)
 	for _, server := range shared(h.t).Servers() {
 		err := server.Exec(h.t.Context(), h.database, `select pg_terminate_backend(pid, 20000) from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'`)
@@ -223,7 +224,8 @@ type historian struct {
 	eventual bool // reads need not see what was committed before
 	probes   bool // see probe
 	direct   string
-	proxied  string
+	service  *service
+	proxied  string // its address
 }
 
 // errHistory says that a history would have to wait, so that it proves nothing.
@@ -457,7 +459,7 @@ func TestSettingsHistories(t *testing.T) {
 				change = append(change, func(c *config.Config) { c.Settings.Track = []string{"app.a", "app.b", "app.c", "app.s", "app.x.y"} })
 			}
 			s := start(t, change...)
-			sides = append(sides, &historian{t: t, database: database, size: size, track: track, eventual: behind, direct: direct, proxied: s.addr})
+			sides = append(sides, &historian{t: t, database: database, size: size, track: track, eventual: behind, direct: direct, service: s, proxied: s.addr})
 		}
 	}
 	first, steps := 0, 0
