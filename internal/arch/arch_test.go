@@ -50,6 +50,7 @@ var floors = map[string]int{
 	"router":             1,
 	"router/catalog":     1,
 	"router/tenant":      1,
+	"router/shape":       1,
 	"pool/backend":       1,
 	"proxy/auth":         1,
 	"internal/pgbouncer": 1,
@@ -69,6 +70,7 @@ var floors = map[string]int{
 	"internal/statements": 0,
 	"internal/grammar":    0,
 	"config":              0,
+	"insight":             0,
 }
 
 // tools are programs and packages beside the floors. They may import any of them
@@ -88,7 +90,8 @@ var importers = map[string][]string{
 var sideways = map[string][]string{
 	"config":           {"internal/hba", "internal/userlist"},
 	"internal/grammar": {"internal/setting"},
-	"router":           {"router/catalog", "router/tenant"},
+	"router":           {"router/catalog", "router/shape", "router/tenant"},
+	"router/shape":     {"router/catalog"},
 	"router/tenant":    {"router/catalog"},
 	"pool/probe":       {"pool/cluster"},
 	"pool/discovery":   {"pool/cluster"},
@@ -127,6 +130,7 @@ var directly = map[string][]string{
 	"internal/setup":      {"net", "net/...", "os"},
 	"internal/setting":    {"net", "net/...", "os"},
 	"internal/statements": {"net", "net/...", "os"},
+	"insight":             {"net", "net/...", "os"},
 }
 
 func TestFloors(t *testing.T) {
