@@ -123,3 +123,9 @@ func (b *Book) Counts() (n [Kinds]uint64) {
 	}
 	return n
 }
+
+func (b *Book) size() (statements, left int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.order), b.left
+}

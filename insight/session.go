@@ -8,8 +8,8 @@ import (
 // Who sends statements. Strings are kept.
 type Who struct {
 	User, Application string
-	Route             string // of the application's request, as a comment in the text tells
-	Tenant            string // hashed
+	Route             string        // of the application's request, as a comment in the text tells
+	Tenant            func() string // hashed; asked now and then. nil: there are none
 }
 
 // Event is one statement that has ended.

@@ -174,7 +174,9 @@ func (s *Statement) sampleLocked(e *Event, who *Who) {
 	s.apps.add(who.Application)
 	s.users.add(who.User)
 	s.routes.add(who.Route)
-	s.tenants.add(who.Tenant)
+	if who.Tenant != nil {
+		s.tenants.add(who.Tenant())
+	}
 	if e.Target == Primary {
 		s.reasons.add(e.Reason)
 	}

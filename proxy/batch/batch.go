@@ -234,6 +234,20 @@ func (b *Batch) Text(m *Message, bytes []byte, of *session.Unnamed) []byte {
 	return text
 }
 
+// BindOf returns the Bind whose portal m executes; nil if that was in an earlier batch.
+func (b *Batch) BindOf(m *Message) *Message {
+	var found *Message
+	for i := range b.Messages {
+		switch x := &b.Messages[i]; {
+		case x == m:
+			return found
+		case x.Kind == Bind && x.Name == m.Name:
+			found = x
+		}
+	}
+	return nil
+}
+
 // GoesOn reports whether a batch that meets an aborted transaction may run something
 // behind the end of it.
 func (b *Batch) GoesOn() bool {
