@@ -154,13 +154,13 @@ func (t *tally) finding(key findingKey) *Finding {
 		f.Cost = saving(each-1, "round trip", t)
 	case CountFanOut:
 		f.Detail = fmt.Sprintf("%.0f counts of %s a transaction, %d at worst", each, key.statement.Shape.Table, t.worst)
-		f.Cost = saving(each-1, "reading", t)
+		f.Cost = saving(each-1, "statement", t)
 	case PageAndCount:
 		f.Severity = Info
 		f.Detail = "the rows of the page are counted by a statement of its own"
-		f.Cost = saving(1, "reading", t)
+		f.Cost = saving(1, "statement", t)
 	case IdleInTransaction:
-		f.Detail = fmt.Sprintf("%d transactions waited for their application, most of it behind this statement", t.units)
+		f.Detail = fmt.Sprintf("transactions waited for their application, most of it behind this statement, %d times", t.units)
 		f.Cost = fmt.Sprintf("%s of a server connection each time", rounded(t.wasted/time.Duration(t.units)))
 	case Unbounded, Offset, PrimaryRead, Unfiltered, Kinds: // of statements, not of tallies
 	}

@@ -24,7 +24,7 @@ type Row struct {
 	Database    string    `json:"database,omitempty"`
 	Fingerprint string    `json:"fingerprint"`
 	Statement   string    `json:"statement"`
-	Target      string    `json:"target"`
+	Target      string    `json:"target,omitempty"`
 	Calls       uint64    `json:"calls"`
 	Errors      uint64    `json:"errors,omitempty"`
 	Rows        uint64    `json:"rows"`
@@ -185,7 +185,10 @@ func (s *Statement) offset(t *totals) *Finding {
 	took := time.Duration(s.deepNanos.Load())
 	f.wasted = took
 	if took > 0 {
-		f.Cost += fmt.Sprintf("; deep calls take %s, the others %s", rounded(took/time.Duration(deep)), rounded((t.took-took)/time.Duration(max(t.calls-deep, 1))))
+		f.Cost += fmt.Sprintf("; deep calls take %s", rounded(took/time.Duration(deep)))
+	}
+	if took > 0 && t.calls > deep {
+		f.Cost += fmt.Sprintf(", the others %s", rounded((t.took-took)/time.Duration(t.calls-deep)))
 	}
 	return f
 }
