@@ -62,10 +62,10 @@ func New(o Options) *Book {
 	o.Bytes = orDefault(o.Bytes, defaultVolume)
 	o.Idle = orDefault(o.Idle, defaultIdle)
 	o.Exempt = slices.Clone(o.Exempt)
-	return &Book{
-		options: o, since: time.Now(), other: Statement{Text: "other statements"},
-		byKey: map[statementKey]*Statement{}, found: map[findingKey]*tally{},
-	}
+	b := &Book{options: o, since: time.Now(), byKey: map[statementKey]*Statement{}, found: map[findingKey]*tally{}}
+	b.other.Text = "other statements"
+	b.other.shape.Store(new(Shape))
+	return b
 }
 
 func orDefault[T int | uint64 | time.Duration](v, otherwise T) T {
@@ -83,9 +83,11 @@ func (b *Book) Statement(database, fingerprint, text string, shape Shape) *State
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.byKey[key]; s != nil {
+		s.shape.Store(&shape)
 		return s
 	}
-	s := &Statement{Database: database, Fingerprint: fingerprint, Text: shorten(text), Shape: shape, id: len(b.order)}
+	s := &Statement{Database: database, Fingerprint: fingerprint, Text: shorten(text)}
+	s.shape.Store(&shape)
 	size := s.size()
 	if len(b.order) >= b.options.MaxStatements || b.bytes+size > b.options.MaxBytes {
 		b.left++

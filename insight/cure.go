@@ -62,21 +62,21 @@ var cures = [Kinds]map[string]string{
 // cure says what to do in place of s.
 func (f *Finding) cure(s *Statement) {
 	f.Idiom = cures[f.kind]
-	table, key := orWord(s.Shape.Table, "…"), "…"
-	if n := len(s.Shape.Keys); n > 0 {
-		key = s.Shape.Keys[n-1]
+	table, key := orWord(s.Shape().Table, "…"), "…"
+	if n := len(s.Shape().Keys); n > 0 {
+		key = s.Shape().Keys[n-1]
 	}
 	switch f.kind {
 	case NPlusOne:
-		if s.Shape.Counts || s.Shape.Bound == BoundAggregate {
+		if s.Shape().Counts || s.Shape().Bound == BoundAggregate {
 			f.SQL = "SELECT " + key + ", count(*) FROM " + table + " WHERE … GROUP BY " + key
 			f.Idiom = cures[CountFanOut]
 			break
 		}
 		switch {
-		case len(s.Shape.Keys) == 0:
+		case len(s.Shape().Keys) == 0:
 			f.SQL, f.Idiom = "SELECT … FROM "+table+" for all conditions at once, GROUP BY what differs", cures[CountFanOut]
-		case s.Shape.Bound == BoundLimit && len(s.Shape.Order) > 0:
+		case s.Shape().Bound == BoundLimit && len(s.Shape().Order) > 0:
 			f.SQL = "SELECT x.* FROM unnest($1) AS k, LATERAL (SELECT … FROM " + table + " WHERE " + key + " = k ORDER BY … LIMIT …) AS x"
 		default:
 			f.SQL = "SELECT … FROM " + table + " WHERE " + key + " = ANY ($1)"
@@ -93,8 +93,8 @@ func (f *Finding) cure(s *Statement) {
 		f.SQL = "SELECT … FROM " + table + " … LIMIT …, or the sums and counts the application makes of the rows"
 	case Offset:
 		order := "key"
-		if len(s.Shape.Order) > 0 {
-			order = strings.Join(s.Shape.Order, ", ")
+		if len(s.Shape().Order) > 0 {
+			order = strings.Join(s.Shape().Order, ", ")
 		}
 		f.SQL = "SELECT … FROM " + table + " WHERE (" + order + ") > (last row's) ORDER BY " + order + " LIMIT …"
 	case Unfiltered:

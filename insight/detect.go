@@ -15,7 +15,7 @@ func (s *Session) detect() {
 	counting := 0
 	for i := range u.uses {
 		s.repeated(i)
-		if u.uses[i].statement.Shape.Counts {
+		if u.uses[i].statement.Shape().Counts {
 			counting++
 		}
 	}
@@ -34,7 +34,7 @@ func (s *Session) detect() {
 // together, so there must be a statement before it that returned about as many rows.
 func (s *Session) repeated(i int) {
 	x := &s.unit.uses[i]
-	if x.calls < repeats || !x.statement.Shape.Reads {
+	if x.calls < repeats || !x.statement.Shape().Reads {
 		return
 	}
 	each := x.took / time.Duration(x.calls)
@@ -66,7 +66,7 @@ func (s *Session) parent(i int) (parent *Statement, counted bool) {
 	if i == 0 || !uses[i-1].uncounted || s.unit.ended.IsZero() {
 		return nil, false
 	}
-	if p := uses[i-1].statement; p.Shape.Reads && (p.Shape.several() || p.Shape.Bound == BoundLimit) {
+	if p := uses[i-1].statement; p.Shape().Reads && (p.Shape().several() || p.Shape().Bound == BoundLimit) {
 		return p, false
 	}
 	return nil, false
@@ -78,14 +78,14 @@ func (s *Session) counted() {
 	uses := s.unit.uses
 	for i := range uses {
 		first := uses[i].statement
-		if !first.Shape.Counts || s.countedBefore(i) {
+		if !first.Shape().Counts || s.countedBefore(i) {
 			continue
 		}
 		o := occurrence{place: uses[i].place}
 		different := 0
 		for j := i; j < len(uses); j++ {
 			x := &uses[j]
-			if !x.statement.Shape.Counts || x.statement.Shape.Table != first.Shape.Table {
+			if !x.statement.Shape().Counts || x.statement.Shape().Table != first.Shape().Table {
 				continue
 			}
 			if j > i && different <= len(o.others) {
@@ -106,7 +106,7 @@ func (s *Session) counted() {
 // countedBefore reports whether use i counts a table that one before it counts.
 func (s *Session) countedBefore(i int) bool {
 	for j := range i {
-		if x := s.unit.uses[j].statement; x.Shape.Counts && x.Shape.Table == s.unit.uses[i].statement.Shape.Table {
+		if x := s.unit.uses[j].statement; x.Shape().Counts && x.Shape().Table == s.unit.uses[i].statement.Shape().Table {
 			return true
 		}
 	}
@@ -118,11 +118,11 @@ func (s *Session) paged() {
 	uses := s.unit.uses
 	for i := range uses {
 		page := uses[i].statement
-		if page.Shape.Bound != BoundLimit || page.Shape.Counts || page.Shape.Source == "" {
+		if page.Shape().Bound != BoundLimit || page.Shape().Counts || page.Shape().Source == "" {
 			continue
 		}
 		for j := range uses {
-			if n := uses[j].statement; n.Shape.Counts && n.Shape.Source == page.Shape.Source {
+			if n := uses[j].statement; n.Shape().Counts && n.Shape().Source == page.Shape().Source {
 				s.report(PageAndCount, page, &occurrence{calls: 2, wasted: uses[j].took, others: [2]*Statement{n}, place: uses[i].place})
 				break
 			}

@@ -122,7 +122,7 @@ type Evidence struct {
 // of begins the finding of a kind for a statement.
 func (s *Statement) finding(k Kind) *Finding {
 	f := &Finding{
-		Kind: k.String(), kind: k, Severity: Warning, Sure: "certain", Database: s.Database, Table: s.Shape.Table,
+		Kind: k.String(), kind: k, Severity: Warning, Sure: "certain", Database: s.Database, Table: s.Shape().Table,
 		Statement: s.Text, Fingerprint: s.Fingerprint,
 	}
 	f.cure(s)
@@ -153,7 +153,7 @@ func (t *tally) finding(key findingKey) *Finding {
 		f.Detail = fmt.Sprintf("sent %.0f times a transaction with the same parameters, %d times at worst", each, t.worst)
 		f.Cost = saving(each-1, "round trip", t)
 	case CountFanOut:
-		f.Detail = fmt.Sprintf("%.0f counts of %s a transaction, %d at worst", each, key.statement.Shape.Table, t.worst)
+		f.Detail = fmt.Sprintf("%.0f counts of %s a transaction, %d at worst", each, key.statement.Shape().Table, t.worst)
 		f.Cost = saving(each-1, "statement", t)
 	case PageAndCount:
 		f.Severity = Info

@@ -184,6 +184,15 @@ func TestStatementFindings(t *testing.T) {
 	}, got)
 }
 
+// TestShapes: what a text says is as new as the catalog of its last plan.
+func TestShapes(t *testing.T) {
+	c := newClient(Options{})
+	c.run(c.statement("s", Shape{Reads: true, Table: "t", Bound: BoundKey}), 1, 5000, 0)
+	require.Empty(t, c.found())
+	c.run(c.statement("s", Shape{Reads: true, Table: "t", Unfiltered: true}), 1, 5000, 0)
+	require.Equal(t, []string{"unbounded", "unfiltered"}, c.found())
+}
+
 func TestRows(t *testing.T) {
 	c := newClient(Options{})
 	s := c.statement("s", child)

@@ -58,8 +58,8 @@ func (s *Shape) several() bool { return s.Bound == BoundNone || s.Bound == Bound
 type Statement struct {
 	Database, Fingerprint string // fixed, like those that follow
 	Text                  string // masked, and shortened if it is long
-	Shape                 Shape
-	id                    int
+
+	shape atomic.Pointer[Shape] // as of the catalog its last plan was made from
 
 	counts    [targets]counts
 	deep      atomic.Uint32 // calls that skipped many rows, and what they took
@@ -88,6 +88,9 @@ type counts struct {
 	untimed, uncounted atomic.Uint32 // calls whose time, or rows, nobody knows
 }
 
+// Shape is what its text says.
+func (s *Statement) Shape() *Shape { return s.shape.Load() }
+
 // maxText is how many bytes of a text are kept.
 const maxText = 320
 
@@ -103,8 +106,8 @@ func shorten(text string) string {
 }
 
 func (s *Statement) size() int {
-	n := int(unsafe.Sizeof(*s)) + len(s.Fingerprint) + len(s.Text) + len(s.Shape.Table) + len(s.Shape.Source)
-	for _, list := range [][]string{s.Shape.Keys, s.Shape.Order} {
+	n := int(unsafe.Sizeof(*s)+unsafe.Sizeof(Shape{})) + len(s.Fingerprint) + len(s.Text) + len(s.Shape().Table) + len(s.Shape().Source)
+	for _, list := range [][]string{s.Shape().Keys, s.Shape().Order} {
 		for _, c := range list {
 			n += int(unsafe.Sizeof(c)) + len(c)
 		}

@@ -144,17 +144,17 @@ func (s *Statement) single(k Kind, t *totals) *Finding {
 
 // unbounded: what nothing bounds and what returns much, or of which nobody knows.
 func (s *Statement) unbounded(t *totals, o *Options) *Finding {
-	if !s.Shape.Reads || !s.Shape.several() || s.Shape.Table == "" {
+	if !s.Shape().Reads || !s.Shape().several() || s.Shape().Table == "" {
 		return nil
 	}
 	known := t.calls - t.uncounted
 	if known == 0 {
-		if s.Shape.Groups || s.Shape.Bound == BoundForeign {
+		if s.Shape().Groups || s.Shape().Bound == BoundForeign {
 			return nil // they may be few
 		}
 		f := s.single(Unbounded, t)
 		f.Severity, f.Sure = Info, "possible"
-		f.Detail, f.Cost = "neither LIMIT, aggregate nor a unique key bounds the rows", "grows with "+s.Shape.Table
+		f.Detail, f.Cost = "neither LIMIT, aggregate nor a unique key bounds the rows", "grows with "+s.Shape().Table
 		return f
 	}
 	p95 := quantile(t.sizes[:], 0.95, sizeBound)
@@ -168,7 +168,7 @@ func (s *Statement) unbounded(t *totals, o *Options) *Finding {
 }
 
 func (s *Statement) offset(t *totals) *Finding {
-	if !s.Shape.Offset {
+	if !s.Shape().Offset {
 		return nil
 	}
 	f := s.single(Offset, t)
@@ -206,7 +206,7 @@ var freed = map[string]string{
 
 func (s *Statement) onPrimary() *Finding {
 	c := s.counts[Primary].read()
-	if !s.Shape.Reads || s.Shape.Table == "" || c.calls == 0 {
+	if !s.Shape().Reads || s.Shape().Table == "" || c.calls == 0 {
 		return nil
 	}
 	for _, reason := range s.reasons.list() {
@@ -222,11 +222,11 @@ func (s *Statement) onPrimary() *Finding {
 }
 
 func (s *Statement) unfiltered(t *totals) *Finding {
-	if !s.Shape.Unfiltered {
+	if !s.Shape().Unfiltered {
 		return nil
 	}
 	f := s.single(Unfiltered, t)
-	f.Detail = "no filter by tenant on " + s.Shape.Table
+	f.Detail = "no filter by tenant on " + s.Shape().Table
 	f.Cost = fmt.Sprintf("%s in all", rounded(t.took))
 	return f
 }

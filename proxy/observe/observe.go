@@ -6,6 +6,7 @@ package observe
 
 import (
 	"bytes"
+	"encoding/binary"
 	"hash/maphash"
 	"net/url"
 	"strings"
@@ -148,18 +149,25 @@ func (s *Session) parameters(st *Statement, e *insight.Event) {
 	if !ok {
 		return
 	}
-	if e.Params = maphash.Bytes(seed, rest); !e.Statement.Shape.Offset {
+	if e.Params = maphash.Bytes(seed, rest); !e.Statement.Shape().Offset {
 		return
 	}
 	var text []byte
 	if m.Prepared != nil || m.Parse > 0 {
 		text = st.Batch.Text(m, st.Sent, nil)
 	}
-	rows, param := m.Plan.Offset(text)
-	if p, ok := wire.BindParameter(rest, param-1); ok && param > 0 && !p.Binary {
-		rows = shape.Rows(string(p.Value))
+	var param int
+	if e.Offset, param = m.Plan.Offset(text); param == 0 {
+		return
 	}
-	e.Offset = rows
+	switch p, _ := wire.BindParameter(rest, param-1); {
+	case !p.Binary:
+		e.Offset = shape.Rows(string(p.Value))
+	case len(p.Value) == 8:
+		e.Offset = int64(binary.BigEndian.Uint64(p.Value))
+	case len(p.Value) == 4:
+		e.Offset = int64(binary.BigEndian.Uint32(p.Value))
+	}
 }
 
 // splitComment splits off a comment that a text ends with: libraries put there which
