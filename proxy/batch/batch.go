@@ -234,15 +234,16 @@ func (b *Batch) Text(m *Message, bytes []byte, of *session.Unnamed) []byte {
 	return text
 }
 
-// BindOf returns the Bind whose portal m executes; nil if that was in an earlier batch.
+// nearBind is how far before it the Bind of an Execute is looked for.
+const nearBind = 4
+
+// BindOf returns the Bind whose portal m, one of the batch's, executes; nil if it does not
+// stand right before it but for a Describe or the like.
 func (b *Batch) BindOf(m *Message) *Message {
-	var found *Message
-	for i := range b.Messages {
-		switch x := &b.Messages[i]; {
-		case x == m:
-			return found
-		case x.Kind == Bind && x.Name == m.Name:
-			found = x
+	at, _ := slices.BinarySearchFunc(b.Messages, m.Off, func(x Message, off int) int { return x.Off - off })
+	for i := at - 1; i >= max(at-nearBind, 0); i-- {
+		if x := &b.Messages[i]; x.Kind == Bind && x.Name == m.Name {
+			return x
 		}
 	}
 	return nil
