@@ -115,6 +115,7 @@ func (g *gathering) take(st *statements.Statement) {
 		s.open = s.transactions
 	case router.TxCommit, router.TxRollback, router.TxPrepare:
 		e.Ends = true
+	case router.TxNone, router.TxSavepoint, router.TxRelease, router.TxRollbackTo, router.TxSet: // within
 	}
 	e.Transaction = s.open
 	if s.Ran(&e); e.Ends {
