@@ -86,6 +86,15 @@ type Statement struct {
 	WasInBlock, InBlock bool
 }
 
+// frame is the client's frame of a message; nil if it is not at hand, or the message is none
+// of the client's.
+func (st *Statement) frame(m *batch.Message) []byte {
+	if m == nil || m.Size < wire.HeaderSize || m.Off+m.Size > len(st.Sent) {
+		return nil
+	}
+	return st.Sent[m.Off : m.Off+m.Size]
+}
+
 var seed = maphash.MakeSeed()
 
 // Ran takes in a statement that has ended.
@@ -132,8 +141,8 @@ func (s *Session) Close() {
 // behalf.
 func (s *Session) parameters(st *Statement, e *insight.Event) {
 	m := st.Message
-	if m.Kind == batch.Query && len(st.Sent) > 0 {
-		text, _ := wire.QueryText(st.Sent[m.Off : m.Off+m.Size])
+	if frame := st.frame(m); m.Kind == batch.Query && frame != nil {
+		text, _ := wire.QueryText(frame)
 		literals, comment := splitComment(text)
 		s.requested(comment)
 		e.Params = maphash.Bytes(seed, literals)
@@ -141,11 +150,11 @@ func (s *Session) parameters(st *Statement, e *insight.Event) {
 		return
 	}
 	e.Params = s.batch // nobody knows
-	bind := st.Batch.BindOf(m)
-	if bind == nil || len(st.Sent) == 0 {
+	bind := st.frame(st.Batch.BindOf(m))
+	if bind == nil {
 		return
 	}
-	_, _, rest, ok := wire.BindParts(st.Sent[bind.Off : bind.Off+bind.Size])
+	_, _, rest, ok := wire.BindParts(bind)
 	if !ok {
 		return
 	}
