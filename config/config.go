@@ -303,6 +303,24 @@ type Settings struct {
 	VerifyReleases bool `yaml:"verify_releases"`
 }
 
+// Insight is what is counted of statements, and what makes a finding of what they do.
+type Insight struct {
+	Enabled bool `yaml:"enabled" reload:"restart"`
+	// MaxStatements and MaxBytes bound the statements that are told apart; the others are
+	// counted together.
+	MaxStatements int `yaml:"max_statements" reload:"restart"`
+	MaxBytes      int `yaml:"max_bytes" unit:"bytes" reload:"restart"`
+	// Rows and Bytes are what a statement that nothing bounds may return before that is a
+	// finding: nineteen times of twenty, and on average.
+	Rows  int `yaml:"rows" reload:"restart"`
+	Bytes int `yaml:"bytes" unit:"bytes" reload:"restart"`
+	// Idle is how long a transaction may wait for its application.
+	Idle time.Duration `yaml:"idle" reload:"restart"`
+	// ExemptApplications repeat statements on purpose, as jobs do: patterns of theirs are no
+	// findings.
+	ExemptApplications []string `yaml:"exempt_applications" reload:"restart"`
+}
+
 // Tenant is how an application says which tenant it works for, which tables hold
 // rows of tenants, and what becomes of statements that do not ask for one tenant's.
 type Tenant struct {
@@ -423,6 +441,9 @@ func Default() Config {
 		Tenant: Tenant{
 			Audit: Audit{Mode: "log", LogInterval: time.Minute, MaxStatements: 2000},
 		},
-		Operators: Operators{Log: Log{Level: "info", Format: "console", Connections: true}},
+		Operators: Operators{
+			Insight: Insight{MaxStatements: 4000, MaxBytes: 4 << 20, Rows: 1000, Bytes: 1 << 20, Idle: time.Second},
+			Log:     Log{Level: "info", Format: "console", Connections: true},
+		},
 	}
 }

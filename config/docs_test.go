@@ -28,6 +28,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	want.Routing.SafeFunctions, want.Routing.UnsafeFunctions = []string{}, []string{}
 	want.Settings.Assert, want.Pool.Reserve.Users = []string{}, []string{}
 	want.Tenant.Settings, want.Tenant.Columns = []string{}, []string{}
+	want.Insight.ExemptApplications = []string{}
 	want.Tenant.Exempt = Exempt{Tables: []string{}, Statements: []string{}, Patterns: []string{}, Users: []string{}, Applications: []string{}}
 	if diff := cmp.Diff(want.Complete(), got); diff != "" {
 		t.Error(diff)

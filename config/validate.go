@@ -29,6 +29,7 @@ func (c *Config) Validate() Faults {
 	checkSettingNames(&fs, "settings.track", c.Settings.Track)
 	checkSettingNames(&fs, "settings.assert", c.Settings.Assert)
 	c.Tenant.check(&fs)
+	c.Insight.check(&fs)
 	c.Upgrade.check(&fs)
 	c.checkConsole(&fs)
 	return fs.sorted()

@@ -40,7 +40,7 @@ func (s *Server) termsOf(cfg config.Config) (*terms, error) {
 func (s *Server) options(cfg config.Config) upstream.Options {
 	return upstream.Options{
 		Pool: cfg.Pool, Routing: cfg.Routing, Settings: cfg.Settings, Tenants: cfg.Tenant.Settings, Rules: cfg.RulesFor,
-		Audit: s.audit, Log: s.log, CloseHeld: s.members.closeHeld, Dial: s.network.Dial,
+		Audit: s.audit, Insight: s.insight, Log: s.log, CloseHeld: s.members.closeHeld, Dial: s.network.Dial,
 		LoginsChanged: func() { s.terms.Load().verifier.Forget() },
 	}
 }
@@ -55,7 +55,7 @@ func (s *Server) adopt(t *terms) {
 		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
 		Draining:  &s.phase.draining, Beside: &s.phase.beside, PrimaryReads: cfg.Routing.PrimaryReads == "always",
 		OnlyPrimary: s.consoles.onlyPrimary.Load(),
-		Current:     &s.service, Shadow: s.Shadow, Ending: s.ctx,
+		Current:     &s.service, Shadow: s.Shadow, Insight: s.insight, Ending: s.ctx,
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/sockets"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -55,8 +56,7 @@ type Server struct {
 		sync.Mutex                // protects of
 		of         map[string]int // sessions, by user
 	}
-	// Shadow is where statements would run, while routing.shadow keeps all on the primary.
-	Shadow *shadow.Report
+	reports
 
 	ctx        context.Context // of everything in the background and of all sessions
 	stop       context.CancelFunc
@@ -72,6 +72,13 @@ type Server struct {
 		sync.Mutex // protects all
 		all        []net.Listener
 	}
+}
+
+// reports are what is counted of statements.
+type reports struct {
+	// Shadow is where statements would run, while routing.shadow keeps all on the primary.
+	Shadow  *shadow.Report
+	insight *insight.Book // what they cost; nil if that is not counted
 }
 
 // New makes a Server of a complete, valid configuration. It serves nothing until Start.
@@ -93,6 +100,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
+	s.insight = newBook(cfg.Insight)
 	t, err := s.termsOf(cfg)
 	if err != nil {
 		return nil, err
@@ -107,7 +115,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 		}
 	}
 	if reg != nil {
-		for _, c := range []prometheus.Collector{s.metrics, s.audit.Collector(s.upstream.Protections)} {
+		for _, c := range []prometheus.Collector{s.metrics, s.audit.Collector(s.upstream.Protections), insight.Collector(s.insight)} {
 			if err := reg.Register(c); err != nil {
 				return nil, fmt.Errorf("register metrics: %w", err)
 			}

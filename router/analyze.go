@@ -7,10 +7,9 @@ import (
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
-
-	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // analysis is the making of one Plan. It is used by one goroutine, once.
@@ -18,6 +17,7 @@ type analysis struct {
 	facts     facts
 	overrides *overrides
 	tenants   *tenant.Judge // nil if nobody asks
+	counts    *generation   // that the statement is counted for; nil if it is not
 	original  string        // as it came: rules look at it
 	text      string        // as it is parsed
 	rec       maskRecord
@@ -105,6 +105,9 @@ func (a *analysis) run() *Plan {
 		in.Reads, in.Writes, in.Uses = plan.Reads, plan.Writes, plan.Uses
 	}
 	a.judgeTenant(tree, plan)
+	if a.counts != nil {
+		plan.Statement = counting{a}.statement(tree, plan)
+	}
 	if plan.SQL.Verb != PreparedNone && plan.SQL.Verb != PreparedDeallocateAll {
 		a.locateName(plan)
 	}

@@ -20,7 +20,7 @@ func (p *Plan) Executing(inner *Plan) *Plan {
 	both.Touches = append(append([]string(nil), inner.Touches...), p.Touches...)
 	both.Tx, both.SQL, both.Own = Tx{}, p.SQL, Own{}
 	both.Variants = nil
-	both.Tenant, both.places = inner.Tenant, inner.places
+	both.Tenant, both.literals.tenants = inner.Tenant, inner.literals.tenants
 	both.Reads, both.Writes, both.Version = inner.Reads, inner.Writes, inner.Version
 	both.touchesToo(p)
 	both.Uses, both.literals.plain = p.Uses || inner.Uses, p.literals.plain && inner.literals.plain

@@ -3,6 +3,7 @@ package router
 import (
 	"strings"
 
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
@@ -71,15 +72,20 @@ type Plan struct {
 	// Variants are for the users and applications some rule names; see For.
 	Variants []Variant
 
+	// Statement is what statistics count it as; nil if there are none.
+	Statement *insight.Statement
+
 	// neverOnReplica: it is known not to be a read; no rule or hint takes it to a replica.
 	neverOnReplica bool
 
 	literals struct {
 		plain  bool // no text of its key has any but numbers
 		placed bool // texts of its key differ in values that Sets, or those of Parts, have
+
+		tenants []*place // of those among Tenant.Values
+		offset  skips    // of OFFSET's
 	}
-	places []*place   // of the literals among Tenant.Values
-	args   []argument // of EXECUTE
+	args []argument // of EXECUTE
 }
 
 // String tells what p does and with what, without anything of its text: for logs.

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/router/catalog"
 	"github.com/pgweir/pgweir/router/tenant"
 )
@@ -25,6 +26,9 @@ type Options struct {
 	// Tenant says which statements lack a tenant filter; nil judges none. It needs a
 	// snapshot loaded with its tables.
 	Tenant *tenant.Policy
+	// Insight counts statements, as those of Database; nil counts none.
+	Insight  *insight.Book
+	Database string
 }
 
 // Plans is the cache of analysed statements of one database. It is safe for
@@ -43,6 +47,8 @@ type wishes struct {
 	rules     rules
 	overrides overrides
 	tenant    *tenant.Policy
+	insight   *insight.Book
+	database  string
 	maxBytes  int
 }
 
@@ -95,7 +101,7 @@ func newWishes(o Options) *wishes {
 	}
 	return &wishes{
 		rules: compileRules(o.Rules), overrides: newOverrides(o.Safe, o.Unsafe),
-		tenant: o.Tenant, maxBytes: o.MaxBytes,
+		tenant: o.Tenant, insight: o.Insight, database: o.Database, maxBytes: o.MaxBytes,
 	}
 }
 
@@ -254,7 +260,9 @@ type analysed struct {
 
 func (p *Plans) analyse(g *generation, key []byte, kind keyKind, text []byte) analysed {
 	a := newAnalysis(g.facts, &g.overrides, string(text))
-	a.tenants = g.tenants
+	if a.tenants = g.tenants; g.insight != nil {
+		a.counts = g
+	}
 	plan := a.run()
 	if plan.Reason == ReasonUnparsed {
 		p.failures.add(0)

@@ -42,7 +42,7 @@ func (a *analysis) judgeTenant(tree *pg.ParseResult, plan *Plan) {
 		in.Tenant = f
 	}
 	plan.Tenant = f
-	plan.places = a.places(f)
+	plan.literals.tenants = a.places(f)
 }
 
 // places finds the way to every literal among the values. Those that are part of the
@@ -93,10 +93,10 @@ func (p *Plan) TenantLiteral(i int, text []byte) (value string, ok bool) {
 	if v.Param > 0 || v.Setting != "" {
 		return "", false
 	}
-	if i >= len(p.places) || p.places[i] == nil {
+	if i >= len(p.literals.tenants) || p.literals.tenants[i] == nil {
 		return v.Text, true
 	}
-	return p.places[i].read(text)
+	return p.literals.tenants[i].read(text)
 }
 
 // continues reports whether the literal before span number i goes on there: strings with
@@ -198,7 +198,7 @@ func (p *Plan) withArguments(args []argument) *Plan {
 	}
 	both, f := *p, *p.Tenant
 	both.Tenant = &f
-	f.Values, both.places = nil, nil
+	f.Values, both.literals.tenants = nil, nil
 	for _, v := range p.Tenant.Values {
 		var at *place
 		if v.Param > 0 {
@@ -209,7 +209,7 @@ func (p *Plan) withArguments(args []argument) *Plan {
 			arg.value.Array, arg.value.Stored, arg.value.Column = v.Array, v.Stored, v.Column
 			v, at = arg.value, arg.place
 		}
-		f.Values, both.places = append(f.Values, v), append(both.places, at)
+		f.Values, both.literals.tenants = append(f.Values, v), append(both.literals.tenants, at)
 	}
 	return &both
 }

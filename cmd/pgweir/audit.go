@@ -41,8 +41,8 @@ func auditCommand() *cobra.Command {
 		Long: `Without files, look at what the database itself does to keep tenants apart: tenant
 tables without row-level security, policies that let everything through, roles that
 bypass them, and the like. With files, judge the statements in them: SQL scripts,
-PostgreSQL's server log (any log_destination), or tables with a column of statements
-(TSV or CSV, as of pg_stat_statements). "-" is standard input.
+PostgreSQL's server log (any log_destination), tables with a column of statements
+(TSV or CSV, as of pg_stat_statements), or traces of requests. "-" is standard input.
 
 What the database holds is read from the first server that answers, as the service
 account or as --user with PGPASSWORD; or from DDL text, such as pg_dump --schema-only
@@ -69,7 +69,7 @@ It exits with 1 if anything was found of the severity --fail-on or above.`,
 	flags.StringSliceVar(&f.settings, "setting", nil, "setting that names the tenant; may be repeated")
 	flags.StringSliceVar(&f.logins, "login", nil, "role the application logs in as; by default the configured users, or else all but superusers")
 	flags.StringVar(&f.format, "format", "table", "table, json or sarif")
-	flags.StringVar(&f.input, "input", string(statements.Auto), "what the files are: auto, sql, log, csvlog, jsonlog, tsv or csv")
+	flags.StringVar(&f.input, "input", string(statements.Auto), "what the files are: auto, sql, log, csvlog, jsonlog, tsv, csv or trace")
 	flags.StringVar(&f.failOn, "fail-on", tenant.Warning.String(), "lowest severity that makes it exit with 1: info, warning, danger or never")
 	cmd.Args = func(_ *cobra.Command, _ []string) error { return f.check() }
 	return cmd
@@ -81,14 +81,22 @@ func (f *auditFlags) check() error {
 	for _, x := range statements.Formats {
 		inputs = append(inputs, string(x))
 	}
-	for _, x := range []struct {
-		flag, value string
-		words       []string
-	}{
+	return checkWords([]word{
 		{"format", f.format, []string{"table", "json", "sarif"}},
 		{"input", f.input, inputs},
 		{"fail-on", f.failOn, []string{"info", "warning", "danger", never}},
-	} {
+	})
+}
+
+// word is what a flag was given, and what it takes.
+type word struct {
+	flag, value string
+	words       []string
+}
+
+// checkWords refuses the first that is none of those its flag takes.
+func checkWords(words []word) error {
+	for _, x := range words {
 		if !slices.Contains(x.words, x.value) {
 			return fmt.Errorf("--%s must be one of %s; found %q", x.flag, strings.Join(x.words, ", "), x.value)
 		}

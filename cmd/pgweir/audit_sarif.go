@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
@@ -99,6 +100,16 @@ var ruleTexts = map[string]string{
 	tenant.GapNoIndex.String():         "No index of a tenant table begins with the tenant column",
 }
 
+// ruleText describes a kind of issue, of the audit or of insights.
+func ruleText(kind string) string {
+	for k := range insight.Kinds {
+		if k.String() == kind && ruleTexts[kind] == "" {
+			return k.Text()
+		}
+	}
+	return ruleTexts[kind]
+}
+
 // sarif is the report for code review tools.
 func (r *report) sarif() sarifLog {
 	run := sarifRun{ColumnKind: "utf16CodeUnits", Results: []sarifResult{}}
@@ -111,7 +122,7 @@ func (r *report) sarif() sarifLog {
 		rule := slices.IndexFunc(d.Rules, func(s sarifRule) bool { return s.ID == x.Kind })
 		if rule < 0 {
 			rule = len(d.Rules)
-			d.Rules = append(d.Rules, sarifRule{ID: x.Kind, Description: sarifMessage{ruleTexts[x.Kind]}})
+			d.Rules = append(d.Rules, sarifRule{ID: x.Kind, Description: sarifMessage{ruleText(x.Kind)}})
 		}
 		result := x.sarif(r.place)
 		result.RuleIndex = rule

@@ -73,7 +73,7 @@ func newRoot(started *bool) *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(serveCommand(), reloadCommand(), reportCommand(), checkCommand(), setupCommand(), migrateCommand(), explainCommand(), auditCommand(), demoCommand(), versionCommand(), manualCommand())
+	root.AddCommand(serveCommand(), reloadCommand(), reportCommand(), checkCommand(), setupCommand(), migrateCommand(), explainCommand(), auditCommand(), insightsCommand(), demoCommand(), versionCommand(), manualCommand())
 	return root
 }
 

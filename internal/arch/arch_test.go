@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"proxy/interrupt":   3,
 	"proxy/local":       3,
 	"proxy/notify":      3,
+	"proxy/observe":     3,
 	"proxy/peers":       3,
 	"proxy/preferences": 3,
 	"proxy/batch":       3,
@@ -52,6 +53,7 @@ var floors = map[string]int{
 	"router":             1,
 	"router/catalog":     1,
 	"router/tenant":      1,
+	"router/shape":       1,
 	"pool/backend":       1,
 	"proxy/auth":         1,
 	"internal/pgbouncer": 1,
@@ -71,6 +73,7 @@ var floors = map[string]int{
 	"internal/statements": 0,
 	"internal/grammar":    0,
 	"config":              0,
+	"insight":             0,
 }
 
 // tools are programs and packages beside the floors. They may import any of them
@@ -90,7 +93,8 @@ var importers = map[string][]string{
 var sideways = map[string][]string{
 	"config":           {"internal/hba", "internal/userlist"},
 	"internal/grammar": {"internal/setting"},
-	"router":           {"router/catalog", "router/tenant"},
+	"router":           {"router/catalog", "router/shape", "router/tenant"},
+	"router/shape":     {"router/catalog"},
 	"router/tenant":    {"router/catalog"},
 	"pool/probe":       {"pool/cluster"},
 	"pool/discovery":   {"pool/cluster"},
@@ -98,10 +102,11 @@ var sideways = map[string][]string{
 	"proxy":            {"proxy/activity", "proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/console", "proxy/interrupt", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
 	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
-	"proxy/client":     {"proxy/activity", "proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/tail", "proxy/timeouts", "proxy/upstream"},
+	"proxy/client":     {"proxy/activity", "proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/observe", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/tail", "proxy/timeouts", "proxy/upstream"},
 	"proxy/tail":       {"proxy/interrupt", "proxy/upstream"},
 	"proxy/timeouts":   {"proxy/interrupt", "proxy/metrics", "proxy/session"},
 	"proxy/metrics":    {"proxy/interrupt"},
+	"proxy/observe":    {"proxy/batch"},
 	"proxy/local":      {"proxy/batch", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/doubt":      {"proxy/session", "proxy/upstream"},
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
@@ -129,6 +134,7 @@ var directly = map[string][]string{
 	"internal/setup":      {"net", "net/...", "os"},
 	"internal/setting":    {"net", "net/...", "os"},
 	"internal/statements": {"net", "net/...", "os"},
+	"insight":             {"net", "net/...", "os"},
 }
 
 func TestFloors(t *testing.T) {

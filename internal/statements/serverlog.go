@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // severityMark divides log_line_prefix from a message:
@@ -16,7 +18,7 @@ import (
 var severityMark = regexp.MustCompile(`^(.*?)\b(DEBUG[1-5]?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC|DETAIL|HINT|QUERY|CONTEXT|LOCATION|STATEMENT):  `)
 
 // message is what a log's entry says, the same in all three formats.
-var message = regexp.MustCompile(`(?s)^(?:duration: [0-9.]+ ms  )?(statement|execute ([^:]*)): (.*)$`)
+var message = regexp.MustCompile(`(?s)^(?:duration: ([0-9.]+) ms  )?(?:statement|execute ([^:]*)): (.*)$`)
 
 // who matches user@database in a log_line_prefix, and process a number in brackets.
 var (
@@ -42,6 +44,9 @@ func (r *reader) take(e *entry) {
 		return
 	}
 	e.Text = m[3]
+	if took, err := strconv.ParseFloat(m[1], 64); err == nil {
+		e.Took = time.Duration(took * float64(time.Millisecond))
+	}
 	if _, list, ok := strings.Cut(e.detail, "arameters: "); ok { // Parameters, since 16
 		e.Parameters = parameters(list)
 	}
@@ -97,10 +102,21 @@ func (e *entry) prefix(text string) {
 	if m := process.FindStringSubmatch(text); m != nil {
 		e.Session = m[1]
 	}
+	e.Time = logTime(moment.FindString(text))
+}
+
+// moment matches %m and %t of a log_line_prefix; the time zone, an abbreviation, is left out.
+var moment = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?`)
+
+// logTime reads a time of a log. It is meant for differences: its zone is not looked at.
+func logTime(s string) time.Time {
+	t, _ := time.Parse("2006-01-02 15:04:05", s)
+	return t
 }
 
 // Columns of a CSV log: PostgreSQL 13 has 24, 14 and later 26.
 const (
+	csvTime                                       = 0
 	csvUser, csvDatabase, csvProcess, csvSeverity = 1, 2, 3, 11
 	csvMessage, csvDetail, csvApplication         = 13, 14, 22
 	csvLogColumns                                 = 26
@@ -125,7 +141,7 @@ func (r *reader) csvLog(data []byte) error {
 		line, _ := c.FieldPos(csvMessage)
 		r.take(&entry{
 			line: line, severity: row[csvSeverity], message: row[csvMessage], detail: row[csvDetail],
-			Statement: Statement{Session: row[csvProcess], User: row[csvUser], Database: row[csvDatabase], Application: row[csvApplication]},
+			Statement: Statement{Session: row[csvProcess], User: row[csvUser], Database: row[csvDatabase], Application: row[csvApplication], Time: logTime(moment.FindString(row[csvTime]))},
 		})
 	}
 }
@@ -138,6 +154,7 @@ func (r *reader) jsonLog(data []byte) error {
 			continue
 		}
 		var e struct {
+			Time        string `json:"timestamp"`
 			User        string `json:"user"`
 			Database    string `json:"dbname"`
 			PID         int    `json:"pid"`
@@ -151,7 +168,7 @@ func (r *reader) jsonLog(data []byte) error {
 		}
 		x := entry{
 			line: line, severity: e.Severity, message: e.Message, detail: e.Detail,
-			Statement: Statement{User: e.User, Database: e.Database, Application: e.Application},
+			Statement: Statement{User: e.User, Database: e.Database, Application: e.Application, Time: logTime(moment.FindString(e.Time))},
 		}
 		if e.PID != 0 {
 			x.Session = fmt.Sprint(e.PID)

@@ -1,6 +1,6 @@
 // Package statements reads SQL statements from files, each with its place: SQL
-// scripts, PostgreSQL's server log in its three formats, and tables with a column of
-// statements. It judges nothing; what is no statement is passed over. Its functions
+// scripts, PostgreSQL's server log in its three formats, tables with a column of
+// statements, and traces of requests. It judges nothing; what is no statement is passed over. Its functions
 // may be called concurrently.
 package statements
 
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Statement is one statement and where it was found.
@@ -19,6 +20,10 @@ type Statement struct {
 	// Session, User, Database and Application are what a log says of who sent it;
 	// Session is the process.
 	Session, User, Database, Application string
+	Route                                string // the request it belongs to, in a trace
+	// Time is that of its entry in a log, and Took how long it ran; zero if nobody says.
+	Time time.Time
+	Took time.Duration
 	// Parameters are the values bound to $1 …, as far as a log tells; nil is NULL.
 	Parameters []*string
 }
@@ -35,10 +40,11 @@ const (
 	JSONLog Format = "jsonlog" // log_destination jsonlog
 	TSV     Format = "tsv"     // tab-separated, with a header naming a column sql, query or statement
 	CSV     Format = "csv"     // the same, comma-separated
+	Trace   Format = "trace"   // what requests sent: a JSON object a line, with the field events
 )
 
 // Formats are all of them.
-var Formats = []Format{Auto, SQL, Log, CSVLog, JSONLog, TSV, CSV}
+var Formats = []Format{Auto, SQL, Log, CSVLog, JSONLog, TSV, CSV, Trace}
 
 // Read reads the statements in data, the content of the file called name, in order.
 func Read(name string, data []byte, f Format) ([]Statement, error) {
@@ -56,6 +62,8 @@ func Read(name string, data []byte, f Format) ([]Statement, error) {
 		err = r.csvLog(data)
 	case JSONLog:
 		err = r.jsonLog(data)
+	case Trace:
+		err = r.trace(data)
 	case TSV, CSV:
 		err = r.table(data, f)
 	default:
@@ -79,6 +87,9 @@ func guess(name string, data []byte) Format {
 		}
 		return CSV
 	case ".json", ".jsonl":
+		if bytes.Contains(first, []byte(`"events"`)) {
+			return Trace
+		}
 		return JSONLog
 	case ".log":
 		if bytes.HasPrefix(first, []byte("{")) {

@@ -135,6 +135,31 @@ func TestRealLogs(t *testing.T) {
 	require.Contains(t, texts[0], `"SELECT 1,\n\t'two''s'"`)
 }
 
+// TestTimes: when a statement ran and how long, as far as its file tells.
+func TestTimes(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
+	for _, tc := range []struct {
+		format Format
+		data   string
+		want   Statement
+	}{
+		{Log, "2026-01-02 03:04:05.678 UTC [7] u@d LOG:  duration: 1.250 ms  statement: SELECT 1\n",
+			Statement{Text: "SELECT 1", Time: at, Took: 1250 * time.Microsecond, Session: "7", User: "u", Database: "d"}},
+		{Log, "2026-01-02 03:04:05.678 UTC LOG:  statement: SELECT 1\n", Statement{Text: "SELECT 1", Time: at}},
+		{Log, "LOG:  execute s: SELECT 1\n", Statement{Text: "SELECT 1"}},
+		{JSONLog, `{"timestamp":"2026-01-02 03:04:05.678 UTC","error_severity":"LOG","message":"duration: 2 ms  execute x: SELECT 1"}`,
+			Statement{Text: "SELECT 1", Time: at, Took: 2 * time.Millisecond}},
+		{CSVLog, `2026-01-02 03:04:05.678 UTC,"u","d",7,,,,,,,,LOG,,"statement: SELECT 1",,,,,,,,,"app",,,` + "\n",
+			Statement{Text: "SELECT 1", Time: at, Session: "7", User: "u", Database: "d", Application: "app"}},
+		{Auto, `{"req": 3, "method": "GET", "route": "/x", "events": ["SELECT 1"]}`, Statement{Text: "SELECT 1", Session: "3", Route: "GET /x"}},
+	} {
+		list, err := Read("f.jsonl", []byte(tc.data), tc.format)
+		require.NoError(t, err)
+		tc.want.File, tc.want.Line = "f.jsonl", 1
+		require.Equal(t, []Statement{tc.want}, list, tc.data)
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	for _, name := range []string{"script.sql", "server.log", "table.tsv", "table.csv"} {
 		data, err := os.ReadFile("testdata/" + name)

@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -31,6 +32,8 @@ type Options struct {
 	Reload func() error
 	// Shadow writes the report of where statements would run. It is served to this host only.
 	Shadow func(io.Writer) error
+	// Insights writes what statements cost, and what was found. It is served to this host only.
+	Insights func(io.Writer) error
 	// Profiles serves /debug/pprof/ as well.
 	Profiles bool
 }
@@ -130,10 +133,18 @@ func handler(o Options) http.Handler {
 			fmt.Fprintln(w, "ok")
 		}))
 	}
-	if o.Shadow != nil {
-		mux.HandleFunc("GET /shadow", local(func(w http.ResponseWriter, _ *http.Request) {
+	for path, write := range map[string]func(io.Writer) error{"/shadow": o.Shadow, "/insights": o.Insights} {
+		if write == nil {
+			continue
+		}
+		mux.HandleFunc("GET "+path, local(func(w http.ResponseWriter, _ *http.Request) {
+			var answer bytes.Buffer
+			if err := write(&answer); err != nil {
+				http.Error(w, err.Error(), http.StatusConflict)
+				return
+			}
 			w.Header().Set("Content-Type", "application/json")
-			_ = o.Shadow(w) // the client is gone
+			_, _ = answer.WriteTo(w) // the client is gone
 		}))
 	}
 	if o.Profiles {

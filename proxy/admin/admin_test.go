@@ -96,8 +96,9 @@ func TestCommands(t *testing.T) {
 	reloads := 0
 	h := handler(Options{
 		Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil },
-		Reload: func() error { reloads++; return errors.New("line 3: a\nline 4: b") },
-		Shadow: func(w io.Writer) error { _, err := io.WriteString(w, "{}"); return err },
+		Reload:   func() error { reloads++; return errors.New("line 3: a\nline 4: b") },
+		Shadow:   func(w io.Writer) error { _, err := io.WriteString(w, "{}"); return err },
+		Insights: func(io.Writer) error { return errors.New("nothing is counted") },
 	})
 	for _, try := range []struct {
 		method, path, from, to, header string
@@ -115,6 +116,8 @@ func TestCommands(t *testing.T) {
 		{"GET", "/shadow", "127.0.0.1:1000", "127.0.0.1:9930", "1", 200},
 		{"GET", "/shadow", "127.0.0.1:1000", "127.0.0.1:9930", "", 403},
 		{"GET", "/shadow", "10.0.0.2:1000", "10.0.0.1:9930", "1", 403},
+		{"GET", "/insights", "127.0.0.1:1000", "127.0.0.1:9930", "1", 409},
+		{"GET", "/insights", "10.0.0.2:1000", "10.0.0.1:9930", "1", 403},
 	} {
 		r := httptest.NewRequest(try.method, try.path, nil)
 		r.RemoteAddr = try.from

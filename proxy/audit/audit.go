@@ -237,8 +237,8 @@ func complaint(code string, k *tenant.Case) *wire.Error {
 	return wire.Errorf(code, "statement does not filter by tenant on %s", tables).WithHint(hint)
 }
 
-// hide is a tenant as the log may show it.
-func (a *Auditor) hide(tenant string) string {
+// Shown is a tenant as the log and statistics may show it.
+func (a *Auditor) Shown(tenant string) string {
 	if a.terms.Load().clear || tenant == "" {
 		return tenant
 	}

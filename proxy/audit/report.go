@@ -46,7 +46,7 @@ func (a *Auditor) write(f finding, n uint64) {
 		zap.String("fingerprint", f.fingerprint), zap.String("kind", f.kind), zap.Stringer("severity", f.severity),
 		zap.Strings("tables", f.tables), zap.Stringer("mode", f.mode),
 		zap.String("user", f.user), zap.String("application", f.application), zap.String("database", f.database),
-		zap.String("tenant", a.hide(f.tenant)), zap.Uint64("count", n), zap.Uint64("total", f.count),
+		zap.String("tenant", a.Shown(f.tenant)), zap.Uint64("count", n), zap.Uint64("total", f.count),
 		zap.Time("first", f.first), zap.Time("last", f.at), zap.String("statement", f.statement),
 	}
 	if f.occurrence.reason != "" {
@@ -77,7 +77,7 @@ func (a *Auditor) row(f *finding) []string {
 	const layout = "2006-01-02 15:04:05.000Z"
 	return []string{
 		f.severity.String(), f.kind, strings.Join(f.tables, ", "), strconv.FormatUint(f.count, 10), f.mode.String(),
-		f.statement, f.fingerprint, f.user, f.application, a.hide(f.tenant),
+		f.statement, f.fingerprint, f.user, f.application, a.Shown(f.tenant),
 		f.first.UTC().Format(layout), f.at.UTC().Format(layout), f.occurrence.reason,
 	}
 }

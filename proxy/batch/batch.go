@@ -234,6 +234,21 @@ func (b *Batch) Text(m *Message, bytes []byte, of *session.Unnamed) []byte {
 	return text
 }
 
+// nearBind is how far before it the Bind of an Execute is looked for.
+const nearBind = 4
+
+// BindOf returns the Bind whose portal m, one of the batch's, executes; nil if it does not
+// stand right before it but for a Describe or the like.
+func (b *Batch) BindOf(m *Message) *Message {
+	at, _ := slices.BinarySearchFunc(b.Messages, m.Off, func(x Message, off int) int { return x.Off - off })
+	for i := at - 1; i >= max(at-nearBind, 0); i-- {
+		if x := &b.Messages[i]; x.Kind == Bind && x.Name == m.Name {
+			return x
+		}
+	}
+	return nil
+}
+
 // GoesOn reports whether a batch that meets an aborted transaction may run something
 // behind the end of it.
 func (b *Batch) GoesOn() bool {

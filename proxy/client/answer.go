@@ -45,6 +45,9 @@ func (w *work) answer() (err error) {
 	defer func() {
 		w.tally()
 		w.c.clock.Follow(&w.c.state, w.batch.Started)
+		if w.c.state.Tx.Phase == session.Idle {
+			w.c.done.seen.Idle()
+		}
 		w.c.interrupt.Done(w.more())
 		w.c.front.Discard(w.batch.Size)
 		if err == nil {
@@ -210,7 +213,9 @@ func (w *work) exchange(bytes []byte) error {
 	if t.trace = w.c.preferences().Trace; (repetition{w}).mayRetry() {
 		t.flow = heldBack
 	}
-	w.c.svc.Metrics.Sent(w.c.lease.target(), w.plan().Class, time.Since(w.batch.Started))
+	now := time.Now()
+	w.c.svc.Metrics.Sent(w.c.lease.target(), w.plan().Class, now.Sub(w.batch.Started))
+	w.c.done.seen.Sent(w.batch.Started, now)
 	if t.Tail == 0 {
 		defer w.c.clock.WatchStatement()()
 	}

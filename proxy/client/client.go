@@ -14,12 +14,14 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/activity"
 	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/notify"
+	"github.com/pgweir/pgweir/proxy/observe"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/timeouts"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -36,16 +38,16 @@ type Client struct {
 	front *wire.Conn
 	who   identity
 
-	state   session.State
-	names   session.Names
-	lease   lease
-	told    told
-	ear     notify.Ear
-	prefer  preferred
-	writes  freshness.Changes // of the open transaction
-	drew    draw
-	batches uint64 // read so far
-	tenant  string // that it worked for when it last gave a server connection back
+	state  session.State
+	names  session.Names
+	lease  lease
+	told   told
+	ear    notify.Ear
+	prefer preferred
+	writes freshness.Changes // of the open transaction
+	drew   draw
+	done   done
+	tenant string // that it worked for when it last gave a server connection back
 
 	stands standing
 
@@ -60,6 +62,12 @@ type Client struct {
 		of    modesOf
 		modes router.Modes
 	}
+}
+
+// done is what the session has done so far.
+type done struct {
+	batches uint64           // read
+	seen    *observe.Session // nil if nothing is observed
 }
 
 // identity says whose session it is.
@@ -90,6 +98,10 @@ func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *
 	of := timeouts.Of{Limits: up.Timeouts, Front: front, Metrics: svc.Metrics}
 	c.clock, c.ctx = timeouts.New(ctx, &of)
 	c.interrupt = interrupt.New(c.ctx, front)
+	c.done.seen = observe.New(svc.Insight, insight.Who{User: up.Key.User, Application: application, Tenant: func() string {
+		tenant, _ := c.tenantNow()
+		return svc.Audit.Shown(tenant)
+	}})
 	of.Interrupt = c.interrupt
 	return c
 }
@@ -119,6 +131,7 @@ func (c *Client) Serve() (err error) {
 		}
 		err = timeouts.Why(c.ctx, err)
 		c.finalError(err)
+		c.done.seen.Close()
 		c.close()
 		c.state.Pins = 0
 		c.publishPins()

@@ -9,6 +9,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/notify"
+	"github.com/pgweir/pgweir/proxy/observe"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
@@ -43,8 +44,10 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 		return true, nil
 	case wire.CopyBothResponse:
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", upstream.ErrServerLost)
-	case wire.CommandComplete:
-		recorder(o).recordBeforeForwarding(a)
+	case wire.CommandComplete, wire.PortalSuspended:
+		if o.c.done.seen.Complete(typ, frame); typ == wire.CommandComplete {
+			recorder(o).recordBeforeForwarding(a)
+		}
 	}
 	if a.Kind.Ends(typ) {
 		if a.Kind == batch.Describe && a.Message.Described != nil {
@@ -98,6 +101,9 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	if a.Outcome = out; out == session.NotRun {
 		return
 	}
+	if o.c.done.seen != nil && m.Plan != nil && m.Plan.Statement != nil {
+		defer o.observe(m, out, o.c.state.Tx.Phase.InBlock())
+	}
 	o.c.countTenant(m)
 	o.c.lease.b.Ran(m.Plan)
 	unseen := (m.Parts() == nil || a.Parts == 0) && o.mayMeanOther(m)
@@ -124,6 +130,16 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	if out == session.Done {
 		o.ranNames(m, e.Forgets)
 	}
+}
+
+// observe tells what observes the session that a statement has ended. was is whether a
+// transaction block was open before.
+func (o outcomes) observe(m *batch.Message, out session.Outcome, was bool) {
+	o.c.done.seen.Ran(&observe.Statement{
+		Message: m, Batch: &o.batch, Sent: o.bytes(), OnPrimary: !o.c.lease.onReplica(), Failed: out != session.Done,
+		Reason: o.try.decision.Reason, Bytes: o.try.rowBytes, WasInBlock: was, InBlock: o.c.state.Tx.Phase.InBlock(),
+	})
+	o.try.rowBytes = 0
 }
 
 // ranPart takes in that a server has carried out one of the statements of a string. again is

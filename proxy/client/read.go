@@ -13,7 +13,7 @@ import (
 // call, analysed as they come. It executes nothing. They stay in the client's buffer
 // until the batch is answered, so that it can be sent again.
 func (w *work) read() error {
-	w.c.batches++
+	w.c.done.batches++
 	w.c.svc = w.c.svc.Current.Load()
 	b := &w.batch
 	b.Started = w.c.interrupt.Begin()
@@ -85,7 +85,7 @@ func (w *work) pauses(b *batch.Batch) (bool, error) {
 // analysed is what analysis looks at of the session.
 func (c *Client) analysed() analysis.Session {
 	s := analysis.Session{
-		ID: c.who.id, Batch: c.batches, Application: c.who.app, Service: c.svc, Up: c.up,
+		ID: c.who.id, Batch: c.done.batches, Application: c.who.app, Service: c.svc, Up: c.up,
 		State: &c.state, Names: &c.names, Front: c.front, Interrupt: c.interrupt, Hints: &c.told.hints,
 	}
 	switch {

@@ -155,6 +155,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 		if opaque[typ] && !a.Internal() {
 			if t.pass = s.pass(size); typ != wire.ParameterDescription {
 				t.sure()
+				t.rowBytes += uint64(size)
 			}
 			continue
 		}

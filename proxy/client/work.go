@@ -35,10 +35,12 @@ type attempt struct {
 
 	flow   flow
 	fate   fate
-	trace  bool   // the client is told where it ran
-	pass   int    // bytes of a message begun that pass unseen
-	status byte   // of the last ReadyForQuery
-	late   []byte // that, if the client is to have it once more is done: startup settings, its own notifications
+	trace  bool // the client is told where it ran
+	pass   int  // bytes of a message begun that pass unseen
+	status byte // of the last ReadyForQuery
+	// rowBytes are those of the rows of the statement that is answered now.
+	rowBytes uint64
+	late     []byte // that, if the client is to have it once more is done: startup settings, its own notifications
 	// redefined counts how often it was recorded to have redefined something in the catalog.
 	redefined uint64
 	// written is told how the writer of a long batch ended; nil if there is none.

@@ -95,6 +95,7 @@ func (d *Database) plansOptions(o *Options) router.Options {
 	return router.Options{
 		MaxBytes: r.PlanCache, Safe: r.SafeFunctions, Unsafe: r.UnsafeFunctions,
 		Rules: o.Rules(d.catalog.asked), Tenant: d.audit.Policy(),
+		Insight: o.Insight, Database: d.label,
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -36,6 +37,7 @@ type Options struct {
 	Tenants  []string                            // settings that name the tenant
 	Rules    func(database string) []config.Rule // of routing, for a database as clients name it
 	Audit    *audit.Auditor
+	Insight  *insight.Book // of statements; nil if they are not counted
 	Log      *zap.Logger
 	// CloseHeld closes the connections to a server that clients hold, so that what runs
 	// on them fails, and tells how many there were.

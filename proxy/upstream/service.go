@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -28,6 +29,7 @@ type Service struct {
 	PrimaryReads bool             // the primary takes its share of reads
 	OnlyPrimary  bool             // everything runs on the primary
 	Shadow       *shadow.Report   // where statements would run, while all run on the primary
+	Insight      *insight.Book    // of statements; nil if they are not counted
 	Ending       context.Context  // that of the service
 
 	// Current is the Service that follows from the configuration in force: sessions take it

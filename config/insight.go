@@ -1,0 +1,17 @@
+package config
+
+// check adds what is wrong with the insight section.
+func (i Insight) check(fs *Faults) {
+	for _, x := range []struct {
+		key   string
+		value int64
+	}{
+		{"max_statements", int64(i.MaxStatements)}, {"max_bytes", int64(i.MaxBytes)},
+		{"rows", int64(i.Rows)}, {"bytes", int64(i.Bytes)}, {"idle", int64(i.Idle)},
+	} {
+		if x.value <= 0 {
+			fs.add("insight."+x.key, "must be more than 0")
+		}
+	}
+	checkNames(fs, "insight.exempt_applications", i.ExemptApplications)
+}

@@ -1,0 +1,133 @@
+package insight
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// Options are the bounds of a Book and of what it takes for a finding. Zero is the default.
+type Options struct {
+	MaxStatements int // that are told apart; 4,000
+	MaxBytes      int // that they take; 4 MiB
+	// Exempt are applications whose patterns are no findings: jobs that work row by row
+	// on purpose.
+	Exempt []string
+	// Rows and Bytes are what a statement without a bound may return, nineteen times of twenty
+	// and on average: 1,000 and 1 MiB.
+	Rows, Bytes uint64
+	// Idle is how long a transaction may wait for its application: 1 s.
+	Idle time.Duration
+}
+
+// Defaults of Options.
+const (
+	defaultStatements = 4000
+	defaultBytes      = 4 << 20
+	defaultRows       = 1000
+	defaultVolume     = 1 << 20
+	defaultIdle       = time.Second
+)
+
+// maxFindings bounds the findings that are kept.
+const maxFindings = 1000
+
+// Book is what is known of the statements of all sessions. It is safe for concurrent use.
+type Book struct {
+	options Options
+	since   time.Time
+	other   Statement // stands for those that have no room
+
+	mu       sync.Mutex // protects the fields below
+	byKey    map[statementKey]*Statement
+	order    []*Statement
+	bytes    int
+	left     int // statements that had no room
+	found    map[findingKey]*tally
+	overflow int // findings that had none
+}
+
+type statementKey struct{ database, fingerprint string }
+
+type findingKey struct {
+	kind      Kind
+	statement *Statement
+}
+
+// New makes an empty Book.
+func New(o Options) *Book {
+	o.MaxStatements = orDefault(o.MaxStatements, defaultStatements)
+	o.MaxBytes = orDefault(o.MaxBytes, defaultBytes)
+	o.Rows = orDefault(o.Rows, defaultRows)
+	o.Bytes = orDefault(o.Bytes, defaultVolume)
+	o.Idle = orDefault(o.Idle, defaultIdle)
+	o.Exempt = slices.Clone(o.Exempt)
+	b := &Book{options: o, since: time.Now(), byKey: map[statementKey]*Statement{}, found: map[findingKey]*tally{}}
+	b.other.Text = "other statements"
+	b.other.shape.Store(new(Shape))
+	return b
+}
+
+func orDefault[T int | uint64 | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// Statement is the one with that fingerprint in a database, which it makes if there is
+// none: text is masked, shape what is known of it. Without room for it, it is the one that
+// stands for all others.
+func (b *Book) Statement(database, fingerprint, text string, shape Shape) *Statement {
+	key := statementKey{database, fingerprint}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.byKey[key]; s != nil {
+		s.shape.Store(&shape)
+		return s
+	}
+	s := &Statement{Database: database, Fingerprint: fingerprint, Text: shorten(text)}
+	s.shape.Store(&shape)
+	size := s.size()
+	if len(b.order) >= b.options.MaxStatements || b.bytes+size > b.options.MaxBytes {
+		b.left++
+		return &b.other
+	}
+	b.byKey[key] = s
+	b.order = append(b.order, s)
+	b.bytes += size
+	return s
+}
+
+// report adds to what was found.
+func (b *Book) report(kind Kind, s *Statement, o *occurrence) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := findingKey{kind, s}
+	t := b.found[key]
+	if t == nil {
+		if len(b.found) >= maxFindings {
+			b.overflow++
+			return
+		}
+		t = &tally{place: o.place}
+		b.found[key] = t
+	}
+	t.add(o)
+}
+
+// Counts is how often each kind of pattern was found, those of single statements left out.
+func (b *Book) Counts() (n [Kinds]uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, t := range b.found {
+		n[key.kind] += t.units
+	}
+	return n
+}
+
+func (b *Book) size() (statements, left int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.order), b.left
+}

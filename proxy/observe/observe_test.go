@@ -1,0 +1,69 @@
+package observe
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgweir/pgweir/insight"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/router"
+)
+
+func TestTaggedRows(t *testing.T) {
+	for tag, want := range map[string]uint64{
+		"SELECT 12": 12, "INSERT 0 3": 3, "UPDATE 0": 0, "BEGIN": 0, "CREATE TABLE": 0, "FETCH 7": 7, "": 0, "COPY 1000000": 1000000,
+	} {
+		require.Equal(t, want, taggedRows(wire.AppendComplete(nil, tag)), tag)
+	}
+	require.Zero(t, taggedRows([]byte{wire.CommandComplete}))
+}
+
+func TestRoutes(t *testing.T) {
+	s := New(insight.New(insight.Options{}), insight.Who{})
+	for _, tc := range []struct{ text, rest, route string }{
+		{"select 1", "select 1", ""},
+		{"select 1 /*controller='x',route='%2Fpolls%2F%3Cid%3E',traceparent='00-1'*/", "select 1 ", "/polls/<id>"},
+		{"select 2 /* nothing */;", "select 2 ", "/polls/<id>"},
+		{"select 3 /*route='/x'*/ ; \n", "select 3 ", "/x"},
+		{"select 4 */", "select 4 */", "/x"},
+		{"select /*route='/y'*/ 5", "select /*route='/y'*/ 5", "/x"},
+		{"select 6 /*route='%zz\xff'*/", "select 6 ", "%zz"},
+		{"select 7 /*route='open*/", "select 7 ", "%zz"},
+	} {
+		rest, comment := splitComment([]byte(tc.text))
+		s.requested(comment)
+		require.Equal(t, tc.rest, string(rest))
+		require.Equal(t, tc.route, s.Who.Route, tc.text)
+	}
+}
+
+// TestNothing: a session that nobody observes takes everything.
+func TestNothing(t *testing.T) {
+	s := New(nil, insight.Who{})
+	s.Complete(wire.CommandComplete, nil)
+	s.Idle()
+	s.Close()
+}
+
+// BenchmarkRan observes a statement of a transaction from Sent to Ran: what insight costs.
+//
+// On a shared two-core machine 180 ns of CPU, with one reading of the clock; nothing is allocated.
+func BenchmarkRan(b *testing.B) {
+	book := insight.New(insight.Options{})
+	plans := router.NewPlans(router.Options{Insight: book})
+	s := New(book, insight.Who{User: "u"})
+	text := "SELECT id, name, status FROM couriers WHERE organization_id = 7 AND status = 'ACTIVE' ORDER BY name LIMIT 20 /*route='/couriers'*/"
+	frame := append([]byte{wire.Query, 0, 0, 0, byte(len(text) + 5)}, append([]byte(text), 0)...)
+	m := &batch.Message{Kind: batch.Query, Size: len(frame), Plan: plans.Get([]byte(text))}
+	complete := wire.AppendComplete(nil, "SELECT 20")
+	now, of := time.Now(), &batch.Batch{}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Sent(now, now)
+		s.Complete(wire.CommandComplete, complete)
+		s.Ran(&Statement{Message: m, Batch: of, Sent: frame, Bytes: 900, WasInBlock: true, InBlock: true})
+	}
+}
