@@ -192,11 +192,14 @@ func (c *Call) String() string {
 	return text
 }
 
+// long is what stands for "%l" in texts and arguments: more than a client's messages are gathered up to.
+var long = strings.Repeat("long ", 60<<10)
+
 // mark puts the marker of a session's step in the place of "%m", its owner's in that of "%o".
 func mark(text, marker string) string {
 	if !strings.Contains(text, "%") {
 		return text
 	}
 	owner := marker[:max(strings.LastIndexByte(marker, '.'), 0)]
-	return strings.NewReplacer("%m", marker, "%o", owner).Replace(text)
+	return strings.NewReplacer("%m", marker, "%o", owner, "%l", long).Replace(text)
 }

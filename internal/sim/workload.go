@@ -66,6 +66,7 @@ const (
 	cancels
 	redials
 	modes
+	longs    // messages that are too long to be gathered; drawn by themselves
 	none     // never on
 	features // how many there are
 )
@@ -76,7 +77,7 @@ func Draw(seed Seed) *History {
 	r := seed.stream("history")
 	h := &History{Seed: seed, Knobs: drawKnobs(r)}
 	var on [features]int
-	for f := range none {
+	for f := range longs {
 		if chance(r, 500) {
 			on[f] = 1 + r.IntN(6)
 		}
@@ -91,6 +92,10 @@ func Draw(seed Seed) *History {
 		for _, f := range []feature{writes, transactions, sequences, tables} {
 			on[f] = 0
 		}
+	}
+	large := seed.stream("large")
+	if chance(large, 60) {
+		on[longs] = 1
 	}
 	for i := range sessions {
 		g := &generator{r: seed.stream("script", i), on: on, id: i}
@@ -294,6 +299,8 @@ func (g *generator) step() Step {
 		for range 1 + r.IntN(3) {
 			s.Simple += "; " + g.text(true)
 		}
+	case g.on[longs] > 0 && chance(r, 100):
+		s.Simple = pick(r, "select '%m', length('%l')", "insert into log select '%m' where length('%l') < 0")
 	case g.on[cancels] > 0 && chance(r, 60):
 		s.Simple, s.Cancel = pick(r, "select '%m', pg_sleep(0.05)", "select '%m', pg_sleep(3)"), between(r, time.Microsecond, 80*time.Millisecond)
 	default:
@@ -314,6 +321,8 @@ func (g *generator) extended(s *Step) {
 			s.Calls = append(s.Calls, g.useNamed())
 		case chance(r, 300):
 			s.Calls = append(s.Calls, Call{Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}, Rows: uint32(r.IntN(3))})
+		case g.on[longs] > 0 && chance(r, 200):
+			s.Calls = append(s.Calls, Call{Parse: "select $1::text, length($2::text)", Args: []string{"%m", "%l"}})
 		case chance(r, 300):
 			s.Calls = append(s.Calls, Call{Parse: "select set_config($1, $2, $3)", Args: []string{"app.tenant", fmt.Sprintf("t%d", 1+r.IntN(3)), pick(r, "f", "t")}})
 		default:
