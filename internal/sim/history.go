@@ -86,6 +86,7 @@ type Event struct {
 	On   string // server, or session
 	For  time.Duration
 	Text string // SQL, for Admin
+	Next *Knobs // for Reload
 }
 
 // Deed is what an Event does.
@@ -101,6 +102,8 @@ const (
 	Lag       Deed = "lag"       // it replays later by For, from now on
 	Admin     Deed = "admin"     // somebody runs SQL on the primary past the proxy
 	Terminate Deed = "terminate" // a session on it is ended by an administrator
+	Cancel    Deed = "cancel"    // what a session on it runs is canceled by an administrator
+	Reload    Deed = "reload"    // the proxy's configuration is another one from now on
 	Drain     Deed = "drain"     // the proxy shuts down
 )
 
@@ -115,6 +118,9 @@ func (h *History) String() string {
 		}
 		if e.Text != "" {
 			fmt.Fprintf(&b, ": %s", e.Text)
+		}
+		if e.Next != nil {
+			fmt.Fprintf(&b, ": %+v", *e.Next)
 		}
 		b.WriteByte('\n')
 	}

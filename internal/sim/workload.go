@@ -111,6 +111,7 @@ func Draw(seed Seed) *History {
 		h.Scripts = append(h.Scripts, s)
 	}
 	drawFaults(seed.stream("faults"), h)
+	drawAround(seed.stream("around"), h)
 	return h
 }
 
@@ -163,6 +164,34 @@ func drawFaults(r *rand.Rand, h *History) {
 		h.Events = slices.DeleteFunc(h.Events, func(e Event) bool { return e.On == synchronous && (e.Do == Crash || e.Do == Stop) })
 		h.Events = append(h.Events, Event{At: between(r, 0, 3*time.Second), Do: Promote, On: synchronous, For: pick(r, 0, time.Second, 3*time.Second), Text: pick(r, "", unchanged)})
 	}
+}
+
+// drawAround draws what goes on around the sessions: other
+// configurations, and administrators who do what concerns nobody but has to be noticed.
+func drawAround(r *rand.Rand, h *History) {
+	for range max(r.IntN(8)-4, 0) {
+		next := h.Knobs
+		next.PoolSize, next.Wait, next.Verify, next.Statements = pick(r, 1, 2, 8), pick(r, 0, 10*time.Millisecond), chance(r, 500), pick(r, 0, 1, 2)
+		h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Reload, Next: &next})
+	}
+	for range max(r.IntN(8)-5, 0) {
+		h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Admin, Text: pick(r, administrators...)})
+	}
+	if !h.calm() && chance(r, 200) {
+		for range 1 + r.IntN(8) {
+			h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Cancel, On: "primary", For: between(r, 0, time.Second)})
+		}
+	}
+}
+
+// administrators change the catalog, but nothing that sessions see of it.
+var administrators = []string{
+	"create table more(a text); drop table more",
+	"create or replace function set_tenant(t text) returns text language sql as $$ select set_config('app.tenant', t, false) $$",
+	"alter table places add column more int",
+	"alter role clerk set work_mem = '5MB'",
+	"grant select on places to clerk",
+	"drop policy tenants on items; create policy tenants on items using (tenant = current_setting('app.tenant', true))",
 }
 
 // generator draws the steps of one script. It keeps roughly in mind where the session

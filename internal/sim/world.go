@@ -174,8 +174,7 @@ func (w *world) open(i int) error {
 }
 
 // config is what the proxy runs with.
-func (w *world) config() config.Config {
-	k := &w.h.Knobs
+func (w *world) config(k *Knobs) config.Config {
 	c := config.Default()
 	c.Listen, c.HTTP = config.Addresses{proxyAddress}, ""
 	for i := range w.model.Servers() {
@@ -201,7 +200,7 @@ func (w *world) config() config.Config {
 func (w *world) startProxy() (err error) {
 	w.reg = prometheus.NewRegistry()
 	network := proxy.Network{Listen: w.net.Listen, Dial: w.net.Dialer(proxyHost)}
-	if w.proxy, err = proxy.NewOver(network, w.config(), zap.New(&logged{w: w}), w.reg); err != nil {
+	if w.proxy, err = proxy.NewOver(network, w.config(&w.h.Knobs), zap.New(&logged{w: w}), w.reg); err != nil {
 		return err
 	}
 	return w.proxy.Start()
@@ -336,8 +335,8 @@ var _ io.Closer = (net.Conn)(nil)
 func (h *History) calm() bool {
 	for i := range h.Events {
 		switch h.Events[i].Do {
-		case Lag, Admin:
-		case Crash, Stop, Promote, Freeze, Reset, Terminate, Drain:
+		case Lag, Admin, Reload:
+		case Crash, Stop, Promote, Freeze, Reset, Terminate, Cancel, Drain:
 			return false
 		}
 	}
@@ -346,6 +345,9 @@ func (h *History) calm() bool {
 
 // redefines reports whether anything in a history changes the catalog.
 func (h *History) redefines() bool {
+	if slices.ContainsFunc(h.Events, func(e Event) bool { return e.Do == Admin }) {
+		return true
+	}
 	for i := range h.Scripts {
 		for j := range h.Scripts[i].Steps {
 			text := h.Scripts[i].Steps[j].String()
@@ -367,7 +369,8 @@ func (w *world) mayFail(code string) bool {
 	if w.h.calm() {
 		return code == "53300" && w.h.Knobs.PoolSize < len(w.h.Scripts)
 	}
-	return slices.Contains(lostCodes, code)
+	return slices.Contains(lostCodes, code) ||
+		code == "57014" && slices.ContainsFunc(w.h.Events, func(e Event) bool { return e.Do == Cancel })
 }
 
 // promised reports whether a session must see what another, or itself, has committed.
