@@ -32,6 +32,7 @@ type Knobs struct {
 	Slots       int           // of each server; 0 is no bound
 	Delay       time.Duration // of the network, at most
 	Stall       int           // of 1,000 pieces
+	SCRAM       bool          // everybody proves who he is, to the proxy and to the servers
 }
 
 // Script is what one client does, one step after the other. A step is at hand by its

@@ -6,13 +6,18 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/simpg"
 )
 
 // setup is what both models begin with. What sessions own is in items, which a policy
 // parts by tenant; what all share is in log. The schemas have a table of one name each.
-const setup = `
-create role app login;
-create role clerk login;
+var setup = `
+create role app login password '` + secret + `';
+create role clerk login password '` + secret + `';
+alter role ` + simpg.Superuser + ` password '` + secret + `';
+create table secrets(name text, secret text);
+insert into secrets values ('app', '` + secret + `'), ('clerk', '` + secret + `');
 create role auditor;
 grant auditor to app, clerk;
 create schema s2;
@@ -166,9 +171,10 @@ func drawFaults(r *rand.Rand, h *History) {
 	}
 }
 
-// drawAround draws what goes on around the sessions: other
+// drawAround draws what goes on around the sessions: logins that prove something, other
 // configurations, and administrators who do what concerns nobody but has to be noticed.
 func drawAround(r *rand.Rand, h *History) {
+	h.Knobs.SCRAM = chance(r, 250)
 	for range max(r.IntN(8)-4, 0) {
 		next := h.Knobs
 		next.PoolSize, next.Wait, next.Verify, next.Statements = pick(r, 1, 2, 8), pick(r, 0, 10*time.Millisecond), chance(r, 500), pick(r, 0, 1, 2)

@@ -129,7 +129,7 @@ var image = sync.OnceValue(func() *simpg.Image {
 func (w *world) startServers() (err error) {
 	k := &w.h.Knobs
 	o := simpg.Options{
-		Seed: uint64(w.h.Seed), Replicas: k.Replicas, Image: image(), Slots: k.Slots,
+		Seed: uint64(w.h.Seed), Replicas: k.Replicas, Image: image(), Slots: k.Slots, SCRAM: k.SCRAM,
 		Observer: (&observer{w.oracle, false}).statement,
 	}
 	if k.Replicas > 0 && !k.Async {
@@ -184,6 +184,10 @@ func (w *world) config(k *Knobs) config.Config {
 	c.Service.User = simpg.Superuser
 	c.Service.Database = database
 	c.Auth.Method = "trust"
+	if k.SCRAM {
+		c.Auth.Method, c.Auth.Query = "scram-sha-256", "select name, secret from secrets where name = $1"
+		c.Service.Password = password
+	}
 	c.Log.Connections = false
 	c.Pool.Size = k.PoolSize
 	if k.Statements > 0 {
