@@ -224,6 +224,9 @@ var idioms = [][]string{
 	{"set app.tenant = 't1'", "begin", "set local app.tenant = 't2'", "insert into items values ('%o', 91, 't2', '%m')", "commit", whoami},
 	{"begin", "savepoint a", "select '%m', 1/0", "rollback to a", whoami, "commit"},
 	{"begin read only", whoami, "commit and chain", "delete from items where owner = '%o'", "rollback"},
+	{"begin read only", "commit and chain", "select nosuch", "commit and chain", "delete from items where owner = '%o'", "rollback"},
+	{"begin", "set application_name = 'x%m'", "set transaction isolation level repeatable read", "delete from items where owner = '%o'", "commit"},
+	{"listen \"%o\"", "unlisten \"%o\"; set transaction read only", "select pg_notify('%o', '%m')", "commit"},
 }
 
 // text is one statement; among says that it stands among others in a string or pipeline.
