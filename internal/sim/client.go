@@ -47,6 +47,7 @@ const patience = 3 * time.Minute
 // logIn begins a session.
 func logIn(conn net.Conn, params map[string]string) (*talk, error) {
 	k := &talk{conn: conn, reported: map[string]string{}}
+	var proof prover
 	out, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: params}).Encode(nil)
 	if err == nil {
 		_, err = k.conn.Write(out)
@@ -57,6 +58,8 @@ func logIn(conn net.Conn, params map[string]string) (*talk, error) {
 			break
 		}
 		switch f.typ {
+		case 'R':
+			err = proof.answer(k, f)
 		case 'K':
 			k.pid, k.key = binary.BigEndian.Uint32([]byte(f.body)), []byte(f.body[4:])
 		case 'E':

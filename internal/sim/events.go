@@ -34,6 +34,10 @@ func (w *world) happen(ctx context.Context, e *Event) {
 		if pids := s.Sessions(); len(pids) > 0 {
 			s.Terminate(pids[int(e.For)%len(pids)])
 		}
+	case Cancel:
+		if pids := s.Sessions(); len(pids) > 0 {
+			s.Cancel(pids[int(e.For)%len(pids)])
+		}
 	case Crash, Stop:
 		if running, _ := s.Running(); !running {
 			return
@@ -46,7 +50,7 @@ func (w *world) happen(ctx context.Context, e *Event) {
 		w.back(s, i)
 	case Promote:
 		w.promote(ctx, s, e)
-	case Admin, Drain:
+	case Admin, Drain, Reload:
 	}
 }
 
@@ -61,7 +65,11 @@ func (w *world) elsewhere(e *Event) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		w.proxy.Shutdown(ctx)
-	case Crash, Stop, Promote, Freeze, Reset, Lag, Terminate:
+	case Reload:
+		if _, err := w.proxy.Reload(w.config(e.Next)); err != nil && !w.over() {
+			w.fault("the configuration is not read again: %v", err)
+		}
+	case Crash, Stop, Promote, Freeze, Reset, Lag, Terminate, Cancel:
 		w.fault("there is no server %q", e.On)
 	}
 }

@@ -32,6 +32,7 @@ type Knobs struct {
 	Slots       int           // of each server; 0 is no bound
 	Delay       time.Duration // of the network, at most
 	Stall       int           // of 1,000 pieces
+	SCRAM       bool          // everybody proves who he is, to the proxy and to the servers
 }
 
 // Script is what one client does, one step after the other. A step is at hand by its
@@ -86,6 +87,7 @@ type Event struct {
 	On   string // server, or session
 	For  time.Duration
 	Text string // SQL, for Admin
+	Next *Knobs // for Reload
 }
 
 // Deed is what an Event does.
@@ -101,6 +103,8 @@ const (
 	Lag       Deed = "lag"       // it replays later by For, from now on
 	Admin     Deed = "admin"     // somebody runs SQL on the primary past the proxy
 	Terminate Deed = "terminate" // a session on it is ended by an administrator
+	Cancel    Deed = "cancel"    // what a session on it runs is canceled by an administrator
+	Reload    Deed = "reload"    // the proxy's configuration is another one from now on
 	Drain     Deed = "drain"     // the proxy shuts down
 )
 
@@ -115,6 +119,9 @@ func (h *History) String() string {
 		}
 		if e.Text != "" {
 			fmt.Fprintf(&b, ": %s", e.Text)
+		}
+		if e.Next != nil {
+			fmt.Fprintf(&b, ": %+v", *e.Next)
 		}
 		b.WriteByte('\n')
 	}
@@ -192,11 +199,14 @@ func (c *Call) String() string {
 	return text
 }
 
+// long is what stands for "%l" in texts and arguments: more than a client's messages are gathered up to.
+var long = strings.Repeat("long ", 60<<10)
+
 // mark puts the marker of a session's step in the place of "%m", its owner's in that of "%o".
 func mark(text, marker string) string {
 	if !strings.Contains(text, "%") {
 		return text
 	}
 	owner := marker[:max(strings.LastIndexByte(marker, '.'), 0)]
-	return strings.NewReplacer("%m", marker, "%o", owner).Replace(text)
+	return strings.NewReplacer("%m", marker, "%o", owner, "%l", long).Replace(text)
 }

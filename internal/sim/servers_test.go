@@ -61,7 +61,7 @@ func newServers(t *testing.T) *servers {
 	s.database = s.real.Database(t)
 	var rest []string
 	for line := range strings.Lines(setup) {
-		if !strings.HasPrefix(line, "create role") {
+		if !strings.HasPrefix(line, "create role") && !strings.HasPrefix(line, "alter role") {
 			rest = append(rest, line)
 		}
 	}

@@ -6,13 +6,18 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pgweir/pgweir/internal/simpg"
 )
 
 // setup is what both models begin with. What sessions own is in items, which a policy
 // parts by tenant; what all share is in log. The schemas have a table of one name each.
-const setup = `
-create role app login;
-create role clerk login;
+var setup = `
+create role app login password '` + secret + `';
+create role clerk login password '` + secret + `';
+alter role ` + simpg.Superuser + ` password '` + secret + `';
+create table secrets(name text, secret text);
+insert into secrets values ('app', '` + secret + `'), ('clerk', '` + secret + `');
 create role auditor;
 grant auditor to app, clerk;
 create schema s2;
@@ -66,6 +71,7 @@ const (
 	cancels
 	redials
 	modes
+	longs    // messages that are too long to be gathered; drawn by themselves
 	none     // never on
 	features // how many there are
 )
@@ -76,7 +82,7 @@ func Draw(seed Seed) *History {
 	r := seed.stream("history")
 	h := &History{Seed: seed, Knobs: drawKnobs(r)}
 	var on [features]int
-	for f := range none {
+	for f := range longs {
 		if chance(r, 500) {
 			on[f] = 1 + r.IntN(6)
 		}
@@ -92,6 +98,10 @@ func Draw(seed Seed) *History {
 			on[f] = 0
 		}
 	}
+	large := seed.stream("large")
+	if chance(large, 60) {
+		on[longs] = 1
+	}
 	for i := range sessions {
 		g := &generator{r: seed.stream("script", i), on: on, id: i}
 		s := Script{Name: fmt.Sprintf("c%d", i), User: pick(r, "app", "app", "app", "clerk")}
@@ -106,6 +116,7 @@ func Draw(seed Seed) *History {
 		h.Scripts = append(h.Scripts, s)
 	}
 	drawFaults(seed.stream("faults"), h)
+	drawAround(seed.stream("around"), h)
 	return h
 }
 
@@ -160,6 +171,35 @@ func drawFaults(r *rand.Rand, h *History) {
 	}
 }
 
+// drawAround draws what goes on around the sessions: logins that prove something, other
+// configurations, and administrators who do what concerns nobody but has to be noticed.
+func drawAround(r *rand.Rand, h *History) {
+	h.Knobs.SCRAM = chance(r, 250)
+	for range max(r.IntN(8)-4, 0) {
+		next := h.Knobs
+		next.PoolSize, next.Wait, next.Verify, next.Statements = pick(r, 1, 2, 8), pick(r, 0, 10*time.Millisecond), chance(r, 500), pick(r, 0, 1, 2)
+		h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Reload, Next: &next})
+	}
+	for range max(r.IntN(8)-5, 0) {
+		h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Admin, Text: pick(r, administrators...)})
+	}
+	if !h.calm() && chance(r, 200) {
+		for range 1 + r.IntN(8) {
+			h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Cancel, On: "primary", For: between(r, 0, time.Second)})
+		}
+	}
+}
+
+// administrators change the catalog, but nothing that sessions see of it.
+var administrators = []string{
+	"create table more(a text); drop table more",
+	"create or replace function set_tenant(t text) returns text language sql as $$ select set_config('app.tenant', t, false) $$",
+	"alter table places add column more int",
+	"alter role clerk set work_mem = '5MB'",
+	"grant select on places to clerk",
+	"drop policy tenants on items; create policy tenants on items using (tenant = current_setting('app.tenant', true))",
+}
+
 // generator draws the steps of one script. It keeps roughly in mind where the session
 // stands, so that most of what it draws makes sense; what does not is welcome too.
 type generator struct {
@@ -184,6 +224,9 @@ var idioms = [][]string{
 	{"set app.tenant = 't1'", "begin", "set local app.tenant = 't2'", "insert into items values ('%o', 91, 't2', '%m')", "commit", whoami},
 	{"begin", "savepoint a", "select '%m', 1/0", "rollback to a", whoami, "commit"},
 	{"begin read only", whoami, "commit and chain", "delete from items where owner = '%o'", "rollback"},
+	{"begin read only", "commit and chain", "select nosuch", "commit and chain", "delete from items where owner = '%o'", "rollback"},
+	{"begin", "set application_name = 'x%m'", "set transaction isolation level repeatable read", "delete from items where owner = '%o'", "commit"},
+	{"listen \"%o\"", "unlisten \"%o\"; set transaction read only", "select pg_notify('%o', '%m')", "commit"},
 }
 
 // text is one statement; among says that it stands among others in a string or pipeline.
@@ -294,6 +337,8 @@ func (g *generator) step() Step {
 		for range 1 + r.IntN(3) {
 			s.Simple += "; " + g.text(true)
 		}
+	case g.on[longs] > 0 && chance(r, 100):
+		s.Simple = pick(r, "select '%m', length('%l')", "insert into log select '%m' where length('%l') < 0")
 	case g.on[cancels] > 0 && chance(r, 60):
 		s.Simple, s.Cancel = pick(r, "select '%m', pg_sleep(0.05)", "select '%m', pg_sleep(3)"), between(r, time.Microsecond, 80*time.Millisecond)
 	default:
@@ -314,6 +359,8 @@ func (g *generator) extended(s *Step) {
 			s.Calls = append(s.Calls, g.useNamed())
 		case chance(r, 300):
 			s.Calls = append(s.Calls, Call{Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}, Rows: uint32(r.IntN(3))})
+		case g.on[longs] > 0 && chance(r, 200):
+			s.Calls = append(s.Calls, Call{Parse: "select $1::text, length($2::text)", Args: []string{"%m", "%l"}})
 		case chance(r, 300):
 			s.Calls = append(s.Calls, Call{Parse: "select set_config($1, $2, $3)", Args: []string{"app.tenant", fmt.Sprintf("t%d", 1+r.IntN(3)), pick(r, "f", "t")}})
 		default:

@@ -129,7 +129,7 @@ var image = sync.OnceValue(func() *simpg.Image {
 func (w *world) startServers() (err error) {
 	k := &w.h.Knobs
 	o := simpg.Options{
-		Seed: uint64(w.h.Seed), Replicas: k.Replicas, Image: image(), Slots: k.Slots,
+		Seed: uint64(w.h.Seed), Replicas: k.Replicas, Image: image(), Slots: k.Slots, SCRAM: k.SCRAM,
 		Observer: (&observer{w.oracle, false}).statement,
 	}
 	if k.Replicas > 0 && !k.Async {
@@ -174,8 +174,7 @@ func (w *world) open(i int) error {
 }
 
 // config is what the proxy runs with.
-func (w *world) config() config.Config {
-	k := &w.h.Knobs
+func (w *world) config(k *Knobs) config.Config {
 	c := config.Default()
 	c.Listen, c.HTTP = config.Addresses{proxyAddress}, ""
 	for i := range w.model.Servers() {
@@ -185,6 +184,10 @@ func (w *world) config() config.Config {
 	c.Service.User = simpg.Superuser
 	c.Service.Database = database
 	c.Auth.Method = "trust"
+	if k.SCRAM {
+		c.Auth.Method, c.Auth.Query = "scram-sha-256", "select name, secret from secrets where name = $1"
+		c.Service.Password = password
+	}
 	c.Log.Connections = false
 	c.Pool.Size = k.PoolSize
 	if k.Statements > 0 {
@@ -201,7 +204,7 @@ func (w *world) config() config.Config {
 func (w *world) startProxy() (err error) {
 	w.reg = prometheus.NewRegistry()
 	network := proxy.Network{Listen: w.net.Listen, Dial: w.net.Dialer(proxyHost)}
-	if w.proxy, err = proxy.NewOver(network, w.config(), zap.New(&logged{w: w}), w.reg); err != nil {
+	if w.proxy, err = proxy.NewOver(network, w.config(&w.h.Knobs), zap.New(&logged{w: w}), w.reg); err != nil {
 		return err
 	}
 	return w.proxy.Start()
@@ -336,8 +339,8 @@ var _ io.Closer = (net.Conn)(nil)
 func (h *History) calm() bool {
 	for i := range h.Events {
 		switch h.Events[i].Do {
-		case Lag, Admin:
-		case Crash, Stop, Promote, Freeze, Reset, Terminate, Drain:
+		case Lag, Admin, Reload:
+		case Crash, Stop, Promote, Freeze, Reset, Terminate, Cancel, Drain:
 			return false
 		}
 	}
@@ -346,6 +349,9 @@ func (h *History) calm() bool {
 
 // redefines reports whether anything in a history changes the catalog.
 func (h *History) redefines() bool {
+	if slices.ContainsFunc(h.Events, func(e Event) bool { return e.Do == Admin }) {
+		return true
+	}
 	for i := range h.Scripts {
 		for j := range h.Scripts[i].Steps {
 			text := h.Scripts[i].Steps[j].String()
@@ -367,7 +373,8 @@ func (w *world) mayFail(code string) bool {
 	if w.h.calm() {
 		return code == "53300" && w.h.Knobs.PoolSize < len(w.h.Scripts)
 	}
-	return slices.Contains(lostCodes, code)
+	return slices.Contains(lostCodes, code) ||
+		code == "57014" && slices.ContainsFunc(w.h.Events, func(e Event) bool { return e.Do == Cancel })
 }
 
 // promised reports whether a session must see what another, or itself, has committed.
