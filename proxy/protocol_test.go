@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pgweir/pgweir/config"
 )
 
 // world is what the scripts find, and what is restored before each.
@@ -44,7 +46,7 @@ type way struct {
 func TestProtocol(t *testing.T) {
 	t.Parallel()
 	ordinary := start(t)
-	single := start(t, poolSize(1), eventual)
+	single := start(t, poolSize(1), eventual, func(c *config.Config) { c.Insight.Enabled = true })
 	narrow := start(t, poolSize(1), maxStatements(1), eventual)
 	direct := newDatabase(t, world)
 	ways := []way{
