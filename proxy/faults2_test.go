@@ -137,6 +137,7 @@ func TestResetOfStartupSettings(t *testing.T) {
 // TestIsolationIsSetBeforeAnyQuery: SET TRANSACTION counts from what the client ran, not
 // from what the proxy did.
 func TestIsolationIsSetBeforeAnyQuery(t *testing.T) {
+	t.Parallel()
 	level := "set transaction isolation level repeatable read"
 	stage{setup: items}.tell(t,
 		story{name: "outside a transaction", mode: "outside", steps: "Q set app.current_org_id = '1' ;; " + level + " ;; select f_set('app.a', '1', false)"},
@@ -166,6 +167,7 @@ func TestIsolationIsSetBeforeAnyQuery(t *testing.T) {
 // the lock, whatever the proxy has its connection assert.
 // https://www.postgresql.org/docs/current/sql-lock.html
 func TestSnapshotsFollowLocks(t *testing.T) {
+	t.Parallel()
 	tenants := func(c *config.Config) { c.Tenant.Settings = []string{"app.current_org_id"} }
 	others := "Q set app.current_org_id = '1'\nQ insert into w values (1)\n@b\nQ set app.current_org_id = '1'\nQ insert into w values (2)\n@a\n" // the same: nothing has to be set, only asserted
 	var all []story

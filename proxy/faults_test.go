@@ -25,6 +25,7 @@ func asTenant(setup string) stage {
 // TestNamesInBodies: whatever way a function spells the name of a setting, nobody else
 // is in it.
 func TestNamesInBodies(t *testing.T) {
+	t.Parallel()
 	asTenant(`
 create function f_escape() returns void language plpgsql as $$ begin perform set_config(E'app.current\x5forg_id', '2', false); end $$;
 create function f_octal() returns void language plpgsql as $$ begin perform set_config(e'app.current\137org_id', '2', false); end $$;
@@ -153,6 +154,7 @@ alter materialized view mvs owner to %ROLE%; alter table stats owner to %ROLE%; 
 // TestServersReadTextsDifferently: where a backslash or a byte means something else to
 // the server, whoever said so.
 func TestServersReadTextsDifferently(t *testing.T) {
+	t.Parallel()
 	text := `
 		Q select 'a\'', set_config($$app.current_org_id$$,$$2$$,false) --'
 		Q select 'x'
@@ -227,6 +229,7 @@ func TestServersReadTextsDifferently(t *testing.T) {
 
 // TestRoleNone: NONE is a value of role, RESET what the session began with.
 func TestRoleNone(t *testing.T) {
+	t.Parallel()
 	const other = "create role %ROLE%_a; create role %ROLE% login in role %ROLE%_a"
 	stories := []story{
 		{name: "SET ROLE NONE", steps: "Q set role none\nQ select current_user\nQ reset role\nQ select current_user"},
@@ -254,6 +257,7 @@ func TestRoleNone(t *testing.T) {
 // TestTemporaryObjectsOfEveryKind: what is created in the temporary schema stays with its
 // session, whatever it is.
 func TestTemporaryObjectsOfEveryKind(t *testing.T) {
+	t.Parallel()
 	g := stage{setup: "create table ledger (a int, b int)", look: "(select count(*) from pg_catalog.pg_depend" +
 		" where refclassid = 'pg_namespace'::regclass and refobjid = pg_my_temp_schema())"}
 	var stories []story
@@ -340,6 +344,7 @@ create function paths() returns void language plpgsql as $$ begin perform set_co
 // TestRedefinedMeanwhile: between a change of the catalog and its being read, nothing old
 // decides what a session is given or leaves behind.
 func TestRedefinedMeanwhile(t *testing.T) {
+	t.Parallel()
 	setup := `
 create function ff(int) returns int language sql as 'select $1';
 create function fs(int) returns int stable language sql as 'select $1';
