@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -37,17 +36,12 @@ func (m *mixed) String() string {
 
 // mixScripts are the two kinds of transactions, of one statement each.
 var mixScripts = map[string]string{
-	"read.sql":  "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
-	"write.sql": "\\set aid random(1, 100000 * :scale)\nUPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;\n",
+	"read":  "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
+	"write": "\\set aid random(1, 100000 * :scale)\nUPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;\n",
 }
 
 // measureLevels runs mixes of reads and writes at each level, and directly, in turns.
 func measureLevels(ctx context.Context, l *lab, r *report) error {
-	for name, text := range mixScripts {
-		if err := os.WriteFile(filepath.Join(l.dir, name), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
 	for _, reads := range mixes {
 		var all []*mixed
 		for _, s := range l.systems {

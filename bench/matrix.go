@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -56,11 +54,6 @@ const blockBegin = "\\set aid random(1, 100000 * :scale)\n\\set tenant random(1,
 
 // measureMatrix runs pgbench over all loads, the systems in turns.
 func measureMatrix(ctx context.Context, l *lab, r *report) error {
-	for name, text := range blockScripts {
-		if err := os.WriteFile(filepath.Join(l.dir, name+".sql"), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
 	loads := l.options.matrixOf(l.options.clients)
 	total, done, began := 0, 0, time.Now()
 	for _, w := range loads {

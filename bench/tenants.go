@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
@@ -74,11 +72,6 @@ func onOff(b bool) string {
 // tenants apart, and through pgweir with assertion and verification off and on, in turns.
 // All have the primary alone behind them.
 func measureTenants(ctx context.Context, l *lab, r *report) error {
-	for name, text := range tenantScripts {
-		if err := os.WriteFile(filepath.Join(l.dir, name+".sql"), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
 	proxies, err := l.startGuarded(ctx)
 	defer func() {
 		for _, p := range proxies {
