@@ -11,15 +11,15 @@ import (
 // ownViews are those that PgBouncer has not.
 func ownViews() []view {
 	return []view{
-		{"TOPOLOGY", slices.Concat(texts("cluster", "server", "role", "status"), ints("disabled"), texts("since"), ints("timeline"), texts("lsn"),
+		{"TOPOLOGY", "servers with role, status, lag and load, and why one is not used", slices.Concat(texts("cluster", "server", "role", "status"), ints("disabled"), texts("since"), ints("timeline"), texts("lsn"),
 			ints("lag_bytes", "staleness_us", "load", "connections", "max_connections"), texts("because")), showTopology},
-		{"ROUTES", slices.Concat(texts("target", "reason", "class"), ints("statements")), showRoutes},
-		{"PINS", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "pins"), ints("seconds"), texts("server")), showPins},
-		{"TRANSACTIONS", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "state"), ints("age_us"),
+		{"ROUTES", "where statements ran, and why there", slices.Concat(texts("target", "reason", "class"), ints("statements")), showRoutes},
+		{"PINS", "clients that are tied to their server connection, and why", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "pins"), ints("seconds"), texts("server")), showPins},
+		{"TRANSACTIONS", "open transactions, the oldest first", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "state"), ints("age_us"),
 			texts("server"), ints("server_pid")), showTransactions},
-		{"SETTINGS", texts("key", "value", "default", "changeable"), showSettings},
-		{"UNFILTERED", nil, showUnfiltered},
-		{"HELP", texts("command", "meaning"), showHelp},
+		{"SETTINGS", "every key of the configuration, and whether SET and RELOAD change it", texts("key", "value", "default", "changeable"), showSettings},
+		{"UNFILTERED", "statements without a tenant's filter", nil, showUnfiltered},
+		{"HELP", "this", texts("command", "meaning"), showHelp},
 	}
 }
 
@@ -82,7 +82,7 @@ func showUnfiltered(s *Session, t *table) {
 
 func showHelp(_ *Session, t *table) {
 	for _, v := range views {
-		t.add("SHOW "+v.name, "see docs/console.md")
+		t.add("SHOW "+v.name, v.help)
 	}
 	for _, c := range commands {
 		if c.help != "" {

@@ -13,6 +13,7 @@ import (
 // view is what SHOW shows by one name.
 type view struct {
 	name    string
+	help    string
 	columns []column
 	fill    func(*Session, *table)
 }
@@ -26,22 +27,22 @@ func init() { // HELP shows them
 
 func pgbouncerViews() []view {
 	return []view{
-		{"DATABASES", databaseColumns, showDatabases},
-		{"POOLS", poolColumns, showPools},
-		{"STATS", slices.Concat(texts("database"), ints(prefixed("total_", statNames)...), ints(prefixed("avg_", statNames)...), ints("total_requests")), showStats},
-		{"STATS_TOTALS", slices.Concat(texts("database"), ints(totalNames...)), showTotals},
-		{"STATS_AVERAGES", slices.Concat(texts("database"), ints(averageNames...)), showAverages},
-		{"TOTALS", slices.Concat(texts("name"), ints("value")), showSums},
-		{"LISTS", slices.Concat(texts("list"), ints("items")), showLists},
-		{"CLIENTS", socketColumns, showClients},
-		{"SERVERS", socketColumns, showServers},
-		{"USERS", slices.Concat(texts("name", "pool_size", "reserve_pool_size", "pool_mode"),
+		{"DATABASES", "databases, where they are, what bounds them, whether they are paused", databaseColumns, showDatabases},
+		{"POOLS", "clients and server connections by database and user", poolColumns, showPools},
+		{"STATS", "what was done for each database, in all and each second of the last minute", slices.Concat(texts("database"), ints(prefixed("total_", statNames)...), ints(prefixed("avg_", statNames)...), ints("total_requests")), showStats},
+		{"STATS_TOTALS", "the totals of STATS", slices.Concat(texts("database"), ints(totalNames...)), showTotals},
+		{"STATS_AVERAGES", "the averages of STATS", slices.Concat(texts("database"), ints(averageNames...)), showAverages},
+		{"TOTALS", "the sums of STATS", slices.Concat(texts("name"), ints("value")), showSums},
+		{"LISTS", "how many there are of everything", slices.Concat(texts("list"), ints("items")), showLists},
+		{"CLIENTS", "clients, what they do and on which server connection", socketColumns, showClients},
+		{"SERVERS", "server connections, and who holds them", socketColumns, showServers},
+		{"USERS", "users, and what bounds them", slices.Concat(texts("name", "pool_size", "reserve_pool_size", "pool_mode"),
 			ints("max_user_connections", "current_connections", "max_user_client_connections", "current_client_connections")), showUsers},
-		{"CONFIG", texts("key", "value", "default", "changeable"), showConfig},
-		{"MEM", slices.Concat(texts("name"), ints("size", "used", "free", "memtotal")), showMemory},
-		{"STATE", texts("key", "value"), showState},
-		{"VERSION", texts("version"), func(s *Session, t *table) { t.add("pgweir " + s.Version) }},
-		{"PEERS", slices.Concat(ints("peer_id"), texts("host"), ints("port", "pool_size")), showPeers},
+		{"CONFIG", "PgBouncer's keys that mean something here, with their values here", texts("key", "value", "default", "changeable"), showConfig},
+		{"MEM", "memory of the process", slices.Concat(texts("name"), ints("size", "used", "free", "memtotal")), showMemory},
+		{"STATE", "whether all databases are paused", texts("key", "value"), showState},
+		{"VERSION", "the version of pgweir", texts("version"), func(s *Session, t *table) { t.add("pgweir " + s.Version) }},
+		{"PEERS", "the other instances that cancel requests are passed on to", slices.Concat(ints("peer_id"), texts("host"), ints("port", "pool_size")), showPeers},
 	}
 }
 
@@ -253,7 +254,7 @@ func shownSetting(st statement) view {
 		name = "transaction_isolation"
 	}
 	if known, ok := askedSettings[name]; ok {
-		return view{name, texts(name), func(s *Session, t *table) {
+		return view{name, "", texts(name), func(s *Session, t *table) {
 			value := known
 			if told := s.Parameters[name]; told != "" {
 				value = told
