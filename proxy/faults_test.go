@@ -198,6 +198,31 @@ func TestServersReadTextsDifferently(t *testing.T) {
 		S
 		Q create table written (a int)
 		Q drop table written`},
+			story{name: "encoding by DO before a Flush", steps: `
+		P "" do $$ begin perform set_config('client_encoding', 'BIG5', false); end $$
+		B "" ""
+		E ""
+		H
+		wait C
+		P "" "select '\xa5\\', set_config($$app.current_org_id$$,$$2$$,false) --'"
+		B "" ""
+		E ""
+		S
+		Q select count(*) from t`},
+			story{name: "settings read back before another text", mode: "outside", steps: `
+		P "" set datestyle = iso, dmy
+		B "" ""
+		E ""
+		H
+		P "" select 'é'
+		B "" ""
+		E ""
+		P "" select 2
+		B "" ""
+		E ""
+		S
+		Q create table written (a int)
+		Q drop table written`},
 			story{name: "encoding, carried to another server", startup: []string{"client_encoding", "SJIS"}, steps: `
 		Q begin
 		P "" select set_config('app.b', $1, false)

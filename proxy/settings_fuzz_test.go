@@ -225,7 +225,8 @@ type historian struct {
 	probes   bool // see probe
 	direct   string
 	service  *service
-	proxied  string // its address
+	refused  float64 // connections of its proxy that were not at rest as they were given back
+	proxied  string  // its address
 }
 
 // errHistory says that a history would have to wait, so that it proves nothing.
@@ -308,6 +309,13 @@ func (h *historian) compare(options []string, steps []histStep, want [][]string)
 		if found := p.look(h.size - w.held()); found != "" {
 			return i, fmt.Sprintf("step %d, %v\n%s", i, s, found)
 		}
+	}
+	w.close()
+	w.sessions = nil
+	h.service.rest(h.t)
+	if n := h.service.metric(h.t, "pgweir_pool_refused_total"); n > h.refused {
+		h.refused = n
+		return len(steps) - 1, "a connection was given back that was not at rest: " + fmt.Sprint(h.service.logs.FilterMessageSnippet("not at rest").TakeAll())
 	}
 	return len(steps), ""
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
+
+	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // ddl is a statement that changes the catalog. Its tree is walked leniently: it
@@ -33,9 +35,34 @@ func (a *analysis) ddl(n *pg.Node) {
 		}
 	case *pg.Node_CreateExtensionStmt, *pg.Node_AlterExtensionStmt:
 		a.pin(PinOpaque) // its script is not in the text
+	case *pg.Node_AlterDatabaseSetStmt:
+		a.names(s.AlterDatabaseSetStmt.GetSetstmt())
+	case *pg.Node_AlterRoleSetStmt:
+		a.names(s.AlterRoleSetStmt.GetSetstmt())
+	case *pg.Node_CreateFunctionStmt:
+		a.options(s.CreateFunctionStmt.GetOptions())
+	case *pg.Node_AlterFunctionStmt:
+		a.options(s.AlterFunctionStmt.GetActions())
 	}
 	a.lenient, a.computes = true, computes(n)
 	a.node(n)
+}
+
+// names notes that a server which is told of a custom setting for later, as by ALTER DATABASE … SET
+// or RESET, defines it in the session that tells it: it reads an empty value from then on, rolled back or not.
+func (a *analysis) names(s *pg.VariableSetStmt) {
+	if name := setting.Fold(s.GetName()); setting.IsCustom(name) {
+		a.cur.touches.add(name)
+	}
+}
+
+// options are those of a function: SET is one.
+func (a *analysis) options(all []*pg.Node) {
+	for _, o := range all {
+		if s := o.GetDefElem().GetArg().GetVariableSetStmt(); s != nil {
+			a.names(s)
+		}
+	}
 }
 
 // computes reports whether n makes PostgreSQL compute what belongs to the relations and

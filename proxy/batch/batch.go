@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -147,7 +148,8 @@ func rereads(p *router.Plan) bool {
 		return p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	}
 	for i := range p.Sets {
-		if name := p.Sets[i].Name; name == "client_encoding" || name == "standard_conforming_strings" {
+		switch p.Sets[i].Name {
+		case "client_encoding", "standard_conforming_strings", setting.Authorization: // which is read back
 			return true
 		}
 	}
@@ -458,6 +460,9 @@ func (b *Batch) Several() bool {
 	}
 	return n > 1
 }
+
+// Continues reports whether more may follow before the Sync that ends it.
+func (b *Batch) Continues() bool { return b.End == EndFlush || b.End == EndPart }
 
 // saysModes reports whether some message may say transaction modes, which a server takes
 // or refuses by whether a query ran before.

@@ -241,7 +241,7 @@ func (a acquisition) mayAdoptWithin(changes []setting.Change) bool {
 			return false // they would be too late for it
 		}
 	}
-	if a.c.state.Pins != 0 || a.needsChannels() || a.c.state.Tx.Phase.InBlock() || a.batch.End == batch.EndFlush || a.batch.End == batch.EndPart {
+	if a.c.state.Pins != 0 || a.needsChannels() || a.c.state.Tx.Phase.InBlock() || a.batch.Continues() {
 		return false // the connection stays, whatever is undone
 	}
 	return a.batch.Plain() && !a.leavesBlock()

@@ -61,7 +61,7 @@ func (w *work) view() router.View {
 // asKnown is a decision for a replica, or one for the primary if the proxy knows too little.
 func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 	b, l := &w.batch, &w.c.lease
-	if !v.OnReplica && b.Traits.Has(batch.Rereads) && b.Several() {
+	if !v.OnReplica && b.Traits.Has(batch.Rereads) && (b.Several() || b.Continues()) {
 		// What another text means then may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}

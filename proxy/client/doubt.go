@@ -114,7 +114,7 @@ func (o outcomes) mayMeanOther(m *batch.Message) bool {
 	}
 	// The server reports a change when a batch ends; within one it may be unknown.
 	if !session.Misreads(b.Parameter("standard_conforming_strings"), b.Parameter("client_encoding")) &&
-		!session.MayMisread(s.Settings.Now()) && (s.InForceKnown() || !o.batch.Several()) {
+		!session.MayMisread(s.Settings.Now()) && (s.InForceKnown() || !o.batch.Several() && !o.c.lease.midBatch()) {
 		return false
 	}
 	if m.Plan != nil && m.Plan.Class == router.ClassEmpty {
