@@ -6,8 +6,6 @@ FUZZTIME ?= 20s
 
 # Vet runs on its own. Failures and skipped tests are listed again at the end.
 TESTFLAGS := -race -vet=off -timeout 25m
-# What takes longest begins first, beside all others.
-LONGEST := ./proxy
 # What is tested a second time, with the newest PostgreSQL.
 NEWEST := ./internal/pgtest ./internal/demo ./pool/... ./router/catalog ./proxy/auth
 
@@ -40,7 +38,7 @@ demo: deps-server build ## start a primary, two replicas and pgweir, and take a 
 test: deps build check ## everything CI does: build, check, all tests with the race detector
 	$(call patience,-race,C with the race detector)
 	@echo "== tests with the system's PostgreSQL"
-	$(GOTESTSUM) -- $(TESTFLAGS) $(LONGEST) ./...
+	$(GOTESTSUM) -- $(TESTFLAGS) ./...
 	@echo "== alerts and dashboard"
 	$(MAKE) --no-print-directory monitoring
 	@echo "== tests with PostgreSQL 18"

@@ -617,7 +617,6 @@ func TestManyClientsFewConnections(t *testing.T) {
 // extended protocol, and looks at what the next session finds. What ran on the
 // replica must not have been a refusal of it.
 func TestHostileTexts(t *testing.T) {
-	t.Parallel()
 	db := advDatabase(t)
 	s := oneEach(t)
 	data, err := os.ReadFile("testdata/hostile.txt")

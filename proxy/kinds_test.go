@@ -9,7 +9,6 @@ import (
 // TestBeforeAnyQuery: what must come before a transaction's first query may, whatever the
 // proxy has to set first on the connection it comes to.
 func TestBeforeAnyQuery(t *testing.T) {
-	t.Parallel()
 	others := "\n@b\nQ select set_config('app.current_org_id', 'b', false)\nQ select count(*) from items\n@a\n"
 	declared := func(c *config.Config) { c.Tenant.Settings = []string{"app.current_org_id"} }
 	for _, change := range [][]func(*config.Config){nil, {declared}} {

@@ -40,7 +40,6 @@ func (s *service) pinsOf(t testing.TB, metric string, before map[string]float64)
 // session that has set the same names to other values and one that never touched
 // any. What each is told must be the same, also by a look at the settings after each step.
 func TestSettingsThatBreakPeers(t *testing.T) {
-	t.Parallel()
 	direct, proxied := newDatabase(t, ""), newDatabase(t, "")
 	role := "role_" + direct
 	run(t, direct, strings.ReplaceAll(histSchema, "%ROLE%", role))

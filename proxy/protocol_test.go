@@ -44,7 +44,6 @@ type way struct {
 // TestProtocol plays every script of testdata/protocol directly to PostgreSQL
 // and in several ways through the proxy. Whatever the client sees must be the same.
 func TestProtocol(t *testing.T) {
-	t.Parallel()
 	ordinary := start(t)
 	single := start(t, poolSize(1), eventual, func(c *config.Config) { c.Insight.Enabled = true })
 	narrow := start(t, poolSize(1), maxStatements(1), eventual)

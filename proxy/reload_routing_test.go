@@ -202,7 +202,7 @@ func showSettings(r *running) {
 	pinned := func() float64 { return r.metric(r, "pgweir_pinned_sessions") }
 	first := r.connect(r, r.db)
 	exec(r.T, first, fmt.Sprintf(sets, "a"))
-	require.NotZero(r, pinned())
+	until(r, "the session is tied to its connection", func() bool { return pinned() > 0 })
 	must(r, first.Close(r.Context()))
 	r.settle(r)
 

@@ -16,7 +16,6 @@ import (
 // TestSequences: what a sequence gave to a session it can ask for, in and behind transactions,
 // and what it gave to others nobody else can, by both protocols.
 func TestSequences(t *testing.T) {
-	t.Parallel()
 	const schema = "create table t(id serial primary key, v text); create table u(id int generated always as identity, t int); create sequence s"
 	for name, lines := range map[string]string{
 		"insert, lastval": "insert into t(v) values ('a') | select lastval() | select currval('t_id_seq') | insert into u(t) values (currval('t_id_seq')) |" +

@@ -432,7 +432,6 @@ func (h *historian) shrink(options []string, steps []histStep, limit time.Durati
 // it explore others for that long (make fuzz), with PGWEIR_FUZZ_SEED if given, and from the
 // history with the number PGWEIR_FUZZ_FIRST on.
 func TestSettingsHistories(t *testing.T) {
-	t.Parallel()
 	limit, seed, most := time.Minute, uint64(1), 100
 	if v := os.Getenv("PGWEIR_FUZZ_TIME"); v != "" {
 		seed, most = uint64(time.Now().UnixNano()), math.MaxInt

@@ -144,7 +144,6 @@ var beyondModel = map[string]string{
 // TestModelScripts plays the scripts of testdata/protocol on both: what differs is a fault
 // of the model.
 func TestModelScripts(t *testing.T) {
-	t.Parallel()
 	files, err := filepath.Glob("testdata/protocol/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts", err)

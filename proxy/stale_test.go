@@ -8,7 +8,6 @@ import (
 // TestRemade: a statement that is parsed anew means what it says now, whatever a server
 // connection has prepared of that text before, and whoever remade what it uses.
 func TestRemade(t *testing.T) {
-	t.Parallel()
 	insert := `
 		P s insert into t%n% values ($1::e%n%)
 		B "" s a

@@ -13,7 +13,6 @@ import (
 // TestStringsOfStatements: what the statements of one string do to their session is what
 // they do on PostgreSQL, one by one, wherever the string ends or fails.
 func TestStringsOfStatements(t *testing.T) {
-	t.Parallel()
 	look := "\nQ select current_setting('app.a', true), current_setting('app.current_org_id', true), current_setting('work_mem')\nQ insert into w values (1)\nQ rollback\n" +
 		"Q select current_setting('app.a', true), current_setting('work_mem') from items limit 1"
 	var all []story

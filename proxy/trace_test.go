@@ -103,7 +103,6 @@ type traceRun struct {
 // PostgreSQL itself and through the proxy: every answer must be the same, and what
 // only reads must have run on replicas, with no session tied to its connection.
 func TestTrace(t *testing.T) {
-	t.Parallel()
 	f := newFleet(t)
 	for _, r := range []traceRun{
 		{"one client", []habit{bySet}, 1, 1, []int{1, 2, 3}, true, 90},

@@ -35,34 +35,28 @@ func (a *analysis) ddl(n *pg.Node) {
 		}
 	case *pg.Node_CreateExtensionStmt, *pg.Node_AlterExtensionStmt:
 		a.pin(PinOpaque) // its script is not in the text
-	case *pg.Node_AlterDatabaseSetStmt:
-		a.names(s.AlterDatabaseSetStmt.GetSetstmt())
-	case *pg.Node_AlterRoleSetStmt:
-		a.names(s.AlterRoleSetStmt.GetSetstmt())
-	case *pg.Node_CreateFunctionStmt:
-		a.options(s.CreateFunctionStmt.GetOptions())
-	case *pg.Node_AlterFunctionStmt:
-		a.options(s.AlterFunctionStmt.GetActions())
+	}
+	for _, name := range presets(n) {
+		a.cur.touches.add(name)
 	}
 	a.lenient, a.computes = true, computes(n)
 	a.node(n)
 }
 
-// names notes that a server which is told of a custom setting for later, as by ALTER DATABASE … SET
-// or RESET, defines it in the session that tells it: it reads an empty value from then on, rolled back or not.
-func (a *analysis) names(s *pg.VariableSetStmt) {
-	if name := setting.Fold(s.GetName()); setting.IsCustom(name) {
-		a.cur.touches.add(name)
+// presets are custom settings that a statement sets or resets for later, as ALTER DATABASE … SET does. A
+// server defines them in the session that says so, rolled back or not: there they read as empty.
+func presets(n *pg.Node) (names []string) {
+	sets := []*pg.VariableSetStmt{n.GetAlterDatabaseSetStmt().GetSetstmt(), n.GetAlterRoleSetStmt().GetSetstmt()}
+	options := slices.Concat(n.GetCreateFunctionStmt().GetOptions(), n.GetAlterFunctionStmt().GetActions())
+	for _, o := range options {
+		sets = append(sets, o.GetDefElem().GetArg().GetVariableSetStmt())
 	}
-}
-
-// options are those of a function: SET is one.
-func (a *analysis) options(all []*pg.Node) {
-	for _, o := range all {
-		if s := o.GetDefElem().GetArg().GetVariableSetStmt(); s != nil {
-			a.names(s)
+	for _, s := range sets {
+		if name := setting.Fold(s.GetName()); setting.IsCustom(name) {
+			names = append(names, name)
 		}
 	}
+	return names
 }
 
 // computes reports whether n makes PostgreSQL compute what belongs to the relations and

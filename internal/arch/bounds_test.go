@@ -23,7 +23,7 @@ var exceptions = map[string]bounds{
 	// their own beside lease and settle before more comes.
 	"proxy/client":   {methods: 48, fields: 21, cycle: 10, lines: 4480},
 	"proxy/upstream": {cycle: 10}, // what users, databases and clusters share refers to each other
-	"router":         {methods: 72, fields: 32, cycle: 9, lines: 5500},
+	"router":         {methods: 72, fields: 32, cycle: 9, lines: 5520},
 	"router/tenant":  {methods: 100, cycle: 10, lines: 6000},
 }
 
