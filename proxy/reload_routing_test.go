@@ -17,7 +17,7 @@ import (
 func showTimeouts(level int) func(*running) {
 	return func(r *running) {
 		r.begin()
-		idle, within, statement, long := raw(r, r.addr, r.db), raw(r, r.addr, r.db), raw(r, r.addr, r.db), r.connect(r, r.db)
+		idle, within, statement := raw(r, r.addr, r.db), raw(r, r.addr, r.db), raw(r, r.addr, r.db)
 		limits := config.Timeouts{ClientIdle: 300 * time.Millisecond, IdleTransaction: 300 * time.Millisecond, Transaction: time.Second, Statement: 400 * time.Millisecond}
 		r.reload([]func(*config.Config){
 			func(c *config.Config) { c.Timeouts = limits },
@@ -30,6 +30,7 @@ func showTimeouts(level int) func(*running) {
 		require.Contains(r, tail(statement.wait("Z")), "ERROR ERROR 57014")
 		require.Contains(r, tail(idle.wait("end")), "FATAL FATAL 57P05")
 		require.Contains(r, tail(within.wait("end")), "FATAL FATAL 25P03")
+		long := r.connect(r, r.db)
 		exec(r.T, long, "begin")
 		until(r, "the transaction is too long", func() bool {
 			// Most of the time nothing of an answer is under way, behind which nothing could be told.
