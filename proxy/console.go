@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
@@ -150,10 +149,7 @@ func (h *handshake) console(as auth.Identity) error {
 	ctx, end := context.WithCancel(s.ctx)
 	defer end()
 	version := s.consoles.orders.Version
-	cs := &consoleSession{front: h.front, secret: make([]byte, 4), end: end}
-	if h.minor >= 2 {
-		cs.secret = make([]byte, 32)
-	}
+	cs := &consoleSession{front: h.front, secret: make([]byte, h.secretSize()), end: end}
 	cs.Session = &console.Session{
 		Service: operator{s}, User: as.User, Admin: command, Version: version,
 		Log: s.log.With(zap.String("client", remoteHost(h.nc))), Parameters: h.consoleParameters(as.User, version),
@@ -163,9 +159,10 @@ func (h *handshake) console(as auth.Identity) error {
 		return err
 	}
 	defer s.consoles.close(pid)
-	if err := h.welcome(cs, pid); err != nil {
+	if err := h.greet(cs.Parameters, pid, cs.secret); err != nil {
 		return err
 	}
+	_ = h.nc.SetDeadline(time.Time{})
 	if s.terms.Load().cfg.Log.Connections {
 		cs.Log.Info("administrator connected", zap.String("user", as.User), zap.Bool("admin", command))
 	}
@@ -196,20 +193,4 @@ func (h *handshake) consoleParameters(user, version string) map[string]string {
 		"standard_conforming_strings": "on", "integer_datetimes": "on", "DateStyle": "ISO, MDY", "TimeZone": "UTC",
 		"is_superuser": "off", "session_authorization": user, "application_name": h.params["application_name"],
 	}
-}
-
-// welcome tells the client that its session has begun.
-func (h *handshake) welcome(cs *consoleSession, pid uint32) error {
-	out := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
-	for n, v := range cs.Parameters {
-		out = wire.AppendParameter(out, n, v)
-	}
-	out, err := (&pgproto3.BackendKeyData{ProcessID: pid, SecretKey: cs.secret}).Encode(out)
-	if err != nil {
-		return err
-	}
-	if err := h.Send(wire.AppendReady(out, wire.TxIdle)); err != nil {
-		return err
-	}
-	return h.nc.SetDeadline(time.Time{})
 }

@@ -94,25 +94,13 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 		s.upstream.Forget(up)
 		return nil, err
 	}
-	secretSize := 4
-	if h.minor >= 2 {
-		secretSize = 32
-	}
 	c := client.New(s.ctx, s.service.Load(), up, h.front, s.members.lastID.Add(1), start.application, state)
-	m, err := s.members.register(c, up, secretSize)
+	m, err := s.members.register(c, up, h.secretSize())
 	if err != nil {
 		c.Drop()
 		return nil, err
 	}
-	out := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
-	for n, v := range reported {
-		out = wire.AppendParameter(out, n, v)
-	}
-	out, err = (&pgproto3.BackendKeyData{ProcessID: m.pid, SecretKey: m.secret}).Encode(out)
-	if err == nil {
-		err = h.Send(wire.AppendReady(out, wire.TxIdle))
-	}
-	if err != nil {
+	if err := h.greet(reported, m.pid, m.secret); err != nil {
 		s.members.unregister(m)
 		c.Drop()
 		return nil, err
@@ -120,6 +108,27 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 	up.Traffic.LoggedIn()
 	c.Begin(reported, m.pid)
 	return m, nil
+}
+
+// secretSize is how long the secret of a cancel request is, in bytes, by the protocol's version.
+func (h *handshake) secretSize() int {
+	if h.minor >= 2 {
+		return 32
+	}
+	return 4
+}
+
+// greet tells the client that its session has begun.
+func (h *handshake) greet(parameters map[string]string, pid uint32, secret []byte) error {
+	out := []byte{wire.Authentication, 0, 0, 0, 8, 0, 0, 0, 0}
+	for n, v := range parameters {
+		out = wire.AppendParameter(out, n, v)
+	}
+	out, err := (&pgproto3.BackendKeyData{ProcessID: pid, SecretKey: secret}).Encode(out)
+	if err != nil {
+		return err
+	}
+	return h.Send(wire.AppendReady(out, wire.TxIdle))
 }
 
 // serveMember lives a session through. Its frame lies on the stack of every idle client, so what

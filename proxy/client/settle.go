@@ -201,7 +201,7 @@ func (st settlement) count() {
 		if p := a.Message.Plan; p != nil {
 			class = p.Class
 		}
-		st.ran(target, st.try.decision.Reason, class)
+		st.counted(target, st.try.decision.Reason, class)
 	}
 	st.c.svc.Metrics.Answered(target, st.plan().Class, time.Since(st.batch.Started))
 	st.logSlow()

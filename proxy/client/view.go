@@ -18,8 +18,8 @@ type View struct {
 // View may be called from any goroutine.
 func (c *Client) View() View { return View{c.who.id, c.who.app, c.front.NetConn(), c.activity.View()} }
 
-// ran counts a statement that ran.
-func (w *work) ran(t router.Target, r router.Reason, class router.Class) {
+// counted counts a statement that ran.
+func (w *work) counted(t router.Target, r router.Reason, class router.Class) {
 	w.statements++
 	w.c.svc.Metrics.Statement(t, r, class)
 }
