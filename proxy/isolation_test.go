@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
 
 	"github.com/pgweir/pgweir/config"
 )
@@ -131,5 +132,57 @@ func TestTenantIsAssertedNotPredicted(t *testing.T) {
 	t.Logf("declared: %d of %d looks saw what is not theirs", foreign, looks)
 	if foreign != 0 || looks < 200 {
 		t.Error("a foreign row, or too little was done")
+	}
+}
+
+// A connection keeps the schema of its temporary objects when they are gone. It is no
+// reason to close it where they were foreseen, nor an alarm where they were not; objects
+// that are still there are, and so is another role.
+func TestWhatIsAssertedOfTemporarySchemas(t *testing.T) {
+	database := newDatabase(t, leaky+`
+		create materialized view totals as select 1 as id; create unique index on totals (id);
+		create function renew() returns void language plpgsql as $$ begin refresh materialized view concurrently totals; end $$`)
+	role := "role_" + database
+	run(t, database, "create role "+role+"; grant "+role+" to current_user")
+	t.Cleanup(func() { run(t, database, "drop role "+role) })
+	s := start(t, poolSize(1), func(c *config.Config) {
+		c.Routing.SafeFunctions = []string{"leaky_role", "leaky_table"}
+		c.Settings.VerifyReleases = false
+		c.Tenant.Settings = []string{"app.current_org_id"}
+	})
+	for _, test := range []struct {
+		name, runs string
+		kept       bool
+		failed     float64
+	}{
+		{"nothing", "select 1", true, 0},
+		{"foreseen", "create temp table made as select 1; drop table made", true, 0},
+		{"refreshed", "refresh materialized view concurrently totals", true, 0},
+		{"unforeseen", "select renew()", false, 0},
+		{"role", "/* pgweir:primary */ select leaky_role('" + role + "')", false, 1},
+		{"objects", "/* pgweir:primary */ select leaky_table()", false, 1},
+		{"nothing again", "select 1", true, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			const pid = "/* pgweir:primary */ select pg_backend_pid(), current_setting('role'), current_setting('app.current_org_id', true)"
+			before, failed := s.connect(t, database), s.metric(t, "pgweir_assertions_failed_total")
+			var had, has int
+			var acts, tenant *string
+			require.NoError(t, before.QueryRow(t.Context(), pid).Scan(&had, &acts, &tenant))
+			_, err := before.Exec(t.Context(), test.runs, pgx.QueryExecModeSimpleProtocol)
+			require.NoError(t, err)
+			for _, value := range []string{"", "7"} {
+				other := s.connect(t, database)
+				if value != "" {
+					_, err = other.Exec(t.Context(), "set app.current_org_id = 7")
+					require.NoError(t, err)
+				}
+				require.NoError(t, other.QueryRow(t.Context(), pid).Scan(&has, &acts, &tenant))
+				require.Equal(t, "none", *acts)
+				require.True(t, value == "" && (tenant == nil || *tenant == "") || value != "" && *tenant == value)
+			}
+			require.Equal(t, test.kept, had == has)
+			require.Equal(t, test.failed, s.metric(t, "pgweir_assertions_failed_total")-failed)
+		})
 	}
 }

@@ -52,7 +52,7 @@ func (s *Server) adopt(t *terms) {
 	s.terms.Store(t)
 	s.service.Store(&upstream.Service{
 		Config: cfg, Log: s.log, Metrics: s.metrics, Audit: s.audit, Registry: s.registry,
-		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert)),
+		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert), s.registry),
 		Draining:  &s.phase.draining, Beside: &s.phase.beside, PrimaryReads: cfg.Routing.PrimaryReads == "always",
 		OnlyPrimary: s.consoles.onlyPrimary.Load(),
 		Current:     &s.service, Shadow: s.Shadow, Insight: s.insight, Ending: s.ctx,

@@ -39,6 +39,19 @@ type Registry struct {
 	known map[string]weak.Pointer[Statement]
 	most  int // entries that known had room for
 	last  uint64
+
+	own sync.Map // of *Statement by text: see Own
+}
+
+// Own returns the statement of a text of the proxy's own, without parameter types. It is
+// kept for good: there are few.
+func (r *Registry) Own(text string) *Statement {
+	if s, ok := r.own.Load(text); ok {
+		return s.(*Statement)
+	}
+	s := r.Statement([]byte(text), []byte{0, 0}, "")
+	r.own.Store(text, s)
+	return s
 }
 
 // Statement returns the one statement of that text and those types, among sessions that

@@ -26,11 +26,11 @@ import (
 type Backend struct {
 	Conn *wire.Conn
 	Sequences
+	Predecessors
 
 	login    *Login
 	origin   Origin
 	talk     conversation
-	lastUser uint64
 	pooled   Pooled
 	verified time.Time // see Verified
 

@@ -70,15 +70,3 @@ func unread(buf []byte) error {
 	}
 	return errUnread
 }
-
-// HandOver notes the session that b goes to, by a number that is not 0, and reports
-// whether that is another one than had it last. A fresh connection comes from nobody,
-// so it is another one too.
-func (b *Backend) HandOver(session uint64) (another bool) {
-	another = b.lastUser != session
-	b.lastUser = session
-	return another
-}
-
-// LastUser returns the session of the last HandOver; 0 is none.
-func (b *Backend) LastUser() uint64 { return b.lastUser }

@@ -189,7 +189,7 @@ func (e *Encoder) set(changes []setting.Change, origin Origin) {
 	if len(changes) == 0 {
 		return
 	}
-	st := e.Registry.Statement([]byte(setQuery), noTypes, "")
+	st := e.Registry.Own(setQuery)
 	e.prepareOwn(st, origin)
 	var room [128]byte
 	for _, c := range changes {
@@ -237,7 +237,7 @@ func (e *Encoder) await(m *Message) {
 
 // run runs a statement of the proxy's own before the client's, prepared like any other.
 func (e *Encoder) run(text string, origin Origin) {
-	st := e.Registry.Statement([]byte(text), noTypes, "")
+	st := e.Registry.Own(text)
 	e.prepareOwn(st, origin)
 	e.Out = wire.AppendBind(e.Out, nil, st.Name, nil)
 	e.Out = wire.AppendExecute(e.Out, "")
@@ -252,7 +252,7 @@ func (e *Encoder) forget(origin Origin) {
 	if e.Batch.End == EndPart || e.Batch.End == EndFlush || e.Batch.Traits.Has(Resumes) {
 		portal = "pgweir: forget"
 	}
-	st := e.Registry.Statement([]byte("DISCARD SEQUENCES"), noTypes, "")
+	st := e.Registry.Own("DISCARD SEQUENCES")
 	e.prepareOwn(st, origin)
 	e.Out = wire.AppendBind(e.Out, []byte(portal), st.Name, nil)
 	e.Out = wire.AppendExecute(e.Out, portal)

@@ -51,6 +51,10 @@ func (a *asked) add(m Message, frame pgproto3.FrontendMessage) *Message {
 	return a.Batch.Add(m)
 }
 
+func (a *asked) asserts(names ...string) {
+	a.Takes, a.Asserts, a.User = TakesWithin, NewAssertion(names, a.Registry), "app"
+}
+
 func (a *asked) query(text string) *Message {
 	a.Batch.End = EndQuery
 	return a.add(Message{Kind: Query, Plan: a.plans.Get([]byte(text))}, &pgproto3.Query{String: text})
@@ -181,8 +185,23 @@ var encodings = []struct {
 		a.query("COMMIT")
 	}},
 	{"what isolation rests on is made sure of", func(a *asked) {
-		a.Takes, a.Asserts = TakesWithin, NewAssertion([]string{"App.Tenant"})
-		a.Carries = setting.From(map[string]string{"app.tenant": "7", "role": "reader"})
+		a.asserts("App.Tenant", "app.region")
+		a.Carries = setting.From(map[string]string{"app.tenant": "7", "app.region": "eu", "role": "reader"})
+		a.query("SELECT 1")
+	}},
+	{"where the session has none of the settings", func(a *asked) {
+		a.asserts("App.Tenant", "app.region")
+		a.query("SELECT 1")
+	}},
+	{"where it has some of them", func(a *asked) {
+		a.asserts("app.tenant", "app.region")
+		a.Carries = setting.From(map[string]string{"app.tenant": "7"})
+		a.query("SELECT 1")
+	}},
+	{"where it may act as somebody else than is believed", func(a *asked) {
+		a.asserts("app.tenant")
+		a.Carries = setting.From(map[string]string{"app.tenant": "7"})
+		a.Asserts = a.Asserts.Taking([]setting.Change{{Name: setting.Role, Value: "reader"}}, false)
 		a.query("SELECT 1")
 	}},
 	{"a transaction is opened, with what it did", func(a *asked) {

@@ -198,6 +198,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 		a.c.told.pending = true
 	}
 	t.Changes, t.Carries, t.User = changes, want, a.c.up.Credentials().User
+	t.Asserts = t.Asserts.Taking(changes, b.HadTemporary())
 	switch {
 	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
 	case !now && a.mayAdoptWithin(changes):
@@ -328,13 +329,14 @@ func (a acquisition) await(p *pool.Pool, want pool.Want) (*backend.Backend, erro
 // the batch, of which it ran nothing, sent over another one. The error is not the client's.
 func (a acquisition) adoptElsewhere(refused *adoptError) error {
 	server := zap.String("server", a.c.lease.server.Address)
-	if why, unclean := strings.CutPrefix(refused.quoted(), batch.AssertionPrefix); unclean {
+	switch why, unclean := batch.Unclean(refused.refused.Message); {
+	case !unclean:
+		a.c.Log().Warn("a server connection could not take over the session's settings; it is closed", server,
+			zap.String("sqlstate", refused.refused.Code), zap.String("error", refused.refused.Shown()))
+	case why != batch.TemporarySchema || !a.hasNoTemporary():
 		a.c.svc.Metrics.AssertionFailed()
 		a.c.Log().Error("server connection is not clean; it is closed: what ran on it is not what the catalog says, or a fault of the proxy",
 			server, zap.String("found", why), zap.Strings("ran", a.c.lease.b.Trail()))
-	} else {
-		a.c.Log().Warn("a server connection could not take over the session's settings; it is closed", server,
-			zap.String("sqlstate", refused.refused.Code), zap.String("error", refused.refused.Shown()))
 	}
 	pinned := a.c.state.Pins != 0
 	a.c.discard()
@@ -342,4 +344,14 @@ func (a acquisition) adoptElsewhere(refused *adoptError) error {
 		return wire.Fatalf("08006", "%v", refused)
 	}
 	return &retry{reason: metrics.RetryLost, err: refused}
+}
+
+// hasNoTemporary reports whether the connection, whose batch failed, has no temporary
+// objects: REFRESH MATERIALIZED VIEW CONCURRENTLY in a function leaves an empty schema.
+func (a acquisition) hasNoTemporary() bool {
+	if recovery(a).drain() != nil {
+		return false
+	}
+	found, err := a.c.lease.b.Inspect(a.c.ctx, backend.Question{Leftovers: backend.Temporary})
+	return err == nil && found.Leftovers == 0
 }

@@ -69,6 +69,7 @@ func (l *lease) leave(r session.Residue) { l.residue = max(l.residue, r) }
 func (l *lease) ran(e *session.Effects) {
 	l.leave(e.Residue)
 	l.inspect |= e.Inspect
+	l.b.NoteTemporary(e.Inspect&router.PinTemp != 0)
 	l.restore = l.restore || e.Startup
 	l.unpinned |= e.Unpinned
 }

@@ -3,7 +3,6 @@ package client
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"weak"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -189,6 +188,7 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	if p != nil && (p.Flags&(router.FlagDDL|router.FlagTemporary) != 0 || p.Tx.Verb == router.TxRollbackTo) {
 		o.c.lease.doubts.Makes(p)
 	}
+	o.c.lease.b.NoteTemporary(p != nil && p.Flags&(router.FlagDDL|router.FlagTemporary) != 0) // REFRESH … CONCURRENTLY, too
 	if p != nil && p.Tx.Verb == router.TxRollback {
 		o.c.writes = noWrites // they are undone
 	}
@@ -406,9 +406,3 @@ func (e *adoptError) Error() string {
 	return "the server refused the session's settings: " + e.refused.Message
 }
 func (e *adoptError) Unwrap() error { return e.refused }
-
-// quoted is what stands in quotes in the server's message: what a failed assertion says.
-func (e *adoptError) quoted() string {
-	_, said, _ := strings.Cut(e.refused.Message, `"`)
-	return strings.TrimSuffix(said, `"`)
-}
