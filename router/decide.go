@@ -2,13 +2,14 @@ package router
 
 // View is what a decision needs of the session besides the Plan.
 type View struct {
-	Route     Route  // the session's, its user's or its database's wish
-	Pins      PinSet // state that ties it to the primary connection it has
-	InTx      bool   // inside a transaction block, or a pipeline that has begun
-	OnPrimary bool   // which already runs on the primary
-	OnReplica bool   // or on a replica
-	Read      bool   // it has read there
-	Cursor    bool   // the batch opens a cursor or a portal that outlives it
+	Route          Route  // the session's, its user's or its database's wish
+	Pins           PinSet // state that ties it to the primary connection it has
+	InTx           bool   // inside a transaction block, or a pipeline that has begun
+	OnPrimary      bool   // which already runs on the primary
+	OnReplica      bool   // or on a replica
+	Read           bool   // it has read there
+	Cursor         bool   // the batch opens a cursor or a portal that outlives it
+	Leaves, AtOnce bool   // it runs something behind the transaction's end; and nothing before
 	// Modes of the transaction, those it was not given being the session's defaults, or of
 	// the next one. A default is not said to be READ WRITE, which a standby refuses to hear.
 	Modes Modes
@@ -62,9 +63,9 @@ func decideOnReplica(p *Plan, v View) Decision {
 			return Decision{TargetPrimary, ReasonCursor}
 		}
 		return Decision{TargetReplica, p.Reason}
-	case v.Modes.Access == ReadOnly && p.Class == ClassWrite && p.Reason != ReasonUtility:
+	case v.Modes.Access == ReadOnly && p.Class == ClassWrite && p.Reason != ReasonUtility && !v.Leaves:
 		return stay // the same refusal there as on the primary, which LISTEN and NOTIFY do not get
-	case v.Modes.Isolation == RepeatableRead && v.Read:
+	case v.Modes.Isolation == RepeatableRead && v.Read && !v.AtOnce:
 		return stay // its snapshot cannot move
 	}
 	return Decision{TargetPrimary, p.Reason}

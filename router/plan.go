@@ -240,6 +240,9 @@ type Tx struct {
 	Name  string // of the savepoint, folded as PostgreSQL folds it
 }
 
+// Ends reports whether it ends a transaction block.
+func (t *Tx) Ends() bool { return t.Verb == TxCommit || t.Verb == TxRollback || t.Verb == TxPrepare }
+
 // Prepared is a SQL-level PREPARE, EXECUTE or DEALLOCATE. The bytes
 // [NameStart, NameEnd) of the text are the statement's name as written, so that
 // the name can be replaced.

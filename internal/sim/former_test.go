@@ -29,6 +29,11 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "select '%m', 2"},
 			}},
 		}},
+		"a write behind the end of a block that only reads": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin read only"}, {Simple: "select set_config('app.tenant', 't2', true)"}, {Calls: []Call{{Parse: "rollback"}, {Parse: "drop table tt"}}},
+			}},
+		}},
 		"names after DISCARD ALL and DEALLOCATE ALL in a pipeline": {Knobs: plain, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Calls: []Call{{Name: "s0", Parse: "select $1::text, 1", Args: []string{"%m"}}}},

@@ -263,9 +263,35 @@ func (b *Batch) GoesOn() bool {
 		if ended || m.Plan.Statements > 1 || m.Plan.Tx.Verb == router.TxPrepare {
 			return true
 		}
-		ended = m.Plan.Tx.Verb == router.TxCommit || m.Plan.Tx.Verb == router.TxRollback
+		ended = m.Plan.Tx.Ends()
 	}
 	return false
+}
+
+// Leaves reports whether the batch ends the transaction block it meets, and runs more
+// behind that; atOnce is that it runs nothing in the block before.
+func (b *Batch) Leaves() (leaves, atOnce bool) {
+	ended, first := false, true
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if !m.Kind.Executes() || m.Plan == nil {
+			continue
+		}
+		statements := m.Plan.Parts
+		if statements == nil {
+			statements = []*router.Plan{m.Plan}
+		}
+		for _, p := range statements {
+			if ended {
+				return true, atOnce
+			}
+			if ended = p.Tx.Ends(); ended {
+				atOnce = first
+			}
+			first = false
+		}
+	}
+	return false, false
 }
 
 // EndsFailed reports whether the batch has what leads out of an aborted transaction.

@@ -49,8 +49,8 @@ func (w *work) view() router.View {
 		Read:   s.Tx.Phase.InBlock() && s.Tx.Did.Has(session.DidRead),
 	}
 	if l.held() && running {
-		v.OnReplica = l.onReplica()
-		v.OnPrimary = !v.OnReplica
+		v.OnReplica, v.OnPrimary = l.onReplica(), !l.onReplica()
+		v.Leaves, v.AtOnce = b.Leaves()
 	}
 	if v.Modes = w.c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {
 		v.Modes = router.Modes{}
