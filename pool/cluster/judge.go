@@ -16,6 +16,8 @@ import (
 //   - Two primaries on that timeline are a split brain, and none at all: nobody can tell
 //     which is right.
 //     Two that were started at the same microsecond are one server, configured twice.
+//   - A primary that was lost and comes back as it was is none as long as another server keeps
+//     the monitor waiting, for that may have been promoted meanwhile.
 //   - A replica below the primary's timeline does not follow that primary. What it
 //     replays may never have happened, so nothing is read from it.
 //   - A server that leaves the cluster is read from no more. If it is the primary, and no
@@ -43,6 +45,7 @@ func judge(states []State, before *Topology, known bool) *Topology {
 	}
 	t.Timeline = newest(states, t)
 	t.elect()
+	t.doubt(before)
 	t.gather()
 	for i := range states {
 		states[i].explain(t)
@@ -103,6 +106,22 @@ func (t *Topology) elect() {
 		st := &t.States[i]
 		if leaving(st.Status) && st.Role == RolePrimary && !t.sameAsPrimary(st) {
 			st.Status = StatusFenced
+		}
+	}
+}
+
+// doubt takes back the election of a primary that was lost, and may have been succeeded by
+// one that does not answer.
+func (t *Topology) doubt(before *Topology) {
+	if t.Primary == nil || before.Primary != nil || t.Timeline > before.Timeline {
+		return
+	}
+	for i := range t.States {
+		if o := &t.States[i]; o.Status == StatusSlow && o.Server != t.Primary {
+			st := find(t.States, t.Primary)
+			st.Status, t.Primary = StatusUnknown, nil
+			st.Err = fmt.Errorf("it was lost and is back, and %s, which may have been promoted meanwhile, does not answer", o.Server.Address)
+			return
 		}
 	}
 }

@@ -132,6 +132,34 @@ func TestJudgeRemembers(t *testing.T) {
 	}
 }
 
+// A primary that was lost and comes back as it was may have a successor that does not
+// answer. It waits for that one's answer, or its end.
+func TestJudgeDoubts(t *testing.T) {
+	before := judge(said("p1", "r1"), &Topology{}, true)
+	lost := judge(said("p1-", "r1"), before, true)
+	for _, test := range []struct {
+		before  *Topology
+		servers []string
+		primary bool
+	}{
+		{before, []string{"p1", "r1~"}, true}, // it was never lost
+		{lost, []string{"p1", "r1"}, true},
+		{lost, []string{"p1", "r1~"}, false},
+		{lost, []string{"p1~", "r1"}, true},
+		{lost, []string{"p1", "r1-"}, true},
+		{lost, []string{"p1-", "p2"}, true},
+		{lost, []string{"p1~", "p2"}, true}, // a new timeline tells who it is
+	} {
+		got := judge(said(test.servers...), test.before, true)
+		if (got.Primary != nil) != test.primary {
+			t.Errorf("%v: primary %v", test.servers, got.Primary)
+		}
+		if !test.primary && (got.States[0].Status != StatusUnknown || got.States[0].Err == nil) {
+			t.Errorf("%v: %+v", test.servers, got.States[0])
+		}
+	}
+}
+
 // Before all servers had time to answer nothing is used.
 func TestJudgeWaits(t *testing.T) {
 	got := judge(said("p1", "?"), &Topology{}, false)
