@@ -156,3 +156,20 @@ func TestEmptyBehindUnknownSettings(t *testing.T) {
 	c.wait("Z")
 	other.query("insert into d values (1)")
 }
+
+// What an earlier batch of the block set, nobody knows what, the server has reported since as
+// far as it decides how texts are read.
+func TestTextBehindSettingsOfAnEarlierBatch(t *testing.T) {
+	s := start(t, poolSize(1))
+	database := newDatabase(t, "create table d (k int primary key)")
+	c, other := raw(t, s.addr, database), raw(t, s.addr, database)
+	c.query("begin")
+	c.query("explain (analyze, costs off, timing off, summary off) select set_config('app.a', 'x', false)")
+	var pipeline []pgproto3.FrontendMessage
+	for _, sql := range []string{"set local app.c = '漢字'", "commit"} {
+		pipeline = append(pipeline, &pgproto3.Parse{Query: sql}, &pgproto3.Bind{}, &pgproto3.Execute{})
+	}
+	c.send(append(pipeline, &pgproto3.Sync{})...)
+	c.wait("Z")
+	other.query("insert into d values (1)")
+}

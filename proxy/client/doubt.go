@@ -112,9 +112,8 @@ func (o outcomes) mayMeanOther(m *batch.Message) bool {
 	if t := &o.c.told; !t.pending && t.texts == textsUnderstood && s.InForceKnown() {
 		return false // the usual case: a server reports what decides it
 	}
-	// The server reports a change when a batch ends; within one it may be unknown.
-	if !session.Misreads(b.Parameter("standard_conforming_strings"), b.Parameter("client_encoding")) &&
-		!session.MayMisread(s.Settings.Now()) && (s.InForceKnown() || !o.batch.Several() && !o.c.lease.midBatch()) {
+	if s.Unreported == session.Known && !session.Misreads(b.Parameter("standard_conforming_strings"), b.Parameter("client_encoding")) &&
+		!session.MayMisread(s.Settings.Now()) {
 		return false
 	}
 	if m.Plan != nil && m.Plan.Class == router.ClassEmpty {

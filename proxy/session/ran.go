@@ -252,6 +252,7 @@ func (s *State) leaves(p *router.Plan, st *Executed, out Outcome, declared bool,
 // ended as the server says with its transaction status. failed is whether a statement
 // of the batch failed. parameter tells what the server reports of a setting.
 func (s *State) Ready(status byte, failed bool, parameter func(name string) string) {
+	s.Unreported = Known
 	switch status {
 	case 'I':
 		s.end(!failed)

@@ -22,7 +22,10 @@ type State struct {
 	Proxy    History // of the proxy (pgweir.*), which no server knows
 	Tx       Transaction
 	Known    Knowledge
-	Pins     router.PinSet
+	// Unreported is Known by what ran since the server last said what decides how texts
+	// are read, which it does with ReadyForQuery.
+	Unreported Knowledge
+	Pins       router.PinSet
 
 	// Custom settings whose placeholders the session has defined: they read '' and no
 	// longer NULL. Of MayDefine that is to be asked.
@@ -214,7 +217,7 @@ func (s *State) UsualNames() bool {
 }
 
 // unknown lowers what is known of the settings.
-func (s *State) unknown(k Knowledge) { s.Known = max(s.Known, k) }
+func (s *State) unknown(k Knowledge) { s.Known, s.Unreported = max(s.Known, k), max(s.Unreported, k) }
 
 // String prints the state on one line, for people.
 func (s *State) String() string {
