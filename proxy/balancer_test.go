@@ -6,8 +6,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgweir/pgweir/config"
 )
@@ -124,4 +127,30 @@ func TestOneAddressOfManyServers(t *testing.T) {
 			until(t, "it is said", func() bool { return s.metric(t, "pgweir_server_many") == 1 })
 		})
 	}
+}
+
+// The primary's name leads to a standby for a while, as during a switchover: whoever gets a new
+// connection meanwhile waits, and nobody is told that the server is read-only.
+func TestPrimaryAddressLeadsToStandby(t *testing.T) {
+	var away atomic.Bool
+	address := balancer(t, func(int) string {
+		if away.Load() {
+			return shared(t).Replicas[0].Addr()
+		}
+		return shared(t).Primary.Addr()
+	})
+	database := newDatabase(t, "create table n (a int)")
+	s := start(t, poolSize(4), func(c *config.Config) { c.Servers = []config.Server{{Address: address, Weight: 1}} })
+	first, second := raw(t, s.addr, database), raw(t, s.addr, database)
+	first.query("begin")
+	first.query("insert into n values (1)") // holds the only connection
+	away.Store(true)
+	second.send(&pgproto3.Query{String: "notify there"}, &pgproto3.Query{String: "insert into n values (2)"}, &pgproto3.Query{String: "show transaction_read_only"})
+	until(t, "it is seen", func() bool { return s.metric(t, "pgweir_cluster_has_primary") == 0 })
+	away.Store(false)
+	got := strings.Join(second.wait("Z", "Z", "Z"), "\n")
+	if strings.Contains(got, "E ERROR") || !strings.Contains(got, `D "off"`) {
+		t.Error(got)
+	}
+	first.query("commit")
 }

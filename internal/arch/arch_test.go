@@ -111,7 +111,7 @@ var sideways = map[string][]string{
 	"proxy/doubt":      {"proxy/session", "proxy/upstream"},
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
-	"proxy/upstream":   {"proxy/activity", "proxy/audit", "proxy/batch", "proxy/freshness", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
+	"proxy/upstream":   {"proxy/activity", "proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
 	"internal/serve":   {"proxy", "proxy/admin", "proxy/console", "proxy/reload"},
 }
 

@@ -15,7 +15,7 @@ func (w *world) happen(ctx context.Context, e *Event) {
 		return
 	}
 	w.note("-- %s %s %v %s", e.Do, e.On, e.For, e.Text)
-	i := slices.IndexFunc(w.model.Servers(), func(s *simpg.Server) bool { return s.Name == e.On })
+	i := w.number(e.On)
 	if i < 0 {
 		w.elsewhere(e)
 		return
@@ -50,8 +50,22 @@ func (w *world) happen(ctx context.Context, e *Event) {
 		w.back(s, i)
 	case Promote:
 		w.promote(ctx, s, e)
+	case Exchange:
+		if w.number(e.Text) < 0 {
+			return
+		}
+		w.net.Exchange(serverName(i), serverName(w.number(e.Text)))
+		if e.For > 0 {
+			wait(ctx, e.For)
+			w.net.Exchange(serverName(i), serverName(w.number(e.Text)))
+		}
 	case Admin, Drain, Reload:
 	}
+}
+
+// number is a server's place among them; -1 is none.
+func (w *world) number(name string) int {
+	return slices.IndexFunc(w.model.Servers(), func(s *simpg.Server) bool { return s.Name == name })
 }
 
 // elsewhere has happen what is not of one server.
@@ -69,7 +83,7 @@ func (w *world) elsewhere(e *Event) {
 		if _, err := w.proxy.Reload(w.config(e.Next)); err != nil && !w.over() {
 			w.fault("the configuration is not read again: %v", err)
 		}
-	case Crash, Stop, Promote, Freeze, Reset, Lag, Terminate, Cancel:
+	case Crash, Stop, Promote, Freeze, Reset, Lag, Exchange, Terminate, Cancel:
 		w.fault("there is no server %q", e.On)
 	}
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -86,7 +87,7 @@ type Event struct {
 	Do   Deed
 	On   string // server, or session
 	For  time.Duration
-	Text string // SQL, for Admin
+	Text string // SQL, for Admin; the other server, for Exchange
 	Next *Knobs // for Reload
 }
 
@@ -101,12 +102,18 @@ const (
 	Freeze    Deed = "freeze"    // nothing reaches it or leaves it for a while
 	Reset     Deed = "reset"     // its connections break
 	Lag       Deed = "lag"       // it replays later by For, from now on
+	Exchange  Deed = "exchange"  // its name and that of another change places, for a while or for good
 	Admin     Deed = "admin"     // somebody runs SQL on the primary past the proxy
 	Terminate Deed = "terminate" // a session on it is ended by an administrator
 	Cancel    Deed = "cancel"    // what a session on it runs is canceled by an administrator
 	Reload    Deed = "reload"    // the proxy's configuration is another one from now on
 	Drain     Deed = "drain"     // the proxy shuts down
 )
+
+// has reports whether a deed is among the events.
+func (h *History) has(d Deed) bool {
+	return slices.ContainsFunc(h.Events, func(e Event) bool { return e.Do == d })
+}
 
 // String prints the history as a script.
 func (h *History) String() string {

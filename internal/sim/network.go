@@ -125,6 +125,13 @@ func (n *Network) Name(name, addr string) {
 	n.names[name] = addr
 }
 
+// Exchange makes two names lead to each other's address. Connections stay where they are.
+func (n *Network) Exchange(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.names[a], n.names[b] = n.names[b], n.names[a]
+}
+
 // Dialer returns how a host connects to others.
 func (n *Network) Dialer(from string) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, _, addr string) (net.Conn, error) {

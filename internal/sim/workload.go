@@ -165,6 +165,10 @@ func drawFaults(r *rand.Rand, h *History) {
 	if chance(r, 60) {
 		h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Drain})
 	}
+	if h.Knobs.Replicas > 0 && chance(r, 150) {
+		h.Events = append(h.Events, Event{At: between(r, 0, 2*time.Second), Do: Exchange, On: name(server()), Text: name(h.Knobs.Replicas),
+			For: pick(r, 0, between(r, time.Millisecond, 3*time.Second))})
+	}
 	if h.Knobs.Replicas > 0 && !h.Knobs.Async && chance(r, 200) {
 		h.Events = slices.DeleteFunc(h.Events, func(e Event) bool { return e.On == synchronous && (e.Do == Crash || e.Do == Stop) })
 		h.Events = append(h.Events, Event{At: between(r, 0, 3*time.Second), Do: Promote, On: synchronous, For: pick(r, 0, time.Second, 3*time.Second), Text: pick(r, "", unchanged)})

@@ -240,7 +240,9 @@ func (l *logged) Write(e zapcore.Entry, fields []zapcore.Field) error {
 			fmt.Fprintf(&b, " %s=%v", k, enc.Fields[k])
 		}
 	}
-	if e.Level >= zapcore.ErrorLevel && !strings.HasPrefix(e.Message, "server is not used") {
+	told := strings.HasPrefix(e.Message, "server is not used") ||
+		strings.HasPrefix(e.Message, "several servers answer") && l.w.h.has(Exchange)
+	if e.Level >= zapcore.ErrorLevel && !told {
 		l.w.fault("the proxy logs an error: %s", b.String())
 	} else {
 		l.w.note("proxy: %s", b.String())

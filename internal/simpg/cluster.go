@@ -71,6 +71,7 @@ type Cluster struct {
 	tx       uint64 // counts transactions
 	serial   uint32 // counts connections
 	rows     int64  // counts rows
+	starts   int    // counts starts of servers
 }
 
 // New makes a cluster whose servers run. The error is that of Setup.

@@ -210,7 +210,8 @@ func (s *Server) stop(why *Error) {
 func (s *Server) Start() { s.control(s.start) }
 
 func (s *Server) start() {
-	s.running, s.began, s.refuses = true, s.cluster.clock(), nil
+	s.cluster.starts++ // no two servers start at the same microsecond
+	s.running, s.began, s.refuses = true, s.cluster.clock().Add(time.Duration(s.cluster.starts)*time.Microsecond), nil
 	s.drawn = map[string]int64{}
 }
 

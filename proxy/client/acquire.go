@@ -141,6 +141,10 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 		l.pool.Discard(b)
 		return true, nil
 	}
+	if !l.onReplica() && upstream.OfStandby(b) && a.moveOn(l.server, upstream.ErrStandby) {
+		l.pool.Discard(b)
+		return true, nil
+	}
 	if l.onReplica() {
 		fresh, err := needs(a).isFresh(l.server, b)
 		if err != nil || !fresh {

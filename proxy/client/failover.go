@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -44,7 +43,7 @@ func (a acquisition) awaitPrimary() (*cluster.Server, error) {
 // moveOn reports whether a batch that met a server that could not be reached may try
 // another one, having told the monitor.
 func (a acquisition) moveOn(s *cluster.Server, err error) bool {
-	if !unreachable(err) {
+	if !upstream.Unreachable(err) {
 		return false
 	}
 	a.c.up.Cluster.ReportUnreachable(s, err)
@@ -65,14 +64,8 @@ func (a acquisition) lostUnused(s *cluster.Server, err error) bool {
 
 // unserved is the error of a batch that no server took.
 func unserved(err error) error {
-	if unreachable(err) {
+	if upstream.Unreachable(err) {
 		return fmt.Errorf("%w: %w", cluster.ErrNoPrimary, err)
 	}
 	return err
-}
-
-// unreachable reports whether err is of a server that is not there, rather than of a
-// login it refused or could not be given, or of a client that is gone.
-func unreachable(err error) bool {
-	return err != nil && !errors.As(err, new(*interrupt.ClientGone)) && upstream.Unreachable(err)
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -14,13 +15,14 @@ import (
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/interrupt"
 )
 
 // ErrServerLost is that a server connection failed.
 var ErrServerLost = errors.New("server connection lost")
 
 // Unreachable reports whether err is of a server that is not there, rather than
-// of a login it refused or could not be given.
+// of a login it refused or could not be given, or of a client that is gone.
 func Unreachable(err error) bool {
 	if err == nil {
 		return false // the usual case, which allocates nothing
@@ -28,7 +30,7 @@ func Unreachable(err error) bool {
 	var refused *pgconn.PgError
 	var network net.Error
 	switch {
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.As(err, new(*interrupt.ClientGone)):
 		return false
 	case errors.Is(err, pool.ErrGone):
 		return true
@@ -104,4 +106,14 @@ func toldTimeout(err error) *wire.Error {
 		return told.WithHint("All of the server's slots are in use, by pgweir or others. Transactions may be kept open too long, or max_connections be too small.")
 	}
 	return told.WithHint("All connections of the pool, or all that its limits allow, are in use. Transactions may be kept open too long, or pool.size be too small.")
+}
+
+// ErrStandby is that a new connection to the primary led to a standby: its address leads
+// elsewhere now, or it is no longer what it was.
+var ErrStandby = fmt.Errorf("a standby answers: %w", pool.ErrGone)
+
+// OfStandby reports whether a new connection is to a standby. A server that was promoted
+// tells older ones with their next answer.
+func OfStandby(b *backend.Backend) bool {
+	return b.LastUser() == 0 && b.Parameter("in_hot_standby") == "on"
 }
