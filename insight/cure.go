@@ -99,7 +99,11 @@ func (f *Finding) cure(s *Statement) {
 		f.SQL = "SELECT … FROM " + table + " WHERE (" + order + ") > (last row's) ORDER BY " + order + " LIMIT …"
 	case Unfiltered:
 		f.SQL = "name the tenant; see pgweir audit"
-	case PrimaryRead, Kinds:
+	case Spill:
+		f.SQL = "fewer rows or columns, an index in that order, or more work_mem for this statement"
+	case PlanRegressed:
+		f.SQL = "ANALYZE its tables; look at pgweir insights plans"
+	case PrimaryRead, SeqScan, PolicyUnindexed, Kinds:
 	}
 }
 

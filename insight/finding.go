@@ -19,12 +19,17 @@ const (
 	Offset
 	PrimaryRead
 	Unfiltered
+	SeqScan
+	PolicyUnindexed
+	Spill
+	PlanRegressed
 	Kinds // how many there are
 )
 
 var kindNames = [Kinds]string{
 	"n_plus_one", "duplicate", "count_fan_out", "page_and_count", "idle_in_transaction",
 	"unbounded", "offset", "read_on_primary", "unfiltered",
+	"seq_scan", "policy_unindexed", "spill", "plan_regressed",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -40,6 +45,10 @@ var kindTexts = [Kinds]string{
 	"Rows are skipped by OFFSET, which reads them all",
 	"A read that a replica could serve runs on the primary",
 	"A statement does not filter by tenant",
+	"A big table is read from end to end for few of its rows",
+	"No index serves what a policy of row-level security asks for",
+	"A step of a plan needs more memory than work_mem by estimate",
+	"A statement is slower since a server executes it by another plan",
 }
 
 // Text says in a sentence what a kind is.
@@ -162,7 +171,7 @@ func (t *tally) finding(key findingKey) *Finding {
 	case IdleInTransaction:
 		f.Detail = fmt.Sprintf("transactions waited for their application, most of it behind this statement, %d times", t.units)
 		f.Cost = fmt.Sprintf("%s of a server connection each time", rounded(t.wasted/time.Duration(t.units)))
-	case Unbounded, Offset, PrimaryRead, Unfiltered, Kinds: // of statements, not of tallies
+	case Unbounded, Offset, PrimaryRead, Unfiltered, SeqScan, PolicyUnindexed, Spill, PlanRegressed, Kinds: // of statements, not of tallies
 	}
 	return f
 }

@@ -68,6 +68,9 @@ type Statement struct {
 	first     atomic.Int64 // seconds since 1970
 	last      atomic.Int64
 
+	planned atomic.Pointer[Planned] // nil if no server was asked
+	planAt  atomic.Int64            // when one should be, in seconds since 1970; a Planner's
+
 	mu      sync.Mutex // protects the fields below; never waited for
 	sampled uint32
 	apps    top

@@ -14,6 +14,8 @@ type Summary struct {
 	// Left is how many statements had no room and are counted together, as the last row.
 	Left     int       `json:"left"`
 	Findings []Finding `json:"findings"`
+	// Plans are those of statements that a server was asked for.
+	Plans []PlanRow `json:"plans,omitempty"`
 	// Overflow is how often a finding had no room.
 	Overflow int `json:"overflow,omitempty"`
 }
@@ -97,7 +99,8 @@ func (sum *Summary) add(s *Statement, o *Options) {
 	if all.calls == 0 {
 		return
 	}
-	for _, f := range []*Finding{s.unbounded(&all, o), s.offset(&all), s.onPrimary(), s.unfiltered(&all)} {
+	sum.addPlan(s, &all)
+	for _, f := range append(s.planFindings(&all), s.unbounded(&all, o), s.offset(&all), s.onPrimary(), s.unfiltered(&all)) {
 		if f != nil {
 			f.Routes, f.Apps = s.routes.list(), s.apps.list()
 			f.Place = s.place
