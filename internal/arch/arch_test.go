@@ -54,6 +54,7 @@ var floors = map[string]int{
 	"router/catalog":     1,
 	"router/tenant":      1,
 	"router/shape":       1,
+	"router/execplan":    1,
 	"pool/backend":       1,
 	"proxy/auth":         1,
 	"internal/pgbouncer": 1,
