@@ -319,6 +319,21 @@ type Insight struct {
 	// ExemptApplications repeat statements on purpose, as jobs do: patterns of theirs are no
 	// findings.
 	ExemptApplications []string `yaml:"exempt_applications" reload:"restart"`
+	// Plans is whether and how servers are asked for execution plans.
+	Plans Plans `yaml:"plans"`
+}
+
+// Plans is how servers are asked for the plans of what is counted.
+type Plans struct {
+	Enabled bool `yaml:"enabled" reload:"restart"`
+	// Interval is how long a plan is taken to be good for, unless something else tells otherwise.
+	Interval time.Duration `yaml:"interval" reload:"restart"`
+	// Timeout is a server's for one of them.
+	Timeout time.Duration `yaml:"timeout" reload:"restart"`
+	// OnPrimary has the primary asked where no replica can be.
+	OnPrimary bool `yaml:"on_primary" reload:"restart"`
+	// Generic has plans made without the values of parameters, which are then not copied.
+	Generic bool `yaml:"generic" reload:"restart"`
 }
 
 // Tenant is how an application says which tenant it works for, which tables hold
@@ -442,7 +457,7 @@ func Default() Config {
 			Audit: Audit{Mode: "log", LogInterval: time.Minute, MaxStatements: 2000},
 		},
 		Operators: Operators{
-			Insight: Insight{MaxStatements: 4000, MaxBytes: 4 << 20, Rows: 1000, Bytes: 1 << 20, Idle: time.Second},
+			Insight: Insight{MaxStatements: 4000, MaxBytes: 4 << 20, Rows: 1000, Bytes: 1 << 20, Idle: time.Second, Plans: Plans{Interval: time.Hour, Timeout: time.Second}},
 			Log:     Log{Level: "info", Format: "console", Connections: true},
 		},
 	}

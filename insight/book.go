@@ -37,6 +37,7 @@ type Book struct {
 	options Options
 	since   time.Time
 	other   Statement // stands for those that have no room
+	plans   planCounts
 
 	mu       sync.Mutex // protects the fields below
 	byKey    map[statementKey]*Statement

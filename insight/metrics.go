@@ -1,11 +1,15 @@
 package insight
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // collector tells Prometheus of a Book. The names are those of docs/metrics.md.
 type collector struct {
-	b                          *Book
-	findings, statements, left *prometheus.Desc
+	b                                        *Book
+	findings, statements, left, plans, shown *prometheus.Desc
 }
 
 // Collector tells Prometheus what is in b, by kinds of findings and never by statement; of
@@ -16,12 +20,14 @@ func Collector(b *Book) prometheus.Collector {
 		findings:   prometheus.NewDesc("pgweir_insight_findings_total", "Times a pattern of statements was found that costs more than it needs to, by kind.", []string{"kind"}, nil),
 		statements: prometheus.NewDesc("pgweir_insight_statements", "Statements whose statistics are kept.", nil, nil),
 		left:       prometheus.NewDesc("pgweir_insight_statements_left_total", "Statements that had no room and are counted together.", nil, nil),
+		plans:      prometheus.NewDesc("pgweir_insight_plans_total", "Statements whose plan a server was asked for, by what became of it: kept, changed (kept, and of another shape than before), failed, or left for want of room.", []string{"result"}, nil),
+		shown:      prometheus.NewDesc("pgweir_insight_plan_findings", "Statements whose plan shows something now that costs more than it needs to, by kind.", []string{"kind"}, nil),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.findings, c.statements, c.left} {
+	for _, d := range []*prometheus.Desc{c.findings, c.statements, c.left, c.plans, c.shown} {
 		ch <- d
 	}
 }
@@ -30,13 +36,38 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	var found [Kinds]uint64
 	statements, left := 0, 0
+	plans := new(planCounts)
 	if c.b != nil {
 		found = c.b.Counts()
 		statements, left = c.b.size()
+		plans = &c.b.plans
+		c.b.countPlans(&found)
 	}
 	for k := range Unbounded { // what follows is of statements, not of times
 		ch <- prometheus.MustNewConstMetric(c.findings, prometheus.CounterValue, float64(found[k]), k.String())
 	}
 	ch <- prometheus.MustNewConstMetric(c.statements, prometheus.GaugeValue, float64(statements))
 	ch <- prometheus.MustNewConstMetric(c.left, prometheus.CounterValue, float64(left))
+	for k := SeqScan; k < Kinds; k++ {
+		ch <- prometheus.MustNewConstMetric(c.shown, prometheus.GaugeValue, float64(found[k]), k.String())
+	}
+	for result, n := range map[string]uint64{
+		"kept": plans.asked.Load(), "changed": plans.changed.Load(), "failed": plans.failed.Load(), "left": plans.left.Load(),
+	} {
+		ch <- prometheus.MustNewConstMetric(c.plans, prometheus.CounterValue, float64(n), result)
+	}
+}
+
+// countPlans counts the statements whose plans show something.
+func (b *Book) countPlans(found *[Kinds]uint64) {
+	b.mu.Lock()
+	statements := slices.Clone(b.order)
+	b.mu.Unlock()
+	for _, s := range statements {
+		for _, f := range s.planFindings(new(totals)) {
+			if f != nil {
+				found[f.kind]++
+			}
+		}
+	}
 }

@@ -89,14 +89,16 @@ func (p *Plan) size() int {
 func (p *Plan) Access() (ways []string) {
 	for i := range p.Nodes {
 		x := &p.Nodes[i]
-		if x.Relation == "" {
-			continue
-		}
 		way := x.Type
 		if x.Index != "" {
 			way += " by " + x.Index
 		}
-		ways = append(ways, way+" on "+x.Relation)
+		if x.Relation != "" {
+			way += " on " + x.Relation
+		}
+		if way != x.Type {
+			ways = append(ways, way)
+		}
 	}
 	return ways
 }

@@ -19,6 +19,13 @@ func (x *PlanNode) WantsIndex() bool {
 		x.TableRows >= bigTable && x.Rows <= fewRows*x.TableRows
 }
 
+// barred reports whether x reads a big table from end to end because what the session says of
+// itself is asked for in a way that no index can serve.
+func (x *PlanNode) barred() bool {
+	return strings.HasSuffix(x.Type, "Seq Scan") && x.TableRows >= bigTable &&
+		slices.ContainsFunc(x.Conditions, func(c Condition) bool { return c.Session && c.Compare == ByOther })
+}
+
 // planFindings are what is wrong with the plan of s.
 func (s *Statement) planFindings(t *totals) (found []*Finding) {
 	p := s.Planned()
@@ -27,7 +34,7 @@ func (s *Statement) planFindings(t *totals) (found []*Finding) {
 	}
 	for i := range p.Nodes {
 		x := &p.Nodes[i]
-		if x.WantsIndex() && !slices.ContainsFunc(found, func(f *Finding) bool { return f.Table == x.Relation }) {
+		if (x.WantsIndex() || x.barred()) && !slices.ContainsFunc(found, func(f *Finding) bool { return f.Table == x.Relation }) {
 			found = append(found, s.seqScan(p.Plan, x, t))
 		}
 	}
@@ -39,9 +46,14 @@ func (s *Statement) seqScan(p *Plan, x *PlanNode, t *totals) *Finding {
 	kind := SeqScan
 	var columns, policy []string
 	for _, c := range x.Conditions {
-		columns = append(columns, c.Column)
+		if !slices.Contains(columns, c.Column) {
+			columns = append(columns, c.Column)
+		}
 		if c.Session {
-			kind, policy = PolicyUnindexed, append(policy, c.Column)
+			kind = PolicyUnindexed
+			if !slices.Contains(policy, c.Column) {
+				policy = append(policy, c.Column)
+			}
 		}
 	}
 	f := s.single(kind, t)
@@ -51,6 +63,10 @@ func (s *Statement) seqScan(p *Plan, x *PlanNode, t *totals) *Finding {
 		f.Detail += fmt.Sprintf("; row-level security asks for %s, and no index serves it", strings.Join(policy, ", "))
 	}
 	f.Cost = fmt.Sprintf("%.0f of the plan's cost of %.0f by estimate; %s in all", x.Cost, p.Cost, rounded(t.took))
+	if x.barred() {
+		f.Detail += ", and none could: it is compared by more than = or <"
+		f.SQL = "a policy that is " + policy[0] + " = …, without OR, COALESCE or a function around the column"
+	}
 	for _, w := range p.Wanted {
 		if w.Relation == x.Relation {
 			f.SQL = w.SQL()

@@ -61,9 +61,10 @@ func TestPlanner(t *testing.T) {
 		}
 		return all
 	}
-	require.NotContains(t, kinds(), "plan_regressed", "nobody knows yet")
+	require.Contains(t, kinds(), "plan_regressed", "the calls were slow, so the plan was asked for")
+	require.Equal(t, []*Statement{s}, p.Review(c.now))
 	c.calls(s, 30, 310*time.Millisecond)
-	p.Review(c.now)
+	require.Empty(t, p.Review(c.now), "it is not new")
 	require.Contains(t, kinds(), "plan_regressed")
 	for _, f := range c.book.Summary().Findings {
 		if f.Kind == "plan_regressed" {

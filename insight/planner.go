@@ -3,6 +3,7 @@ package insight
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,24 +40,28 @@ func (p *Planned) regressed() bool { return p.Before != nil && p.Usual.slower(p.
 // Planner keeps what servers say of the plans of a Book's statements, in as many bytes as the
 // statements may take, and knows which of them should be asked for. One goroutine uses it.
 type Planner struct {
-	book    *Book
-	every   time.Duration
-	pace    map[*Statement]*paced // of those with a plan
-	bytes   int
-	changed uint64
+	book  *Book
+	every time.Duration
+	pace  map[*Statement]*paced // of those with a plan
+	bytes int
 }
 
 // paced are the calls of a statement that were there when its pace was last found.
 type paced struct {
 	totals
 	asked bool // meanwhile a server said that the plan is the same: another pace has another cause
+	slow  Pace // because of which it was asked for
+	told  bool // that calls are slower by the plan
 }
 
 // minCalls is how many calls make a pace.
 const minCalls = 20
 
-// minPlanned is how long a plan is good enough, whatever becomes of the times or the catalog.
-const minPlanned = time.Minute
+// soonest is how long a plan is good enough, whatever becomes of the times or the catalog.
+func (p *Planner) soonest() time.Duration { return p.every / 60 }
+
+// planCounts are what a Planner did.
+type planCounts struct{ asked, failed, left, changed atomic.Uint64 }
 
 // NewPlanner makes the Planner of b, by which each plan is asked for again after some time.
 func (b *Book) NewPlanner(every time.Duration) *Planner {
@@ -71,7 +76,10 @@ func (s *Statement) PlanDue(now int64) bool { return s.planAt.Load() <= now && s
 func (s *Statement) Planned() *Planned { return s.planned.Load() }
 
 // Failed notes that a server was asked at a time and did not say.
-func (p *Planner) Failed(s *Statement, now time.Time) { s.planAt.Store(now.Add(p.every).Unix()) }
+func (p *Planner) Failed(s *Statement, now time.Time) {
+	s.planAt.Store(now.Add(p.every).Unix())
+	p.book.plans.failed.Add(1)
+}
 
 // Note notes what a server said at a time. It returns what became of the plan if it has
 // another shape now; nil if not.
@@ -88,19 +96,23 @@ func (p *Planner) Note(s *Statement, plan *Plan, now time.Time) (changed *Planne
 	}
 	size := next.size()
 	if p.bytes+size-before > p.book.options.MaxBytes {
-		return nil // there is no room
+		p.book.plans.left.Add(1)
+		return nil
 	}
 	p.bytes += size - before
-	s.planned.Store(next)
+	defer s.planned.Store(next)
+	p.book.plans.asked.Add(1)
 	if was != nil && was.Shape == plan.Shape {
 		p.pace[s].asked = true
 		return nil
 	}
+	from := p.pace[s]
 	p.pace[s] = &paced{totals: s.all()}
 	if was == nil {
 		return nil
 	}
-	p.changed++
+	next.Usual = from.slow
+	p.book.plans.changed.Add(1)
 	return next
 }
 
@@ -114,33 +126,42 @@ func (p *Planned) size() int {
 }
 
 // Review finds how long calls take now. Statements whose 95th percentile doubled are due to
-// be planned anew.
-func (p *Planner) Review(now time.Time) {
+// be planned anew. It returns those of which it is new that they are slower by another plan.
+func (p *Planner) Review(now time.Time) (slower []*Statement) {
 	for s, from := range p.pace {
 		all := s.all()
-		pace := all.since(&from.totals)
-		if pace.Calls < minCalls {
-			continue
+		if pace := all.since(&from.totals); pace.Calls >= minCalls {
+			from.totals = all
+			p.review(s, from, pace, now)
 		}
-		from.totals = all
-		was := s.planned.Load()
-		if pace.slower(was.Usual) && !from.asked { // it may have another plan, whose pace this is
-			if now.Sub(was.Asked) >= minPlanned {
-				s.planAt.Store(now.Unix())
-			}
-			continue
+		if !from.told && s.planned.Load().regressed() {
+			from.told = true
+			slower = append(slower, s)
 		}
-		next := *was
-		next.Usual, from.asked = pace, false
-		s.planned.Store(&next)
 	}
+	return slower
+}
+
+// review takes in the pace of the calls since the last time.
+func (p *Planner) review(s *Statement, from *paced, pace Pace, now time.Time) {
+	was := s.planned.Load()
+	if pace.slower(was.Usual) && !from.asked { // it may have another plan, whose pace this is
+		if now.Sub(was.Asked) >= p.soonest() {
+			from.slow = pace
+			s.planAt.Store(now.Unix())
+		}
+		return
+	}
+	next := *was
+	next.Usual, from.asked, from.slow = pace, false, Pace{}
+	s.planned.Store(&next)
 }
 
 // Again says that the plans of a database may have changed, as by CREATE INDEX.
 func (p *Planner) Again(database string, now time.Time) {
 	for s := range p.pace {
 		if s.Database == database {
-			s.planAt.Store(max(now.Unix(), min(s.planAt.Load(), s.planned.Load().Asked.Add(minPlanned).Unix())))
+			s.planAt.Store(max(now.Unix(), min(s.planAt.Load(), s.planned.Load().Asked.Add(p.soonest()).Unix())))
 		}
 	}
 }

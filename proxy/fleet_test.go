@@ -70,7 +70,7 @@ func newFleet(t *testing.T) *fleet {
 	return f
 }
 
-func unzipped(t *testing.T, path string) string {
+func unzipped(t testing.TB, path string) string {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {

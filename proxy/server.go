@@ -24,6 +24,7 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/explain"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/shadow"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -78,7 +79,8 @@ type Server struct {
 type reports struct {
 	// Shadow is where statements would run, while routing.shadow keeps all on the primary.
 	Shadow  *shadow.Report
-	insight *insight.Book // what they cost; nil if that is not counted
+	insight *insight.Book    // what they cost; nil if that is not counted
+	explain *explain.Sampler // has servers tell their plans; nil if none is asked
 }
 
 // New makes a Server of a complete, valid configuration. It serves nothing until Start.
@@ -101,6 +103,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
 	s.insight = newBook(cfg.Insight)
+	s.explain = newSampler(cfg.Insight.Plans, s.insight, log, func() []*upstream.Database { return s.upstream.Databases() })
 	t, err := s.termsOf(cfg)
 	if err != nil {
 		return nil, err
@@ -161,6 +164,7 @@ func (s *Server) Open() error {
 	s.warm(&s.terms.Load().cfg)
 	s.background.Go(s.tend)
 	s.background.Go(s.watchClients)
+	s.background.Go(func() { s.explain.Run(s.ctx) })
 	s.background.Go(func() { s.lookups.try(s.terms.Load()) })
 	return nil
 }

@@ -101,7 +101,7 @@ func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *
 	c.done.seen = observe.New(svc.Insight, insight.Who{User: up.Key.User, Application: application, Tenant: func() string {
 		tenant, _ := c.tenantNow()
 		return svc.Audit.Shown(tenant)
-	}})
+	}}, svc.Explain.Source(up.Cluster.Topology, up.Aside))
 	of.Interrupt = c.interrupt
 	return c
 }

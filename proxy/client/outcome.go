@@ -137,6 +137,7 @@ func (o outcomes) observe(m *batch.Message, out session.Outcome, was bool) {
 	o.c.done.seen.Ran(&observe.Statement{
 		Message: m, Batch: &o.batch, Sent: o.bytes(), OnPrimary: !o.c.lease.onReplica(), Failed: out != session.Done,
 		Reason: o.try.decision.Reason, Bytes: o.try.rowBytes, WasInBlock: was, InBlock: o.c.state.Tx.Phase.InBlock(),
+		Settings: o.c.state.Settings.Now(), Unnamed: &o.c.names.Unnamed,
 	})
 	o.try.rowBytes = 0
 }

@@ -13,8 +13,11 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/insight"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/explain"
+	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/shape"
 )
@@ -29,14 +32,15 @@ type Session struct {
 	rows               uint64
 	pieces             bool   // it is read in pieces, so its rows are not known
 	escaped            string // Who.Route, as the last comment had it
+	plans              *explain.Source
 }
 
-// New observes a session; nil if b is.
-func New(b *insight.Book, who insight.Who) *Session {
+// New observes a session; nil if b is. plans may be nil.
+func New(b *insight.Book, who insight.Who, plans *explain.Source) *Session {
 	if b == nil {
 		return nil
 	}
-	return &Session{Session: b.NewSession(who)}
+	return &Session{Session: b.NewSession(who), plans: plans}
 }
 
 // Sent says that a batch that had arrived at a time goes to a server now.
@@ -84,6 +88,8 @@ type Statement struct {
 	Bytes     uint64 // of its rows
 	// WasInBlock and InBlock are whether a transaction block was open before, and is now.
 	WasInBlock, InBlock bool
+	Settings            setting.Settings // in force now
+	Unnamed             *session.Unnamed // statement of the session
 }
 
 // frame is the client's frame of a message; nil if it is not at hand, or the message is none
@@ -119,6 +125,9 @@ func (s *Session) Ran(st *Statement) {
 	s.parameters(st, &e)
 	if s.Session.Ran(&e); e.Ends {
 		s.open = 0
+	}
+	if !st.Failed && s.plans.Wants(e.Statement) {
+		s.offer(st)
 	}
 }
 

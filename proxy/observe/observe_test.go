@@ -22,7 +22,7 @@ func TestTaggedRows(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	s := New(insight.New(insight.Options{}), insight.Who{})
+	s := New(insight.New(insight.Options{}), insight.Who{}, nil)
 	for _, tc := range []struct{ text, rest, route string }{
 		{"select 1", "select 1", ""},
 		{"select 1 /*controller='x',route='%2Fpolls%2F%3Cid%3E',traceparent='00-1'*/", "select 1 ", "/polls/<id>"},
@@ -42,7 +42,7 @@ func TestRoutes(t *testing.T) {
 
 // TestNothing: a session that nobody observes takes everything.
 func TestNothing(t *testing.T) {
-	s := New(nil, insight.Who{})
+	s := New(nil, insight.Who{}, nil)
 	s.Complete(wire.CommandComplete, nil)
 	s.Idle()
 	s.Close()
@@ -54,7 +54,7 @@ func TestNothing(t *testing.T) {
 func BenchmarkRan(b *testing.B) {
 	book := insight.New(insight.Options{})
 	plans := router.NewPlans(router.Options{Insight: book})
-	s := New(book, insight.Who{User: "u"})
+	s := New(book, insight.Who{User: "u"}, nil)
 	text := "SELECT id, name, status FROM couriers WHERE organization_id = 7 AND status = 'ACTIVE' ORDER BY name LIMIT 20 /*route='/couriers'*/"
 	frame := append([]byte{wire.Query, 0, 0, 0, byte(len(text) + 5)}, append([]byte(text), 0)...)
 	m := &batch.Message{Kind: batch.Query, Size: len(frame), Plan: plans.Get([]byte(text))}

@@ -11,6 +11,7 @@ import (
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/proxy/audit"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/explain"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/shadow"
 )
@@ -30,6 +31,7 @@ type Service struct {
 	OnlyPrimary  bool             // everything runs on the primary
 	Shadow       *shadow.Report   // where statements would run, while all run on the primary
 	Insight      *insight.Book    // of statements; nil if they are not counted
+	Explain      *explain.Sampler // of their plans; nil if nobody is asked
 	Ending       context.Context  // that of the service
 
 	// Current is the Service that follows from the configuration in force: sessions take it

@@ -65,7 +65,7 @@ func Parse(answer []byte, m Memory) (*insight.Plan, error) {
 	r := reader{memory: m}
 	top := &list[0].Plan
 	r.plan.Cost, r.plan.Rows = top.Cost, top.Rows
-	r.node(top, 0, 0)
+	r.node(top, above{})
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(r.shape.String()))
 	r.plan.Shape = hex.EncodeToString(sum.Sum(nil))
@@ -79,35 +79,48 @@ type reader struct {
 	shape  strings.Builder
 }
 
-// node reads one and those below it. limit is how many rows the one above takes at most; 0
-// is all.
-func (r *reader) node(n *node, depth int, limit float64) {
-	fmt.Fprintf(&r.shape, "%d %q\n", depth, []string{n.kind(), n.Schema, n.Relation, n.Index, n.Join, n.Mode, n.Operation, n.Command, n.Direction})
+// above is what a node must know of those it is below of.
+type above struct {
+	depth int
+	limit float64 // how many rows are taken at most; 0 is all
+	alias string  // of the relation whose rows are looked for
+}
+
+// node reads one and those below it.
+func (r *reader) node(n *node, up above) {
+	fmt.Fprintf(&r.shape, "%d %q\n", up.depth, []string{n.kind(), n.Schema, n.Relation, n.Index, n.Join, n.Mode, n.Operation, n.Command, n.Direction})
+	below := above{depth: up.depth + 1}
+	switch {
+	case n.Type == "Limit":
+		below.limit = n.Rows
+	case strings.HasPrefix(n.Type, "Gather"):
+		below.limit = up.limit
+	case n.Alias != "":
+		below.alias = n.Alias
+	case strings.HasPrefix(n.Type, "Bitmap"): // below a Bitmap Heap Scan
+		below.alias = up.alias
+		n.Alias = up.alias
+	}
 	if len(r.plan.Nodes) < maxNodes {
-		r.plan.Nodes = append(r.plan.Nodes, r.kept(n, depth, limit))
+		r.plan.Nodes = append(r.plan.Nodes, r.kept(n, up))
 	} else {
 		r.plan.Left++
 	}
-	below := 0.0
-	switch {
-	case n.Type == "Limit":
-		below = n.Rows
-	case strings.HasPrefix(n.Type, "Gather"):
-		below = limit
-	}
 	for i := range n.Plans {
-		r.node(&n.Plans[i], depth+1, below)
+		r.node(&n.Plans[i], below)
 	}
 }
 
 // kept is what is kept of a node.
-func (r *reader) kept(n *node, depth int, limit float64) insight.PlanNode {
-	x := insight.PlanNode{Depth: depth, Type: n.kind(), Index: name(n.Index), Cost: n.Cost, Rows: n.Rows, Spills: r.spills(n, limit)}
+func (r *reader) kept(n *node, up above) insight.PlanNode {
+	x := insight.PlanNode{Depth: up.depth, Type: n.kind(), Index: name(n.Index), Cost: n.Cost, Rows: n.Rows, Spills: r.spills(n, up.limit)}
 	if n.Relation != "" {
 		x.Relation = name(n.Relation)
 		if n.Schema != "" {
 			x.Relation = name(n.Schema) + "." + x.Relation
 		}
+	}
+	if n.Alias != "" {
 		x.Conditions = append(conditions(n.IndexCond, n.Alias, true), conditions(n.Filter, n.Alias, false)...)
 	}
 	return x

@@ -90,6 +90,12 @@ func TestParse(t *testing.T) {
 	p.Nodes[4].TableRows = 1e6
 	require.Equal(t, []insight.WantedIndex{{Relation: "public.couriers", Columns: []string{"org", "status", "at"}, Before: 9}}, Wanted(p))
 
+	bitmap, err := Parse([]byte(`[{"Plan": {"Node Type": "Bitmap Heap Scan", "Relation Name": "t", "Alias": "x", "Filter": "(x.b = 1)", "Plans": [
+		{"Node Type": "BitmapAnd", "Plans": [{"Node Type": "Bitmap Index Scan", "Index Name": "t_a", "Index Cond": "(x.a = 1)"}]}]}}]`), Memory{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"Bitmap Heap Scan on t", "Bitmap Index Scan by t_a"}, bitmap.Access())
+	require.Equal(t, []insight.Condition{{Column: "a", Compare: insight.ByEquality, Index: true}}, bitmap.Nodes[2].Conditions)
+
 	other, err := Parse([]byte(strings.ReplaceAll(strings.ReplaceAll(hashJoin, "canary", "x"), `"Plan Rows": 7`, `"Plan Rows": 9`)), Memory{})
 	require.NoError(t, err)
 	require.Equal(t, p.Shape, other.Shape)

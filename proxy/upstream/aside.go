@@ -1,0 +1,25 @@
+package upstream
+
+import (
+	"context"
+
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/pool/cluster"
+)
+
+// Aside opens a connection to a server as clients of p have them, under an application's name
+// of its own. It is the proxy's own: no session gets it.
+func (p *Pools) Aside(ctx context.Context, s *cluster.Server, application string) (*backend.Backend, error) {
+	a := p.Database.account
+	b, err := a.slots.Of(s).Own(ctx, func(ctx context.Context) (*backend.Backend, error) {
+		return a.dial(ctx, s, p.Credentials(), p.Database.name, map[string]string{"application_name": application})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.AskBegan(ctx, p.Database.defaultNames()); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
