@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/trial"
 )
 
 func checkCommand() *cobra.Command {
 	var path string
 	var ask bool
 	var who account
-	var client visitor
+	var client trial.Client
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration, and with --connect every server in it",
@@ -42,22 +43,26 @@ and where a statement then runs and as whom. --from is where it comes from.`,
 			if err != nil {
 				return err
 			}
-			if client.user != "" && !ask {
+			if client.User != "" && !ask {
 				return errors.New("--as needs --connect")
 			}
 			if !ask {
 				return nil
 			}
 			err = checkServers(cmd.Context(), cmd.OutOrStdout(), cfg, who)
-			if client.user != "" && (err == nil || errors.Is(err, errReported) || errors.Is(err, errNoAccount)) {
-				err = errors.Join(err, logInAs(cmd.Context(), cmd.OutOrStdout(), cfg, client))
+			if client.User != "" && (err == nil || errors.Is(err, errReported) || errors.Is(err, errNoAccount)) {
+				if trial.LogIn(cmd.Context(), cmd.OutOrStdout(), cfg, client) != nil {
+					err = errors.Join(err, errReported)
+				}
 			}
 			return err
 		},
 	}
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&ask, "connect", false, "log in to every server")
-	client.flags(cmd)
+	cmd.Flags().StringVar(&client.User, "as", "", "make a whole login as this user, with PGPASSWORD, PGSSLCERT and PGSSLKEY")
+	cmd.Flags().StringVar(&client.Database, "database", "", "the database of --as; by default named as the user")
+	cmd.Flags().StringVar(&client.From, "from", "127.0.0.1", "the address that --as comes from, or local for a Unix-domain socket")
 	who.flag(cmd, "log in as this user in place of the service account")
 	return cmd
 }

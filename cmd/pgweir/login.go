@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -91,20 +89,4 @@ func query(ctx context.Context, conn *pgconn.PgConn, sql string, row func(values
 		}
 	}
 	return errors.Join(failed, results.Close())
-}
-
-// queryRow runs a query of one row and returns its values as text.
-func queryRow(ctx context.Context, conn *pgconn.PgConn, sql string) ([]string, error) {
-	var out []string
-	err := query(ctx, conn, sql, func(values [][]byte) error {
-		out = nil
-		for _, v := range values {
-			out = append(out, string(bytes.Clone(v)))
-		}
-		return nil
-	})
-	if err == nil && out == nil {
-		err = fmt.Errorf("no row from %s", sql)
-	}
-	return out, err
 }

@@ -43,6 +43,7 @@ var floors = map[string]int{
 	"proxy/timeouts":    3,
 	"proxy/upstream":    3,
 	"internal/serve":    3,
+	"internal/trial":    3,
 
 	"pool/cluster": 2,
 	"pool/probe":   2,
@@ -114,6 +115,7 @@ var sideways = map[string][]string{
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
 	"proxy/upstream":   {"proxy/activity", "proxy/audit", "proxy/batch", "proxy/explain", "proxy/freshness", "proxy/interrupt", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
+	"internal/trial":   {"proxy"},
 	"internal/serve":   {"proxy", "proxy/admin", "proxy/console", "proxy/reload"},
 }
 

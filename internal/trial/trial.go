@@ -1,4 +1,7 @@
-package main
+// Package trial makes a whole login as a client does it, through a service of its own within the
+// process, and says each step: which entry of the configuration is for it, what it has to prove and
+// whether it could, what it is told, and where its statements run.
+package trial
 
 import (
 	"bytes"
@@ -16,10 +19,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/sys/unix"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -27,33 +28,30 @@ import (
 	"github.com/pgweir/pgweir/proxy/auth"
 )
 
-// visitor is the client whose whole login is made.
-type visitor struct{ user, database, from string }
-
-func (v *visitor) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&v.user, "as", "", "make a whole login as this user, with PGPASSWORD, PGSSLCERT and PGSSLKEY")
-	cmd.Flags().StringVar(&v.database, "database", "", "the database of --as; by default named as the user")
-	cmd.Flags().StringVar(&v.from, "from", "127.0.0.1", "the address that --as comes from, or local for a Unix-domain socket")
+// Client is who logs in, with PGPASSWORD, PGSSLCERT and PGSSLKEY of the environment.
+type Client struct {
+	User     string
+	Database string // empty is named as the user
+	From     string // the address it comes from, or Local
 }
 
-// local is the value of --from for a Unix-domain socket.
-const local = "local"
+// Local is where clients of a Unix-domain socket come from.
+const Local = "local"
 
-// logInAs makes a whole login through a service of its own, in this process, and prints
-// each step.
-func logInAs(ctx context.Context, out io.Writer, c config.Config, v visitor) error {
-	v.database = cmp.Or(v.database, v.user)
-	_, _ = fmt.Fprintf(out, "login of %s to database %s from %s\n", v.user, v.database, v.from)
+// LogIn makes the login, and prints each step. It returns what failed, which it has printed.
+func LogIn(ctx context.Context, out io.Writer, c config.Config, v Client) error {
+	v.Database = cmp.Or(v.Database, v.User)
+	_, _ = fmt.Fprintf(out, "login of %s to database %s from %s\n", v.User, v.Database, v.From)
 	say := func(step, format string, args ...any) {
 		_, _ = fmt.Fprintf(out, "  %-9s %s\n", step, fmt.Sprintf(format, args...))
 	}
 	fail := func(step string, err error) error {
 		say(step, "fault: %v", err)
-		return errReported
+		return err
 	}
-	eff, ok := c.Resolve(v.user, v.database)
+	eff, ok := c.Resolve(v.User, v.Database)
 	if !ok {
-		return fail("database", fmt.Errorf("no entry of databases is for %q", v.database))
+		return fail("database", fmt.Errorf("no entry of databases is for %q", v.Database))
 	}
 	say("database", "%s of cluster %s", eff.Database, eff.Cluster)
 	t, err := newTrial(c, v)
@@ -66,13 +64,13 @@ func logInAs(ctx context.Context, out io.Writer, c config.Config, v visitor) err
 	if err := t.explain(ctx, say); err != nil {
 		return fail("method", err)
 	}
-	conn, err := t.logIn(ctx)
+	b, err := t.logIn(ctx)
 	if err != nil {
 		return fail("login", t.because(err))
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer b.Close()
 	say("login", "ok")
-	if err := t.statements(ctx, conn, say, len(c.Clusters[eff.Cluster].Servers) != 1); err != nil {
+	if err := t.statements(ctx, b, say, len(c.Clusters[eff.Cluster].Servers) != 1); err != nil {
 		return fail("statement", err)
 	}
 	_, _ = fmt.Fprintln(out, "login: ok")
@@ -81,7 +79,7 @@ func logInAs(ctx context.Context, out io.Writer, c config.Config, v visitor) err
 
 // trial is a service that serves one client.
 type trial struct {
-	visitor
+	Client
 	server *proxy.Server
 	tls    bool
 	log    bytes.Buffer // of JSON, written before the client is told
@@ -90,11 +88,11 @@ type trial struct {
 	ended  sync.Once
 }
 
-func newTrial(c config.Config, v visitor) (*trial, error) {
-	t := &trial{visitor: v, tls: c.TLS.Mode != "disable" && v.from != local}
+func newTrial(c config.Config, v Client) (*trial, error) {
+	t := &trial{Client: v, tls: c.TLS.Mode != "disable" && v.From != Local}
 	c.Log.Connections, c.HTTP = false, ""
 	network := proxy.Network{}
-	if v.from == local {
+	if v.From == Local {
 		dir, err := os.MkdirTemp("", "pgweir-")
 		if err != nil {
 			return nil, err
@@ -102,9 +100,9 @@ func newTrial(c config.Config, v visitor) (*trial, error) {
 		t.dir = dir
 		c.Listen = config.Addresses{dir + ":6432"}
 	} else {
-		from, err := netip.ParseAddr(v.from)
+		from, err := netip.ParseAddr(v.From)
 		if err != nil {
-			return nil, fmt.Errorf("--from: %q is neither an address nor local", v.from)
+			return nil, fmt.Errorf("--from: %q is neither an address nor local", v.From)
 		}
 		t.within = &within{from: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 1)), arriving: make(chan net.Conn), closed: make(chan struct{})}
 		c.Listen = c.Listen[:1]
@@ -136,7 +134,7 @@ func (t *trial) close() {
 
 // explain says what the client has to prove, and whether it could.
 func (t *trial) explain(ctx context.Context, say func(step, format string, args ...any)) error {
-	client := auth.Client{User: t.user, Database: t.database, Address: t.from, Local: t.from == local}
+	client := auth.Client{User: t.User, Database: t.Database, Address: t.From, Local: t.From == Local}
 	var state *tls.ConnectionState
 	if t.tls {
 		state = &tls.ConnectionState{}
@@ -163,7 +161,7 @@ func (t *trial) explain(ctx context.Context, say func(step, format string, args 
 }
 
 // logIn comes as the client does.
-func (t *trial) logIn(ctx context.Context) (*pgconn.PgConn, error) {
+func (t *trial) logIn(ctx context.Context) (*backend.Backend, error) {
 	o := backend.Options{Address: backend.Address{Host: t.dir, Port: 6432}}
 	if t.within != nil {
 		o.Address.Host = "pgweir"
@@ -176,12 +174,12 @@ func (t *trial) logIn(ctx context.Context) (*pgconn.PgConn, error) {
 		}
 		o.TLS = loaded
 	}
-	cred := backend.Credentials{User: t.user, Password: os.Getenv("PGPASSWORD")}
-	login, err := backend.Open(ctx, o, cred, t.database, map[string]string{"application_name": "pgweir check", "client_encoding": "UTF8"})
+	cred := backend.Credentials{User: t.User, Password: os.Getenv("PGPASSWORD")}
+	login, err := backend.Open(ctx, o, cred, t.Database, map[string]string{"application_name": "pgweir check", "client_encoding": "UTF8"})
 	if err != nil {
 		return nil, err
 	}
-	return adopt(login)
+	return backend.New(login, 1), nil
 }
 
 // because is err with what the service's log tells of it.
@@ -209,9 +207,20 @@ func (t *trial) because(err error) error {
 // whereQuery: the user, the server, whether it is a replica.
 const whereQuery = `SELECT session_user, coalesce(pg_catalog.host(inet_server_addr()) || ':' || inet_server_port(), 'a Unix-domain socket'), pg_is_in_recovery()`
 
+// where asks a server with a hint who and where it is.
+func where(ctx context.Context, b *backend.Backend, hint string) (row [3]string, err error) {
+	err = b.Query(ctx, hint+whereQuery, func(v [][]byte) error {
+		for i := range row {
+			row[i] = string(v[i])
+		}
+		return nil
+	})
+	return row, err
+}
+
 // statements runs one on the primary and one on a replica.
-func (t *trial) statements(ctx context.Context, conn *pgconn.PgConn, say func(step, format string, args ...any), replicas bool) error {
-	row, err := queryRow(ctx, conn, "/* pgweir:primary */ "+whereQuery)
+func (t *trial) statements(ctx context.Context, b *backend.Backend, say func(step, format string, args ...any), replicas bool) error {
+	row, err := where(ctx, b, "/* pgweir:primary */ ")
 	if err != nil {
 		return err
 	}
@@ -220,7 +229,7 @@ func (t *trial) statements(ctx context.Context, conn *pgconn.PgConn, say func(st
 		return nil
 	}
 	for tries := 0; ; tries++ {
-		if row, err = queryRow(ctx, conn, "/* pgweir:replica */ "+whereQuery); err != nil {
+		if row, err = where(ctx, b, "/* pgweir:replica */ "); err != nil {
 			return err
 		}
 		if row[2] == "t" {
@@ -238,77 +247,3 @@ func (t *trial) statements(ctx context.Context, conn *pgconn.PgConn, say func(st
 		}
 	}
 }
-
-// within is a listener for clients in this process, which seem to come from an address.
-type within struct {
-	from     net.Addr
-	arriving chan net.Conn
-	closed   chan struct{}
-}
-
-func (w *within) Accept() (net.Conn, error) {
-	select {
-	case c := <-w.arriving:
-		return c, nil
-	case <-w.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close may be called again.
-func (w *within) Close() error {
-	select {
-	case <-w.closed:
-	default:
-		close(w.closed)
-	}
-	return nil
-}
-
-func (w *within) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (w *within) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case w.arriving <- arrived{theirs, w.from}:
-		return ours, nil
-	case <-w.closed:
-		err = net.ErrClosed
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	_ = ours.Close()
-	_ = theirs.Close()
-	return nil, err
-}
-
-// socketPair is a connection within the process. Its ends need not be read for the other to be
-// closed, as those of net.Pipe must under TLS.
-func socketPair() (a, b net.Conn, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	var ends [2]net.Conn
-	for i, fd := range fds {
-		unix.CloseOnExec(fd)
-		file := os.NewFile(uintptr(fd), "client")
-		ends[i], err = net.FileConn(file)
-		if err = errors.Join(err, file.Close()); err != nil {
-			return nil, nil, err
-		}
-	}
-	return ends[0], ends[1], nil
-}
-
-// arrived is a connection that seems to come from an address.
-type arrived struct {
-	net.Conn
-	from net.Addr
-}
-
-func (a arrived) RemoteAddr() net.Addr { return a.from }
-func (a arrived) LocalAddr() net.Addr  { return &net.TCPAddr{} }
