@@ -41,7 +41,7 @@ type condition struct {
 }
 
 func (c *condition) add(column string, by insight.Comparison, value *pg.Node) {
-	x := insight.Condition{Column: name(column), Compare: by, Session: asksSession(value), Index: c.index}
+	x := insight.Condition{Column: grammar.Name(column), Compare: by, Session: asksSession(value), Index: c.index}
 	for _, y := range c.found {
 		if x == y {
 			return

@@ -10,13 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/internal/grammar"
-	"github.com/pgweir/pgweir/internal/setting"
 )
 
 // Memory is what a step of a plan may use before it writes to disk, in bytes; 0 is that
@@ -113,11 +111,11 @@ func (r *reader) node(n *node, up above) {
 
 // kept is what is kept of a node.
 func (r *reader) kept(n *node, up above) insight.PlanNode {
-	x := insight.PlanNode{Depth: up.depth, Type: n.kind(), Index: name(n.Index), Cost: n.Cost, Rows: n.Rows, Spills: r.spills(n, up.limit)}
+	x := insight.PlanNode{Depth: up.depth, Type: n.kind(), Index: grammar.Name(n.Index), Cost: n.Cost, Rows: n.Rows, Spills: r.spills(n, up.limit)}
 	if n.Relation != "" {
-		x.Relation = name(n.Relation)
+		x.Relation = grammar.Name(n.Relation)
 		if n.Schema != "" {
-			x.Relation = name(n.Schema) + "." + x.Relation
+			x.Relation = grammar.Name(n.Schema) + "." + x.Relation
 		}
 	}
 	if n.Alias != "" {
@@ -163,16 +161,6 @@ func (r *reader) spills(n *node, limit float64) float64 {
 		return 0
 	}
 	return bytes
-}
-
-var plain = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
-
-// name writes a name as SQL has it; empty stays empty.
-func name(s string) string {
-	if s == "" || plain.MatchString(s) && grammar.Valid("SELECT 1 FROM "+s) == nil {
-		return s
-	}
-	return setting.Identifier(s)
 }
 
 // Wanted are the indexes that would serve what reads a big table from end to end.
