@@ -85,19 +85,23 @@ func (p *Plan) size() int {
 	return n
 }
 
+// Way says by which way a node reads what, or else what it does.
+func (x *PlanNode) Way() string {
+	way := x.Type
+	if x.Index != "" {
+		way += " by " + x.Index
+	}
+	if x.Relation != "" {
+		way += " on " + x.Relation
+	}
+	return way
+}
+
 // Access says by which ways the plan reads its relations, in order.
 func (p *Plan) Access() (ways []string) {
 	for i := range p.Nodes {
-		x := &p.Nodes[i]
-		way := x.Type
-		if x.Index != "" {
-			way += " by " + x.Index
-		}
-		if x.Relation != "" {
-			way += " on " + x.Relation
-		}
-		if way != x.Type {
-			ways = append(ways, way)
+		if x := &p.Nodes[i]; x.Index != "" || x.Relation != "" {
+			ways = append(ways, x.Way())
 		}
 	}
 	return ways

@@ -40,7 +40,7 @@ requests. No literal of a statement is shown.`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(insightsTopCommand(), insightsFindingsCommand())
+	cmd.AddCommand(insightsTopCommand(), insightsFindingsCommand(), insightsPlansCommand(), insightsIndexesCommand())
 	return cmd
 }
 
