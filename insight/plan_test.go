@@ -95,6 +95,11 @@ func TestPlanner(t *testing.T) {
 	p.Note(s, scan("Seq Scan", "", 7), c.now)
 	p.Again("db", c.now)
 	require.False(t, due(), "not at once again")
+	other := c.statement("b", child)
+	p.Failed(other, c.now)
+	require.False(t, other.PlanDue(c.now.Unix()))
+	p.Again("db", c.now)
+	require.True(t, other.PlanDue(c.now.Unix()), "a replica may know it now")
 }
 
 // TestPlanFindings: what a plan shows, and what it does not.
@@ -146,14 +151,14 @@ func TestPlanFindings(t *testing.T) {
 func TestPlansAreBounded(t *testing.T) {
 	b := New(Options{MaxStatements: 1 << 30, MaxBytes: 1 << 20})
 	p := b.NewPlanner(time.Hour)
+	plan := scan("Seq Scan", "", 1)
+	plan.Nodes[0].Relation = strings.Repeat("x", 63)
+	for len(plan.Nodes) < 50 {
+		plan.Nodes = append(plan.Nodes, plan.Nodes[0])
+	}
 	kept := 0
 	for i := range 100_000 {
-		s := b.Statement("db", fmt.Sprint(i), fmt.Sprint(i), child)
-		plan := scan("Seq Scan", "", 1)
-		plan.Nodes[0].Relation = strings.Repeat("x", 63)
-		for len(plan.Nodes) < 50 {
-			plan.Nodes = append(plan.Nodes, plan.Nodes[0])
-		}
+		s := b.Statement("db", fmt.Sprint(i), "", child)
 		if s.PlanDue(1) {
 			p.Note(s, plan, time.Unix(1, 0))
 		}

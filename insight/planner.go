@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // Planned is what is known of the plans of one statement. It never changes.
@@ -40,10 +41,11 @@ func (p *Planned) regressed() bool { return p.Before != nil && p.Usual.slower(p.
 // Planner keeps what servers say of the plans of a Book's statements, in as many bytes as the
 // statements may take, and knows which of them should be asked for. One goroutine uses it.
 type Planner struct {
-	book  *Book
-	every time.Duration
-	pace  map[*Statement]*paced // of those with a plan
-	bytes int
+	book   *Book
+	every  time.Duration
+	pace   map[*Statement]*paced   // of those with a plan
+	failed map[*Statement]struct{} // of which no server said any
+	bytes  int
 }
 
 // paced are the calls of a statement that were there when its pace was last found.
@@ -65,7 +67,7 @@ type planCounts struct{ asked, failed, left, changed atomic.Uint64 }
 
 // NewPlanner makes the Planner of b, by which each plan is asked for again after some time.
 func (b *Book) NewPlanner(every time.Duration) *Planner {
-	return &Planner{book: b, every: every, pace: map[*Statement]*paced{}}
+	return &Planner{book: b, every: every, pace: map[*Statement]*paced{}, failed: map[*Statement]struct{}{}}
 }
 
 // PlanDue reports whether a server should be asked for the plan of s at a time, in seconds
@@ -78,6 +80,7 @@ func (s *Statement) Planned() *Planned { return s.planned.Load() }
 // Failed notes that a server was asked at a time and did not say.
 func (p *Planner) Failed(s *Statement, now time.Time) {
 	s.planAt.Store(now.Add(p.every).Unix())
+	p.failed[s] = struct{}{}
 	p.book.plans.failed.Add(1)
 }
 
@@ -85,6 +88,7 @@ func (p *Planner) Failed(s *Statement, now time.Time) {
 // another shape now; nil if not.
 func (p *Planner) Note(s *Statement, plan *Plan, now time.Time) (changed *Planned) {
 	s.planAt.Store(now.Add(p.every).Unix())
+	delete(p.failed, s)
 	next := &Planned{Plan: plan, Asked: now, Since: now}
 	was := s.planned.Load()
 	before := 0
@@ -118,7 +122,7 @@ func (p *Planner) Note(s *Statement, plan *Plan, now time.Time) (changed *Planne
 
 // size is the memory that the plans take.
 func (p *Planned) size() int {
-	n := p.Plan.size()
+	n := int(unsafe.Sizeof(*p)+unsafe.Sizeof(paced{})) + p.Plan.size()
 	if p.Before != nil {
 		n += p.Before.size()
 	}
@@ -157,11 +161,18 @@ func (p *Planner) review(s *Statement, from *paced, pace Pace, now time.Time) {
 	s.planned.Store(&next)
 }
 
-// Again says that the plans of a database may have changed, as by CREATE INDEX.
+// Again says that the plans of a database may have changed, as by CREATE INDEX, or that what a
+// replica did not know may be there now.
 func (p *Planner) Again(database string, now time.Time) {
 	for s := range p.pace {
 		if s.Database == database {
 			s.planAt.Store(max(now.Unix(), min(s.planAt.Load(), s.planned.Load().Asked.Add(p.soonest()).Unix())))
+		}
+	}
+	for s := range p.failed {
+		if s.Database == database {
+			s.planAt.Store(now.Unix())
+			delete(p.failed, s)
 		}
 	}
 }
