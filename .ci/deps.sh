@@ -5,7 +5,7 @@
 # Usage: deps.sh SET...
 #   build   a C compiler, for the SQL parser
 #   server  PostgreSQL's server programs, 15 or later
-#   test    clients in other languages, Patroni with etcd, a second PostgreSQL version, an LDAP server, PgBouncer, shellcheck
+#   test    clients in other languages, Patroni with etcd, a second PostgreSQL version, HypoPG, an LDAP server, PgBouncer, shellcheck
 #   bench   PgBouncer
 #   regress what internal/regress/install.sh needs, for PostgreSQL's own test suite
 #   release C compilers for both architectures of a release
@@ -71,6 +71,7 @@ for set; do
 	server) has_server || want_server=true ;;
 	test)
 		package python3-psycopg2 python3-psycopg python3-asyncpg python3-sqlalchemy libpostgresql-jdbc-java php-cli php-pgsql
+		[ ! -d /usr/share/postgresql/15 ] || package postgresql-15-hypopg
 		program javac default-jdk-headless
 		program psql postgresql-client
 		program pgbench postgresql-contrib

@@ -17,7 +17,10 @@ import (
 // BenchmarkPlans compares proxies that have plans explained and that have not, in turns, by
 // how long clients wait: eight of them, with more statements than can be explained meanwhile.
 //
-//	go test ./proxy -run xxx -bench Plans -benchtime 200x
+//	go test ./proxy -run xxx -bench Plans -benchtime 40x
+//
+// On two shared cores with ten times as much other work, 101 plans were made, the median was 16.7 ms without and 18.3 ms with,
+// and the 99th percentile 130 ms and 114 ms: no difference that the noise would let one see.
 func BenchmarkPlans(b *testing.B) {
 	const clients, statements, turn = 8, 500, 100
 	var columns []string
