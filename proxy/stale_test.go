@@ -164,13 +164,6 @@ func TestRemadeUnseen(t *testing.T) {
 	database := newDatabase(t, "create type e as enum ('a'); create table t(v e, n int); create table other(a int)")
 	s := start(t, poolSize(2), eventual)
 	client := func() *rawConn { return raw(t, s.addr, database) }
-	do := func(c *rawConn, lines ...string) string {
-		p := &player{t: t, conns: map[string]*rawConn{"a": c}, now: "a", out: map[string][]byte{}, due: map[string]int{}}
-		for _, l := range lines {
-			p.line(l)
-		}
-		return tail(p.transcript)
-	}
 	const insert = "insert into t values ($1::e, 1) returning n"
 	occupy := func() *rawConn {
 		c := client()
@@ -180,15 +173,15 @@ func TestRemadeUnseen(t *testing.T) {
 	}
 	first, second := occupy(), occupy()
 	for _, c := range []*rawConn{first, second} {
-		do(c, "P s "+insert, `B "" s a`, `E ""`, "S", "wait")
+		say(c, "P s "+insert, `B "" s a`, `E ""`, "S", "wait")
 		c.query("commit")
 	}
 	told, fresh := client(), client()
-	do(told, "P told "+insert, "D S told", "S", "wait")
+	say(told, "P told "+insert, "D S told", "S", "wait")
 	run(t, database, "drop table t; drop type e; create type e as enum ('a'); create table t(v e, n int)")
 	check := func(c *rawConn, lines ...string) {
 		t.Helper()
-		if got := do(c, append(lines, `E ""`, "S", "wait")...); !strings.Contains(got, "C INSERT 0 1") {
+		if got := say(c, append(lines, `E ""`, "S", "wait")...); !strings.Contains(got, "C INSERT 0 1") {
 			t.Errorf("refused:\n%s", got)
 		}
 	}
@@ -204,7 +197,132 @@ func TestRemadeUnseen(t *testing.T) {
 
 	// Other rows than a client was told of are refused, as PostgreSQL does.
 	run(t, database, "drop table t; drop type e; create type e as enum ('a'); create table t(v e, n text)")
-	if got := do(told, `B "" told a`, `E ""`, "S", "wait"); !strings.Contains(got, "0A000") {
+	if got := say(told, `B "" told a`, `E ""`, "S", "wait"); !strings.Contains(got, "0A000") {
 		t.Errorf("other rows:\n%s", got)
+	}
+}
+
+// TestTold: a statement of whose rows a client was told runs with these rows or not at all, wherever
+// it runs, however they came to be others.
+func TestTold(t *testing.T) {
+	// What is bound again asks for the columns it was told of in binary format, which a server refuses for another number.
+	again := `
+		raw B 00 73 00 00 00 00 00 00 02 00 01 00 01
+		E ""
+		S
+		B "" s
+		E ""
+		S`
+	describe := `
+		P s select * from t%n%
+		S
+		D S s
+		B "" s
+		E ""
+		S`
+	create := `
+		Q create table t%n%(a int) ;; insert into t%n% values (1)`
+	stage{}.tell(t,
+		story{name: "in a transaction that was rolled back", mode: "outside", steps: create + `
+		Q begin
+		Q alter table t%n% add b int default 4` + describe + `
+		Q rollback` + again + `
+		Q begin` + again + `
+		Q rollback`},
+		story{name: "behind a savepoint that was rolled back", mode: "once", steps: create + `
+		Q begin
+		Q savepoint s
+		Q alter table t%n% add b int default 4` + describe + `
+		Q rollback to s` + again + `
+		Q rollback` + again},
+		story{name: "under another path", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a int, b int) ;; insert into s%n%.t%n% values (1, 2)
+		Q set search_path = s%n%` + describe + `
+		Q set search_path = public` + again + `
+		Q set search_path = s%n%` + again},
+		story{name: "under another path of the transaction", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a int, b int) ;; insert into s%n%.t%n% values (1, 2)
+		Q begin ;; set local search_path = s%n%` + describe + `
+		Q commit` + again + `
+		Q begin
+		Q set local search_path = s%n%` + again + `
+		Q rollback`},
+		story{name: "under another path, on another server", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a int, b int) ;; insert into s%n%.t%n% values (1, 2)
+		Q begin ;; set local search_path = s%n% ;; insert into t%n% values (2, 3)` + describe + `
+		Q commit` + again + `
+		Q begin
+		Q set local search_path = s%n%` + again + `
+		Q commit
+		Q set search_path = s%n%` + again + `
+		Q set search_path = nowhere` + again},
+		story{name: "under another path of another server's transaction", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a int, b int) ;; insert into s%n%.t%n% values (1, 2)
+		Q begin ;; insert into t%n% values (2)` + describe + `
+		Q commit
+		Q begin
+		Q set local search_path = s%n%` + again + `
+		Q rollback` + again},
+		story{name: "of a temporary table", mode: "once", steps: create + `
+		Q create temp table t%n%(a int, b int)` + describe + `
+		Q drop table pg_temp.t%n%` + again + `
+		Q discard temp` + again},
+		story{name: "before a temporary table hides it", mode: "once", steps: create + describe + `
+		Q begin
+		Q create temp table t%n%(a int, b int)` + again + `
+		Q rollback` + again},
+	)
+}
+
+// TestToldUnseen: what was told of a statement holds against changes past the proxy, too, which the
+// proxy learns of by a server's refusal.
+func TestToldUnseen(t *testing.T) {
+	database := newDatabase(t, "create table t(a int, b int); create table u(a int, b int); create table other(a int)")
+	s := start(t, poolSize(2), eventual)
+	a, b, busy := raw(t, s.addr, database), raw(t, s.addr, database), raw(t, s.addr, database)
+	const primary = "/* pgweir:primary */ "
+	say(a, "P t "+primary+"select * from t", "D S t", "P u "+primary+"select * from u", "D S u", "S", "wait")
+	s.rest(t)
+	busy.query("begin")
+	busy.query("insert into other values (1)")
+	run(t, database, "alter table t add c int; alter table u add c int")
+	say(b, "P u "+primary+"select * from u", "D S u", "S", "wait")
+
+	const two = " 00 00 00 00 00 00 02 00 01 00 01"
+	if got := say(a, "raw B 00 74"+two, `E ""`, "S", "wait"); !strings.Contains(got, `0A000 "cached plan must not change result type"`) {
+		t.Errorf("bound with the columns it was told of:\n%s", got)
+	}
+	also := raw(t, s.addr, database)
+	also.query("begin")
+	also.query("insert into other values (1)") // where b was told
+	busy.query("rollback")
+	if got := say(b, `B "" u`, `E ""`, "S", "wait"); !strings.Contains(got, "C SELECT 0") {
+		t.Errorf("as it was told, over a connection that knows it with other columns:\n%s", got)
+	}
+}
+
+// say has a client say the lines of a script, and returns what was said.
+func say(c *rawConn, lines ...string) string {
+	p := &player{t: c.t, conns: map[string]*rawConn{"a": c}, now: "a", out: map[string][]byte{}, due: map[string]int{}}
+	for _, l := range lines {
+		p.line(l)
+	}
+	return strings.Join(p.transcript, "\n")
+}
+
+// TestToldTypes: the values of a statement are taken for what its client was told that they are.
+func TestToldTypes(t *testing.T) {
+	database := newDatabase(t, "create table t(a int); create table other(a int)")
+	s := start(t, poolSize(2), eventual)
+	a, busy := raw(t, s.addr, database), raw(t, s.addr, database)
+	say(a, "P s insert into t values ($1)", "D S s", "P w delete from t where a = $1 returning 1", "D S w", "S", "wait")
+	busy.query("alter table t alter a type bigint")
+	busy.query("begin")
+	busy.query("insert into other values (1)") // on the connection that has prepared them
+	const five = "00 01 00 01 00 01 00 00 00 04 00 00 00 05 00 00"
+	for _, bind := range []string{"raw B 00 73 00 " + five, "raw B 00 77 00 " + five} {
+		if got := say(a, bind, `E ""`, "S", "wait"); !strings.Contains(got, " 1\n") {
+			t.Errorf("a value of the type it was told of:\n%s", got)
+		}
 	}
 }

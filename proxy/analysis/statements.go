@@ -105,10 +105,9 @@ func (a *Analysis) reading(p *router.Plan, text []byte) string {
 }
 
 // hasOwnObjects reports whether the session may see objects that others do not: those of its
-// open transaction, and temporary ones.
+// open transaction and of the batch, and temporary ones.
 func (a *Analysis) hasOwnObjects() bool {
-	s := a.state()
-	return s.Tx.Did&(session.DidDDL|session.DidTemporary) != 0 || s.Pins&(router.PinTemp|router.PinOpaque) != 0 || a.b.Traits.Has(batch.ChangesCatalog)
+	return a.state().SeesOwnObjects() || a.b.Traits.Has(batch.ChangesCatalog)
 }
 
 // readsByItself reports whether the session reads literals by settings that are not known or

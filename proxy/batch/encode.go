@@ -163,6 +163,11 @@ func (e *Encoder) change(s router.Set) setting.Change {
 // Aborted returns a string that brings a server to where an aborted transaction is of
 // which no server knows: what it says last fails, and the block with it.
 func Aborted(s *session.State) string {
+	return OpenBlock(s) + "; EXECUTE " + setting.Identifier(missingStatement)
+}
+
+// OpenBlock returns a string that brings a server to where the open transaction is.
+func OpenBlock(s *session.State) string {
 	var q strings.Builder
 	q.WriteString(s.Tx.Begin())
 	for _, text := range s.Tx.Chained() {
@@ -180,7 +185,6 @@ func Aborted(s *session.State) string {
 			q.WriteString("; " + (&Encoder{State: s}).change(step.Set).SQL())
 		}
 	}
-	q.WriteString("; EXECUTE " + setting.Identifier(missingStatement))
 	return q.String()
 }
 

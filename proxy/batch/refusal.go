@@ -66,6 +66,13 @@ func madeOtherwise(frame []byte) bool {
 	}
 }
 
+// OtherColumns reports whether a server has refused to bind a prepared statement because it has
+// more or fewer columns than the client thinks.
+func OtherColumns(awaited *Awaited, frame []byte) bool {
+	return awaited.Kind == Bind && awaited.Message != nil && awaited.Message.Prepared != nil &&
+		string(wire.ErrorField(frame, 'C')) == "08P01" && string(wire.ErrorField(frame, 'R')) == "PortalSetResultFormat"
+}
+
 // ResultChanged reports whether an error says that the rows of a prepared statement
 // are no longer what they were when it was prepared.
 func ResultChanged(frame []byte) bool {

@@ -163,28 +163,42 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 }
 
 // prepare makes the connection just taken carry the session's settings, or says how it
-// will, and brings it to where an aborted transaction is.
+// will, and brings it to where the transaction is, if that has failed or what is asked before the
+// batch needs it.
 func (a acquisition) prepare(want setting.Settings) error {
-	t := &a.try
-	aborted := a.c.state.Tx.Phase == session.AbortedDeferred
-	if a.c.state.Tx.Phase == session.Deferred {
+	t, s := &a.try, &a.c.state
+	aborted, asks := s.Tx.Phase == session.AbortedDeferred, rowCheck(a).due()
+	if s.Tx.Phase == session.Deferred {
 		t.Replays = batch.ReplaysBlock
 	}
-	if err := a.adopt(want, aborted || a.batch.Tail > 0); err != nil {
+	if err := a.adopt(want, aborted || asks || a.batch.Tail > 0); err != nil {
 		return err
 	}
-	if err := a.takeChannels(); err != nil || !aborted {
-		return err
+	err := a.takeChannels()
+	switch {
+	case err != nil:
+	case aborted:
+		err = a.open(batch.Aborted(s), wire.TxFailed)
+	case asks && t.Opens() && s.NamesChanged():
+		err = a.open(batch.OpenBlock(s), wire.TxOpen)
 	}
-	b := a.c.lease.b
-	status, err := b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, batch.Aborted(&a.c.state)))
+	return err
+}
+
+// open has a server run a text that brings it to where the transaction is, a block of a status.
+func (a acquisition) open(text string, want byte) error {
+	l, s := &a.c.lease, &a.c.state
+	status, err := l.b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, text))
 	var refused *backend.ServerError
-	if status != wire.TxFailed || !errors.As(err, &refused) {
+	if status != want || errors.As(err, &refused) != (want == wire.TxFailed) {
 		a.c.discard()
-		return fmt.Errorf("%w: the aborted transaction could not be opened: %w", upstream.ErrServerLost, err)
+		return fmt.Errorf("%w: the transaction could not be opened: %w", upstream.ErrServerLost, err)
 	}
-	a.c.lease.carried.Replay(&a.c.state.Settings)
-	a.c.state.Tx.Phase = session.Aborted
+	l.carried.Replay(&s.Settings)
+	a.try.Replays, s.Tx.Phase = batch.ReplaysNothing, session.Open
+	if want == wire.TxFailed {
+		s.Tx.Phase = session.Aborted
+	}
 	return nil
 }
 

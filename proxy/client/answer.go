@@ -180,6 +180,7 @@ func (w *work) forgetNames() {
 func (w *work) attempt() error {
 	t := &w.try
 	t.reset()
+	t.definitions = w.c.up.Database.Definitions()
 	if w.c.svc.Config.Routing.Shadow {
 		t.decision = w.decideShadowed()
 	} else {

@@ -43,6 +43,10 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 		return true, nil
 	case wire.CopyBothResponse:
 		return false, fmt.Errorf("%w: unexpected CopyBothResponse", upstream.ErrServerLost)
+	case wire.ParameterDescription:
+		if a.Message != nil && a.Message.Described != nil {
+			a.Message.Described.Told.Types = string(frame[wire.HeaderSize:])
+		}
 	case wire.CommandComplete, wire.PortalSuspended:
 		if o.c.done.seen.Complete(typ, frame); typ == wire.CommandComplete {
 			recorder(o).recordBeforeForwarding(a)

@@ -101,7 +101,7 @@ func (r relay) relayAnswers() error {
 // opaque are the types of messages that pass unseen: nothing in them concerns the
 // proxy, nor do they end an answer (RowDescription does, that of a Describe).
 var opaque = [256]bool{wire.DataRow: true, wire.CopyData: true, wire.CopyDone: true,
-	wire.ParameterDescription: true, wire.FunctionCallResponse: true}
+	wire.FunctionCallResponse: true}
 
 // scanner goes through what a server has said: buf[start:pos] is to be forwarded.
 type scanner struct {
@@ -153,10 +153,9 @@ func (r relay) scan(buf []byte) (need int, err error) {
 			recorder(r).recordBeforeForwarding(a)
 		}
 		if opaque[typ] && !a.Internal() {
-			if t.pass = s.pass(size); typ != wire.ParameterDescription {
-				t.sure()
-				t.rowBytes += uint64(size)
-			}
+			t.pass = s.pass(size)
+			t.sure()
+			t.rowBytes += uint64(size)
 			continue
 		}
 		if s.pos+size > len(buf) {

@@ -42,8 +42,8 @@ func (r repetition) worthRetry(a *batch.Awaited, frame []byte) *retry {
 		return nil
 	}
 	code := string(wire.ErrorField(frame, 'C'))
-	if changed := batch.ResultChanged(frame); changed || t.Stale(a, frame) {
-		if t.Renew || r.c.state.Tx.Phase.InBlock() && !t.Opens() || r.c.lease.midBatch() || changed && !r.batch.Describes() {
+	if changed := batch.ResultChanged(frame) || batch.OtherColumns(a, frame); changed || t.Stale(a, frame) {
+		if t.Renew || r.c.state.Tx.Phase.InBlock() && !t.Opens() || r.c.lease.midBatch() || changed && !r.batch.Describes() && !wasTold(a.Message) {
 			return nil
 		}
 		return &retry{reason: metrics.RetryPlan, lessons: prepareAnew}
@@ -68,6 +68,12 @@ func (r repetition) worthRetry(a *batch.Awaited, frame []byte) *retry {
 		return &retry{reason: metrics.RetryConflict, lessons: onPrimary}
 	}
 	return nil
+}
+
+// wasTold reports whether what m runs is compared with what its client was told, once it is
+// prepared anew.
+func wasTold(m *batch.Message) bool {
+	return m != nil && m.Prepared != nil && m.Prepared.Told.Rows != 0
 }
 
 // learn remembers the batch's statements as writes, a replica having refused one.

@@ -33,6 +33,8 @@ type attempt struct {
 	required cluster.Moment // the freshness a replica must have
 	level    router.Consistency
 
+	definitions uint64 // of the database, when it began
+
 	flow   flow
 	fate   fate
 	trace  bool // the client is told where it ran

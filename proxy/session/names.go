@@ -2,6 +2,7 @@ package session
 
 import (
 	"github.com/pgweir/pgweir/internal/prepared"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
@@ -23,7 +24,7 @@ type Prepared struct {
 	*prepared.Statement
 	Plan     *router.Plan
 	Snapshot *catalog.Snapshot // what Plan was made with
-	Rows     Rows
+	Told     Told
 	SQL      *SQLPrepared
 	Naming   Naming
 }
@@ -44,11 +45,32 @@ type SQLPrepared struct {
 	Name               string // the client's name of it
 }
 
-// Rows are what the client was told of the rows of a statement: a hash of their
-// description (0 is nothing), and the catalog of then.
-type Rows struct {
-	Hash     uint64
-	Snapshot *catalog.Snapshot
+// Told is what the client was told of a statement.
+type Told struct {
+	Rows  uint64 // a hash of their description; 0 is nothing
+	Types string // of its parameters, as in a Parse frame; empty if it was not told
+	Names Meaning
+}
+
+// Meaning is what the names in a text meant to a session at a moment.
+type Meaning struct {
+	// Definitions is 1 + how often the catalog was known to have changed; 0 is that the session may
+	// have seen objects that others do not.
+	Definitions uint64
+	Settings    setting.Settings
+}
+
+// Meaning is what names mean to the session now, the catalog having changed so often.
+func (s *State) Meaning(definitions uint64) Meaning {
+	if s.SeesOwnObjects() {
+		return Meaning{}
+	}
+	return Meaning{definitions + 1, s.Settings.Now()}
+}
+
+// Same reports whether names are sure to mean the same at both moments.
+func (m Meaning) Same(now Meaning) bool {
+	return m.Definitions != 0 && m.Definitions == now.Definitions && sameNames(m.Settings, now.Settings)
 }
 
 // Tag tells unnamed statements apart, over all sessions; 0 is none.

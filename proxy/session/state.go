@@ -199,21 +199,27 @@ func Misreads(conforming, encoding string) bool {
 
 // UsualNames reports whether names in a text mean what they mean to the other sessions
 // of the user.
-func (s *State) UsualNames() bool {
-	now := s.Settings.Now()
-	if now == s.usual {
-		return true
-	}
-	for _, name := range [...]string{"search_path", setting.Role, setting.Authorization} {
-		if v, ok := now.Value(name); ok {
-			if u, usual := s.usual.Value(name); !usual || u != v {
-				return false
-			}
-		} else if _, usual := s.usual.Value(name); usual {
-			return false
-		}
-	}
-	return true
+func (s *State) UsualNames() bool { return sameNames(s.usual, s.Settings.Now()) }
+
+// NamesChanged reports whether names mean something else than when the open transaction began.
+func (s *State) NamesChanged() bool { return !sameNames(s.Settings.Begin(), s.Settings.Now()) }
+
+// sameNames reports whether names mean the same under both settings.
+func sameNames(a, b setting.Settings) bool {
+	return a == b || !slices.ContainsFunc(decideNames[:], func(name string) bool {
+		v, set := a.Value(name)
+		w, too := b.Value(name)
+		return v != w || set != too
+	})
+}
+
+// decideNames are the settings that decide what a name means.
+var decideNames = [...]string{"search_path", setting.Role, setting.Authorization}
+
+// SeesOwnObjects reports whether the session may see objects that others do not: those of its
+// open transaction, and temporary ones.
+func (s *State) SeesOwnObjects() bool {
+	return s.Tx.Did&(DidDDL|DidTemporary) != 0 || s.Pins&(router.PinTemp|router.PinOpaque) != 0
 }
 
 // unknown lowers what is known of the settings.

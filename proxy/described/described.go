@@ -1,0 +1,76 @@
+// Package described holds prepared statements to what their client was told of them. A client
+// writes parameters and reads rows by that. A server keeps to what it told, and refuses to run the
+// statement when its rows have changed; but what another connection would have to remember, the
+// session does (session.Told).
+package described
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pgweir/pgweir/internal/prepared"
+	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/session"
+)
+
+// Check asks a server of statements that it does not hold yet. It belongs to the goroutine that
+// has the connection.
+type Check struct {
+	Backend  *backend.Backend
+	Registry *prepared.Registry
+	// InBlock is that a transaction of the client's is open there, which fails with what is asked.
+	InBlock bool
+	Names   session.Meaning // now
+}
+
+// Compare returns the error that a statement deserves if the server has other rows for it than its
+// client was told of; ok is false if the connection is lost. The statement gets the parameter types
+// that its client was told of, as values are sent by these, unless they are gone.
+func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire.Error, ok bool) {
+	rows, types, err := c.ask(ctx, p.Statement)
+	if err == nil && p.Told.Types != "" && types != p.Told.Types {
+		st := c.Registry.Statement([]byte(p.Text), []byte(p.Told.Types), p.Statement.Name)
+		told, _, failed := c.ask(ctx, st)
+		switch {
+		case failed == nil:
+			p.Statement, rows = st, told
+		case c.InBlock || !errors.As(failed, new(*backend.ServerError)):
+			err = failed
+		}
+	}
+	var refused *backend.ServerError
+	switch {
+	case errors.As(err, &refused) && c.InBlock:
+		return wire.ReadError(refused.Frame), true // the transaction has failed with it
+	case errors.As(err, &refused):
+		return nil, true // it will be refused again
+	case err != nil:
+		return nil, false
+	case rows != p.Told.Rows:
+		c.Registry.Forget(p.Statement)
+		e := wire.Errorf("0A000", "cached plan must not change result type")
+		e.Routine = "RevalidateCachedQuery" // by which drivers know to prepare it anew
+		return e, true
+	}
+	p.Told.Names = c.Names
+	return nil, true
+}
+
+// ask prepares a statement for a moment, under another name, to have it described.
+func (c *Check) ask(ctx context.Context, st *prepared.Statement) (rows uint64, types string, err error) {
+	const name = "pgweir: described"
+	frames := wire.AppendParse(nil, name, st.Text, []byte(st.Types))
+	frames = wire.AppendTarget(frames, wire.Describe, 'S', name)
+	frames = wire.AppendTarget(frames, wire.Close, 'S', name)
+	_, err = c.Backend.Ask(ctx, wire.AppendSync(frames), func(frame []byte) {
+		switch frame[0] {
+		case wire.ParameterDescription:
+			types = string(frame[wire.HeaderSize:])
+		case wire.RowDescription, wire.NoData:
+			rows = batch.HashRows(frame)
+		}
+	})
+	return rows, types, err
+}
