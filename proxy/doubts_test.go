@@ -45,3 +45,45 @@ func TestDoubts(t *testing.T) {
 		})
 	}
 }
+
+// TestDoubtsOfDDL: DDL that names nothing which runs is in no doubt, but for what runs beside it.
+func TestDoubtsOfDDL(t *testing.T) {
+	const sets, clean = `returns event_trigger language plpgsql as 'begin perform set_config(''app.a'', ''%n%'', false); end'`,
+		`returns event_trigger language plpgsql as 'begin end'`
+	stage{}.tell(t,
+		story{name: "an event trigger", mode: "outside", steps: `
+		Q create function fe%n%() ` + sets + `
+		Q create event trigger e%n% on ddl_command_end execute function fe%n%()
+		Q create table t%n%(a int)
+		Q comment on table t%n% is 'x'
+		Q drop event trigger e%n%`},
+		story{name: "the function of one", mode: "outside", steps: `
+		Q create function fe%n%() ` + clean + `
+		Q create event trigger e%n% on ddl_command_end execute function fe%n%()
+		Q create table t%n%(a int)
+		Q create or replace function fe%n%() ` + sets + `
+		Q create function other%n%() returns int language sql as 'select 1'
+		Q drop event trigger e%n%`},
+	)
+
+	// Functions that are replaced one after the other cost neither a read of the catalog each nor a login.
+	database := newDatabase(t, "create table known(a int)")
+	s := start(t, func(c *config.Config) { c.Routing.CatalogInterval = time.Hour })
+	c := raw(t, s.addr, database)
+	until(t, "the catalog is read", func() bool {
+		c.query("select * from known")
+		return s.metric(t, "pgweir_statements_total", "target=replica") > 0
+	})
+	dialled := s.metric(t, "pgweir_pool_events_total", "event=dialled")
+	begun := time.Now()
+	const many = 100
+	for range many {
+		if got := tail(c.query("create or replace function f() returns int language sql as 'select 1'")); !strings.Contains(got, "CREATE FUNCTION") {
+			t.Fatal(got)
+		}
+	}
+	t.Logf("%v for each", time.Since(begun)/many)
+	if now := s.metric(t, "pgweir_pool_events_total", "event=dialled"); now > dialled+1 {
+		t.Errorf("%v logins", now-dialled)
+	}
+}

@@ -131,7 +131,7 @@ func unparsed(a *analysis) *Plan {
 	apart := takenApart{Lexer: grammar.Lexer{Text: a.original}, source: []byte(a.original)}
 	if strings.IndexByte(a.original, 0) >= 0 || !apart.run() {
 		if mayDefine.MatchString(a.original) {
-			p.Flags = FlagDDL | FlagRedefines | FlagRemoves
+			p.Flags = FlagDDL | FlagRedefines | FlagRemoves | FlagHooks
 		}
 		return p
 	}

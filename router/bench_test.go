@@ -50,6 +50,19 @@ func BenchmarkGet(b *testing.B) {
 	})
 }
 
+// BenchmarkGetString is Get for a transaction in one string that sets a value of its own each time.
+func BenchmarkGetString(b *testing.B) {
+	p := plansWith(loadCatalog(b), Options{})
+	i := 0
+	var text []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		text = fmt.Appendf(text[:0], "BEGIN; SET LOCAL app.current_org_id = '%d'; SELECT abalance FROM pgbench_accounts WHERE aid = %d; COMMIT;", i%100, i%100000)
+		p.Get(text)
+	}
+}
+
 func benchLiterals(b *testing.B, facts facts, head string) {
 	p := plansWith(facts, Options{})
 	text := []byte(head)

@@ -149,9 +149,11 @@ func (f *footprintFacts) Function(_, name string) catalog.Fact { return f.known(
 func (f *footprintFacts) Operator(_, _ string) catalog.Fact    { return f.known(true) }
 func (f *footprintFacts) Type(_, _ string) catalog.Fact        { return f.known(true) }
 func (f *footprintFacts) Implicit() catalog.Fact               { return f.known(true) }
-func (f *footprintFacts) DDL() catalog.Fact                    { return f.known(true) }
-func (f *footprintFacts) Loaded() bool                         { return true }
-func (f *footprintFacts) Body(string) catalog.Fact             { return catalog.Fact{} }
+func (*footprintFacts) Hooks() bool                            { return false }
+
+func (f *footprintFacts) DDL() catalog.Fact        { return f.known(true) }
+func (f *footprintFacts) Loaded() bool             { return true }
+func (f *footprintFacts) Body(string) catalog.Fact { return catalog.Fact{} }
 
 func (f *footprintFacts) Relation(_, name string) catalog.Relation {
 	if name != "t" && name != "u" && name != "v" {

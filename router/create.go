@@ -33,7 +33,7 @@ func (a *analysis) createsRelation(rv *pg.RangeVar, droppedAtCommit bool) {
 
 // temporary notes that what the statement makes or drops concerns nobody else.
 func (v *verdict) temporary() {
-	v.flags = v.flags&^(FlagDDL|FlagRedefines|FlagRemoves) | FlagTemporary
+	v.flags = v.flags&^(FlagDDL|FlagRedefines|FlagRemoves|FlagHooks) | FlagTemporary
 }
 
 func (a *analysis) createsIn(schema string) {

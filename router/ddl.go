@@ -19,7 +19,8 @@ func (a *analysis) ddl(n *pg.Node) {
 	}
 	name, literal := vacates(n)
 	a.cur.vacates, a.dependent = name, a.dependent || literal
-	a.usesObjects = true
+	uses := a.usesObjects || a.facts.Hooks() || computes(n)
+	defer func() { a.usesObjects = uses }() // what does not compute does not run what it names
 	f := a.facts.DDL()
 	a.leaves(f.Clean, f.Touches, f.Sets)
 	a.creates(n)
@@ -59,19 +60,17 @@ func presets(n *pg.Node) (names []string) {
 	return names
 }
 
-// computes reports whether n makes PostgreSQL compute what belongs to the relations and
-// types it names: checks, defaults, expressions of indexes and of partition keys.
+// computes reports whether n computes what belongs to relations and types: checks, defaults, expressions.
 func computes(n *pg.Node) bool {
 	switch n.GetNode().(type) {
 	case *pg.Node_AlterTableStmt, *pg.Node_IndexStmt, *pg.Node_RefreshMatViewStmt, *pg.Node_CreateStmt,
-		*pg.Node_AlterDomainStmt, *pg.Node_VacuumStmt, *pg.Node_ClusterStmt, *pg.Node_ReindexStmt:
+		*pg.Node_AlterDomainStmt, *pg.Node_VacuumStmt, *pg.Node_ClusterStmt, *pg.Node_ReindexStmt, *pg.Node_CreateTableAsStmt:
 		return true
 	}
 	return false
 }
 
-// computed notes what computing what belongs to a relation may leave behind. One that is
-// not known is new, or does not exist.
+// computed notes what computing what belongs to a relation may leave behind. An unknown one is new.
 func (a *analysis) computed(schema, name string) {
 	if r := a.facts.Relation(schema, name); r.Known {
 		a.leaves(r.Clean && r.WriteClean, r.Touches.Union(r.WriteTouches), r.Sets || r.WriteSets)
@@ -90,8 +89,7 @@ func (a *analysis) createTableAs(s *pg.CreateTableAsStmt) {
 	a.node(s.GetQuery())
 }
 
-// drops notes the names of what is dropped, where they are relations. The last
-// temporary object may be among it.
+// drops notes the names of what is dropped, where they are relations: the last temporary one, perhaps.
 func (a *analysis) drops(s *pg.DropStmt) {
 	a.cur.unpins |= PinTemp
 	temporary := len(s.GetObjects()) > 0
@@ -129,8 +127,7 @@ func objectName(kind pg.ObjectType, o *pg.Node) []*pg.Node {
 	return items
 }
 
-// staysAlone reports whether n cannot run inside a transaction block (the
-// manual's pages of the commands say so).
+// staysAlone reports whether n cannot run inside a transaction block, by the manual.
 func staysAlone(n *pg.Node) bool {
 	switch s := n.GetNode().(type) {
 	case *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt, *pg.Node_CreateTableSpaceStmt,
@@ -200,10 +197,12 @@ func (a effect) of(n *pg.Node) (f Flags) {
 		return FlagRedefines | replaces(s.CreateFunctionStmt.GetReplace())
 	case *pg.Node_CreateTrigStmt:
 		return FlagRedefines | replaces(s.CreateTrigStmt.GetReplace())
-	case *pg.Node_CreateDomainStmt, *pg.Node_CompositeTypeStmt, *pg.Node_CreatePolicyStmt, *pg.Node_CreateExtensionStmt:
+	case *pg.Node_CreateDomainStmt, *pg.Node_CompositeTypeStmt, *pg.Node_CreatePolicyStmt:
 		return FlagRedefines
+	case *pg.Node_AlterOwnerStmt, *pg.Node_AlterFunctionStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterDefaultPrivilegesStmt, *pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_GrantRoleStmt, *pg.Node_RuleStmt:
+		return FlagRedefines | FlagRemoves
 	}
-	return FlagRedefines | FlagRemoves
+	return FlagRedefines | FlagRemoves | FlagHooks
 }
 
 func replaces(replace bool) Flags {
@@ -213,8 +212,7 @@ func replaces(replace bool) Flags {
 	return 0
 }
 
-// redefines is FlagRedefines for a new relation if some relation of its name is known: plans
-// do not tell the schemas apart.
+// redefines is FlagRedefines for a new relation if one of its name is known, in whichever schema.
 func (a effect) redefines(schema, name string) Flags {
 	if a.facts.Relation(schema, name).Known {
 		return FlagRedefines
@@ -271,8 +269,7 @@ func (a effect) altered(s *pg.AlterTableStmt) (f Flags) {
 	return f
 }
 
-// element reports whether a column or constraint of a table runs code that is not known to
-// leave nothing behind.
+// element reports whether a column or constraint runs code that is not known to leave nothing behind.
 func (a effect) element(n *pg.Node) bool {
 	switch e := n.GetNode().(type) {
 	case *pg.Node_ColumnDef:

@@ -113,7 +113,7 @@ func (s PinSet) Names() []string { return s.names() }
 
 var flagNames = []string{
 	"ddl", "cursor", "stays", "tx_control", "copy_in", "hint", "sets_state", "sets_local", "dirty", "forgets",
-	"creates", "temporary", "redefines", "removes", "ignorant", "sequence", "draws", "no_snapshot", "misspelt",
+	"creates", "temporary", "redefines", "removes", "hooks", "ignorant", "sequence", "draws", "no_snapshot", "misspelt",
 }
 
 func (f Flags) names() []string { return bitNames(uint32(f), flagNames) }

@@ -22,6 +22,8 @@ type fakeCatalog struct {
 }
 
 func (f *fakeCatalog) Loaded() bool { return f.loaded }
+func (*fakeCatalog) Hooks() bool    { return false }
+
 func (f *fakeCatalog) Implicit() catalog.Fact {
 	return catalog.Fact{Known: true, Replica: true, Clean: true}
 }

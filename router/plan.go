@@ -53,7 +53,7 @@ type Plan struct {
 	// text, be it by a new overload of a built-in function. What Pins, Touches and the like
 	// say is then as old as the catalog of Version: while a change of the catalog is known
 	// of that this version does not have, the text may leave behind anything. Where Uses is
-	// false, no change of the catalog can make the Plan wrong.
+	// false, no change of the catalog can make the Plan wrong, or of DDL only that of FlagHooks.
 	Uses bool
 
 	// Tenant is what the audit found: nil if no tenant table is used, or none is
@@ -200,6 +200,8 @@ const (
 	// FlagRemoves, with FlagDDL: it may take away what statements before it have used, or put
 	// something else in its place.
 	FlagRemoves
+	// FlagHooks, with FlagRedefines: what DDL runs beside itself (event triggers) may be more afterwards.
+	FlagHooks
 	// FlagIgnorant: the catalog of Version does not know some name in it. What it may leave
 	// behind is the worst that may be.
 	FlagIgnorant

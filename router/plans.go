@@ -74,6 +74,7 @@ type facts interface {
 	Relation(schema, name string) catalog.Relation
 	Implicit() catalog.Fact
 	DDL() catalog.Fact
+	Hooks() bool
 	Body(source string) catalog.Fact
 	Loaded() bool
 }

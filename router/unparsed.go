@@ -69,7 +69,7 @@ func (u *takenApart) begin(word string, t grammar.Token) bool {
 		copy(u.source[t.Start:], "copy  "[:t.End-t.Start])
 		fallthrough
 	case "comment", "grant", "revoke":
-		u.flags |= FlagDDL | FlagRedefines | FlagRemoves
+		u.flags |= FlagDDL | FlagRedefines | FlagRemoves | FlagHooks
 		u.ddl = true
 		return true
 	}
@@ -79,7 +79,7 @@ func (u *takenApart) begin(word string, t grammar.Token) bool {
 func (u *takenApart) word(word string, t grammar.Token) bool {
 	switch before := u.Word(u.last); {
 	case word == "into" && before != "insert" && before != "merge": // SELECT INTO
-		u.flags |= FlagDDL | FlagCreates | FlagRedefines | FlagRemoves
+		u.flags |= FlagDDL | FlagCreates | FlagRedefines | FlagRemoves | FlagHooks
 	case word == "stdin" && u.verb == "copy":
 		u.flags |= FlagCopyIn
 	case u.verb == "explain" && (word == "create" || word == "alter" || word == "drop"):

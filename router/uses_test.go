@@ -29,8 +29,13 @@ func TestUses(t *testing.T) {
 		"do $$ begin end $$":                                true,
 		"call p()":                                          true,
 		"create table x (a int)":                            true,
-		"drop table orders":                                 true,
-		"select from where":                                 true,
+		"alter table orders add x int default now()":        true,
+		"create table x as select now()":                    true,
+		"drop table orders":                                 false, // it runs nothing that it names
+		"create view x as select now() from orders":         false,
+		"create or replace function f() returns int language sql as 'select 1'": false,
+		"drop table orders; select now()":                                       true,
+		"select from where":                                                     true,
 	} {
 		if got := plans.Get([]byte(sql)).Uses; got != want {
 			t.Errorf("%q: %v", sql, got)

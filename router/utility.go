@@ -82,7 +82,7 @@ func (a *analysis) utility(n *pg.Node) {
 
 // do looks into the source of a DO block.
 func (a *analysis) do(s *pg.DoStmt) {
-	a.command(ReasonUtility, FlagDDL|FlagRedefines|FlagRemoves, 0) // it may change the catalog, as migrations do
+	a.command(ReasonUtility, FlagDDL|FlagRedefines|FlagRemoves|FlagHooks, 0) // it may change the catalog, as migrations do
 	language, source := "plpgsql", ""
 	for _, arg := range s.GetArgs() {
 		d := arg.GetDefElem()
@@ -146,7 +146,7 @@ func (a *analysis) explain(s *pg.ExplainStmt) {
 		a.ddl(s.GetQuery())
 	}
 	if a.planOnly && a.cur.notRead != ReasonNone {
-		a.cur.flags &^= FlagDraws | FlagSequence | FlagDDL | FlagCreates | FlagTemporary | FlagRedefines | FlagRemoves
+		a.cur.flags &^= FlagDraws | FlagSequence | FlagDDL | FlagCreates | FlagTemporary | FlagRedefines | FlagRemoves | FlagHooks
 		a.cur.pins &^= PinTemp
 		a.cur.fix(ClassUnknown, TargetPrimary, a.cur.notRead)
 	}

@@ -177,7 +177,8 @@ const (
 // connection, and then sees to it that it does.
 func (c *Client) linger() error {
 	asked := c.lease.asked != nil && !c.state.Tx.Phase.InBlock() && !c.lease.midBatch()
-	if c.state.Pins != 0 || len(c.front.Buffered()) > 0 || !asked && !c.mayResolve() {
+	inspects := c.mayInspect()
+	if c.state.Pins != 0 && !inspects || len(c.front.Buffered()) > 0 || !asked && !inspects && !c.mayResolve() {
 		return nil
 	}
 	limit := lingerFor

@@ -38,7 +38,9 @@ func (o outcomes) doubtful(p *router.Plan) (doubtful, redefined bool) {
 	if p == nil || o.c.state.Pins&router.PinOpaque != 0 {
 		return false, false
 	}
-	redefined = p.Uses && recorder(o).redefined()
+	db := o.c.up.Database
+	redefined = p.Uses && recorder(o).redefined() ||
+		p.Flags.Has(router.FlagDDL) && (db.Hooked() || p.Flags.Has(router.FlagRedefines) && db.Plans.Snapshot().Hooks())
 	return redefined || doubt.Ignorant(p), redefined
 }
 
@@ -79,30 +81,6 @@ func (c *Client) ranUnseen() {
 	e := c.state.Ran(session.Executed{}, session.Done, c.svc.Config.Settings.Track != nil)
 	c.lease.ran(&e)
 	c.lease.leave(session.Opaque)
-}
-
-// planOfRun is the plan p of what ran, given the search_path it ran under: where
-// that leads to the temporary schema first, what is created may be temporary.
-func (c *Client) planOfRun(p *router.Plan) *router.Plan {
-	if p == nil || !p.Flags.Has(router.FlagCreates) || p.Pins&router.PinTemp != 0 || !c.mayCreateTemporary() {
-		return p
-	}
-	q := *p
-	q.Pins |= router.PinTemp
-	return &q
-}
-
-// mayCreateTemporary reports whether the search_path in force may lead to the temporary
-// schema, whoever said so.
-func (c *Client) mayCreateTemporary() bool {
-	if !c.state.InForceKnown() {
-		return true
-	}
-	path, set := c.state.Settings.Now().Value("search_path")
-	if !set {
-		path = c.up.Database.Plans.Snapshot().Default(c.up.Config.ServerUser, "search_path")
-	}
-	return path == "" && !set || router.NamesTempSchema(path)
 }
 
 // mayMeanOther reports whether what a message runs may be something else than its plan says:

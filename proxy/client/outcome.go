@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/doubt"
 	"github.com/pgweir/pgweir/proxy/notify"
 	"github.com/pgweir/pgweir/proxy/observe"
 	"github.com/pgweir/pgweir/proxy/session"
@@ -179,7 +180,8 @@ func (o outcomes) believed(m *batch.Message, p *router.Plan) *router.Plan {
 // outcome of one statement.
 func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Effects {
 	s, p := &o.c.state, st.Plan
-	st.Plan = o.c.planOfRun(p)
+	snapshot := o.c.up.Database.Plans.Snapshot()
+	st.Plan = doubt.Of(p, s, snapshot, func() string { return snapshot.Default(o.c.up.Config.ServerUser, "search_path") })
 	before := s.Tx.Modes
 	e := s.Ran(*st, out, o.c.svc.Config.Settings.Track != nil)
 	o.c.lease.ran(&e)

@@ -6,6 +6,7 @@ import (
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
@@ -24,6 +25,9 @@ func (st settlement) readBack() error {
 	inspect := l.inspect & s.Pins
 	if !l.held() || s.Tx.Phase.InBlock() || l.midBatch() || !s.NeedsReadBack() && inspect == 0 {
 		return nil
+	}
+	if st.batch.Traits.Has(batch.ChangesCatalog) && st.c.mayInspect() {
+		return nil // once it does something else, or pauses: temporary tables come one after the other
 	}
 	l.inspect = 0
 	st.c.svc.Metrics.ReadBack()
@@ -47,6 +51,12 @@ func (st settlement) readBack() error {
 	}
 	s.ReadBack(f, inspect)
 	return nil
+}
+
+// mayInspect reports whether it is only to be asked whether temporary objects are left.
+func (c *Client) mayInspect() bool {
+	s := &c.state
+	return s.Pins == router.PinTemp && c.lease.inspect&router.PinTemp != 0 && !s.NeedsReadBack() && !s.Tx.Phase.InBlock() && !c.lease.midBatch()
 }
 
 // kinds are the pins whose state a connection can be asked for.

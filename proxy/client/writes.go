@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
+	"github.com/pgweir/pgweir/proxy/doubt"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
@@ -72,13 +73,13 @@ func (r recorder) recordBeforeForwarding(a *batch.Awaited) {
 	if r.mayWrite(a); r.c.writes.Wrote() {
 		r.c.recordCommit()
 	}
-	if p != nil && p.Flags.Has(router.FlagDDL) {
+	if p != nil && p.Flags.Has(router.FlagDDL) && !doubt.DropsOwn(p, &r.c.state, r.c.up.Database.Plans.Snapshot()) {
 		r.changesCatalog(session.Changes(p.Flags))
 	}
 }
 
 func (r recorder) changesCatalog(did session.Deeds) {
-	c := upstream.Change{Redefines: did.Has(session.DidRedefine), Removes: did.Has(session.DidRemove)}
+	c := upstream.Change{Redefines: did.Has(session.DidRedefine), Removes: did.Has(session.DidRemove), Hooks: did.Has(session.DidHook)}
 	if c.Redefines {
 		r.try.redefined++
 	}
@@ -104,7 +105,7 @@ func (r recorder) abandon() {
 		return
 	}
 	if r.c.state.Tx.Did.Has(session.DidDDL) || slices.ContainsFunc(t.Queue, changesDefinitions) {
-		r.c.up.Database.CatalogChanged(upstream.Change{Redefines: true, Removes: true})
+		r.c.up.Database.CatalogChanged(upstream.Change{Redefines: true, Removes: true, Hooks: true})
 	}
 	r.c.recordCommit()
 	d := r.c.up.Database

@@ -51,10 +51,11 @@ const (
 	DidRead Deeds = 1 << iota
 	// DidSet: it changed settings, if only for itself.
 	DidSet
-	// DidDDL: it changed the catalog, perhaps. DidRedefine and DidRemove: see the flags of plans.
+	// DidDDL: it changed the catalog, perhaps. DidRedefine, DidRemove and DidHook: see the flags of plans.
 	DidDDL
 	DidRedefine
 	DidRemove
+	DidHook
 	// DidTemporary: it made or dropped temporary objects.
 	DidTemporary
 	// DidCommit: a part of it was committed, as COMMIT AND CHAIN does.
@@ -62,7 +63,7 @@ const (
 )
 
 // DidChange are the deeds that change the catalog for others.
-const DidChange = DidDDL | DidRedefine | DidRemove
+const DidChange = DidDDL | DidRedefine | DidRemove | DidHook
 
 // Changes are the deeds of DDL with such flags.
 func Changes(f router.Flags) (d Deeds) {
@@ -77,7 +78,7 @@ func Changes(f router.Flags) (d Deeds) {
 var deedsOf = [...]struct {
 	flag router.Flags
 	deed Deeds
-}{{router.FlagDDL, DidDDL}, {router.FlagRedefines, DidRedefine}, {router.FlagRemoves, DidRemove}, {router.FlagTemporary, DidTemporary}}
+}{{router.FlagDDL, DidDDL}, {router.FlagRedefines, DidRedefine}, {router.FlagRemoves, DidRemove}, {router.FlagHooks, DidHook}, {router.FlagTemporary, DidTemporary}}
 
 // Has reports whether all of want were done.
 func (d Deeds) Has(want Deeds) bool { return d&want == want }

@@ -37,6 +37,7 @@ type Database struct {
 		reader                    reader
 		ddl, known                atomic.Uint64 // DDL seen, and how much of it is in the plans' catalog
 		redefined, knownRedefined atomic.Uint64 // the same of what may redefine something
+		hooked, knownHooked       atomic.Uint64 // of what DDL may run beside itself
 		removed                   atomic.Uint64 // of what may remove something
 		found                     atomic.Uint64 // how often it was read and had changed
 		failed                    string        // the last failure told of; the reader's own
@@ -129,6 +130,7 @@ func (d *Database) Protection() *tenant.Inspection { return d.protection.Load() 
 type Change struct {
 	Redefines bool // what is known by its name may do something else
 	Removes   bool // what statements have used may be gone, or something else
+	Hooks     bool // DDL may run something else beside itself
 }
 
 // CatalogChanged says that DDL was committed, of roles perhaps: until the catalog is read
@@ -137,6 +139,9 @@ func (d *Database) CatalogChanged(c Change) {
 	d.account.LoginsChanged()
 	if c.Redefines {
 		d.catalog.redefined.Add(1)
+	}
+	if c.Hooks {
+		d.catalog.hooked.Add(1)
 	}
 	if c.Removes {
 		d.catalog.removed.Add(1)
@@ -156,6 +161,10 @@ func (d *Database) Stale() bool { return d.catalog.ddl.Load() != d.catalog.known
 func (d *Database) RedefinedByOthers(own uint64) bool {
 	return d.catalog.redefined.Load()-own != d.catalog.knownRedefined.Load()
 }
+
+// Hooked reports whether DDL was seen after which DDL may run more beside itself than the catalog
+// tells that the plans know.
+func (d *Database) Hooked() bool { return d.catalog.hooked.Load() != d.catalog.knownHooked.Load() }
 
 // Definitions counts what is known to have changed the catalog, whoever did it: a statement
 // parsed while it was less may mean something else now.
@@ -193,7 +202,7 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (snapsh
 	if err := d.cluster.Wait(ctx, func(t *cluster.Topology) bool { return t.Primary != nil || len(t.Replicas) > 0 }); err != nil {
 		return nil, cluster.ErrNoServer
 	}
-	at, redefined := d.catalog.ddl.Load(), d.catalog.redefined.Load()
+	at, redefined, hooked := d.catalog.ddl.Load(), d.catalog.redefined.Load(), d.catalog.hooked.Load()
 	t := d.cluster.Topology()
 	s := t.Primary
 	if s == nil {
@@ -212,6 +221,7 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (snapsh
 	if s == t.Primary {
 		d.catalog.known.Store(at)
 		d.catalog.knownRedefined.Store(redefined)
+		d.catalog.knownHooked.Store(hooked)
 	}
 	d.catalog.failed = ""
 	d.mu.Lock()

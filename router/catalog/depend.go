@@ -52,7 +52,7 @@ func (l *loader) arrows() {
 	l.kept("operator classes", "pg_amproc pg_amop pg_operator pg_cast functions pg_language", implicitQuery, 1, func(r row) {
 		l.to(l.implicit, kindFunction, r.oid(0), bothFaults)
 	})
-	l.kept("event triggers", "pg_event_trigger pg_foreign_data_wrapper pg_language", ddlQuery, 1, func(r row) {
+	l.kept(hooks, "pg_event_trigger pg_foreign_data_wrapper pg_language", ddlQuery, 1, func(r row) {
 		l.to(l.ddl, kindFunction, r.oid(0), notClean)
 	})
 }

@@ -230,7 +230,7 @@ SELECT x.stxrelid, ` + refs("x.stxexprs") + `
 
 // ddlQuery: the functions that commands which change the catalog run: event triggers (but
 // for those that run at login) and validators.
-const ddlQuery = `
+const hooks, ddlQuery = "event triggers", `
 SELECT evtfoid FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D' AND evtevent <> 'login'
 UNION SELECT fdwvalidator FROM pg_catalog.pg_foreign_data_wrapper WHERE fdwvalidator <> 0
 UNION SELECT lanvalidator FROM pg_catalog.pg_language WHERE lanvalidator >= 16384 ORDER BY 1`

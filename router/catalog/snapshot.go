@@ -119,6 +119,10 @@ func (s *Snapshot) Implicit() Fact { return s.implicit }
 // validators of languages and foreign data. It is never known to be safe on a replica.
 func (s *Snapshot) DDL() Fact { return s.ddl }
 
+// Hooks reports whether commands that change the catalog run code of users beside themselves,
+// clean or not, or that is not known.
+func (s *Snapshot) Hooks() bool { a, read := s.answers[hooks]; return !read || len(a.rows) > 0 }
+
 // Version tells contents apart: equal contents have equal versions, in every process.
 func (s *Snapshot) Version() uint64 { return s.version }
 
@@ -137,7 +141,7 @@ func (s *Snapshot) seal() *Snapshot {
 	for _, t := range []*nameTable{&s.functions, &s.operators, &s.types, &s.relations} {
 		t.sum(h)
 	}
-	for _, f := range []Fact{s.implicit, s.ddl} {
+	for _, f := range []Fact{s.implicit, s.ddl, {Known: s.Hooks()}} {
 		unnamed := nameTable{entries: []entry{{}}, schemas: []string{""}, facts: []Relation{{Fact: f}}}
 		unnamed.sum(h)
 	}
