@@ -3,6 +3,7 @@ package insight
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +39,9 @@ type Book struct {
 	since   time.Time
 	other   Statement // stands for those that have no room
 
+	routes     atomic.Pointer[map[routeKey]*Route] // never changed, but replaced; writers hold mu
+	otherRoute Route
+
 	mu       sync.Mutex // protects the fields below
 	byKey    map[statementKey]*Statement
 	order    []*Statement
@@ -45,6 +49,10 @@ type Book struct {
 	left     int // statements that had no room
 	found    map[findingKey]*tally
 	overflow int // findings that had none
+
+	changed      string // what changed, until that is taken
+	versions     map[string]map[string]bool
+	versionCount int
 }
 
 type statementKey struct{ database, fingerprint string }
@@ -62,9 +70,11 @@ func New(o Options) *Book {
 	o.Bytes = orDefault(o.Bytes, defaultVolume)
 	o.Idle = orDefault(o.Idle, defaultIdle)
 	o.Exempt = slices.Clone(o.Exempt)
-	b := &Book{options: o, since: time.Now(), byKey: map[statementKey]*Statement{}, found: map[findingKey]*tally{}}
+	b := &Book{options: o, since: time.Now(), byKey: map[statementKey]*Statement{}, found: map[findingKey]*tally{}, versions: map[string]map[string]bool{}}
 	b.other.Text = "other statements"
 	b.other.shape.Store(new(Shape))
+	b.routes.Store(&map[routeKey]*Route{})
+	b.otherRoute.Name = "other routes"
 	return b
 }
 
@@ -103,17 +113,23 @@ func (b *Book) Statement(database, fingerprint, text string, shape Shape) *State
 func (b *Book) report(kind Kind, s *Statement, o *occurrence) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	key := findingKey{kind, s}
+	if t := b.tallyLocked(findingKey{kind, s}, o.place); t != nil {
+		t.add(o)
+	}
+}
+
+// tallyLocked is what was found by a key; nil if there is no room for it.
+func (b *Book) tallyLocked(key findingKey, first Place) *tally {
 	t := b.found[key]
-	if t == nil {
-		if len(b.found) >= maxFindings {
-			b.overflow++
-			return
-		}
-		t = &tally{place: o.place}
+	switch {
+	case t != nil:
+	case len(b.found) >= maxFindings:
+		b.overflow++
+	default:
+		t = &tally{place: first}
 		b.found[key] = t
 	}
-	t.add(o)
+	return t
 }
 
 // Counts is how often each kind of pattern was found, those of single statements left out.

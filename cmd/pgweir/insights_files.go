@@ -127,7 +127,7 @@ func (g *gathering) session(st *statements.Statement) *pastSession {
 	key := sessionKey{st.File, st.Session, st.User, st.Database}
 	s := g.sessions[key]
 	if s == nil {
-		s = &pastSession{Session: g.book.NewSession(insight.Who{User: st.User, Application: st.Application, Route: st.Route})}
+		s = &pastSession{Session: g.book.NewSession(insight.Who{Database: st.Database, User: st.User, Application: st.Application, Route: st.Route})}
 		g.sessions[key] = s
 	}
 	return s

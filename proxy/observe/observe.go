@@ -22,13 +22,13 @@ import (
 // Session is what is observed of one session. One goroutine uses it at a time.
 type Session struct {
 	*insight.Session
+	book               *insight.Book
 	transactions, open uint64    // blocks seen; the number of the one that is open, 0 if there is none
 	at                 time.Time // the batch was sent, or its last statement ended
 	waited             time.Duration
 	batch              uint64
 	rows               uint64
-	pieces             bool   // it is read in pieces, so its rows are not known
-	escaped            string // Who.Route, as the last comment had it
+	pieces             bool // it is read in pieces, so its rows are not known
 }
 
 // New observes a session; nil if b is.
@@ -36,7 +36,7 @@ func New(b *insight.Book, who insight.Who) *Session {
 	if b == nil {
 		return nil
 	}
-	return &Session{Session: b.NewSession(who)}
+	return &Session{Session: b.NewSession(who), book: b}
 }
 
 // Sent says that a batch that had arrived at a time goes to a server now.
@@ -120,6 +120,9 @@ func (s *Session) Ran(st *Statement) {
 	if s.Session.Ran(&e); e.Ends {
 		s.open = 0
 	}
+	if f := st.Message.Plan.Flags; f.Has(router.FlagDDL) && !f.Has(router.FlagTemporary) && !st.Failed {
+		s.book.Changed("ddl")
+	}
 }
 
 // Idle says that a batch was answered, and no transaction block is open.
@@ -144,7 +147,7 @@ func (s *Session) parameters(st *Statement, e *insight.Event) {
 	if frame := st.frame(m); m.Kind == batch.Query && frame != nil {
 		text, _ := wire.QueryText(frame)
 		literals, comment := splitComment(text)
-		s.requested(comment)
+		e.Route = s.requested(comment)
 		e.Params = maphash.Bytes(seed, literals)
 		e.Offset, _ = m.Plan.Offset(text)
 		return
@@ -193,23 +196,18 @@ func splitComment(text []byte) (rest, comment []byte) {
 	return t[:i], t[i+2 : len(t)-2]
 }
 
-// maxRoute is how long the name of a request may be, in bytes.
-const maxRoute = 100
-
 var routeKey = []byte("route='")
 
-// requested takes in the route that a comment names, as route='…'. It allocates if that
-// changes.
-func (s *Session) requested(comment []byte) {
+// requested is the route that a comment names, as route='…'; nil if it names none.
+func (s *Session) requested(comment []byte) *insight.Route {
 	_, value, ok := bytes.Cut(comment, routeKey)
 	if !ok {
-		return
+		return nil
 	}
-	value, _, ok = bytes.Cut(value, []byte("'"))
-	if ok && len(value) <= maxRoute && string(value) != s.escaped {
-		s.escaped = string(value)
-		s.Who.Route = unescaped(value)
+	if value, _, ok = bytes.Cut(value, []byte("'")); !ok {
+		return nil
 	}
+	return s.Route(value, unescaped)
 }
 
 // unescaped is a value as it was before it was put into a comment.

@@ -26,17 +26,22 @@ func TestRoutes(t *testing.T) {
 	for _, tc := range []struct{ text, rest, route string }{
 		{"select 1", "select 1", ""},
 		{"select 1 /*controller='x',route='%2Fpolls%2F%3Cid%3E',traceparent='00-1'*/", "select 1 ", "/polls/<id>"},
-		{"select 2 /* nothing */;", "select 2 ", "/polls/<id>"},
+		{"select 2 /* nothing */;", "select 2 ", ""},
 		{"select 3 /*route='/x'*/ ; \n", "select 3 ", "/x"},
-		{"select 4 */", "select 4 */", "/x"},
-		{"select /*route='/y'*/ 5", "select /*route='/y'*/ 5", "/x"},
+		{"select 4 */", "select 4 */", ""},
+		{"select /*route='/y'*/ 5", "select /*route='/y'*/ 5", ""},
 		{"select 6 /*route='%zz\xff'*/", "select 6 ", "%zz"},
-		{"select 7 /*route='open*/", "select 7 ", "%zz"},
+		{"select 7 /*route='open*/", "select 7 ", ""},
 	} {
 		rest, comment := splitComment([]byte(tc.text))
-		s.requested(comment)
 		require.Equal(t, tc.rest, string(rest))
-		require.Equal(t, tc.route, s.Who.Route, tc.text)
+		route := s.requested(comment)
+		if tc.route == "" {
+			require.Nil(t, route, tc.text)
+			continue
+		}
+		require.Equal(t, tc.route, route.Name, tc.text)
+		require.Same(t, route, s.requested(comment))
 	}
 }
 
