@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/insight"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/baselines"
+	"github.com/pgweir/pgweir/proxy/metrics"
 )
 
 // newBook is what statements are counted in; nil if they are not.
@@ -18,6 +22,28 @@ func newBook(c config.Insight) *insight.Book {
 		MaxStatements: c.MaxStatements, MaxBytes: c.MaxBytes, Exempt: c.ExemptApplications,
 		Rows: uint64(c.Rows), Bytes: uint64(c.Bytes), Idle: c.Idle,
 	})
+}
+
+// newKeeper is what keeps that beyond the process, and beyond a change; nil if nothing is counted.
+func newKeeper(s *Server, c config.Insight) (*baselines.Keeper, error) {
+	return baselines.New(baselines.Options{
+		Book: s.insight, Dir: c.Dir, Files: c.Files, Bytes: int64(c.DirBytes), Statements: c.MaxStatements / 2,
+		Lag: func() (time.Duration, bool) { return furthestBehind(s.eachCluster) }, Log: s.log,
+	})
+}
+
+// furthestBehind is how old what the replica shows that is furthest behind; known is false if
+// there is none of which that can be known.
+func furthestBehind(each func(func(metrics.Cluster))) (lag time.Duration, known bool) {
+	each(func(c metrics.Cluster) {
+		for i := range c.Topology.States {
+			st := &c.Topology.States[i]
+			if st.Role == cluster.RoleReplica && st.Status == cluster.StatusServing && c.Topology.Provable(st.Server) {
+				lag, known = max(lag, st.Server.Staleness()), true
+			}
+		}
+	})
+	return lag, known
 }
 
 var errNoInsight = errors.New("nothing is counted: insight.enabled is false")

@@ -24,6 +24,7 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/baselines"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/shadow"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -79,6 +80,8 @@ type reports struct {
 	// Shadow is where statements would run, while routing.shadow keeps all on the primary.
 	Shadow  *shadow.Report
 	insight *insight.Book // what they cost; nil if that is not counted
+	// Baselines are periods of that.
+	Baselines *baselines.Keeper
 }
 
 // New makes a Server of a complete, valid configuration. It serves nothing until Start.
@@ -101,6 +104,10 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	s.metrics = metrics.New(s.sources())
 	s.audit = audit.New(cfg.Tenant, log)
 	s.insight = newBook(cfg.Insight)
+	var err error
+	if s.Baselines, err = newKeeper(s, cfg.Insight); err != nil {
+		return nil, err
+	}
 	t, err := s.termsOf(cfg)
 	if err != nil {
 		return nil, err
@@ -159,6 +166,7 @@ func (s *Server) Open() error {
 		s.background.Go(func() { c.Discover(s.ctx) })
 	}
 	s.warm(&s.terms.Load().cfg)
+	s.Baselines.Start()
 	s.background.Go(s.tend)
 	s.background.Go(s.watchClients)
 	s.background.Go(func() { s.lookups.try(s.terms.Load()) })

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -117,10 +118,11 @@ type Sum struct {
 	ids  map[string]bool
 }
 
-// NewSum begins with nothing. It keeps as many statements as there are.
-func NewSum() *Sum {
+// NewSum begins with nothing. It keeps as many statements as there are, whatever o says.
+func NewSum(o insight.Options) *Sum {
 	const all = 1 << 40
-	return &Sum{Book: insight.New(insight.Options{MaxStatements: all, MaxBytes: all}), ids: map[string]bool{}}
+	o.MaxStatements, o.MaxBytes = all, all
+	return &Sum{Book: insight.New(o), ids: map[string]bool{}}
 }
 
 // Add adds a snapshot, and reports whether it was not added before.
@@ -130,14 +132,19 @@ func (s *Sum) Add(x *insight.Snapshot) bool {
 	}
 	s.ids[x.ID] = true
 	s.Book.Add(x)
-	if s.snap.Begin.IsZero() || !x.Begin.IsZero() && x.Begin.Before(s.snap.Begin) {
-		s.snap.Begin = x.Begin
-	}
-	if x.End.After(s.snap.End) {
-		s.snap.End = x.End
-	}
+	s.Cover(x.Begin, x.End)
 	s.snap.Lag.Add(x.Lag)
 	return true
+}
+
+// Cover says that something was counted in a period.
+func (s *Sum) Cover(begin, end time.Time) {
+	if s.snap.Begin.IsZero() || !begin.IsZero() && begin.Before(s.snap.Begin) {
+		s.snap.Begin = begin
+	}
+	if end.After(s.snap.End) {
+		s.snap.End = end
+	}
 }
 
 // Snapshot is what was added.

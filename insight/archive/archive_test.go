@@ -80,13 +80,13 @@ func TestStrangers(t *testing.T) {
 		return &out
 	}
 	for text, want := range map[string]string{
-		"":                                   "unexpected EOF",
-		"{}":                                 "no snapshot of insight",
-		"hello":                              "no snapshot of insight",
-		`{"pgweir_insight":2}`:               "a snapshot of another version of pgweir (format 2)",
-		`{"pgweir_insight":1,"lines":1}`:     "unexpected EOF",
-		"{\"pgweir_insight\":1}\n{}":         "unexpected EOF",
-		"{\"pgweir_insight\":1}\n[]":         "line 2: json: cannot unmarshal array into Go value of type archive.line",
+		"":                                  "unexpected EOF",
+		"{}":                                "no snapshot of insight",
+		"hello":                             "no snapshot of insight",
+		`{"pgweir_insight":2}`:              "a snapshot of another version of pgweir (format 2)",
+		`{"pgweir_insight":1,"lines":1}`:    "unexpected EOF",
+		"{\"pgweir_insight\":1}\n{}":        "unexpected EOF",
+		"{\"pgweir_insight\":1}\n[]":        "line 2: json: cannot unmarshal array into Go value of type archive.line",
 		strings.Repeat(" ", maxLine) + "{}": "bufio.Scanner: token too long",
 	} {
 		_, err := Read(compressed(text))
@@ -202,7 +202,7 @@ func TestKilled(t *testing.T) {
 func TestSum(t *testing.T) {
 	a, b := sample("a", 3, 2), sample("b", 4, 1)
 	b.Begin, b.End = b.Begin.Add(-time.Hour), b.End.Add(time.Hour)
-	sum := NewSum()
+	sum := NewSum(insight.Options{})
 	require.True(t, sum.Add(a))
 	require.True(t, sum.Add(b))
 	require.False(t, sum.Add(a))

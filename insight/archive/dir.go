@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -83,6 +84,16 @@ func (d *Dir) RemoveBaseline(name string) error {
 	return os.Remove(filepath.Join(d.path, baseline+name+suffix))
 }
 
+// CopyBaseline writes a baseline's file to w.
+func (d *Dir) CopyBaseline(w io.Writer, name string) error {
+	f, err := os.Open(filepath.Join(d.path, baseline+name+suffix))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, f)
+	return errors.Join(err, f.Close())
+}
+
 // save writes a file that is there whole or not at all, whatever ends the process or the host.
 func (d *Dir) save(name string, s *insight.Snapshot) (err error) {
 	path := filepath.Join(d.path, name+suffix)
@@ -139,7 +150,12 @@ func (d *Dir) list(prefix, suffix string) (all []file, err error) {
 // Periods reads all periods, the oldest first. Of one that cannot be read, each gets the error.
 func (d *Dir) Periods(each func(*insight.Snapshot, error)) error { return d.read(period, each) }
 
-// Baselines does the same with baselines, by name.
+// ReadDir reads the periods of a directory as Periods does, and changes nothing there.
+func ReadDir(path string, each func(*insight.Snapshot, error)) error {
+	return (&Dir{path: path}).Periods(each)
+}
+
+// Baselines reads all baselines as Periods does, by name.
 func (d *Dir) Baselines(each func(*insight.Snapshot, error)) error { return d.read(baseline, each) }
 
 func (d *Dir) read(prefix string, each func(*insight.Snapshot, error)) error {

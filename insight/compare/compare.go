@@ -124,6 +124,9 @@ func Compare(before, after *insight.Snapshot, o Options) *Report {
 	for _, v := range tested {
 		v.tell(v)
 	}
+	if !slices.ContainsFunc(r.Statements, func(s Statement) bool { return s.Status != New && s.Status != Gone }) && r.Before.Calls > 0 && r.After.Calls > 0 {
+		r.Notes = append(r.Notes, "the periods have no statement in common: the names of databases must be the same")
+	}
 	r.sort()
 	r.patterns(before, after)
 	return r

@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"proxy/local":       3,
 	"proxy/notify":      3,
 	"proxy/observe":     3,
+	"proxy/baselines":   3,
 	"proxy/peers":       3,
 	"proxy/preferences": 3,
 	"proxy/batch":       3,
@@ -103,7 +104,7 @@ var sideways = map[string][]string{
 	"pool/probe":       {"pool/cluster"},
 	"pool/discovery":   {"pool/cluster"},
 	"pool/perserver":   {"pool", "pool/cluster"},
-	"proxy":            {"proxy/activity", "proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/console", "proxy/interrupt", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
+	"proxy":            {"proxy/activity", "proxy/analysis", "proxy/audit", "proxy/baselines", "proxy/batch", "proxy/client", "proxy/console", "proxy/interrupt", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
 	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/client":     {"proxy/activity", "proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/observe", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/tail", "proxy/timeouts", "proxy/upstream"},
@@ -116,6 +117,7 @@ var sideways = map[string][]string{
 	"proxy/copyin":     {"proxy/batch", "proxy/interrupt", "proxy/upstream"},
 	"proxy/batch":      {"proxy/session"},
 	"proxy/upstream":   {"proxy/activity", "proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
+	"proxy/admin":      {"proxy/baselines"},
 	"internal/serve":   {"proxy", "proxy/admin", "proxy/console", "proxy/reload"},
 }
 
