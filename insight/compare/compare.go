@@ -115,7 +115,7 @@ type Pattern struct {
 
 // Compare compares two periods.
 func Compare(before, after *insight.Snapshot, o Options) *Report {
-	o.MinCalls = cmp.Or(o.MinCalls, 30)
+	o.MinCalls = max(cmp.Or(o.MinCalls, 30), 2)
 	o.Slower, o.More = cmp.Or(o.Slower, 0.2), cmp.Or(o.More, 0.2)
 	r := &Report{Before: periodOf(before), After: periodOf(after), Statements: []Statement{}, Routes: []Route{}}
 	r.note(before, after)

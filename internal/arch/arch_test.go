@@ -48,8 +48,9 @@ var floors = map[string]int{
 	"pool/probe":   2,
 	"pool":         2,
 
-	"pool/discovery": 2,
-	"pool/perserver": 2,
+	"pool/discovery":  2,
+	"pool/perserver":  2,
+	"internal/replay": 2,
 
 	"router":             1,
 	"router/catalog":     1,
