@@ -142,6 +142,34 @@ func (b *Book) Counts() (n [Kinds]uint64) {
 	return n
 }
 
+// Found is of how many statements each kind of pattern was found.
+func (b *Book) Found() (n [Kinds]int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key := range b.found {
+		n[key.kind]++
+	}
+	return n
+}
+
+// Unbounded are the calls of reads that nothing bounds, as far as their rows are known, and the rows.
+func (b *Book) Unbounded() (calls, rows uint64) {
+	b.mu.Lock()
+	all := slices.Clone(b.order)
+	b.mu.Unlock()
+	for _, s := range all {
+		if shape := s.Shape(); !shape.Reads || !shape.several() || shape.Table == "" {
+			continue
+		}
+		for target := range targets {
+			c := &s.counts[target]
+			calls += uint64(c.calls.Load() - c.uncounted.Load())
+			rows += c.rows.Load()
+		}
+	}
+	return calls, rows
+}
+
 func (b *Book) size() (statements, left int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

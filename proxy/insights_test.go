@@ -131,6 +131,9 @@ func TestInsights(t *testing.T) {
 	require.Contains(t, f.Statement, "update vehicles")
 	require.GreaterOrEqual(t, f.Wasted, 400.0)
 	require.Equal(t, 1.0, s.metric(t, "pgweir_insight_findings_total", "kind=n_plus_one"))
+	require.Equal(t, 1.0, s.metric(t, "pgweir_insight_statements_found", "kind=n_plus_one"))
+	require.Equal(t, 20.0+1+1, s.metric(t, "pgweir_insight_unbounded_calls_total"))
+	require.Equal(t, 18.0+2000, s.metric(t, "pgweir_insight_unbounded_rows_total"))
 }
 
 // TestNoInsights: while it is off, nothing is counted and nothing is told.

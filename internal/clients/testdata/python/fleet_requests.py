@@ -13,7 +13,7 @@ from checks import TARGET
 
 CURED = {"bad": False, "cured": True}[sys.argv[1]]
 ORG = 1
-TIMES = 3
+TIMES = 2
 Base = orm.declarative_base()
 
 
