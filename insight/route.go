@@ -33,11 +33,11 @@ type routeKey struct{ database, application, name string }
 // sent it, and shown makes of it what is to be seen. It takes no lock and allocates nothing if
 // the route was asked for before.
 func (b *Book) Route(database, application string, name []byte, shown func([]byte) string) *Route {
-	if r := (*b.routes.Load())[routeKey{database, application, string(name)}]; r != nil {
-		return r
-	}
 	if len(name) > maxRouteName {
 		return nil
+	}
+	if r := (*b.routes.Load())[routeKey{database, application, string(name)}]; r != nil {
+		return r
 	}
 	return b.addRoute(database, application, string(name), shown(name))
 }

@@ -28,7 +28,9 @@ type Session struct {
 	waited             time.Duration
 	batch              uint64
 	rows               uint64
-	pieces             bool // it is read in pieces, so its rows are not known
+	pieces             bool   // it is read in pieces, so its rows are not known
+	escaped            []byte // route, as the last comment had it
+	route              *insight.Route
 }
 
 // New observes a session; nil if b is.
@@ -99,11 +101,12 @@ var seed = maphash.MakeSeed()
 
 // Ran takes in a statement that has ended.
 func (s *Session) Ran(st *Statement) {
-	now := time.Now()
+	took := time.Since(s.at) // reads one clock, where time.Now reads two
+	now := s.at.Add(took)
 	e := insight.Event{
 		Statement: st.Message.Plan.Statement, Target: insight.Replica, Reason: st.Reason.String(), Batch: s.batch,
 		Rows: s.rows, Bytes: st.Bytes, Uncounted: s.pieces, Failed: st.Failed,
-		Began: s.at, Duration: now.Sub(s.at), Waited: s.waited,
+		Began: s.at, Duration: took, Waited: s.waited,
 	}
 	if st.OnPrimary {
 		e.Target = insight.Primary
@@ -185,16 +188,23 @@ func (s *Session) parameters(st *Statement, e *insight.Event) {
 // splitComment splits off a comment that a text ends with: libraries put there which
 // request sends it (https://google.github.io/sqlcommenter/spec/).
 func splitComment(text []byte) (rest, comment []byte) {
-	t := bytes.TrimRight(text, "; \t\r\n")
-	if !bytes.HasSuffix(t, []byte("*/")) {
+	end := len(text)
+	for end > 0 && endsStatement(text[end-1]) {
+		end--
+	}
+	if end -= len("*/"); end < 0 || text[end] != '*' || text[end+1] != '/' {
 		return text, nil
 	}
-	i := bytes.LastIndex(t, []byte("/*"))
-	if i < 0 {
-		return text, nil
+	for i := end - len("/*"); i >= 0; i-- {
+		if text[i] == '/' && text[i+1] == '*' {
+			return text[:i], text[i+2 : end]
+		}
 	}
-	return t[:i], t[i+2 : len(t)-2]
+	return text, nil
 }
+
+// endsStatement reports whether c may follow what a statement says.
+func endsStatement(c byte) bool { return c == ';' || c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 var routeKey = []byte("route='")
 
@@ -207,7 +217,12 @@ func (s *Session) requested(comment []byte) *insight.Route {
 	if value, _, ok = bytes.Cut(value, []byte("'")); !ok {
 		return nil
 	}
-	return s.Route(value, unescaped)
+	if s.route == nil || !bytes.Equal(value, s.escaped) {
+		if s.route = s.Route(value, unescaped); s.route != nil { // so that it is short
+			s.escaped = append(s.escaped[:0], value...)
+		}
+	}
+	return s.route
 }
 
 // unescaped is a value as it was before it was put into a comment.

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,21 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestRoutesAllocateNothing: sessions of a pool serve one request after the other.
+func TestRoutesAllocateNothing(t *testing.T) {
+	s := New(insight.New(insight.Options{}), insight.Who{Database: "d", Application: "web/1.0"})
+	comments := [][]byte{[]byte("route='%2Fa%2Fb'"), []byte("route='/c'"), []byte("x='1',route='/a/b'")}
+	ask := func() {
+		for _, c := range comments {
+			s.requested(c)
+		}
+	}
+	ask()
+	require.Zero(t, testing.AllocsPerRun(100, ask))
+	require.Same(t, s.requested(comments[0]), s.requested(comments[2]))
+	require.Nil(t, s.requested([]byte("route='"+strings.Repeat("x", 200)+"'")))
+}
+
 // TestNothing: a session that nobody observes takes everything.
 func TestNothing(t *testing.T) {
 	s := New(nil, insight.Who{})
@@ -55,7 +71,7 @@ func TestNothing(t *testing.T) {
 
 // BenchmarkRan observes a statement of a transaction from Sent to Ran: what insight costs.
 //
-// On a shared two-core machine 180 ns of CPU, with one reading of the clock; nothing is allocated.
+// On a shared two-core machine 130 ns of CPU, with one reading of the clock; nothing is allocated.
 func BenchmarkRan(b *testing.B) {
 	book := insight.New(insight.Options{})
 	plans := router.NewPlans(router.Options{Insight: book})
