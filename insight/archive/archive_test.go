@@ -2,13 +2,13 @@ package archive
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +104,7 @@ func TestDir(t *testing.T) {
 		s := sample(fmt.Sprint("id", i), 2, 1)
 		s.End = s.End.Add(time.Duration(i) * time.Minute)
 		require.NoError(t, d.SavePeriod(s))
+		require.NoError(t, d.Prune())
 	}
 	read := func() (ids []string, failed int) {
 		require.NoError(t, d.Periods(func(s *insight.Snapshot, err error) {
@@ -149,6 +150,7 @@ func TestDir(t *testing.T) {
 	s := sample("last", 2, 1)
 	s.End = s.End.Add(time.Hour)
 	require.NoError(t, d.SavePeriod(s))
+	require.NoError(t, d.Prune())
 	ids, _ = read()
 	require.Equal(t, []string{"last"}, ids)
 
@@ -171,18 +173,26 @@ func TestKilled(t *testing.T) {
 		for i := 0; ; i++ {
 			s.ID, s.End = fmt.Sprint(i), s.End.Add(time.Minute)
 			require.NoError(t, d.SavePeriod(s))
+			require.NoError(t, d.Prune())
 		}
 	}
 	path := t.TempDir()
-	for range 8 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(100+rand.IntN(100))*time.Millisecond)
-		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestKilled$")
-		cmd.Env = append(os.Environ(), saveIn+"="+path)
-		require.Error(t, cmd.Run())
-		cancel()
-	}
 	d, err := Open(path, 5, 1<<20)
 	require.NoError(t, err)
+	for range 6 {
+		before, err := d.list(period, suffix)
+		require.NoError(t, err)
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
+		cmd.Env = append(os.Environ(), saveIn+"="+path)
+		require.NoError(t, cmd.Start())
+		require.Eventually(t, func() bool {
+			now, err := d.list(period, suffix)
+			return err == nil && len(now) > 0 && !reflect.DeepEqual(now, before)
+		}, 20*time.Second, time.Millisecond)
+		time.Sleep(time.Duration(rand.IntN(int(20 * time.Millisecond))))
+		require.NoError(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+	}
 	n := 0
 	require.NoError(t, d.Periods(func(_ *insight.Snapshot, err error) { require.NoError(t, err); n++ }))
 	require.Positive(t, n)

@@ -44,10 +44,18 @@ func Open(path string, files int, bytes int64) (*Dir, error) {
 	left, err := d.list("", unready)
 	for _, f := range left {
 		if time.Since(f.modified) > abandoned {
-			err = errors.Join(err, os.Remove(f.path))
+			err = errors.Join(err, remove(f.path))
 		}
 	}
 	return d, err
+}
+
+// remove removes a file, which another process may have done.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 var goodName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$`)
@@ -60,17 +68,19 @@ func CheckName(name string) error {
 	return nil
 }
 
-// SavePeriod keeps a period, and removes old ones that have no room.
+// SavePeriod keeps a period. After an error it is not there.
 func (d *Dir) SavePeriod(s *insight.Snapshot) error {
-	if err := d.save(period+s.End.UTC().Format("20060102T150405.000Z")+"-"+s.ID, s); err != nil {
-		return err
-	}
+	return d.save(period+s.End.UTC().Format("20060102T150405.000Z")+"-"+s.ID, s)
+}
+
+// Prune removes old periods that have no room.
+func (d *Dir) Prune() error {
 	files, err := d.list(period, suffix)
 	slices.Reverse(files)
 	var bytes int64
 	for i, f := range files {
 		if bytes += f.size; i > 0 && (i >= d.files || bytes > d.bytes) {
-			err = errors.Join(err, os.Remove(f.path))
+			err = errors.Join(err, remove(f.path))
 		}
 	}
 	return err
@@ -81,7 +91,7 @@ func (d *Dir) SaveBaseline(s *insight.Snapshot) error { return d.save(baseline+s
 
 // RemoveBaseline removes one.
 func (d *Dir) RemoveBaseline(name string) error {
-	return os.Remove(filepath.Join(d.path, baseline+name+suffix))
+	return remove(filepath.Join(d.path, baseline+name+suffix))
 }
 
 // CopyBaseline writes a baseline's file to w.
@@ -103,7 +113,7 @@ func (d *Dir) save(name string, s *insight.Snapshot) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
+			err = errors.Join(err, remove(f.Name()))
 		}
 	}()
 	if err := errors.Join(Write(f, s), f.Sync(), f.Close()); err != nil {
@@ -112,7 +122,10 @@ func (d *Dir) save(name string, s *insight.Snapshot) (err error) {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return d.sync()
+	if err := d.sync(); err != nil {
+		return errors.Join(err, remove(path))
+	}
+	return nil
 }
 
 // sync makes names of files last.

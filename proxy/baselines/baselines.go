@@ -204,6 +204,9 @@ func (k *Keeper) write() {
 	switch err := k.dir.SavePeriod(s); {
 	case err == nil:
 		k.written, k.lag.ofPeriod, k.failing = now, insight.Lag{}, false
+		if err := k.dir.Prune(); err != nil {
+			k.o.Log.Warn("old files of insight.dir could not be removed", zap.Error(err))
+		}
 	case !k.failing:
 		k.o.Log.Warn("what insight has counted could not be written; it is tried again each minute", zap.Error(err))
 		k.failing = true
@@ -219,7 +222,10 @@ func (k *Keeper) changed(why string, now time.Time) {
 	if slices.ContainsFunc(k.baselines, func(e Entry) bool { return e.Name == name }) {
 		return // an earlier process has seen that version
 	}
-	if err := k.take(name, why); err != nil && !errors.Is(err, errNothing) {
+	switch err := k.take(name, why); {
+	case err == nil:
+		k.o.Log.Info("a baseline was taken by itself", zap.String("event", "baseline"), zap.String("name", name), zap.String("because", why))
+	case !errors.Is(err, errNothing):
 		k.o.Log.Warn("a baseline could not be taken", zap.String("name", name), zap.Error(err))
 	}
 }
@@ -251,9 +257,7 @@ func (k *Keeper) take(name, why string) error {
 	if len(s.Statements) == 0 {
 		return errNothing
 	}
-	if s.Name, s.Why = name, why; why != "" {
-		k.o.Log.Info("a baseline was taken by itself", zap.String("event", "baseline"), zap.String("name", name), zap.String("because", why))
-	}
+	s.Name, s.Why = name, why
 	e := entryOf(s)
 	others := slices.DeleteFunc(slices.Clone(k.baselines), func(x Entry) bool { return x.Name == name })
 	for len(others) >= maxBaselines {
