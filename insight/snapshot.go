@@ -287,7 +287,7 @@ func (s *Statement) add(c *Counted) {
 // addPattern counts a pattern of statements that are known.
 func (b *Book) addPattern(p *Pattern, of map[statementKey]*Statement) {
 	kind, s := slices.Index(kindNames[:], p.Kind), of[statementKey{p.Database, p.Fingerprint}]
-	if kind < 0 || s == nil {
+	if kind < 0 || s == nil || p.Times == 0 {
 		return
 	}
 	b.mu.Lock()

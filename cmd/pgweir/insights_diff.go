@@ -85,12 +85,6 @@ new-findings a warning that was not there before.`,
 	return cmd
 }
 
-// failRule is one of --fail-on.
-type failRule struct {
-	what string
-	part float64
-}
-
 // period is what a name on the command line stands for; none is what the proxy counts now.
 func (f *diffFlags) period(cmd *cobra.Command, name string) (*insight.Snapshot, error) {
 	if _, err := os.Stat(name); name != "" && (err == nil || name == "-") {

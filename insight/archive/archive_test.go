@@ -3,7 +3,9 @@ package archive
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -92,6 +94,42 @@ func TestStrangers(t *testing.T) {
 		_, err := Read(compressed(text))
 		require.EqualError(t, err, want)
 	}
+}
+
+// FuzzLines: whatever lines a file has, to look at them ends no program.
+func FuzzLines(f *testing.F) {
+	var seed bytes.Buffer
+	require.NoError(f, Write(&seed, sample("a", 2, 6)))
+	z, err := zstd.NewReader(&seed)
+	require.NoError(f, err)
+	lines, err := io.ReadAll(z)
+	require.NoError(f, err)
+	z.Close()
+	f.Add(lines)
+	f.Add([]byte(`{"pgweir_insight":1,"lines":2}
+{"statement":{"fingerprint":"f","on":[{"n":1,"took":-5,"times":[1],"sizes":[9],"uncounted":7},{}]}}
+{"pattern":{"kind":"idle_in_transaction","fingerprint":"f","times":0,"wasted":9}}`))
+	f.Fuzz(func(t *testing.T, lines []byte) {
+		var data bytes.Buffer
+		z, err := zstd.NewWriter(&data)
+		require.NoError(t, err)
+		_, err = z.Write(lines)
+		require.NoError(t, errors.Join(err, z.Close()))
+		s, err := Read(&data)
+		if err != nil {
+			return
+		}
+		sum := NewSum(insight.Options{})
+		sum.Add(s)
+		sum.Add(s)
+		sum.Book.Summary()
+		x := sum.Snapshot()
+		x.Since(s)
+		var out bytes.Buffer
+		require.NoError(t, Write(&out, x))
+		_, err = Read(&out)
+		require.NoError(t, err)
+	})
 }
 
 // TestDir: a directory keeps the youngest periods, within its bounds, for its owner only; what
