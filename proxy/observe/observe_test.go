@@ -61,6 +61,28 @@ func TestRoutesAllocateNothing(t *testing.T) {
 	require.Nil(t, s.requested([]byte("route='"+strings.Repeat("x", 200)+"'")))
 }
 
+// TestSchemaChanges: DDL that others see is a change, once it succeeded.
+func TestSchemaChanges(t *testing.T) {
+	book := insight.New(insight.Options{})
+	plans := router.NewPlans(router.Options{Insight: book})
+	s := New(book, insight.Who{})
+	for text, want := range map[string]string{
+		"create index on t (a)": "ddl", "alter table t add b int": "ddl", "drop table t": "ddl",
+		"create temp table x (a int)": "", "select 1": "", "insert into t values (1)": "", "analyze t": "",
+	} {
+		for _, failed := range []bool{true, false} {
+			m := &batch.Message{Kind: batch.Query, Plan: plans.Get([]byte(text))}
+			s.Sent(time.Now(), time.Now())
+			s.Ran(&Statement{Message: m, Batch: &batch.Batch{}, Failed: failed})
+			if failed {
+				require.Empty(t, book.TakeChange(), text)
+				continue
+			}
+			require.Equal(t, want, book.TakeChange(), text)
+		}
+	}
+}
+
 // TestNothing: a session that nobody observes takes everything.
 func TestNothing(t *testing.T) {
 	s := New(nil, insight.Who{})
