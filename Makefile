@@ -97,7 +97,7 @@ dashboard: ## write deploy/grafana/pgweir.json
 
 .PHONY: promtool
 promtool: ## the same as monitoring of the alerts, by promtool itself (compiling it takes minutes)
-	cd deploy/prometheus && $(PROMTOOL) check rules alerts.yaml && $(PROMTOOL) test rules alerts_test.yaml
+	cd deploy/prometheus && $(PROMTOOL) check rules alerts.yaml && $(PROMTOOL) test rules alerts_test.yaml insight_test.yaml
 
 .PHONY: bench
 bench: deps-server build ## compare with PgBouncer and direct connections (BENCH="-quick" …)

@@ -319,6 +319,11 @@ type Insight struct {
 	// ExemptApplications repeat statements on purpose, as jobs do: patterns of theirs are no
 	// findings.
 	ExemptApplications []string `yaml:"exempt_applications" reload:"restart"`
+	// Dir is a directory that what was counted is written to each minute, and baselines are;
+	// empty for none. Files and DirBytes bound what is written each minute.
+	Dir      string `yaml:"dir" reload:"restart"`
+	Files    int    `yaml:"files" reload:"restart"`
+	DirBytes int    `yaml:"dir_bytes" unit:"bytes" reload:"restart"`
 	// Plans is whether and how servers are asked for execution plans.
 	Plans Plans `yaml:"plans"`
 }
@@ -457,7 +462,7 @@ func Default() Config {
 			Audit: Audit{Mode: "log", LogInterval: time.Minute, MaxStatements: 2000},
 		},
 		Operators: Operators{
-			Insight: Insight{MaxStatements: 4000, MaxBytes: 4 << 20, Rows: 1000, Bytes: 1 << 20, Idle: time.Second, Plans: Plans{Interval: time.Hour, Timeout: time.Second}},
+			Insight: Insight{MaxStatements: 4000, MaxBytes: 4 << 20, Rows: 1000, Bytes: 1 << 20, Idle: time.Second, Files: 360, DirBytes: 64 << 20, Plans: Plans{Interval: time.Hour, Timeout: time.Second}},
 			Log:     Log{Level: "info", Format: "console", Connections: true},
 		},
 	}

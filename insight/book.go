@@ -3,6 +3,7 @@ package insight
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,9 @@ type Book struct {
 	other   Statement // stands for those that have no room
 	plans   planCounts
 
+	routes     atomic.Pointer[map[routeKey]*Route] // never changed, but replaced; writers hold mu
+	otherRoute Route
+
 	mu       sync.Mutex // protects the fields below
 	byKey    map[statementKey]*Statement
 	order    []*Statement
@@ -46,6 +50,10 @@ type Book struct {
 	left     int // statements that had no room
 	found    map[findingKey]*tally
 	overflow int // findings that had none
+
+	changed      string // what changed, until that is taken
+	versions     map[string]map[string]bool
+	versionCount int
 }
 
 type statementKey struct{ database, fingerprint string }
@@ -63,9 +71,11 @@ func New(o Options) *Book {
 	o.Bytes = orDefault(o.Bytes, defaultVolume)
 	o.Idle = orDefault(o.Idle, defaultIdle)
 	o.Exempt = slices.Clone(o.Exempt)
-	b := &Book{options: o, since: time.Now(), byKey: map[statementKey]*Statement{}, found: map[findingKey]*tally{}}
+	b := &Book{options: o, since: time.Now(), byKey: map[statementKey]*Statement{}, found: map[findingKey]*tally{}, versions: map[string]map[string]bool{}}
 	b.other.Text = "other statements"
 	b.other.shape.Store(new(Shape))
+	b.routes.Store(&map[routeKey]*Route{})
+	b.otherRoute.Name = "other routes"
 	return b
 }
 
@@ -104,17 +114,23 @@ func (b *Book) Statement(database, fingerprint, text string, shape Shape) *State
 func (b *Book) report(kind Kind, s *Statement, o *occurrence) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	key := findingKey{kind, s}
+	if t := b.tallyLocked(findingKey{kind, s}, o.place); t != nil {
+		t.add(o)
+	}
+}
+
+// tallyLocked is what was found by a key; nil if there is no room for it.
+func (b *Book) tallyLocked(key findingKey, first Place) *tally {
 	t := b.found[key]
-	if t == nil {
-		if len(b.found) >= maxFindings {
-			b.overflow++
-			return
-		}
-		t = &tally{place: o.place}
+	switch {
+	case t != nil:
+	case len(b.found) >= maxFindings:
+		b.overflow++
+	default:
+		t = &tally{place: first}
 		b.found[key] = t
 	}
-	t.add(o)
+	return t
 }
 
 // Counts is how often each kind of pattern was found, those of single statements left out.
@@ -125,6 +141,34 @@ func (b *Book) Counts() (n [Kinds]uint64) {
 		n[key.kind] += t.units
 	}
 	return n
+}
+
+// Found is of how many statements each kind of pattern was found.
+func (b *Book) Found() (n [Kinds]int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key := range b.found {
+		n[key.kind]++
+	}
+	return n
+}
+
+// Unbounded are the calls of reads that nothing bounds, as far as their rows are known, and the rows.
+func (b *Book) Unbounded() (calls, rows uint64) {
+	b.mu.Lock()
+	all := slices.Clone(b.order)
+	b.mu.Unlock()
+	for _, s := range all {
+		if shape := s.Shape(); !shape.Reads || !shape.several() || shape.Table == "" {
+			continue
+		}
+		for target := range targets {
+			c := &s.counts[target]
+			calls += uint64(c.calls.Load() - c.uncounted.Load())
+			rows += c.rows.Load()
+		}
+	}
+	return calls, rows
 }
 
 func (b *Book) size() (statements, left int) {

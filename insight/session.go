@@ -7,6 +7,7 @@ import (
 
 // Who sends statements. Strings are kept.
 type Who struct {
+	Database          string // as statements have it
 	User, Application string
 	Route             string        // of the application's request, as a comment in the text tells
 	Tenant            func() string // hashed; asked now and then. nil: there are none
@@ -15,6 +16,7 @@ type Who struct {
 // Event is one statement that has ended.
 type Event struct {
 	Statement *Statement
+	Route     *Route // that it serves; nil: as the one before
 	Target    Target
 	Reason    string // why there, of a constant set
 	Place     Place
@@ -42,12 +44,24 @@ type Session struct {
 
 	book   *Book
 	exempt bool
+	route  *Route
 	unit   unit
 }
 
 // NewSession makes the Session of a client.
 func (b *Book) NewSession(w Who) *Session {
-	return &Session{Who: w, book: b, exempt: slices.Contains(b.options.Exempt, w.Application)}
+	name, version := splitVersion(w.Application)
+	b.sawVersion(name, version)
+	return &Session{
+		Who: w, book: b, exempt: slices.Contains(b.options.Exempt, w.Application),
+		route: b.Route(w.Database, name, []byte(w.Route), func(text []byte) string { return string(text) }),
+	}
+}
+
+// Route is the one of that name of the session's application, which allocates nothing if it
+// was asked for before: see Book.Route.
+func (s *Session) Route(name []byte, shown func([]byte) string) *Route {
+	return s.book.Route(s.Who.Database, s.route.Application, name, shown)
 }
 
 // pause is how long a client without a transaction may do nothing within one unit.
@@ -64,6 +78,8 @@ const (
 // a pause.
 type unit struct {
 	transaction uint64
+	statements  int
+	took        time.Duration
 	ended       time.Time // the last statement
 	uses        []use
 	seen        map[execution]struct{} // of statements that came twice
@@ -94,8 +110,14 @@ type use struct {
 // Ran takes in a statement that has ended. It allocates nothing once the session has
 // seen as many different statements in a unit.
 func (s *Session) Ran(e *Event) {
-	e.Statement.ran(e, &s.Who)
 	u := &s.unit
+	if e.Route != nil && e.Route != s.route {
+		if u.transaction == 0 || e.Transaction != u.transaction {
+			s.End()
+		}
+		s.route, s.Who.Route = e.Route, e.Route.Name
+	}
+	e.Statement.ran(e, &s.Who)
 	gap := time.Duration(0)
 	if !e.Began.IsZero() && !u.ended.IsZero() {
 		gap = e.Began.Sub(u.ended)
@@ -127,6 +149,8 @@ func (u *unit) waited(d time.Duration) {
 }
 
 func (u *unit) add(e *Event) {
+	u.statements++
+	u.took += e.Duration
 	i := u.find(e.Statement)
 	if i < 0 {
 		if len(u.uses) < maxUses {
@@ -179,8 +203,11 @@ func (u *unit) isNew(x execution) bool {
 // End says that what the client did belongs together, and is over: it is looked at.
 func (s *Session) End() {
 	u := &s.unit
-	if len(u.uses) > 0 && !s.exempt {
-		s.detect()
+	if len(u.uses) > 0 {
+		s.route.served(u)
+		if !s.exempt {
+			s.detect()
+		}
 	}
 	seen := u.seen
 	if len(seen) > keepSet {

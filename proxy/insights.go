@@ -4,12 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/insight"
+	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/baselines"
 	"github.com/pgweir/pgweir/proxy/explain"
+	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -40,6 +44,28 @@ func newSampler(c config.Plans, b *insight.Book, log *zap.Logger, databases func
 			return n
 		},
 	})
+}
+
+// newKeeper is what keeps that beyond the process, and beyond a change; nil if nothing is counted.
+func newKeeper(s *Server, c config.Insight) (*baselines.Keeper, error) {
+	return baselines.New(baselines.Options{
+		Book: s.insight, Dir: c.Dir, Files: c.Files, Bytes: int64(c.DirBytes), Statements: c.MaxStatements / 2,
+		Lag: func() (time.Duration, bool) { return furthestBehind(s.eachCluster) }, Log: s.log,
+	})
+}
+
+// furthestBehind is how old what the replica shows that is furthest behind; known is false if
+// there is none of which that can be known.
+func furthestBehind(each func(func(metrics.Cluster))) (lag time.Duration, known bool) {
+	each(func(c metrics.Cluster) {
+		for i := range c.Topology.States {
+			st := &c.Topology.States[i]
+			if st.Role == cluster.RoleReplica && st.Status == cluster.StatusServing && c.Topology.Provable(st.Server) {
+				lag, known = max(lag, st.Server.Staleness()), true
+			}
+		}
+	})
+	return lag, known
 }
 
 var errNoInsight = errors.New("nothing is counted: insight.enabled is false")

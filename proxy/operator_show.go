@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -262,6 +263,22 @@ func (o operator) Unfiltered() (columns []string, rows [][]string) {
 		}
 	}
 	return slices.Concat([]string{"database"}, audit.Columns()), rows
+}
+
+// Insights implements console.Service.
+func (o operator) Insights() (sum insight.Summary) {
+	if o.insight != nil {
+		sum = o.insight.Summary()
+	}
+	return sum
+}
+
+// RoutesOfTransactions implements console.Service.
+func (o operator) RoutesOfTransactions() []insight.RouteCounts {
+	if o.insight == nil {
+		return nil
+	}
+	return o.insight.Routes()
 }
 
 // Traffic implements console.Service.

@@ -24,6 +24,7 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/pool/probe"
 	"github.com/pgweir/pgweir/proxy/audit"
+	"github.com/pgweir/pgweir/proxy/baselines"
 	"github.com/pgweir/pgweir/proxy/explain"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/shadow"
@@ -81,6 +82,8 @@ type reports struct {
 	Shadow  *shadow.Report
 	insight *insight.Book    // what they cost; nil if that is not counted
 	explain *explain.Sampler // has servers tell their plans; nil if none is asked
+	// Baselines are periods of what they cost.
+	Baselines *baselines.Keeper
 }
 
 // New makes a Server of a complete, valid configuration. It serves nothing until Start.
@@ -104,6 +107,10 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	s.audit = audit.New(cfg.Tenant, log)
 	s.insight = newBook(cfg.Insight)
 	s.explain = newSampler(cfg.Insight.Plans, s.insight, log, func() []*upstream.Database { return s.upstream.Databases() })
+	var err error
+	if s.Baselines, err = newKeeper(s, cfg.Insight); err != nil {
+		return nil, err
+	}
 	t, err := s.termsOf(cfg)
 	if err != nil {
 		return nil, err
@@ -162,6 +169,7 @@ func (s *Server) Open() error {
 		s.background.Go(func() { c.Discover(s.ctx) })
 	}
 	s.warm(&s.terms.Load().cfg)
+	s.Baselines.Start()
 	s.background.Go(s.tend)
 	s.background.Go(s.watchClients)
 	s.background.Go(func() { s.explain.Run(s.ctx) })

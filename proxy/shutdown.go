@@ -62,6 +62,7 @@ func (s *Server) Close() {
 	s.cancelAll(running)
 	s.background.Wait() // from here on nobody begins anything
 	s.awaitSessions(context.Background(), s.members.abortAll)
+	s.Baselines.Close()
 	s.Shadow.Close()
 	s.upstream.Close()
 	s.audit.Flush(time.Now(), true)

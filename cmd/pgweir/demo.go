@@ -15,12 +15,15 @@ import (
 )
 
 // startProxy starts the proxy inside this process for the demo.
-var startProxy demo.StartFunc = func(ctx context.Context, cfg config.Config) (stop func(context.Context) error, err error) {
+var startProxy demo.StartFunc = func(ctx context.Context, cfg config.Config) (*demo.Proxy, error) {
 	running, err := serve.Start(ctx, cfg, newLogger(cfg.Log, levelOf(cfg.Log), zapcore.AddSync(os.Stderr)), serve.Options{})
 	if err != nil {
 		return nil, err
 	}
-	return running.Stop, nil
+	b := running.Proxy.Baselines
+	return &demo.Proxy{
+		Stop: running.Stop, Insights: &demo.Insights{Write: running.Proxy.WriteInsights, Take: b.Take, Baseline: b.Write},
+	}, nil
 }
 
 func demoCommand() *cobra.Command {

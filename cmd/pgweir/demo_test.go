@@ -43,7 +43,7 @@ func TestDemoPassesFlagsOn(t *testing.T) {
 	require.NoError(t, err)
 	defer l.Close()
 	used := l.Addr().String()
-	none := func(context.Context, config.Config) (func(context.Context) error, error) {
+	none := func(context.Context, config.Config) (*demo.Proxy, error) {
 		return nil, errors.New("must not be started")
 	}
 	require.ErrorContains(t, runDemo(t, none, "--listen", used), used+" is in use")
@@ -58,9 +58,12 @@ func TestDemoKeepsItsWord(t *testing.T) {
 	at := freeAddresses(t, 2)
 	var out bytes.Buffer
 	cmd := demoCommand()
-	cmd.SetArgs([]string{"--once", "--rows", "200", "--listen", at[0], "--http", at[1]})
+	cmd.SetArgs([]string{"--once", "--rows", "5000", "--listen", at[0], "--http", at[1]})
 	cmd.SetOut(&out)
 	require.NoError(t, cmd.ExecuteContext(t.Context()))
+	for _, want := range []string{"pgweir insights findings: n_plus_one: sent 8 times", "faster: takes 0."} {
+		require.Contains(t, out.String(), want)
+	}
 	for heading, want := range map[string]string{
 		"A read runs on a replica":                       "replica",
 		"Reads are shared among the replicas":            "replica replica replica replica",

@@ -6,10 +6,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgweir/pgweir/insight"
+	"github.com/pgweir/pgweir/insight/archive"
+	"github.com/pgweir/pgweir/internal/replay"
 	"github.com/pgweir/pgweir/internal/statements"
 )
 
@@ -33,14 +36,15 @@ to: N+1, several counts of one table, pages by OFFSET, and the like.
 
 Without files, the proxy that runs on this host is asked, by the address that key http
 of the configuration names; it counts while insight.enabled is true. With files, what is
-in them is looked at: PostgreSQL's server log (any log_destination), or a trace of
-requests. No literal of a statement is shown.`,
+in them is looked at: PostgreSQL's server log (any log_destination), a trace of
+requests, or what proxies kept (key insight.dir). No literal of a statement is shown.`,
 		Example: `  pgweir insights top --config pgweir.yaml
   pgweir insights findings postgresql.log`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(insightsTopCommand(), insightsFindingsCommand(), insightsPlansCommand(), insightsIndexesCommand())
+	cmd.AddCommand(insightsTopCommand(), insightsFindingsCommand(), insightsPlansCommand(), insightsIndexesCommand(),
+		insightsBaselineCommand(), insightsDiffCommand(), insightsMergeCommand())
 	return cmd
 }
 
@@ -134,10 +138,29 @@ func (f *insightFlags) check(formats []string) error {
 	return checkWords(words)
 }
 
+// counted is what files hold; proxies says whether a proxy has counted some of it.
+func (f *insightFlags) counted(cmd *cobra.Command, files []string) (sum *archive.Sum, proxies bool, err error) {
+	of := replay.Files{
+		Names: files, Input: statements.Format(f.input), Exempt: f.exempt, Columns: f.columns, Stdin: cmd.InOrStdin(), Progress: cmd.ErrOrStderr(),
+	}
+	return of.Counted()
+}
+
 // summary is what the proxy on this host has counted, or what files hold.
 func summary(cmd *cobra.Command, f *insightFlags, files []string) (sum insight.Summary, err error) {
 	if len(files) > 0 {
-		return readInsights(files, f, cmd.InOrStdin(), cmd.ErrOrStderr())
+		counted, proxies, err := f.counted(cmd, files)
+		if err != nil {
+			return sum, err
+		}
+		if sum = counted.Book.Summary(); proxies {
+			return sum, nil
+		}
+		sum.Since = time.Time{}
+		for i := range sum.Statements {
+			sum.Statements[i].Target = "" // nobody knows
+		}
+		return sum, nil
 	}
 	cfg, err := loadConfig(f.config)
 	if err != nil {

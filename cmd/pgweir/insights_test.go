@@ -16,11 +16,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/internal/replay"
 	"github.com/pgweir/pgweir/internal/statements"
 )
 
@@ -74,12 +76,12 @@ func requests(t *testing.T) []*request {
 	}
 	require.Len(t, all, 924)
 	for _, r := range all {
-		g := newGathering(&insightFlags{columns: []string{"organization_id"}})
+		g := replay.New(nil, []string{"organization_id"})
 		for i := range r.statements {
-			g.take(&r.statements[i])
+			g.Add(&r.statements[i])
 		}
-		g.end()
-		r.found = g.book.Summary().Findings
+		g.End()
+		r.found = g.Sum.Book.Summary().Findings
 	}
 	return all
 }
@@ -238,12 +240,27 @@ func TestInsightsShowNoLiteral(t *testing.T) {
 		}
 		file := filepath.Join(t.TempDir(), "postgresql.log")
 		require.NoError(rt, os.WriteFile(file, []byte(log.String()), 0o600))
-		for _, args := range [][]string{{"top"}, {"top", "--format", "json"}, {"findings"}, {"findings", "--format", "json"}, {"findings", "--format", "sarif"}} {
+		snapshot := filepath.Join(t.TempDir(), "x.zst")
+		for _, args := range [][]string{
+			{"top"}, {"top", "--format", "json"}, {"findings"}, {"findings", "--format", "json"}, {"findings", "--format", "sarif"}, {"merge", "--output", snapshot},
+			{"diff", "--all", snapshot}, {"diff", "--all", "--format", "markdown", snapshot}, {"diff", "--format", "json", snapshot},
+		} {
 			out, code := pgweir("", append(append([]string{"insights"}, args...), file)...)
 			require.Zero(rt, code, out)
 			require.NotContains(rt, out, "canary")
 			require.NotContains(rt, out, "424242")
 		}
+		compressed, err := os.Open(snapshot)
+		require.NoError(rt, err)
+		defer func() { _ = compressed.Close() }()
+		z, err := zstd.NewReader(compressed)
+		require.NoError(rt, err)
+		defer z.Close()
+		kept, err := io.ReadAll(z)
+		require.NoError(rt, err)
+		require.Contains(rt, string(kept), "fingerprint")
+		require.NotContains(rt, string(kept), "canary")
+		require.NotContains(rt, string(kept), "424242")
 	})
 }
 

@@ -74,11 +74,10 @@ func command(ctx context.Context, cfg config.Config, method, what string) (strin
 	if err != nil {
 		return "", err
 	}
-	answer := strings.TrimRight(string(body), "\n")
 	if resp.StatusCode != http.StatusOK {
-		return "", errors.New(answer)
+		return "", errors.New(strings.TrimRight(string(body), "\n"))
 	}
-	return answer, nil
+	return string(body), nil
 }
 
 // loopback is where a listener on all addresses is reached from its own host.

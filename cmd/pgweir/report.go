@@ -39,7 +39,7 @@ The proxy is found by the address that key http of the configuration names.`,
 				return err
 			}
 			if asJSON {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), answer)
+				_, err = fmt.Fprint(cmd.OutOrStdout(), answer)
 				return err
 			}
 			var s shadow.Summary

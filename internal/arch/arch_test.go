@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"proxy/local":       3,
 	"proxy/notify":      3,
 	"proxy/observe":     3,
+	"proxy/baselines":   3,
 	"proxy/peers":       3,
 	"proxy/preferences": 3,
 	"proxy/batch":       3,
@@ -50,8 +51,9 @@ var floors = map[string]int{
 	"pool/probe":   2,
 	"pool":         2,
 
-	"pool/discovery": 2,
-	"pool/perserver": 2,
+	"pool/discovery":  2,
+	"pool/perserver":  2,
+	"internal/replay": 2,
 
 	"router":             1,
 	"router/catalog":     1,
@@ -79,6 +81,8 @@ var floors = map[string]int{
 	"internal/grammar":    0,
 	"config":              0,
 	"insight":             0,
+	"insight/archive":     0,
+	"insight/compare":     0,
 }
 
 // tools are programs and packages beside the floors. They may import any of them
@@ -97,6 +101,8 @@ var importers = map[string][]string{
 // beside it, which do not know it.
 var sideways = map[string][]string{
 	"config":           {"internal/hba", "internal/userlist"},
+	"insight/archive":  {"insight"},
+	"insight/compare":  {"insight"},
 	"internal/grammar": {"internal/setting"},
 	"router":           {"router/catalog", "router/shape", "router/tenant"},
 	"router/shape":     {"router/catalog"},
@@ -105,7 +111,7 @@ var sideways = map[string][]string{
 	"pool/probe":       {"pool/cluster"},
 	"pool/discovery":   {"pool/cluster"},
 	"pool/perserver":   {"pool", "pool/cluster"},
-	"proxy":            {"proxy/activity", "proxy/analysis", "proxy/audit", "proxy/batch", "proxy/client", "proxy/console", "proxy/explain", "proxy/interrupt", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
+	"proxy":            {"proxy/activity", "proxy/analysis", "proxy/audit", "proxy/baselines", "proxy/batch", "proxy/client", "proxy/console", "proxy/explain", "proxy/interrupt", "proxy/metrics", "proxy/peers", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/upstream"},
 	"proxy/auth":       {"proxy/auth/ldap"},
 	"proxy/analysis":   {"proxy/audit", "proxy/batch", "proxy/freshness", "proxy/interrupt", "proxy/preferences", "proxy/session", "proxy/upstream"},
 	"proxy/client":     {"proxy/activity", "proxy/analysis", "proxy/batch", "proxy/copyin", "proxy/described", "proxy/doubt", "proxy/freshness", "proxy/interrupt", "proxy/local", "proxy/metrics", "proxy/notify", "proxy/observe", "proxy/preferences", "proxy/session", "proxy/shadow", "proxy/tail", "proxy/timeouts", "proxy/upstream"},
@@ -120,6 +126,7 @@ var sideways = map[string][]string{
 	"proxy/batch":      {"proxy/session"},
 	"proxy/upstream":   {"proxy/activity", "proxy/audit", "proxy/batch", "proxy/explain", "proxy/freshness", "proxy/interrupt", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
 	"internal/trial":   {"proxy"},
+	"proxy/admin":      {"proxy/baselines"},
 	"internal/serve":   {"proxy", "proxy/admin", "proxy/console", "proxy/reload"},
 }
 
@@ -143,6 +150,7 @@ var directly = map[string][]string{
 	"internal/setting":    {"net", "net/...", "os"},
 	"internal/statements": {"net", "net/...", "os"},
 	"insight":             {"net", "net/...", "os"},
+	"insight/compare":     {"net", "net/...", "os"},
 }
 
 func TestFloors(t *testing.T) {

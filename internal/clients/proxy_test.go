@@ -24,12 +24,21 @@ func startProxy(t *testing.T, cluster *pgtest.Cluster) (addr string) {
 	if addr := os.Getenv("PGWEIR_TEST_ADDR"); addr != "" {
 		return addr
 	}
+	return runProxy(t, cluster).Proxy.Addrs()[0].String()
+}
+
+// runProxy runs a proxy in front of a cluster for the length of a test.
+func runProxy(t *testing.T, cluster *pgtest.Cluster, change ...func(*config.Config)) *serve.Running {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Listen = config.Addresses{freeAddress(t)}
 	cfg.HTTP = ""
 	cfg.Auth.Method = "trust"
 	for _, s := range cluster.Servers() {
 		cfg.Servers = append(cfg.Servers, config.Server{Address: s.Addr(), Weight: 1})
+	}
+	for _, f := range change {
+		f(&cfg)
 	}
 	running, err := serve.Start(t.Context(), cfg.Complete(), zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)), serve.Options{})
 	if err != nil {
@@ -42,7 +51,7 @@ func startProxy(t *testing.T, cluster *pgtest.Cluster) (addr string) {
 			t.Error(err)
 		}
 	})
-	return running.Proxy.Addrs()[0].String()
+	return running
 }
 
 // freeAddress is a loopback address nobody listens on.

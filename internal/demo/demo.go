@@ -35,9 +35,15 @@ const (
 //go:embed fleet.sql
 var fleet string
 
-// StartFunc starts a proxy that runs until stop is called, and returns when it
-// accepts clients. The context given to stop bounds the wait for running transactions.
-type StartFunc func(ctx context.Context, cfg config.Config) (stop func(context.Context) error, err error)
+// StartFunc starts a proxy, and returns when it accepts clients.
+type StartFunc func(ctx context.Context, cfg config.Config) (*Proxy, error)
+
+// Proxy is one that runs until Stop is called, whose context bounds the wait for running
+// transactions.
+type Proxy struct {
+	Stop     func(context.Context) error
+	Insights *Insights // nil: the tour does not show them
+}
 
 // Options is what the command line may choose.
 type Options struct {
@@ -74,20 +80,20 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	stop, err := o.Start(ctx, cfg)
+	proxy, err := o.Start(ctx, cfg)
 	if err != nil {
 		return orEnd(ctx, fmt.Errorf("start pgweir: %w", err))
 	}
-	defer func() { err = errors.Join(err, stopProxy(ctx, stop)) }()
+	defer func() { err = errors.Join(err, stopProxy(ctx, proxy.Stop)) }()
 	p.step("pgweir listens on %s, configured by %s", o.Listen, path)
 
-	if err := runTour(ctx, cluster, o.Listen, p); err != nil {
+	if err := runTour(ctx, cluster, o.Listen, proxy.Insights, p); err != nil {
 		return orEnd(ctx, fmt.Errorf("tour: %w", err))
 	}
 	if o.Once {
 		return nil
 	}
-	p.farewell(o)
+	p.farewell(o, path)
 	<-ctx.Done()
 	p.step("stopping")
 	return nil
@@ -164,6 +170,7 @@ servers: [%s]
 service: {user: %s, database: %s}
 auth: {method: trust}
 tenant: {settings: [app.current_org_id]}
+insight: {enabled: true}
 log: {level: warn}
 `
 

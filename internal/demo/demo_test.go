@@ -29,18 +29,18 @@ type tracer struct {
 	wg       sync.WaitGroup
 }
 
-func startTracer(_ context.Context, cfg config.Config) (func(context.Context) error, error) {
+func startTracer(_ context.Context, cfg config.Config) (*Proxy, error) {
 	l, err := net.Listen("tcp", cfg.Listen[0])
 	if err != nil {
 		return nil, err
 	}
 	tr := &tracer{listener: l, server: cfg.Clusters["default"].Servers[0].Address}
 	tr.wg.Go(tr.accept)
-	return func(context.Context) error {
+	return &Proxy{Stop: func(context.Context) error {
 		err := l.Close()
 		tr.wg.Wait()
 		return err
-	}, nil
+	}}, nil
 }
 
 func (tr *tracer) accept() {
@@ -148,12 +148,15 @@ func TestStaysUpUntilTheEndOfTheContext(t *testing.T) {
 	out := &announcer{end: end}
 	stopped := false
 	o := Options{Listen: freeAddress(t), HTTP: freeAddress(t), Rows: 10, Out: out}
-	o.Start = func(ctx context.Context, cfg config.Config) (func(context.Context) error, error) {
-		stop, err := startTracer(ctx, cfg)
-		return func(ctx context.Context) error {
+	o.Start = func(ctx context.Context, cfg config.Config) (*Proxy, error) {
+		proxy, err := startTracer(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		return &Proxy{Stop: func(ctx context.Context) error {
 			stopped = ctx.Err() == nil
-			return stop(ctx)
-		}, err
+			return proxy.Stop(ctx)
+		}}, nil
 	}
 	require.NoError(t, Run(ctx, o))
 	require.True(t, stopped, "the proxy was not given time to stop")
@@ -178,7 +181,7 @@ func TestProxyFailure(t *testing.T) {
 	pgtest.SkipShort(t)
 	broken := errors.New("broken")
 	o := Options{Listen: freeAddress(t), Rows: 10, Once: true, Out: &bytes.Buffer{}}
-	o.Start = func(context.Context, config.Config) (func(context.Context) error, error) { return nil, broken }
+	o.Start = func(context.Context, config.Config) (*Proxy, error) { return nil, broken }
 	require.ErrorIs(t, Run(t.Context(), o), broken)
 }
 

@@ -108,12 +108,13 @@ func (p *printer) rows(r *pgconn.Result) {
 }
 
 // farewell tells how to go on by hand.
-func (p *printer) farewell(o Options) {
+func (p *printer) farewell(o Options, config string) {
 	host, port, _ := net.SplitHostPort(o.Listen) // checked before it was listened on
 	p.head.Fprintf(p.out, "\nThe proxy stays up until Ctrl-C. In another terminal:\n")
 	fmt.Fprintf(p.out, "    psql \"host=%s port=%s user=%s dbname=%s\"\n", host, port, App, Database)
 	fmt.Fprintf(p.out, "        set pgweir.trace = on;      -- tells where each statement runs\n")
 	if o.HTTP != "" {
+		fmt.Fprintf(p.out, "    pgweir insights findings --config %s\n", config)
 		fmt.Fprintf(p.out, "    Prometheus metrics: http://%s/metrics\n", o.HTTP)
 	}
 }

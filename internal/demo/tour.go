@@ -132,7 +132,7 @@ type guide struct {
 	print *printer
 }
 
-func runTour(ctx context.Context, c *pgtest.Cluster, address string, p *printer) error {
+func runTour(ctx context.Context, c *pgtest.Cluster, address string, in *Insights, p *printer) error {
 	g := &guide{names: map[string]string{"proxy": "pgweir itself"}, print: p}
 	for _, s := range c.Servers() {
 		g.names[s.Addr()] = s.Name
@@ -151,6 +151,12 @@ func runTour(ctx context.Context, c *pgtest.Cluster, address string, p *printer)
 		if err := g.visit(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", s.title, err)
 		}
+	}
+	if in == nil {
+		return nil
+	}
+	if err := g.showInsights(ctx, c, in, len(stops)+1); err != nil {
+		return fmt.Errorf("insights: %w", err)
 	}
 	return nil
 }

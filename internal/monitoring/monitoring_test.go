@@ -30,6 +30,7 @@ const (
 	dashboardFile = "../../deploy/grafana/pgweir.json"
 	alertsFile    = "../../deploy/prometheus/alerts.yaml"
 	recordedFile  = "../../deploy/prometheus/alerts_test.yaml"
+	drawnFile     = "../../deploy/prometheus/insight_test.yaml"
 )
 
 func read(t *testing.T, path string) []byte {
@@ -98,7 +99,7 @@ func TestExpressions(t *testing.T) {
 // documented are the metrics of the page with their labels.
 func documented(t *testing.T) map[string][]string {
 	t.Helper()
-	all := map[string][]string{"up": nil, "process_cpu_seconds_total": nil, "process_resident_memory_bytes": nil}
+	all := map[string][]string{"up": nil, "process_cpu_seconds_total": nil, "process_resident_memory_bytes": nil, "process_start_time_seconds": nil}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(pgweir_\\w+)` \\| ([^|]*) \\|").FindAllStringSubmatch(string(read(t, "../../docs/metrics.md")), -1) {
 		names := strings.Split(m[2], ", ")
 		all[m[1]] = names
@@ -196,19 +197,34 @@ type recorded struct {
 	}
 }
 
-// TestAlerts: on what was recorded of real faults, each alert fires when its fault has lasted, and no other does; while
+// TestAlerts: on what was recorded of real faults, or was drawn where it lasts for hours, each alert fires when its fault has lasted, and no other does; while
 // there is no fault none does. It evaluates as promtool test rules does, which takes four minutes to be compiled
 // (make promtool).
 func TestAlerts(t *testing.T) {
-	var file recorded
-	if err := yaml.Unmarshal(read(t, recordedFile), &file); err != nil {
-		t.Fatal(err)
-	}
 	fired := map[string]bool{}
-	in := file.Tests[0]
 	quiet := 0
-	play(t, &file, func(at time.Duration, query func(expr string) promql.Vector) {
-		for _, c := range in.Checks {
+	for _, path := range []string{recordedFile, drawnFile} {
+		var file recorded
+		if err := yaml.Unmarshal(read(t, path), &file); err != nil {
+			t.Fatal(err)
+		}
+		quiet += check(t, &file, fired)
+	}
+	for _, r := range alerts(t) {
+		if !fired[r.Alert] {
+			t.Errorf("nothing proves that %s fires", r.Alert)
+		}
+	}
+	if quiet < 5 {
+		t.Errorf("%d quiet times", quiet)
+	}
+}
+
+// check compares what fires with what should, and returns how often nothing should.
+func check(t *testing.T, file *recorded, fired map[string]bool) (quiet int) {
+	t.Helper()
+	play(t, file, func(at time.Duration, query func(expr string) promql.Vector) {
+		for _, c := range file.Tests[0].Checks {
 			if c.At != at {
 				continue
 			}
@@ -228,14 +244,7 @@ func TestAlerts(t *testing.T) {
 			}
 		}
 	})
-	for _, r := range alerts(t) {
-		if !fired[r.Alert] {
-			t.Errorf("nothing proves that %s fires", r.Alert)
-		}
-	}
-	if quiet < 5 {
-		t.Errorf("%d quiet times", quiet)
-	}
+	return quiet
 }
 
 // play evaluates the rules on the recorded series from their beginning to their end, and calls look after each time.

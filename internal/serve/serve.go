@@ -88,7 +88,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	if cfg.HTTP != "" {
 		r.http, err = admin.Start(admin.Options{
 			Address: cfg.HTTP, Listen: r.kin.sockets.Listen, Gatherer: reg, Ready: r.Proxy.Ready, Alive: r.Proxy.Alive,
-			Reload: r.Reload, Shadow: r.Proxy.Shadow.WriteJSON, Insights: r.Proxy.WriteInsights, Profiles: o.Profiles,
+			Reload: r.Reload, Shadow: r.Proxy.Shadow.WriteJSON, Insights: r.Proxy.WriteInsights, Baselines: r.Proxy.Baselines, Profiles: o.Profiles,
 		})
 		if err != nil {
 			return nil, err

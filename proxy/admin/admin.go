@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pgweir/pgweir/proxy/baselines"
 )
 
 // Options are what a Server is made with.
@@ -34,6 +36,8 @@ type Options struct {
 	Shadow func(io.Writer) error
 	// Insights writes what statements cost, and what was found. It is served to this host only.
 	Insights func(io.Writer) error
+	// Baselines are periods of what was counted. They are served to this host only.
+	Baselines *baselines.Keeper
 	// Profiles serves /debug/pprof/ as well.
 	Profiles bool
 }
@@ -147,6 +151,7 @@ func handler(o Options) http.Handler {
 			_, _ = answer.WriteTo(w) // the client is gone
 		}))
 	}
+	handleBaselines(mux, o.Baselines)
 	if o.Profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -98,7 +98,7 @@ func New(ctx context.Context, svc *upstream.Service, up *upstream.Pools, front *
 	of := timeouts.Of{Limits: up.Timeouts, Front: front, Metrics: svc.Metrics}
 	c.clock, c.ctx = timeouts.New(ctx, &of)
 	c.interrupt = interrupt.New(c.ctx, front)
-	c.done.seen = observe.New(svc.Insight, insight.Who{User: up.Key.User, Application: application, Tenant: func() string {
+	c.done.seen = observe.New(svc.Insight, insight.Who{Database: up.Database.Label(), User: up.Key.User, Application: application, Tenant: func() string {
 		tenant, _ := c.tenantNow()
 		return svc.Audit.Shown(tenant)
 	}}, svc.Explain.Source(up.Cluster.Topology, up.Aside))

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"strings"
@@ -95,6 +96,36 @@ func TestEveryView(t *testing.T) {
 		require.Len(t, slices.Compact(counts), 1, what)
 	}
 	require.Greater(t, views, 20)
+}
+
+// TestShowInsights: what sessions did is shown by statement, finding and route.
+func TestShowInsights(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *config.Config) { c.Insight.Enabled = true })
+	conn := s.client(t, "application_name=web/1.2")
+	for _, sql := range []string{"begin", "", "", "", "", "", "", "commit"} {
+		if sql == "" {
+			sql = fmt.Sprintf("select relname from pg_class where oid = %d /*route='/classes'*/", rand.IntN(1<<30))
+		}
+		_, err := conn.PgConn().Exec(bounded(t), sql).ReadAll()
+		require.NoError(t, err)
+	}
+	admin := s.admin(t)
+	statements := show(t, admin, "STATEMENTS")
+	i := slices.IndexFunc(statements, func(row map[string]any) bool { return row["calls"] == int64(6) })
+	require.GreaterOrEqual(t, i, 0, "%v", statements)
+	require.Contains(t, statements[i]["statement"], "from pg_class where oid = $1")
+	require.Positive(t, statements[i]["total_us"])
+	findings := show(t, admin, "INSIGHTS")
+	require.Equal(t, "warning n_plus_one pg_class /classes", fmt.Sprint(findings[0]["severity"], " ", findings[0]["kind"], " ", findings[0]["table"], " ", findings[0]["routes"]))
+	routes := show(t, admin, "transactions by route")
+	i = slices.IndexFunc(routes, func(row map[string]any) bool { return row["route"] == "/classes" })
+	require.GreaterOrEqual(t, i, 0, "%v", routes)
+	require.Equal(t, "web", routes[i]["application_name"])
+	require.Equal(t, int64(1), routes[i]["transactions"])
+	require.GreaterOrEqual(t, routes[i]["statements"], int64(6))
+	_, err := admin.Exec(bounded(t), "show transactions by")
+	require.Equal(t, "42704", code(err))
 }
 
 // TestColumns: those of PgBouncer's views are PgBouncer 1.25's, in its order; what is ours comes behind.

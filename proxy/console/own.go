@@ -3,6 +3,7 @@ package console
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pgweir/pgweir/config"
@@ -18,6 +19,12 @@ func ownViews() []view {
 		{"TRANSACTIONS", "open transactions, the oldest first", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "state"), ints("age_us"),
 			texts("server"), ints("server_pid")), showTransactions},
 		{"SETTINGS", "every key of the configuration, and whether SET and RELOAD change it", texts("key", "value", "default", "changeable"), showSettings},
+		{"STATEMENTS", "what statements cost, those first that took most time", slices.Concat(texts("database", "target"), ints("calls", "errors", "rows", "bytes",
+			"total_us", "p50_us", "p95_us", "waited_us"), texts("statement", "fingerprint")), showStatements},
+		{"INSIGHTS", "statements that should be others, and what to send instead", slices.Concat(texts("severity", "kind", "sure", "database", "table"), ints("times", "calls", "wasted_us"),
+			texts("routes", "statement", "detail", "cost", "instead")), showInsights},
+		{"TRANSACTIONS BY ROUTE", "what transactions did, by the application's request that they served", slices.Concat(texts("database", "application_name", "route"),
+			ints("transactions", "statements"), texts("statements_each"), ints("total_us", "mean_us", "idle_us")), showRoutesOfTransactions},
 		{"UNFILTERED", "statements without a tenant's filter", nil, showUnfiltered},
 		{"HELP", "this", texts("command", "meaning"), showHelp},
 	}
@@ -65,6 +72,35 @@ func showSettings(s *Session, t *table) {
 	cfg := s.Service.Config()
 	for _, e := range cfg.Entries() {
 		t.add(e.Path, e.Value, orNull(e.Default), yes(!e.Restart))
+	}
+}
+
+func showStatements(s *Session, t *table) {
+	sum := s.Service.Insights()
+	for i := range sum.Statements {
+		r := &sum.Statements[i]
+		t.add(r.Database, r.Target, int64(r.Calls), int64(r.Errors), int64(r.Rows), int64(r.Bytes),
+			micros(r.Total), micros(r.P50), micros(r.P95), micros(r.Waited), r.Statement, r.Fingerprint)
+	}
+}
+
+func showInsights(s *Session, t *table) {
+	sum := s.Service.Insights()
+	for i := range sum.Findings {
+		f := &sum.Findings[i]
+		t.add(f.Severity, f.Kind, f.Sure, f.Database, orNull(f.Table), int64(f.Times), int64(f.Calls), micros(f.Wasted),
+			orNull(strings.Join(f.Routes, ", ")), f.Statement, f.Detail, f.Cost, orNull(f.SQL))
+	}
+}
+
+// micros are microseconds of milliseconds.
+func micros(ms float64) int64 { return int64(ms * 1000) }
+
+func showRoutesOfTransactions(s *Session, t *table) {
+	for _, r := range s.Service.RoutesOfTransactions() {
+		t.add(r.Database, r.Application, orNull(r.Route), int64(r.Transactions), int64(r.Statements),
+			strconv.FormatFloat(float64(r.Statements)/float64(r.Transactions), 'f', 1, 64),
+			r.Took.Microseconds(), r.Took.Microseconds()/int64(r.Transactions), r.Idle.Microseconds())
 	}
 }
 

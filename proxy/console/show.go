@@ -235,12 +235,12 @@ func shownBy(st statement) (view, bool) {
 	if st.word(0) != "SHOW" {
 		return view{}, false
 	}
-	name := st.word(1)
-	if len(st.text) == 1 {
+	name := strings.Join(st.upper[1:], " ")
+	if name == "" {
 		name = "HELP"
 	}
 	for _, v := range views {
-		if v.name == name && len(st.text) <= 2 {
+		if v.name == name {
 			return v, true
 		}
 	}

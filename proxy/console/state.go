@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/insight"
 )
 
 // Service is what the console shows and commands. Its methods are safe for concurrent use; what
@@ -23,6 +24,9 @@ type Service interface {
 	Traffic() []Traffic
 	Routes() []Route
 	Unfiltered() (columns []string, rows [][]string)
+	// Insights and RoutesOfTransactions are empty if nothing is counted.
+	Insights() insight.Summary
+	RoutesOfTransactions() []insight.RouteCounts
 	Paused() bool // all databases are
 
 	// Pause has no batch begin until Resume, and returns when no connection of the databases is

@@ -25,14 +25,16 @@ import (
 // Session is what is observed of one session. One goroutine uses it at a time.
 type Session struct {
 	*insight.Session
+	book               *insight.Book
 	transactions, open uint64    // blocks seen; the number of the one that is open, 0 if there is none
 	at                 time.Time // the batch was sent, or its last statement ended
 	waited             time.Duration
 	batch              uint64
 	rows               uint64
-	pieces             bool   // it is read in pieces, so its rows are not known
-	escaped            string // Who.Route, as the last comment had it
+	pieces             bool // it is read in pieces, so its rows are not known
 	plans              *explain.Source
+	escaped            []byte // route, as the last comment had it
+	route              *insight.Route
 }
 
 // New observes a session; nil if b is. plans may be nil.
@@ -40,7 +42,7 @@ func New(b *insight.Book, who insight.Who, plans *explain.Source) *Session {
 	if b == nil {
 		return nil
 	}
-	return &Session{Session: b.NewSession(who), plans: plans}
+	return &Session{Session: b.NewSession(who), book: b, plans: plans}
 }
 
 // Sent says that a batch that had arrived at a time goes to a server now.
@@ -105,11 +107,12 @@ var seed = maphash.MakeSeed()
 
 // Ran takes in a statement that has ended.
 func (s *Session) Ran(st *Statement) {
-	now := time.Now()
+	took := time.Since(s.at) // reads one clock, where time.Now reads two
+	now := s.at.Add(took)
 	e := insight.Event{
 		Statement: st.Message.Plan.Statement, Target: insight.Replica, Reason: st.Reason.String(), Batch: s.batch,
 		Rows: s.rows, Bytes: st.Bytes, Uncounted: s.pieces, Failed: st.Failed,
-		Began: s.at, Duration: now.Sub(s.at), Waited: s.waited,
+		Began: s.at, Duration: took, Waited: s.waited,
 	}
 	if st.OnPrimary {
 		e.Target = insight.Primary
@@ -128,6 +131,9 @@ func (s *Session) Ran(st *Statement) {
 	}
 	if !st.Failed && s.plans.Wants(e.Statement) {
 		s.offer(st)
+	}
+	if f := st.Message.Plan.Flags; f.Has(router.FlagDDL) && !f.Has(router.FlagTemporary) && !st.Failed {
+		s.book.Changed("ddl")
 	}
 }
 
@@ -153,7 +159,7 @@ func (s *Session) parameters(st *Statement, e *insight.Event) {
 	if frame := st.frame(m); m.Kind == batch.Query && frame != nil {
 		text, _ := wire.QueryText(frame)
 		literals, comment := splitComment(text)
-		s.requested(comment)
+		e.Route = s.requested(comment)
 		e.Params = maphash.Bytes(seed, literals)
 		e.Offset, _ = m.Plan.Offset(text)
 		return
@@ -191,34 +197,41 @@ func (s *Session) parameters(st *Statement, e *insight.Event) {
 // splitComment splits off a comment that a text ends with: libraries put there which
 // request sends it (https://google.github.io/sqlcommenter/spec/).
 func splitComment(text []byte) (rest, comment []byte) {
-	t := bytes.TrimRight(text, "; \t\r\n")
-	if !bytes.HasSuffix(t, []byte("*/")) {
+	end := len(text)
+	for end > 0 && endsStatement(text[end-1]) {
+		end--
+	}
+	if end -= len("*/"); end < 0 || text[end] != '*' || text[end+1] != '/' {
 		return text, nil
 	}
-	i := bytes.LastIndex(t, []byte("/*"))
-	if i < 0 {
-		return text, nil
+	for i := end - len("/*"); i >= 0; i-- {
+		if text[i] == '/' && text[i+1] == '*' {
+			return text[:i], text[i+2 : end]
+		}
 	}
-	return t[:i], t[i+2 : len(t)-2]
+	return text, nil
 }
 
-// maxRoute is how long the name of a request may be, in bytes.
-const maxRoute = 100
+// endsStatement reports whether c may follow what a statement says.
+func endsStatement(c byte) bool { return c == ';' || c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 var routeKey = []byte("route='")
 
-// requested takes in the route that a comment names, as route='…'. It allocates if that
-// changes.
-func (s *Session) requested(comment []byte) {
+// requested is the route that a comment names, as route='…'; nil if it names none.
+func (s *Session) requested(comment []byte) *insight.Route {
 	_, value, ok := bytes.Cut(comment, routeKey)
 	if !ok {
-		return
+		return nil
 	}
-	value, _, ok = bytes.Cut(value, []byte("'"))
-	if ok && len(value) <= maxRoute && string(value) != s.escaped {
-		s.escaped = string(value)
-		s.Who.Route = unescaped(value)
+	if value, _, ok = bytes.Cut(value, []byte("'")); !ok {
+		return nil
 	}
+	if s.route == nil || !bytes.Equal(value, s.escaped) {
+		if s.route = s.Route(value, unescaped); s.route != nil { // so that it is short
+			s.escaped = append(s.escaped[:0], value...)
+		}
+	}
+	return s.route
 }
 
 // unescaped is a value as it was before it was put into a comment.

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -26,17 +27,59 @@ func TestRoutes(t *testing.T) {
 	for _, tc := range []struct{ text, rest, route string }{
 		{"select 1", "select 1", ""},
 		{"select 1 /*controller='x',route='%2Fpolls%2F%3Cid%3E',traceparent='00-1'*/", "select 1 ", "/polls/<id>"},
-		{"select 2 /* nothing */;", "select 2 ", "/polls/<id>"},
+		{"select 2 /* nothing */;", "select 2 ", ""},
 		{"select 3 /*route='/x'*/ ; \n", "select 3 ", "/x"},
-		{"select 4 */", "select 4 */", "/x"},
-		{"select /*route='/y'*/ 5", "select /*route='/y'*/ 5", "/x"},
+		{"select 4 */", "select 4 */", ""},
+		{"select /*route='/y'*/ 5", "select /*route='/y'*/ 5", ""},
 		{"select 6 /*route='%zz\xff'*/", "select 6 ", "%zz"},
-		{"select 7 /*route='open*/", "select 7 ", "%zz"},
+		{"select 7 /*route='open*/", "select 7 ", ""},
 	} {
 		rest, comment := splitComment([]byte(tc.text))
-		s.requested(comment)
 		require.Equal(t, tc.rest, string(rest))
-		require.Equal(t, tc.route, s.Who.Route, tc.text)
+		route := s.requested(comment)
+		if tc.route == "" {
+			require.Nil(t, route, tc.text)
+			continue
+		}
+		require.Equal(t, tc.route, route.Name, tc.text)
+		require.Same(t, route, s.requested(comment))
+	}
+}
+
+// TestRoutesAllocateNothing: sessions of a pool serve one request after the other.
+func TestRoutesAllocateNothing(t *testing.T) {
+	s := New(insight.New(insight.Options{}), insight.Who{Database: "d", Application: "web/1.0"})
+	comments := [][]byte{[]byte("route='%2Fa%2Fb'"), []byte("route='/c'"), []byte("x='1',route='/a/b'")}
+	ask := func() {
+		for _, c := range comments {
+			s.requested(c)
+		}
+	}
+	ask()
+	require.Zero(t, testing.AllocsPerRun(100, ask))
+	require.Same(t, s.requested(comments[0]), s.requested(comments[2]))
+	require.Nil(t, s.requested([]byte("route='"+strings.Repeat("x", 200)+"'")))
+}
+
+// TestSchemaChanges: DDL that others see is a change, once it succeeded.
+func TestSchemaChanges(t *testing.T) {
+	book := insight.New(insight.Options{})
+	plans := router.NewPlans(router.Options{Insight: book})
+	s := New(book, insight.Who{})
+	for text, want := range map[string]string{
+		"create index on t (a)": "ddl", "alter table t add b int": "ddl", "drop table t": "ddl",
+		"create temp table x (a int)": "", "select 1": "", "insert into t values (1)": "", "analyze t": "",
+	} {
+		for _, failed := range []bool{true, false} {
+			m := &batch.Message{Kind: batch.Query, Plan: plans.Get([]byte(text))}
+			s.Sent(time.Now(), time.Now())
+			s.Ran(&Statement{Message: m, Batch: &batch.Batch{}, Failed: failed})
+			if failed {
+				require.Empty(t, book.TakeChange(), text)
+				continue
+			}
+			require.Equal(t, want, book.TakeChange(), text)
+		}
 	}
 }
 
@@ -50,7 +93,7 @@ func TestNothing(t *testing.T) {
 
 // BenchmarkRan observes a statement of a transaction from Sent to Ran: what insight costs.
 //
-// On a shared two-core machine 180 ns of CPU, with one reading of the clock; nothing is allocated.
+// On a shared two-core machine 130 ns of CPU, with one reading of the clock; nothing is allocated.
 func BenchmarkRan(b *testing.B) {
 	book := insight.New(insight.Options{})
 	plans := router.NewPlans(router.Options{Insight: book})
