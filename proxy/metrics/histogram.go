@@ -9,12 +9,18 @@ import (
 	"github.com/pgweir/pgweir/router"
 )
 
+// The classic buckets: their number, and the bound of the first in seconds. The others are its powers of two.
+const (
+	bucketCount = 24
+	firstBucket = 16e-6
+)
+
 // times are the options of a histogram of times: classic buckets in powers of two from 16 µs
 // to 134 s, and native ones (factor 1.1) for a scraper that asks for them.
 func times(name, help string) prometheus.HistogramOpts {
 	return prometheus.HistogramOpts{
 		Name: "pgweir_" + name, Help: help,
-		Buckets:                        prometheus.ExponentialBuckets(16e-6, 2, 24),
+		Buckets:                        prometheus.ExponentialBuckets(firstBucket, 2, bucketCount),
 		NativeHistogramBucketFactor:    1.1,
 		NativeHistogramMaxBucketNumber: 200, // of 23 octaves
 	}

@@ -215,3 +215,27 @@ func BenchmarkAnswered(b *testing.B) {
 		}
 	})
 }
+
+// Counts are what the histograms and counters have, and quantiles are within their buckets.
+func TestCounts(t *testing.T) {
+	m := New(Sources{})
+	before := m.Counts()
+	for i := range 100 {
+		m.Statement(router.TargetReplica, router.ReasonRead, router.ClassRead)
+		m.Answered(router.TargetReplica, router.ClassRead, time.Duration(i+1)*time.Millisecond)
+	}
+	m.Answered(router.TargetReplica, router.ClassUnknown, time.Hour)
+	m.Awaited(WaitPool, time.Second)
+	m.ProxyError()
+	after := m.Counts()
+	require.EqualValues(t, 100, after.Statements[router.TargetReplica][router.ReasonRead][router.ClassRead])
+	require.EqualValues(t, 1, after.Waits[WaitPool])
+	require.EqualValues(t, 1, after.ProxyErrors-before.ProxyErrors)
+	times := after.Answered[router.TargetReplica].Since(before.Answered[router.TargetReplica])
+	require.EqualValues(t, 101, times.Count())
+	require.EqualValues(t, 202, times.Plus(times).Count())
+	require.InDelta(t, 50, times.Quantile(0.5).Milliseconds(), 5)
+	require.InDelta(t, 95, times.Quantile(0.95).Milliseconds(), 35)
+	require.Greater(t, times.Quantile(1), 2*time.Minute, "the last bucket has no bound")
+	require.Zero(t, Times{}.Quantile(0.99))
+}
