@@ -123,7 +123,7 @@ func clientOf(m *member, v client.View) console.Client {
 	c := console.Client{
 		ID: v.ID, PID: m.pid, Database: m.up.Key.Database, User: m.up.Key.User, Application: v.Application,
 		Address: endpoint(v.Front.RemoteAddr()), Local: endpoint(v.Front.LocalAddr()), TLS: encryption(v.Front),
-		Connected: v.Connected, Asked: asked, Transaction: since, Pinned: v.Pins.Since,
+		Connected: v.Connected, Asked: asked, Transaction: since, Idling: doing == interrupt.IdleInTransaction, Pinned: v.Pins.Since,
 	}
 	if v.Pins.Set != router.PinNone {
 		c.Pins = v.Pins.Set.String()

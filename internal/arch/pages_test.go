@@ -27,7 +27,7 @@ func tree(t *testing.T, keep func(path string) bool) map[string]string {
 		}
 		within, _ := filepath.Rel(root, name)
 		if d.IsDir() {
-			if d.Name() == ".git" || within == "bin" {
+			if d.Name() == ".git" || d.Name() == "node_modules" || within == "bin" {
 				return fs.SkipDir
 			}
 			return nil

@@ -106,8 +106,9 @@ type Client struct {
 	TLS            string
 	Connected      time.Time
 	Asked          time.Time // when its last batch came; zero for never
-	// Transaction is since when it is in one; zero outside.
+	// Transaction is since when it is in one; zero outside. Idling is that it asks nothing there.
 	Transaction time.Time
+	Idling      bool
 	Server      string // it holds a connection to
 	ServerPID   uint32
 	Pins        string // what ties it to that; empty for nothing
