@@ -16,14 +16,22 @@ package config
 
 import "time"
 
+// Web is what is served over HTTP: metrics, health, and the status page.
+type Web struct {
+	// HTTP is its address; empty turns it off.
+	HTTP string `yaml:"http" reload:"restart"`
+	// HTTPWebConfig is a file with TLS and users, in the format of Prometheus's exporter-toolkit, which is read
+	// anew for every request; empty is plain HTTP for everybody.
+	HTTPWebConfig string `yaml:"http_web_config" reload:"restart" file:"true"`
+}
+
 // Config is one whole configuration file.
 type Config struct {
 	// Listen are the addresses clients connect to: host:port, or the absolute
 	// path of a directory in which a Unix-domain socket is made, with the port in
 	// the socket's name behind a colon. Without a port it is 6432.
 	Listen Addresses `yaml:"listen" reload:"restart"`
-	// HTTP is the address of metrics and health; empty turns it off.
-	HTTP string `yaml:"http" reload:"restart"`
+	Web
 	// MaxClients bounds the clients of the whole process; 0 is no bound.
 	MaxClients int `yaml:"max_clients"`
 	// ApplicationNameAddHost has the client's address added to the application_name that a
@@ -418,7 +426,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Listen:     Addresses{"127.0.0.1:6432"},
-		HTTP:       "127.0.0.1:9930",
+		Web:        Web{HTTP: "127.0.0.1:9930"},
 		MaxClients: 10000,
 		Succession: Succession{
 			ShutdownTimeout: 30 * time.Second,

@@ -1,7 +1,10 @@
 package proxy_test
 
 import (
+	"bufio"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -9,6 +12,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/proxy"
+	"github.com/pgweir/pgweir/proxy/page"
 )
 
 // What a statement holds of secrets is in no line of the log, whatever the statement and
@@ -16,8 +21,60 @@ import (
 func TestLogHoldsNoLiterals(t *testing.T) {
 	database := newDatabase(t, "create table t (a text); create function f(text) returns text language sql return $1; create procedure p(text) language sql as ''")
 	a := startAudit(t, func(c *config.Config) { c.Log.SlowStatement = 1 })
+	said, slow := a.sayCanary(t, database), 0
+	for _, e := range a.logs.All() {
+		enc := zapcore.NewMapObjectEncoder()
+		for _, f := range e.Context {
+			f.AddTo(enc)
+		}
+		if line := e.Message + fmt.Sprint(enc.Fields); strings.Contains(line, "canary") {
+			t.Error(line)
+		}
+		if e.Message == "slow statement" {
+			slow++
+		}
+	}
+	if slow < 2*said {
+		t.Errorf("only %d statements were logged", slow)
+	}
+}
+
+// The status page shows none of it either, nor do the events that it keeps of the log.
+func TestPageHoldsNoLiterals(t *testing.T) {
+	database := newDatabase(t, "create table t (a text, tenant_id int); create function f(text) returns text language sql return $1; create procedure p(text) language sql as ''")
+	a := startAudit(t, func(c *config.Config) { c.Insight.Enabled = true })
+	events := page.NewEvents()
+	shown := page.Start(page.Options{Service: proxy.PageOf(a.Server), Events: events})
+	defer shown.Close()
+	a.sayCanary(t, database)
+	for _, e := range a.logs.All() {
+		must(t, events.Write(e.Entry, e.Context))
+	}
+	web := httptest.NewServer(shown)
+	defer web.Close()
+	resp, err := http.Get(web.URL + "/events")
+	must(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	told := bufio.NewScanner(resp.Body)
+	told.Buffer(nil, 1<<20)
+	for told.Scan() && !strings.HasPrefix(told.Text(), `data: {`) {
+	}
+	if strings.Contains(told.Text(), "canary") {
+		t.Error(told.Text())
+	}
+	for _, want := range []string{"select $1", "statement without a tenant filter", "from t"} {
+		if !strings.Contains(told.Text(), want) {
+			t.Errorf("%q is not shown: %s", want, told.Text())
+		}
+	}
+}
+
+// sayCanary has statements run that hold a secret, by all protocols, and returns how many there are.
+func (a *audited) sayCanary(t *testing.T, database string) int {
+	t.Helper()
 	role := "secret_" + database
 	statements := []string{
+		"select a from t where a = 'canary'",
 		"select 'canary' /* canary */", "select f(E'canary')", "insert into t values ('canary') -- canary",
 		"create role " + role + " password E'canary'", "alter role " + role + " password 'canary'",
 		"alter role " + role + " set app.key to canary", "drop role " + role,
@@ -33,20 +90,5 @@ func TestLogHoldsNoLiterals(t *testing.T) {
 			_, _ = conn.Exec(t.Context(), sql, mode)
 		}
 	}
-	slow := 0
-	for _, e := range a.logs.All() {
-		enc := zapcore.NewMapObjectEncoder()
-		for _, f := range e.Context {
-			f.AddTo(enc)
-		}
-		if line := e.Message + fmt.Sprint(enc.Fields); strings.Contains(line, "canary") {
-			t.Error(line)
-		}
-		if e.Message == "slow statement" {
-			slow++
-		}
-	}
-	if slow < 2*len(statements) {
-		t.Errorf("only %d statements were logged", slow)
-	}
+	return len(statements)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/trial"
+	"github.com/pgweir/pgweir/proxy/admin"
 )
 
 func checkCommand() *cobra.Command {
@@ -88,7 +89,7 @@ func loadForCheck(cmd *cobra.Command, path string) (config.Config, error) {
 	if _, closed := cfg.Closed(); closed {
 		return cfg, errReported
 	}
-	return cfg, nil
+	return cfg, admin.CheckWeb(cfg.HTTPWebConfig)
 }
 
 // summarize prints what a configuration comes to, in a few lines.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -23,7 +24,9 @@ func reloadCommand() *cobra.Command {
 		Short: "Have the running proxy read its configuration again",
 		Long: `Have the proxy that runs on this host read its configuration again, as SIGHUP does.
 
-The proxy is found by the address that key http of the configuration names. A file
+The proxy is found by the address that key http of the configuration names; where
+http_web_config asks for a user, it is taken from PGWEIR_HTTP_USER and its password
+from PGWEIR_HTTP_PASSWORD. A file
 with a fault changes nothing: the faults are printed, and the exit code is 1. What
 changed, and what needs a restart, is in the proxy's log.`,
 		Example: `  pgweir reload --config pgweir.yaml`,
@@ -60,12 +63,24 @@ func command(ctx context.Context, cfg config.Config, method, what string) (strin
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+loopback(cfg.HTTP)+what, nil)
+	web, err := admin.ReadWeb(cfg.HTTPWebConfig)
+	if err != nil {
+		return "", err
+	}
+	client, scheme := http.DefaultClient, "http"
+	if web.Encrypts() {
+		transport := &http.Transport{TLSClientConfig: web.Client(), DisableKeepAlives: true}
+		client, scheme = &http.Client{Transport: transport}, "https"
+	}
+	req, err := http.NewRequestWithContext(ctx, method, scheme+"://"+loopback(cfg.HTTP)+what, nil)
 	if err != nil {
 		return "", err
 	}
 	req.Header.Set(admin.Command, "1")
-	resp, err := http.DefaultClient.Do(req)
+	if user := os.Getenv("PGWEIR_HTTP_USER"); user != "" {
+		req.SetBasicAuth(user, os.Getenv("PGWEIR_HTTP_PASSWORD"))
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", fmt.Errorf("is pgweir running on this host? %w", err)
 	}
@@ -73,6 +88,9 @@ func command(ctx context.Context, cfg config.Config, method, what string) (strin
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return "", err
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		return "", errors.New("http_web_config wants a user: set PGWEIR_HTTP_USER and PGWEIR_HTTP_PASSWORD")
 	}
 	if resp.StatusCode != http.StatusOK {
 		return "", errors.New(strings.TrimRight(string(body), "\n"))

@@ -56,6 +56,41 @@ func (g *generations) quiet() {
 
 // TestReloadOfTheProgram: SIGHUP and the command have a process read its file again. A faulty file
 // changes nothing, and every fault is told with its line.
+// With TLS and users for HTTP, the program's own commands say who they are; a faulty file is told of.
+func TestReloadWithUsers(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{TLS: true})
+	cert, key, err := c.ServerCert("elsewhere.example")
+	must(t, err)
+	web := filepath.Join(t.TempDir(), "web.yml")
+	text := fmt.Sprintf("tls_server_config: {cert_file: %s, key_file: %s}\nbasic_auth_users: {ops: $2a$04$JoaHbaRzJ/qAXyl2zXrvTOP.wutCBw1BiYhkjOOb1wTR1tR4CB4EG}\n", cert, key)
+	must(t, os.WriteFile(web, []byte(text), 0o600))
+	at := freeAddresses(t, 2)
+	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\nhttp_web_config: %s\nmax_clients: 100\n", at[0], at[1], web))
+	g.start()
+	g.await("listening")
+	if out, code := commanded("reload", "--config", g.config); code != exitFailure || !strings.Contains(out, "PGWEIR_HTTP_USER") {
+		t.Errorf("reload by nobody: %d, %s", code, out)
+	}
+	t.Setenv("PGWEIR_HTTP_USER", "ops")
+	t.Setenv("PGWEIR_HTTP_PASSWORD", "opensesame")
+	g.edit("max_clients: 100", "max_clients: 50")
+	if out, code := commanded("reload", "--config", g.config); code != 0 {
+		t.Errorf("reload: %d, %s", code, out)
+	}
+	other, _, err := c.ServerCert("elsewhere.example")
+	must(t, err)
+	if other != cert {
+		must(t, os.WriteFile(web, []byte(strings.Replace(text, cert, other, 1)), 0o600))
+		if out, code := commanded("reload", "--config", g.config); code != exitFailure || !strings.Contains(out, "certificate") {
+			t.Errorf("reload of who has another certificate: %d, %s", code, out)
+		}
+	}
+	must(t, os.WriteFile(web, []byte("basic_auth_users: {ops: plain}\n"), 0o600))
+	if out, code := commanded("check", "--config", g.config); code != exitFailure || !strings.Contains(out, "http_web_config: "+web) {
+		t.Errorf("check: %d, %s", code, out)
+	}
+}
+
 func TestReloadOfTheProgram(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Replicas: 1})
 	at := freeAddresses(t, 2)

@@ -17,6 +17,7 @@ import (
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/serve"
 	"github.com/pgweir/pgweir/internal/systemd"
+	"github.com/pgweir/pgweir/proxy/admin"
 )
 
 // serveFunc runs the proxy until ctx ends and then at most cfg.ShutdownTimeout
@@ -116,7 +117,7 @@ same path and with the same arguments.`,
 	return cmd
 }
 
-// loadOpen is loadConfig of what somebody can log in under.
+// loadOpen is loadConfig of what somebody can log in under, and HTTP be served by.
 func loadOpen(path string) (config.Config, error) {
 	cfg, err := loadConfig(path)
 	if err != nil {
@@ -125,7 +126,7 @@ func loadOpen(path string) (config.Config, error) {
 	if fault, closed := cfg.Closed(); closed {
 		return cfg, fmt.Errorf("%s: %s", path, fault)
 	}
-	return cfg, nil
+	return cfg, admin.CheckWeb(cfg.HTTPWebConfig)
 }
 
 // serveUntilSignal runs serveFunc until it returns or a signal stops it.

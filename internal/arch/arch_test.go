@@ -129,7 +129,7 @@ var sideways = map[string][]string{
 	"proxy/upstream":   {"proxy/activity", "proxy/audit", "proxy/batch", "proxy/explain", "proxy/freshness", "proxy/interrupt", "proxy/metrics", "proxy/notify", "proxy/shadow", "proxy/slots"},
 	"internal/trial":   {"proxy"},
 	"proxy/admin":      {"proxy/baselines"},
-	"internal/serve":   {"proxy", "proxy/admin", "proxy/console", "proxy/reload"},
+	"internal/serve":   {"proxy", "proxy/admin", "proxy/console", "proxy/page", "proxy/reload"},
 }
 
 // forbidden lists, for a package and all below it, what it may not depend on even

@@ -163,11 +163,9 @@ const requestsWithin = 5 * time.Second
 // retire has this process accept no more clients, because another does.
 func (r *Running) retire(successor int) {
 	r.kin.sockets.HandOver()
-	if r.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), requestsWithin)
-		r.http.Close(ctx)
-		cancel()
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), requestsWithin)
+	r.closeHTTP(ctx)
+	cancel()
 	r.watching.stop()
 	r.Proxy.Retire()
 	close(r.kin.handed)

@@ -11,12 +11,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/systemd"
 	"github.com/pgweir/pgweir/proxy"
 	"github.com/pgweir/pgweir/proxy/admin"
 	"github.com/pgweir/pgweir/proxy/console"
+	"github.com/pgweir/pgweir/proxy/page"
 	"github.com/pgweir/pgweir/proxy/reload"
 )
 
@@ -24,6 +26,7 @@ import (
 type Running struct {
 	Proxy *proxy.Server
 	http  *admin.Server
+	page  *page.Page    // nil without http
 	cfg   config.Config // that it started with
 	log   *zap.Logger
 	kin   *kin
@@ -57,6 +60,10 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	events := page.NewEvents()
+	if cfg.HTTP != "" {
+		log = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, events) }))
+	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version))
 	r := &Running{cfg: cfg, log: log, kin: newKin(), orders: make(chan console.Shutdown, 1)}
@@ -86,9 +93,11 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 	reg.MustRegister(r.Reloader)
 	r.Proxy.Obey(r.obeyed(o))
 	if cfg.HTTP != "" {
+		r.page = page.Start(page.Options{Service: proxy.PageOf(r.Proxy), Events: events, Version: o.Version})
 		r.http, err = admin.Start(admin.Options{
 			Address: cfg.HTTP, Listen: r.kin.sockets.Listen, Gatherer: reg, Ready: r.Proxy.Ready, Alive: r.Proxy.Alive,
 			Reload: r.Reload, Shadow: r.Proxy.Shadow.WriteJSON, Insights: r.Proxy.WriteInsights, Baselines: r.Proxy.Baselines, Profiles: o.Profiles,
+			Page: r.page, Web: cfg.HTTPWebConfig,
 		})
 		if err != nil {
 			return nil, err
@@ -119,9 +128,7 @@ func buildInfo(version string) prometheus.Collector {
 func (r *Running) giveUp(ctx context.Context) {
 	r.watching.stop()
 	r.kin.end()
-	if r.http != nil {
-		r.http.Close(ctx)
-	}
+	r.closeHTTP(ctx)
 	if r.Proxy != nil {
 		r.Proxy.Close()
 	}
@@ -151,8 +158,17 @@ func (r *Running) Stop(ctx context.Context) error {
 	cutOff := r.Proxy.Shutdown(ctx)
 	r.log.Info("stopped", zap.String("event", "drained"), zap.Duration("took", time.Since(began)), zap.Int("cut_off", cutOff))
 	r.kin.end()
+	r.closeHTTP(ctx)
+	return nil
+}
+
+// closeHTTP ends what is served over HTTP, letting requests under way finish until ctx ends; those who look at
+// the status page come again.
+func (r *Running) closeHTTP(ctx context.Context) {
+	if r.page != nil {
+		r.page.Close()
+	}
 	if r.http != nil {
 		r.http.Close(ctx)
 	}
-	return nil
 }

@@ -1,5 +1,5 @@
 // Package admin is what operators and machines ask the proxy over HTTP: metrics
-// for Prometheus, and whether it is alive and ready.
+// for Prometheus, whether it is alive and ready, and the status page.
 package admin
 
 import (
@@ -38,6 +38,10 @@ type Options struct {
 	Insights func(io.Writer) error
 	// Baselines are periods of what was counted. They are served to this host only.
 	Baselines *baselines.Keeper
+	// Page is shown to people: to who is identified by Web, or else on this host only. It may be nil.
+	Page http.Handler
+	// Web is a file of exporter-toolkit's, with TLS and users, for all paths; empty for neither.
+	Web string
 	// Profiles serves /debug/pprof/ as well.
 	Profiles bool
 }
@@ -57,6 +61,9 @@ func Start(o Options) (*Server, error) {
 	if o.Listen == nil {
 		o.Listen = net.Listen
 	}
+	if err := CheckWeb(o.Web); err != nil {
+		return nil, err
+	}
 	l, err := o.Listen("tcp", o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for http on %s: %w", o.Address, err)
@@ -66,13 +73,13 @@ func Start(o Options) (*Server, error) {
 		listener: l, done: make(chan struct{}), busy: map[net.Conn]struct{}{},
 	}
 	s.http.ConnState = s.note
-	go s.serve()
+	go s.serve(o.Web)
 	return s, nil
 }
 
-func (s *Server) serve() {
+func (s *Server) serve(web string) {
 	defer close(s.done)
-	_ = s.http.Serve(s.listener)
+	_ = s.serveWeb(web)
 	_ = s.listener.Close()
 }
 
@@ -152,6 +159,11 @@ func handler(o Options) http.Handler {
 		}))
 	}
 	handleBaselines(mux, o.Baselines)
+	if o.Page != nil {
+		for _, path := range []string{"/{$}", "/page.css", "/page.js", "/icon.svg", "/events"} {
+			mux.Handle("GET "+path, private(o.Web, o.Page))
+		}
+	}
 	if o.Profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
