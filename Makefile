@@ -41,6 +41,8 @@ test: deps build check ## everything CI does: build, check, all tests with the r
 	$(GOTESTSUM) -- $(TESTFLAGS) ./...
 	@echo "== alerts and dashboard"
 	$(MAKE) --no-print-directory monitoring
+	@echo "== the status page in a browser"
+	$(MAKE) --no-print-directory browser
 	@echo "== tests with PostgreSQL 18"
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) $(NEWEST)
 	PGWEIR_PG_VERSION=18 $(GOTESTSUM) -- $(TESTFLAGS) -run TestNewer ./proxy
@@ -90,6 +92,13 @@ sim: deps-build ## simulate clusters, for TIME (1m) from SEED on; with SEED alon
 .PHONY: monitoring
 monitoring: ## check alerts and dashboard, on what was recorded of real faults
 	cd internal/monitoring && $(GO) mod tidy -diff && $(GO) vet ./... && $(GO) test -vet=off -count=1 ./...
+
+# A module of its own, so that nothing of the browser's protocol is among what pgweir needs. It tries bin/pgweir.
+.PHONY: browser
+browser: build ## try the status page in chromium (SHOTS=directory: with pictures, which takes minutes)
+	@.ci/deps.sh server browser
+	cd internal/browser && $(GO) mod tidy -diff && $(GO) vet ./... && \
+		$(GO) test -vet=off -count=1 ./... $(if $(SHOTS),-timeout 20m -screenshots $(abspath $(SHOTS)))
 
 .PHONY: dashboard
 dashboard: ## write deploy/grafana/pgweir.json

@@ -6,6 +6,7 @@
 #   build   a C compiler, for the SQL parser
 #   server  PostgreSQL's server programs, 15 or later
 #   test    clients in other languages, Patroni with etcd, a second PostgreSQL version, HypoPG, an LDAP server, PgBouncer, shellcheck
+#   browser chromium and axe-core, for the status page
 #   bench   PgBouncer
 #   regress what internal/regress/install.sh needs, for PostgreSQL's own test suite
 #   release C compilers for both architectures of a release
@@ -62,6 +63,7 @@ has_server() {
 want_server=false
 want_18=false
 want_node=false
+want_axe=false
 for set; do
 	case $set in
 	build)
@@ -85,6 +87,11 @@ for set; do
 		package python3-etcd
 		registry_client
 		want_18=true
+		;;
+	browser)
+		package chromium fonts-liberation
+		program npm npm
+		want_axe=true
 		;;
 	bench) package pgbouncer ;;
 	regress)
@@ -171,10 +178,14 @@ install_missing
 if $want_18; then
 	"$here/../internal/pgtest/install.sh" 18
 fi
-if $want_node && ! [ -d "$here/../internal/clients/testdata/node/node_modules/pg" ]; then
-	echo "deps: installing node-postgres"
-	(cd "$here/../internal/clients/testdata/node" && npm ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1) || {
+# modules NAME DIRECTORY installs what a package.json names, unless NAME of it is there.
+modules() {
+	if [ -d "$here/../$2/node_modules/$1" ]; then return; fi
+	echo "deps: installing $1"
+	(cd "$here/../$2" && npm ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1) || {
 		tail -n 20 "$log" >&2
 		die "npm ci failed"
 	}
-fi
+}
+if $want_node; then modules pg internal/clients/testdata/node; fi
+if $want_axe; then modules axe-core internal/browser/testdata; fi
