@@ -265,14 +265,6 @@ func (o operator) Unfiltered() (columns []string, rows [][]string) {
 	return slices.Concat([]string{"database"}, audit.Columns()), rows
 }
 
-// Insights implements console.Service.
-func (o operator) Insights() (sum insight.Summary) {
-	if o.insight != nil {
-		sum = o.insight.Summary()
-	}
-	return sum
-}
-
 // RoutesOfTransactions implements console.Service.
 func (o operator) RoutesOfTransactions() []insight.RouteCounts {
 	if o.insight == nil {

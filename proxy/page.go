@@ -23,7 +23,7 @@ func (o operator) Acquired() map[string]uint64 {
 	return all
 }
 
-// Insights implements page.Service.
+// Insights implements page.Service, and console.Service.
 func (o operator) Insights() (insight.Summary, bool) {
 	if o.insight == nil {
 		return insight.Summary{}, false

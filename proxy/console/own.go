@@ -76,7 +76,7 @@ func showSettings(s *Session, t *table) {
 }
 
 func showStatements(s *Session, t *table) {
-	sum := s.Service.Insights()
+	sum, _ := s.Service.Insights()
 	for i := range sum.Statements {
 		r := &sum.Statements[i]
 		t.add(r.Database, r.Target, int64(r.Calls), int64(r.Errors), int64(r.Rows), int64(r.Bytes),
@@ -85,7 +85,7 @@ func showStatements(s *Session, t *table) {
 }
 
 func showInsights(s *Session, t *table) {
-	sum := s.Service.Insights()
+	sum, _ := s.Service.Insights()
 	for i := range sum.Findings {
 		f := &sum.Findings[i]
 		t.add(f.Severity, f.Kind, f.Sure, f.Database, orNull(f.Table), int64(f.Times), int64(f.Calls), micros(f.Wasted),

@@ -25,7 +25,7 @@ type Service interface {
 	Routes() []Route
 	Unfiltered() (columns []string, rows [][]string)
 	// Insights and RoutesOfTransactions are empty if nothing is counted.
-	Insights() insight.Summary
+	Insights() (sum insight.Summary, counted bool)
 	RoutesOfTransactions() []insight.RouteCounts
 	Paused() bool // all databases are
 
