@@ -45,6 +45,29 @@ func TestDependentPlansAreApart(t *testing.T) {
 	}
 }
 
+// TestTracedStatementsShareAPlan: that each has another traceparent, in a comment or as the value
+// of the setting, has no statement analysed again.
+func TestTracedStatementsShareAPlan(t *testing.T) {
+	for _, text := range []string{
+		"SELECT id FROM orders WHERE id = 7 /*route='%%2Forders',traceparent='%s'*/",
+		"/*application='pgweir-shop',traceparent='%s'*/ SELECT id FROM orders WHERE id = 7",
+		"SET LOCAL pgweir.traceparent = '%s' /* pgweir */",
+		"SET pgweir.traceparent TO '%s';",
+	} {
+		p := plansWith(loadCatalog(t), Options{})
+		for i := range 100 {
+			parent := fmt.Sprintf("00-%032x-%016x-01", i+1, i+1)
+			got := p.Get(fmt.Appendf(nil, text, parent))
+			if got.Own.Verb == OwnSet && got.Own.Value != parent {
+				t.Fatalf("%s for %s", got.Own.Value, parent)
+			}
+		}
+		if s := p.Stats(); s.Misses != 1 || s.Entries != 1 {
+			t.Errorf("%s: %+v", text, s)
+		}
+	}
+}
+
 // TestBounded: a flood of distinct texts stays within the bound and does not
 // evict what is in use.
 func TestBounded(t *testing.T) {

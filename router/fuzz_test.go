@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strconv"
@@ -70,6 +71,7 @@ func seedTexts(f *testing.F) {
 		"", "\x00", "\xff\xfe", "select '\xe9'", "select \xe9", "select 'a\x00'", "select $1$", "$", "'", "\"", "/*", "--",
 		"select 1/*/**/", strings.Repeat("(", 5000), "select " + strings.Repeat("-", 100), "set x=1;set y=2",
 		"prepare", "execute", "explain execute", "create table a as execute", "deallocate", "select f(1e309)",
+		"set pgweir.traceparent = 'x'", "select 1 /* pgweir:primary,traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01' */ + 'x'",
 	} {
 		f.Add([]byte(s), n)
 	}
@@ -95,6 +97,8 @@ func unmask(key []byte, r *rand.Rand) []byte {
 			b.WriteString("/*" + comments[r.IntN(len(comments))] + "*/")
 		case maskLine:
 			b.WriteString("--" + comments[r.IntN(len(comments))])
+		case maskParent:
+			fmt.Fprintf(&b, "00-%032x-%016x-01", r.Uint64(), r.Uint64())
 		default:
 			b.WriteByte(c)
 		}

@@ -14,6 +14,7 @@ const (
 	maskFloat   = 3 // any other number
 	maskComment = 4 // /* … */
 	maskLine    = 5 // -- …, without its newline
+	maskParent  = 6 // the value of traceparent in a comment that stays
 )
 
 // masking is one run of mask.

@@ -7,7 +7,7 @@ import (
 
 // visible writes a mask with its markers readable.
 func visible(key []byte) string {
-	return strings.NewReplacer("\x01", "‹s›", "\x02", "‹i›", "\x03", "‹f›", "\x04", "‹c›", "\x05", "‹l›").Replace(string(key))
+	return strings.NewReplacer("\x01", "‹s›", "\x02", "‹i›", "\x03", "‹f›", "\x04", "‹c›", "\x05", "‹l›", "\x06", "‹p›").Replace(string(key))
 }
 
 func TestMask(t *testing.T) {
@@ -40,6 +40,10 @@ func TestMask(t *testing.T) {
 		{"select 'é', é", "select ‹s›, é"},
 		{"select 1\v+\f1", "select ‹i›\v+\f‹i›"},
 		{"set app.x = '1'", "set app.x = ‹s›"},
+		{"select 1 /* pgweir:primary,traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01' */ + 2",
+			"select ‹i› /* pgweir:primary,traceparent='‹p›' */ + ‹i›"},
+		{"select 1 /* pgweir:primary,traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-pgweir:replica02b7-01' */",
+			"select ‹i› /* pgweir:primary,traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-pgweir:replica02b7-01' */"},
 
 		{"select 1::float(24)", exact},
 		{"select 1::FLOAT /* x */ ( 25)", exact},

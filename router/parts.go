@@ -67,6 +67,10 @@ func (p *Plan) withLiterals(text []byte) *Plan {
 	q := *p
 	q.Sets = placedSets(p.Sets, &placeReader{text: text})
 	r := &placeReader{text: text}
+	if q.Own.at != nil {
+		q.Own.Value, _ = q.Own.at.read(text)
+		q.Own.at = nil
+	}
 	q.Parts = slices.Clone(p.Parts) // nil stays nil: taken as one
 	for i, part := range p.Parts {
 		if len(part.Sets) > 0 {

@@ -288,6 +288,8 @@ type Own struct {
 	Name  string // without "pgweir."
 	Value string
 	Local bool
+
+	at *place // of Value, where the key does not say it
 }
 
 // OwnVerb is what an Own does.

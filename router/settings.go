@@ -183,12 +183,12 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 const maxPlaces = 256
 
 // value reads the constant that a setting is given. Among several statements, of which the
-// other literals differ from text to text, the Plan does not depend on it where it is found
-// in any text of the key; nil is that it is a part of the key, or that the Plan does.
+// other literals differ from text to text, and for a setting that is ever new, the Plan does
+// not depend on it where it is found in any text of the key; nil is that it is a part of the key, or that the Plan does.
 func (a *analysis) value(name string, n *pg.Node) (string, *place) {
 	before := a.dependent
 	v, _ := a.literal(n)
-	if !a.several || a.text != a.original || quotedLists[setting.Fold(name)] {
+	if !a.several && !everNew[name] || a.text != a.original || quotedLists[setting.Fold(name)] {
 		return v, nil
 	}
 	if cast := n.GetTypeCast(); cast != nil {
@@ -258,18 +258,25 @@ func (a *analysis) searchPath(args []*pg.Node) {
 	}
 }
 
+// everNew are settings of the proxy that have another value nearly each time they are set.
+var everNew = wordSet("pgweir.traceparent pgweir.min_lsn")
+
 // setOwn is a setting of the proxy. Alone in its text the proxy answers it.
 func (a *analysis) setOwn(name string, s *pg.VariableSetStmt) {
 	own := Own{Verb: OwnSet, Name: strings.TrimPrefix(name, ownPrefix), Local: s.GetIsLocal()}
 	if s.GetKind() != pg.VariableSetKind_VAR_SET_VALUE {
 		own.Verb = OwnReset
 	}
-	values := make([]string, 0, len(s.GetArgs()))
-	for _, arg := range s.GetArgs() {
-		v, _ := a.literal(arg)
-		values = append(values, v)
+	if args := s.GetArgs(); everNew[name] && len(args) == 1 && args[0].GetAConst().GetSval() != nil {
+		own.Value, own.at = a.value(name, args[0])
+	} else {
+		values := make([]string, 0, len(args))
+		for _, arg := range args {
+			v, _ := a.literal(arg)
+			values = append(values, v)
+		}
+		own.Value = strings.Join(values, ", ")
 	}
-	own.Value = strings.Join(values, ", ")
 	a.cur.own = own
 	a.cur.fix(ClassSetting, TargetAny, ReasonLocal)
 }

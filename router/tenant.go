@@ -16,7 +16,9 @@ type span struct {
 	mark       byte
 }
 
-func (s span) literal() bool { return s.mark != maskComment && s.mark != maskLine }
+func (s span) literal() bool {
+	return s.mark != maskComment && s.mark != maskLine && s.mark != maskParent
+}
 
 // place finds one literal in any text of its Plan's key. Texts of one key differ
 // in what the mask leaves out and in nothing else, so the way to a literal is the
@@ -157,6 +159,8 @@ func skipMark(text []byte, at int, mark byte) int {
 		return blockCommentEnd(text, at)
 	case maskLine:
 		return lineCommentEnd(text, at)
+	case maskParent:
+		return at + traceparentSize
 	case maskString:
 		for i := at + 1; ; i += 2 {
 			n := bytes.IndexByte(text[i:], '\'')
