@@ -349,6 +349,14 @@ type Plans struct {
 	Generic bool `yaml:"generic" reload:"restart"`
 }
 
+// Tracing is whether spans are made of statements that say to which trace they belong. Where
+// they go the environment says (OTEL_EXPORTER_OTLP_ENDPOINT and the like).
+type Tracing struct {
+	Enabled bool `yaml:"enabled" reload:"restart"`
+	// ServiceName is the service in the spans, unless OTEL_SERVICE_NAME is set.
+	ServiceName string `yaml:"service_name" reload:"restart"`
+}
+
 // Tenant is how an application says which tenant it works for, which tables hold
 // rows of tenants, and what becomes of statements that do not ask for one tenant's.
 type Tenant struct {
@@ -471,6 +479,7 @@ func Default() Config {
 		},
 		Operators: Operators{
 			Insight: Insight{MaxStatements: 4000, MaxBytes: 4 << 20, Rows: 1000, Bytes: 1 << 20, Idle: time.Second, Files: 360, DirBytes: 64 << 20, Plans: Plans{Interval: time.Hour, Timeout: time.Second}},
+			Tracing: Tracing{ServiceName: "pgweir"},
 			Log:     Log{Level: "info", Format: "console", Connections: true},
 		},
 	}

@@ -5,6 +5,7 @@ import "slices"
 // Operators are for who looks after the service. It only groups keys.
 type Operators struct {
 	Insight Insight `yaml:"insight"`
+	Tracing Tracing `yaml:"tracing"`
 	Log     Log     `yaml:"log"`
 	Console Console `yaml:"console"`
 }

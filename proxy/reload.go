@@ -55,7 +55,7 @@ func (s *Server) adopt(t *terms) {
 		Assertion: batch.NewAssertion(slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert), s.registry),
 		Draining:  &s.phase.draining, Beside: &s.phase.beside, PrimaryReads: cfg.Routing.PrimaryReads == "always",
 		OnlyPrimary: s.consoles.onlyPrimary.Load(),
-		Current:     &s.service, Shadow: s.Shadow, Insight: s.insight, Explain: s.explain, Ending: s.ctx,
+		Current:     &s.service, Shadow: s.Shadow, Insight: s.insight, Explain: s.explain, Tracer: s.tracer, Ending: s.ctx,
 	})
 }
 

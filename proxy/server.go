@@ -28,6 +28,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/explain"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/shadow"
+	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -82,6 +83,7 @@ type reports struct {
 	Shadow  *shadow.Report
 	insight *insight.Book    // what they cost; nil if that is not counted
 	explain *explain.Sampler // has servers tell their plans; nil if none is asked
+	tracer  *tracing.Tracer  // makes spans of them; nil if it does not
 	// Baselines are periods of what they cost.
 	Baselines *baselines.Keeper
 }
@@ -115,6 +117,9 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 	if err != nil {
 		return nil, err
 	}
+	if s.tracer, err = tracing.New(s.ctx, cfg.Tracing, log); err != nil {
+		return nil, err
+	}
 	s.registry, s.Shadow = new(prepared.Registry), shadow.New()
 	s.upstream = upstream.New(s.ctx, s.options(cfg))
 	s.adopt(t)
@@ -125,7 +130,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 		}
 	}
 	if reg != nil {
-		for _, c := range []prometheus.Collector{s.metrics, s.audit.Collector(s.upstream.Protections), insight.Collector(s.insight)} {
+		for _, c := range []prometheus.Collector{s.metrics, s.audit.Collector(s.upstream.Protections), insight.Collector(s.insight), tracing.Collector(s.tracer)} {
 			if err := reg.Register(c); err != nil {
 				return nil, fmt.Errorf("register metrics: %w", err)
 			}

@@ -66,4 +66,5 @@ func (s *Server) Close() {
 	s.Shadow.Close()
 	s.upstream.Close()
 	s.audit.Flush(time.Now(), true)
+	s.tracer.Close()
 }

@@ -3,6 +3,8 @@ package router
 import (
 	"bytes"
 	"math"
+
+	"github.com/pgweir/pgweir/internal/grammar"
 )
 
 // str masks a plain string literal. One that holds a backslash means different
@@ -164,9 +166,9 @@ func (m *masking) comment(end int, as byte) bool {
 		return false
 	}
 	if bytes.Contains(body, hintWord) {
-		if at := traceparent(body); at >= 0 {
+		if at := grammar.Traceparent(body); at >= 0 {
 			m.pos += at
-			m.replace(m.pos+traceparentSize, maskParent)
+			m.replace(m.pos+grammar.TraceparentSize, maskParent)
 		}
 		m.pos = end
 		return true
@@ -204,24 +206,4 @@ func blockCommentEnd(text []byte, i int) int {
 		}
 	}
 	return -1
-}
-
-var traceparentKey = []byte("traceparent='")
-
-// traceparentSize is that of its value, of digits and dashes: 00-…-…-01.
-const traceparentSize = 55
-
-// traceparent is where in a comment that stays in the key its traceparent begins, which is
-// another one in each text; -1 if there is none.
-func traceparent(comment []byte) int {
-	at := bytes.Index(comment, traceparentKey)
-	if at += len(traceparentKey); at < len(traceparentKey) || len(comment) < at+traceparentSize {
-		return -1
-	}
-	for _, c := range comment[at : at+traceparentSize] {
-		if !(isDigit(c) || c >= 'a' && c <= 'f' || c == '-') {
-			return -1
-		}
-	}
-	return at
 }

@@ -7,6 +7,7 @@ import (
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
@@ -160,7 +161,7 @@ func skipMark(text []byte, at int, mark byte) int {
 	case maskLine:
 		return lineCommentEnd(text, at)
 	case maskParent:
-		return at + traceparentSize
+		return at + grammar.TraceparentSize
 	case maskString:
 		for i := at + 1; ; i += 2 {
 			n := bytes.IndexByte(text[i:], '\'')

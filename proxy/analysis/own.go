@@ -40,7 +40,7 @@ func (a *Analysis) refusal(m *batch.Message) *wire.Error {
 		return preferences.Check(name, o.Value)
 	}
 	switch name {
-	case "route", "consistency", "min_lsn", "trace":
+	case "route", "consistency", "min_lsn", "trace", "traceparent":
 		return nil
 	}
 	return preferences.Unknown(o.Name)

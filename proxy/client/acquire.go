@@ -19,6 +19,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
@@ -70,7 +71,9 @@ func (a acquisition) moveToPrimary() error {
 		a.c.discard()
 		return errStuck
 	}
+	began := time.Now()
 	a.c.leaveReplica()
+	a.spans.Took(tracing.TakeOver, began)
 	return nil
 }
 
@@ -234,11 +237,12 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 
 // adoptNow is adopt in round trips of its own.
 func (a acquisition) adoptNow(want setting.Settings) error {
-	t, b := &a.try, a.c.lease.b
+	t, b, began := &a.try, a.c.lease.b, time.Now()
 	err := b.Adopt(a.c.ctx, want, a.c.state.Defined)
 	if err == nil && t.Asserts != nil {
 		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, t.Asserts.Query(want, a.c.up.Credentials().User)))
 	}
+	a.spans.Took(tracing.TakeOver, began)
 	if t.Changes, t.Asserts = nil, nil; err != nil {
 		var refused *backend.ServerError
 		if errors.As(err, &refused) && !upstream.Ending(refused.Frame) {
@@ -338,6 +342,7 @@ func (a acquisition) await(p *pool.Pool, want pool.Want) (*backend.Backend, erro
 		b, err = nil, interrupt.ErrCanceled
 	}
 	waited := time.Since(started)
+	a.spans.Took(tracing.WaitPool, started)
 	a.c.svc.Metrics.Awaited(metrics.WaitPool, waited)
 	a.c.up.Traffic.Waited(waited)
 	return b, err

@@ -42,7 +42,9 @@ func (w *work) answer() (err error) {
 	if err := w.read(); err != nil {
 		return err
 	}
+	w.record(0)
 	defer func() {
+		w.spans.End(err)
 		w.tally()
 		w.c.clock.Follow(&w.c.state, w.batch.Started)
 		if w.c.state.Tx.Phase == session.Idle {
@@ -63,7 +65,9 @@ func (w *work) answer() (err error) {
 	if w.c.state.Tx.Phase == session.Idle {
 		b.SendFirst()
 	}
-	w.answerFirst()
+	if w.answerFirst(); b.Here > 0 {
+		w.record(b.Here)
+	}
 	if w.c.state.Tx.Phase == session.AbortedDeferred && b.RefusedByAll() {
 		return w.refuseBatch(analysis.ErrAborted)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/metrics"
+	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/proxy/upstream"
 )
 
@@ -36,6 +37,7 @@ func (a acquisition) awaitPrimary() (*cluster.Server, error) {
 	if a.c.interrupt.EndWait() && err == nil {
 		err = interrupt.ErrCanceled
 	}
+	a.spans.Took(tracing.WaitPrimary, began)
 	a.c.svc.Metrics.Awaited(metrics.WaitPrimary, time.Since(began))
 	return primary, err
 }

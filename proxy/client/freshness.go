@@ -9,6 +9,7 @@ import (
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/freshness"
+	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
@@ -111,6 +112,7 @@ func (n needs) awaitFresh(await func(context.Context, time.Duration) bool) (fres
 		err = context.Cause(late)
 		n.c.interrupt.EndWait()
 	}
+	n.spans.Took(tracing.WaitFreshness, started)
 	n.c.svc.Metrics.AwaitedFreshness(n.try.level, time.Since(started), fresh)
 	return fresh, err
 }

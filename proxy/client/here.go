@@ -43,6 +43,7 @@ func (w *work) emit(m *batch.Message) {
 		if m.Plan.Unpins&router.PinListen != 0 { // DISCARD ALL
 			w.c.ear.Leave()
 		}
+		w.spans.Answered(m)
 		w.counted(router.TargetAny, router.ReasonLocal, m.Plan.Class)
 		w.c.svc.Metrics.Answered(router.TargetAny, m.Plan.Class, time.Since(w.batch.Started))
 	}

@@ -71,6 +71,9 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 // done takes in an answer that says that a message succeeded.
 func (o outcomes) done(a *batch.Awaited) {
 	held, m := o.c.lease.b.Held(), a.Message
+	if a.Internal() {
+		o.spans.TookOver()
+	}
 	switch {
 	case a.Kind == batch.Parse && a.Shared == nil:
 		held.Unnamed = uint64(a.Tag)
@@ -104,6 +107,9 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	m := a.Message
 	if a.Outcome = out; out == session.NotRun {
 		return
+	}
+	if out == session.Done {
+		o.spans.Ran(m)
 	}
 	if o.c.done.seen != nil && m.Plan != nil && m.Plan.Statement != nil {
 		defer o.observe(m, out, o.c.state.Tx.Phase.InBlock())
@@ -252,6 +258,7 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 	o.c.lease.b.Ready(frame[wire.HeaderSize])
 	if a.Origin == batch.Setup {
 		o.c.lease.b.NoteSettings(t.Carries)
+		o.spans.TookOver()
 		t.Head++
 		return false, nil
 	}
@@ -293,6 +300,9 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error) {
 	t := &o.try
 	o.dropStatements()
+	if o.spans != nil {
+		o.spans.Failed(a.Message, string(wire.ErrorField(frame, 'C')))
+	}
 	keep = a.Refusal == nil
 	fatal := string(wire.ErrorField(frame, 'V')) != "ERROR"
 	if t.Stale(a, frame) {

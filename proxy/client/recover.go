@@ -108,6 +108,9 @@ func (r recovery) drain() error {
 // what the server said of it, if it did.
 func (r recovery) serverGone(err error, frame []byte) error {
 	s, held := r.c.lease.server, r.c.tied()
+	if frame == nil {
+		r.spans.Lost()
+	}
 	r.c.Log().Warn("server connection lost", zap.String("server", s.Address), zap.Error(err))
 	r.c.svc.Metrics.ServerLost()
 	r.c.up.Cluster.ReportLost(s)

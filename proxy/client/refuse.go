@@ -13,6 +13,7 @@ import (
 // ReadyForQuery follows at once.
 func (w *work) fail(e *wire.Error, ready bool) {
 	w.reply = e.Append(w.reply)
+	w.spans.Refused(e.Code)
 	w.c.svc.Metrics.ProxyError()
 	w.c.state.Refused()
 	if ready {

@@ -22,6 +22,7 @@ type relay struct{ *work }
 
 // run sends the bytes of an attempt and forwards the answers.
 func (r relay) run(bytes []byte) error {
+	r.recordSent()
 	conn := r.c.lease.b.Conn
 	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !r.c.lease.midBatch() {
 		// With the answer before came the server's last error.

@@ -8,6 +8,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -20,7 +21,8 @@ type work struct {
 	preview session.State   // used by analysis
 	try     attempt
 	learned lessons
-	reply   []byte // for the client, not yet written
+	spans   *tracing.Batch // nil if nothing of it is traced
+	reply   []byte         // for the client, not yet written
 	// statements is how many ran.
 	statements uint64
 }
@@ -101,7 +103,7 @@ func takeWork(c *Client) *work {
 }
 
 func putWork(w *work) {
-	w.c = nil
+	w.c, w.spans = nil, nil
 	w.batch.Reset()
 	w.names.Reset(nil)
 	w.try.reset()

@@ -119,6 +119,10 @@ func (s Session) value(name string) string {
 		}
 		return ""
 	}
+	if name == "traceparent" {
+		value, _ := s.State.Proxy.Now().Value(preferences.Prefix + name)
+		return value
+	}
 	if p.Trace {
 		return "on"
 	}

@@ -5,9 +5,12 @@ package preferences
 import (
 	"strings"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -20,6 +23,7 @@ type Values struct {
 	Trace  bool               // the client is told where its statements ran
 	Level  router.Consistency // the zero value leaves it to rules and the configuration
 	MinLSN lsn.LSN            // what every read must see; 0 is nothing
+	Parent trace.SpanContext  // what spans of statements belong to; not valid for nothing
 }
 
 // Read returns what settings come to, each by its full name, where no route is set with
@@ -36,7 +40,7 @@ func Read(settings setting.Settings, route router.Route) Values {
 func Check(name, value string) *wire.Error { return new(Values).set(name, value) }
 
 // names are the settings, for the error that one is none of them.
-const names = "pgweir.route, pgweir.consistency, pgweir.min_lsn, pgweir.lsn and pgweir.trace"
+const names = "pgweir.route, pgweir.consistency, pgweir.min_lsn, pgweir.lsn, pgweir.trace and pgweir.traceparent"
 
 // Unknown is the error that there is no setting of a name.
 func Unknown(name string) *wire.Error {
@@ -68,6 +72,10 @@ func (v *Values) set(name, value string) *wire.Error {
 	case "trace":
 		if v.Trace, ok = setting.ParseBool(value); !ok {
 			return wire.Errorf("22023", "parameter \"pgweir.trace\" requires a Boolean value")
+		}
+	case "traceparent":
+		if v.Parent = tracing.Parse(value, ""); !v.Parent.IsValid() && value != "" {
+			return bad("It is a header of W3C Trace Context, such as '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'.")
 		}
 	default:
 		return Unknown(name)

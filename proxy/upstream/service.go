@@ -14,6 +14,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/explain"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/shadow"
+	"github.com/pgweir/pgweir/proxy/tracing"
 )
 
 // Service is what all sessions use. The value does not change once it is made: reading the
@@ -32,6 +33,7 @@ type Service struct {
 	Shadow       *shadow.Report   // where statements would run, while all run on the primary
 	Insight      *insight.Book    // of statements; nil if they are not counted
 	Explain      *explain.Sampler // of their plans; nil if nobody is asked
+	Tracer       *tracing.Tracer  // of statements; nil if none is traced
 	Ending       context.Context  // that of the service
 
 	// Current is the Service that follows from the configuration in force: sessions take it
