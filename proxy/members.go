@@ -159,7 +159,7 @@ func (ms *members) now() (all metrics.Sessions) {
 				all.OldestPins[i] = max(all.OldestPins[i], now.Sub(pins.Since))
 			}
 		}
-		doing, since := m.client.Interrupt().Activity()
+		doing, since, _ := m.client.Interrupt().Activity()
 		all.Clients[doing]++
 		if !since.IsZero() {
 			all.OldestTransactions[doing] = max(all.OldestTransactions[doing], now.Sub(since))

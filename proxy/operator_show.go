@@ -119,11 +119,11 @@ func (o operator) Clients() (all []console.Client) {
 
 func clientOf(m *member, v client.View) console.Client {
 	held, server, asked := m.client.Interrupt().Held()
-	doing, since := m.client.Interrupt().Activity()
+	doing, since, first := m.client.Interrupt().Activity()
 	c := console.Client{
 		ID: v.ID, PID: m.pid, Database: m.up.Key.Database, User: m.up.Key.User, Application: v.Application,
 		Address: endpoint(v.Front.RemoteAddr()), Local: endpoint(v.Front.LocalAddr()), TLS: encryption(v.Front),
-		Connected: v.Connected, Asked: asked, Transaction: since, Idling: doing == interrupt.IdleInTransaction, Pinned: v.Pins.Since,
+		Connected: v.Connected, Asked: asked, Transaction: since, Idling: doing == interrupt.IdleInTransaction, First: shown(first), Pinned: v.Pins.Since,
 	}
 	if v.Pins.Set != router.PinNone {
 		c.Pins = v.Pins.Set.String()
@@ -135,6 +135,17 @@ func clientOf(m *member, v client.View) console.Client {
 		c.State = console.ClientWaiting
 	}
 	return c
+}
+
+// shown is what may be told of a plan's text: itself, masked, if insight has it, else what it does.
+func shown(p *router.Plan) string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Statement != nil:
+		return p.Statement.Text
+	}
+	return p.String()
 }
 
 // Connections implements console.Service: those that are idle, and those that clients hold.

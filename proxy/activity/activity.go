@@ -15,7 +15,6 @@ import (
 type Activity struct {
 	connected time.Time            // it never changes
 	pins      atomic.Pointer[Pins] // nil for none ever
-	began     time.Time            // the open transaction; zero for none; the session's own
 	written   uint64               // to the client when its last batch was over; the session's own
 }
 
@@ -25,28 +24,26 @@ func (a *Activity) Begin(written uint64) { a.connected, a.written = time.Now(), 
 // Batch is a batch that is over.
 type Batch struct {
 	Started    time.Time
-	Statements uint64 // that ran
-	Received   uint64 // bytes
-	Written    uint64 // to the client since it connected
+	Took       time.Duration // until it was answered
+	Opened     time.Time     // the transaction that was open before; zero for none
+	Statements uint64        // that ran
+	Received   uint64        // bytes
+	Written    uint64        // to the client since it connected
 }
 
 // Over says that a batch is over, and counts it in t. open is that it leaves a transaction open.
 func (a *Activity) Over(b Batch, open bool, t *Traffic) {
-	now := time.Now()
-	took, transaction := now.Sub(b.Started), time.Duration(-1)
+	transaction := time.Duration(-1)
 	sent := b.Written - a.written
 	a.written = b.Written
 	switch {
-	case open && a.began.IsZero():
-		a.began = b.Started
 	case open:
-	case !a.began.IsZero():
-		transaction = now.Sub(a.began)
-		a.began = time.Time{}
+	case !b.Opened.IsZero():
+		transaction = b.Started.Sub(b.Opened) + b.Took
 	case b.Statements > 0:
-		transaction = took
+		transaction = b.Took
 	}
-	t.answered(b, sent, took, transaction)
+	t.answered(b, sent, transaction)
 }
 
 // Pins are why and since when a session is tied to its server connection.

@@ -12,12 +12,18 @@ func TestTransactions(t *testing.T) {
 		var a Activity
 		var tr Traffic
 		a.Begin(100)
-		written := uint64(100)
+		written, opened := uint64(100), time.Time{}
 		over := func(statements uint64, took time.Duration, open bool) {
 			started := time.Now()
 			time.Sleep(took)
 			written += 10
-			a.Over(Batch{Started: started, Statements: statements, Received: 5, Written: written}, open, &tr)
+			a.Over(Batch{Started: started, Took: took, Opened: opened, Statements: statements, Received: 5, Written: written}, open, &tr)
+			switch {
+			case !open:
+				opened = time.Time{}
+			case opened.IsZero():
+				opened = started
+			}
 		}
 		over(0, time.Second, false) // Parse and Sync
 		over(1, time.Second, false)

@@ -13,11 +13,11 @@ type Traffic struct {
 }
 
 // answered counts a batch that is over, and the transaction that it ended, if that is not below 0.
-func (t *Traffic) answered(b Batch, sent uint64, took, transaction time.Duration) {
+func (t *Traffic) answered(b Batch, sent uint64, transaction time.Duration) {
 	t.statements.Add(b.Statements)
 	t.received.Add(b.Received)
 	t.sent.Add(sent)
-	t.inStatements.Add(int64(took))
+	t.inStatements.Add(int64(b.Took))
 	if transaction >= 0 {
 		t.transactions.Add(1)
 		t.inTransaction.Add(int64(transaction))

@@ -46,7 +46,6 @@ func (w *work) answer() (err error) {
 	defer func() {
 		w.spans.End(err)
 		w.tally()
-		w.c.clock.Follow(&w.c.state, w.batch.Started)
 		if w.c.state.Tx.Phase == session.Idle {
 			w.c.done.seen.Idle()
 		}
@@ -212,7 +211,7 @@ func (w *work) attempt() error {
 // exchange sends the bytes over the held connection and deals with the answer.
 func (w *work) exchange(bytes []byte) error {
 	t := &w.try
-	if w.c.interrupt.Run(w.c.lease.b) {
+	if w.c.interrupt.Run(w.c.lease.b, w.plan()) {
 		return recovery{w}.giveUp(interrupt.ErrCanceled)
 	}
 	if t.trace = w.c.preferences().Trace; (repetition{w}).mayRetry() {

@@ -144,7 +144,7 @@ func (r relay) upload(bytes []byte) error {
 	case err != nil || r.try.Awaits() == nil:
 		return err
 	}
-	r.c.interrupt.Run(r.c.lease.b)
+	r.c.interrupt.Run(r.c.lease.b, r.plan())
 	defer r.c.clock.WatchStatement()()
 	return r.relayAnswers()
 }

@@ -1,8 +1,6 @@
 package client
 
 import (
-	"time"
-
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/analysis"
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -45,7 +43,7 @@ func (w *work) emit(m *batch.Message) {
 		}
 		w.spans.Answered(m)
 		w.counted(router.TargetAny, router.ReasonLocal, m.Plan.Class)
-		w.c.svc.Metrics.Answered(router.TargetAny, m.Plan.Class, time.Since(w.batch.Started))
+		w.answered(router.TargetAny, m.Plan.Class)
 	}
 }
 

@@ -1,8 +1,6 @@
 package client
 
 import (
-	"time"
-
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/session"
@@ -203,7 +201,7 @@ func (st settlement) count() {
 		}
 		st.counted(target, st.try.decision.Reason, class)
 	}
-	st.c.svc.Metrics.Answered(target, st.plan().Class, time.Since(st.batch.Started))
+	st.answered(target, st.plan().Class)
 	st.logSlow()
 }
 

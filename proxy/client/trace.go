@@ -41,11 +41,7 @@ func appendTrace(dst []byte, address, role string, reason router.Reason, took ti
 // logSlow logs a statement that took long, its literals masked.
 func (w *work) logSlow() {
 	limit := w.c.svc.Config.Log.SlowStatement
-	if limit <= 0 {
-		return
-	}
-	took := time.Since(w.batch.Started)
-	if took < limit {
+	if limit <= 0 || w.took < limit {
 		return
 	}
 	text := ""
@@ -59,6 +55,6 @@ func (w *work) logSlow() {
 	if w.c.lease.held() {
 		server = w.c.lease.server.Address
 	}
-	w.c.Log().Warn("slow statement", zap.Duration("took", took), zap.String("server", server),
+	w.c.Log().Warn("slow statement", zap.Duration("took", w.took), zap.String("server", server),
 		zap.Stringer("reason", w.try.decision.Reason), zap.String("statement", text))
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"net"
+	"time"
 
 	"github.com/pgweir/pgweir/proxy/activity"
 	"github.com/pgweir/pgweir/router"
@@ -24,10 +25,21 @@ func (w *work) counted(t router.Target, r router.Reason, class router.Class) {
 	w.c.svc.Metrics.Statement(t, r, class)
 }
 
+// answered counts what was answered, and how long that took since the batch came.
+func (w *work) answered(t router.Target, class router.Class) {
+	w.took = time.Since(w.batch.Started)
+	w.c.svc.Metrics.Answered(t, class, w.took)
+}
+
 // tally counts the batch, which is over.
 func (w *work) tally() {
 	c, b := w.c, &w.batch
+	if w.took == 0 { // nothing ran
+		w.took = time.Since(b.Started)
+	}
+	open := c.state.Tx.Phase.InBlock() || c.lease.midBatch()
 	c.activity.Over(activity.Batch{
-		Started: b.Started, Statements: w.statements, Received: uint64(b.Size + b.Tail), Written: c.front.Written(),
-	}, c.state.Tx.Phase.InBlock() || c.lease.midBatch(), &c.up.Traffic)
+		Started: b.Started, Took: w.took, Opened: c.interrupt.Follow(open, b.Started), Statements: w.statements,
+		Received: uint64(b.Size + b.Tail), Written: c.front.Written(),
+	}, open, &c.up.Traffic)
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"sync"
+	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -23,8 +24,9 @@ type work struct {
 	learned lessons
 	spans   *tracing.Batch // nil if nothing of it is traced
 	reply   []byte         // for the client, not yet written
-	// statements is how many ran.
+	// statements is how many ran, took until the last of them was answered.
 	statements uint64
+	took       time.Duration
 }
 
 // attempt is one try: the zero value each time, but for its memory.
@@ -107,7 +109,7 @@ func putWork(w *work) {
 	w.batch.Reset()
 	w.names.Reset(nil)
 	w.try.reset()
-	w.learned, w.statements, w.preview = 0, 0, session.State{}
+	w.learned, w.statements, w.took, w.preview = 0, 0, 0, session.State{}
 	if w.reply = w.reply[:0]; cap(w.reply) > batch.Keep {
 		w.reply = nil
 	}

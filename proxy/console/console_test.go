@@ -303,7 +303,9 @@ func TestAgreement(t *testing.T) {
 		command(t, c, "create temporary table t"+fmt.Sprint(i)+" on commit drop as select 1")
 	}
 	agree(3, 0)
-	require.Len(t, show(t, conn, "TRANSACTIONS"), 3)
+	open := show(t, conn, "TRANSACTIONS")
+	require.Len(t, open, 3)
+	require.Equal(t, "write", strings.Fields(open[0]["first_statement"].(string))[0])
 	var waiting sync.WaitGroup
 	for _, c := range busy[3:] {
 		waiting.Go(func() { _, _ = c.Exec(t.Context(), "create table if not exists w (i int)") })
@@ -464,4 +466,22 @@ func TestDebiansExporter(t *testing.T) {
 	require.Contains(t, text, fmt.Sprintf("pgbouncer_active_clients{database=%q,user=%q} 1.0", s.db, pgtest.Superuser))
 	require.Contains(t, text, fmt.Sprintf("pgbouncer_requests_total{database=%q} 1.0", s.db))
 	require.Contains(t, text, fmt.Sprintf("pgbouncer_pool_size{database=%q} 20.0", s.db))
+}
+
+// TestFirstStatement: of an open transaction is told what a server was sent first of it, without
+// a literal, and nothing of the one before.
+func TestFirstStatement(t *testing.T) {
+	s := start(t, func(c *config.Config) { c.Insight.Enabled = true })
+	admin, c := s.admin(t), s.client(t)
+	first := func() any { return show(t, admin, "TRANSACTIONS")[0]["first_statement"] }
+	for range 2 {
+		command(t, c, "begin")
+		until(t, "it is open", func() bool { return len(show(t, admin, "TRANSACTIONS")) == 1 })
+		require.Nil(t, first())
+		command(t, c, "select 'secret'")
+		command(t, c, "select 2, 3")
+		require.Equal(t, "select $1", first())
+		command(t, c, "commit")
+		until(t, "it is over", func() bool { return len(show(t, admin, "TRANSACTIONS")) == 0 })
+	}
 }

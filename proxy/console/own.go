@@ -17,7 +17,7 @@ func ownViews() []view {
 		{"ROUTES", "where statements ran, and why there", slices.Concat(texts("target", "reason", "class"), ints("statements")), showRoutes},
 		{"PINS", "clients that are tied to their server connection, and why", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "pins"), ints("seconds"), texts("server")), showPins},
 		{"TRANSACTIONS", "open transactions, the oldest first", slices.Concat(ints("id", "pid"), texts("database", "user", "application_name", "state"), ints("age_us"),
-			texts("server"), ints("server_pid")), showTransactions},
+			texts("server"), ints("server_pid"), texts("first_statement")), showTransactions},
 		{"SETTINGS", "every key of the configuration, and whether SET and RELOAD change it", texts("key", "value", "default", "changeable"), showSettings},
 		{"STATEMENTS", "what statements cost, those first that took most time", slices.Concat(texts("database", "target"), ints("calls", "errors", "rows", "bytes",
 			"total_us", "p50_us", "p95_us", "waited_us"), texts("statement", "fingerprint")), showStatements},
@@ -64,7 +64,7 @@ func showTransactions(s *Session, t *table) {
 	slices.SortFunc(clients, func(a, b Client) int { return a.Transaction.Compare(b.Transaction) })
 	for _, c := range clients {
 		t.add(int64(c.ID), int64(c.PID), c.Database, c.User, c.Application, c.State.String(), time.Since(c.Transaction).Microseconds(),
-			orNull(c.Server), int64(c.ServerPID))
+			orNull(c.Server), int64(c.ServerPID), orNull(c.First))
 	}
 }
 

@@ -109,6 +109,7 @@ type Client struct {
 	// Transaction is since when it is in one; zero outside. Idling is that it asks nothing there.
 	Transaction time.Time
 	Idling      bool
+	First       string // what a server was sent first of that, without literals; empty for nothing
 	Server      string // it holds a connection to
 	ServerPID   uint32
 	Pins        string // what ties it to that; empty for nothing

@@ -12,6 +12,7 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/router"
 )
 
 // Interrupt is one session's. From when a batch has arrived to when it is answered, no cancel
@@ -36,7 +37,8 @@ type Interrupt struct {
 	phase   phase
 	waiting context.CancelCauseFunc // by which a cancel request ends a long wait
 	began   time.Time               // the batch
-	opened  time.Time               // the transaction block that was open when the last batch was answered, zero without one
+	opened  time.Time               // the transaction that was open when the last batch was answered, zero without one
+	first   *router.Plan            // what a server was sent first of it, or of the batch outside one; nil for nothing
 }
 
 // phase is how far a batch is.
@@ -169,6 +171,9 @@ func (i *Interrupt) Begin() time.Time {
 	i.mu.Lock()
 	i.began = now
 	i.batch++
+	if i.opened.IsZero() {
+		i.first = nil
+	}
 	if i.phase == early {
 		i.phase = canceled
 	} else {
@@ -178,11 +183,23 @@ func (i *Interrupt) Begin() time.Time {
 	return now
 }
 
-// Opened says when the transaction block began that is open now; zero is that none is.
-func (i *Interrupt) Opened(at time.Time) {
+// Opened is when the transaction began that was open when the last batch was answered; zero is
+// that none was.
+func (i *Interrupt) Opened() time.Time { return i.opened } // nobody else writes it
+
+// Follow says that a batch was answered that began at a time, and whether it leaves a transaction
+// open. was is what Opened was before.
+func (i *Interrupt) Follow(open bool, began time.Time) (was time.Time) {
+	if was = i.opened; open == !was.IsZero() {
+		return was
+	}
+	if !open {
+		began = time.Time{}
+	}
 	i.mu.Lock()
-	i.opened = at
+	i.opened = began
 	i.mu.Unlock()
+	return was
 }
 
 // Tell says that the client is told the last of its answer next: from now on a cancel
@@ -214,9 +231,12 @@ func (i *Interrupt) Arriving() {
 	i.mu.Unlock()
 }
 
-// Run says that the batch is sent over b next, unless a cancel request has come before.
-func (i *Interrupt) Run(b *backend.Backend) (wasCanceled bool) {
+// Run says that the batch, of a plan, is sent over b next, unless a cancel request has come before.
+func (i *Interrupt) Run(b *backend.Backend, p *router.Plan) (wasCanceled bool) {
 	i.mu.Lock()
+	if i.first == nil {
+		i.first = p
+	}
 	if wasCanceled = i.phase == canceled; !wasCanceled {
 		i.running = b
 	}
@@ -317,9 +337,9 @@ var activityNames = [Activities]string{"idle", "active", "waiting", "idle_in_tra
 // String is the label of the activity.
 func (a Activity) String() string { return activityNames[a] }
 
-// Activity tells what the session is doing, and since when its transaction lasts: the block, or
-// the batch outside one. It may be called from any goroutine.
-func (i *Interrupt) Activity() (a Activity, since time.Time) {
+// Activity tells what the session is doing, and of its transaction, or of the batch outside one,
+// since when it lasts and what a server was sent first of it. It may be called from any goroutine.
+func (i *Interrupt) Activity() (a Activity, since time.Time, first *router.Plan) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
@@ -330,12 +350,12 @@ func (i *Interrupt) Activity() (a Activity, since time.Time) {
 	case !i.opened.IsZero():
 		a = IdleInTransaction
 	default:
-		return Idle, time.Time{}
+		return Idle, time.Time{}, nil
 	}
 	if i.opened.IsZero() {
-		return a, i.began
+		return a, i.began, i.first
 	}
-	return a, i.opened
+	return a, i.opened, i.first
 }
 
 // Wake ends a read from the server.

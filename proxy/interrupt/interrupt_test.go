@@ -35,35 +35,35 @@ func TestCancelBeforeSending(t *testing.T) {
 	i, client := pair(t)
 	requireCancel(t, i, false)
 	i.Begin()
-	require.False(t, i.Run(nil), "a request before the batch is not its")
+	require.False(t, i.Run(nil, nil), "a request before the batch is not its")
 	i.Pause()
 	requireCancel(t, i, true)
-	require.True(t, i.Run(nil))
+	require.True(t, i.Run(nil, nil))
 	i.Done(false)
 	i.Begin()
-	require.False(t, i.Run(nil))
+	require.False(t, i.Run(nil, nil))
 	require.Nil(t, i.BeginCancel(), "nothing runs on a server")
 	i.Done(true)
 	requireCancel(t, i, true) // for the batch that is in the session's buffer
 	i.Begin()
-	require.True(t, i.Run(nil))
+	require.True(t, i.Run(nil, nil))
 	i.Done(false)
 	_, err := client.Write([]byte("Q"))
 	require.NoError(t, err)
 	require.Eventually(t, i.front.Readable, time.Second, time.Millisecond)
 	requireCancel(t, i, true) // for one that has arrived
 	i.Begin()
-	require.True(t, i.Run(nil))
+	require.True(t, i.Run(nil, nil))
 	i.Done(false)
 	i.Begin()
-	require.False(t, i.Run(nil))
+	require.False(t, i.Run(nil, nil))
 }
 
 // While a message is on its way to a server there is nothing to cancel.
 func TestCancelWhileArriving(t *testing.T) {
 	i, client := pair(t)
 	i.Begin()
-	require.False(t, i.Run(nil))
+	require.False(t, i.Run(nil, nil))
 	i.Arriving()
 	_, err := client.Write([]byte("x"))
 	require.NoError(t, err)
@@ -74,7 +74,7 @@ func TestCancelWhileArriving(t *testing.T) {
 	require.Nil(t, i.LookAtClient())
 	require.False(t, i.Vanished(), "who reads from it finds that out")
 	i.Begin()
-	require.False(t, i.Run(nil))
+	require.False(t, i.Run(nil, nil))
 	requireCancel(t, i, true)
 }
 

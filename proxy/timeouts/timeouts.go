@@ -40,7 +40,6 @@ type Of struct {
 type Clock struct {
 	of    *Of
 	end   context.CancelCauseFunc
-	since time.Time // when the open transaction began; zero outside one
 	fires sync.WaitGroup
 
 	mu      sync.Mutex // protects expired, and what is watched
@@ -112,8 +111,8 @@ func (k *Clock) Silence(s *session.State, midBatch bool, ofServer func(name stri
 	if limit > 0 {
 		earliest(now.Add(limit), e)
 	}
-	if limits.Transaction > 0 && !k.since.IsZero() {
-		earliest(k.since.Add(limits.Transaction), errTransaction)
+	if since := k.of.Interrupt.Opened(); limits.Transaction > 0 && !since.IsZero() {
+		earliest(since.Add(limits.Transaction), errTransaction)
 	}
 	if s.InForceKnown() && (s.Tx.Phase.InBlock() || !midBatch) { // else its server knows
 		value, set := s.Settings.Now().Value(name)
@@ -137,17 +136,4 @@ func (k *Clock) Exceeded(e *wire.Error) {
 	case errTransaction:
 		k.of.Metrics.TimedOut(metrics.TimeoutTransaction)
 	}
-}
-
-// Follow says that something was answered that began at a time.
-func (k *Clock) Follow(s *session.State, began time.Time) {
-	switch {
-	case s.Tx.Phase.InBlock() != k.since.IsZero():
-		return
-	case s.Tx.Phase.InBlock():
-		k.since = began
-	default:
-		k.since = time.Time{}
-	}
-	k.of.Interrupt.Opened(k.since)
 }

@@ -48,8 +48,8 @@ func (k *Clock) WatchTransaction(began time.Time) (stop func()) {
 	if limit <= 0 {
 		return nothing
 	}
-	if !k.since.IsZero() {
-		began = k.since
+	if since := k.of.Interrupt.Opened(); !since.IsZero() {
+		began = since
 	}
 	first := true
 	return k.watch(limit-time.Since(began), func() time.Duration {
