@@ -199,3 +199,38 @@ func TestStatementTimeoutsHitNobodyElse(t *testing.T) {
 		t.Error("none took too long")
 	}
 }
+
+// A client that stalls within a message, before there is enough of it to be looked at, has said
+// nothing for too long as any other has.
+func TestStalledMessages(t *testing.T) {
+	db := newDatabase(t, "create table t (a int)")
+	const limit = 300 * time.Millisecond
+	s := start(t, poolSize(1), func(c *config.Config) {
+		c.Timeouts = config.Timeouts{ClientIdle: limit, IdleTransaction: limit}
+	})
+	query := encode(t, &pgproto3.Query{String: "select 1"})
+	parse := encode(t, &pgproto3.Parse{Query: "select 1"})
+	for name, v := range map[string]struct {
+		setup string
+		sent  []byte
+		ends  string
+	}{
+		"header":              {sent: query[:3], ends: "57P05"},
+		"text":                {sent: query[:10], ends: "57P05"},
+		"head of a large one": {sent: bindBig(t, "")[:100], ends: "57P05"},
+		"within a batch":      {sent: append(parse, query[:3]...), ends: "25P03"},
+		"in a transaction":    {setup: "begin; insert into t values (1)", sent: query[:10], ends: "25P03"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := raw(t, s.addr, db)
+			if v.setup != "" {
+				r.query(v.setup)
+			}
+			r.write(v.sent, false)
+			if got := tail(r.wait("end")); !strings.Contains(got, "FATAL FATAL "+v.ends) {
+				t.Errorf("its end: %s", got)
+			}
+		})
+	}
+}

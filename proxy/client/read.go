@@ -1,6 +1,7 @@
 package client
 
 import (
+	"io"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -105,7 +106,29 @@ func (w *work) fill(b *batch.Batch, n int) ([]byte, error) {
 		return buf, nil
 	}
 	w.c.interrupt.Done(false)
-	buf, err := w.c.front.Need(n)
+	var err error
+	for err == nil && len(w.c.front.Buffered()) < n {
+		err = w.fillSome(b)
+	}
 	b.Started = w.c.interrupt.Begin()
-	return buf, err
+	return w.c.front.Buffered(), err
+}
+
+// fillSome waits for more of a message, or of the next in a batch, as long as a client may say
+// nothing.
+func (w *work) fillSome(b *batch.Batch) (err error) {
+	until, tooLong := w.c.clock.Silence(&w.c.state, b.Size > 0 || w.c.lease.midBatch(), w.c.up.Database.Plans.Snapshot().OfServer)
+	if until.IsZero() {
+		err = w.c.front.Fill()
+	} else if _, err = w.c.front.FillWithin(max(time.Until(until), 1)); err == nil && expired(until) {
+		w.c.clock.Exceeded(tooLong)
+		err = tooLong
+	}
+	switch {
+	case w.c.ctx.Err() != nil: // its deadline may just have been taken away
+		return errShutdown
+	case err == io.EOF && len(w.c.front.Buffered()) > 0:
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
