@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/binary"
@@ -124,18 +123,18 @@ func (ms *members) endIdle() {
 	}
 }
 
-// cancelRunning prepares to cancel what runs on the servers now, which would run to its
-// end there with nobody to answer to. The requests are to be sent after the sessions have
-// been told why they end.
-func (ms *members) cancelRunning() (requests []func(context.Context) error) {
+// abortResting ends the sessions for which nothing runs on a server, and returns the others.
+func (ms *members) abortResting() (running []*member) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	for _, m := range ms.all {
-		if request := m.client.Interrupt().BeginCancel(); request != nil {
-			requests = append(requests, request)
+		if m.client.Interrupt().Runs() {
+			running = append(running, m)
+		} else {
+			m.client.Abort()
 		}
 	}
-	return requests
+	return running
 }
 
 // abortAll ends all sessions wherever they are.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -99,19 +100,22 @@ func (o operator) KillClient(id uint64) error {
 }
 
 // end ends the sessions that which names, and returns how many there were once they are gone.
-func (o operator) end(which func(*member) bool) (n int) {
+func (o operator) end(which func(*member) bool) int {
 	ctx, cancel := context.WithTimeout(o.ctx, killWithin)
 	defer cancel()
+	all := slices.DeleteFunc(o.members.appendTo(nil), func(m *member) bool { return !which(m) })
+	o.endMembers(ctx, all)
+	return len(all)
+}
+
+// endMembers ends sessions, and returns once they are gone, or ctx has ended.
+func (s *Server) endMembers(ctx context.Context, all []*member) {
 	var g errgroup.Group
 	g.SetLimit(64)
-	for _, m := range o.members.appendTo(nil) {
-		if which(m) {
-			n++
-			g.Go(func() error { o.endMember(ctx, m); return nil })
-		}
+	for _, m := range all {
+		g.Go(func() error { s.endMember(ctx, m); return nil })
 	}
 	_ = g.Wait()
-	return n
 }
 
 const (
@@ -123,17 +127,17 @@ const (
 )
 
 // endMember cancels what runs for a session, and ends it.
-func (o operator) endMember(ctx context.Context, m *member) {
+func (s *Server) endMember(ctx context.Context, m *member) {
 	ticker := time.NewTicker(endAgain)
 	defer ticker.Stop()
-	for n := 0; o.members.isIn(m); n++ {
+	for n := 0; s.members.isIn(m); n++ {
 		request := m.client.Interrupt().BeginCancel()
 		if request == nil || n >= endAnyway {
 			m.client.Abort()
 		}
 		if request != nil {
 			if err := request(ctx); err != nil {
-				o.log.Warn("a running statement could not be canceled", zap.Error(err))
+				s.log.Warn("a running statement could not be canceled", zap.Error(err))
 			}
 		}
 		select {

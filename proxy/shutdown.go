@@ -50,16 +50,22 @@ func (s *Server) awaitSessions(ctx context.Context, nudge func()) {
 	}
 }
 
+// endRunning ends the sessions, those first for which nothing runs. What runs is canceled, or it
+// would run to its end on its server with nobody to answer to.
+func (s *Server) endRunning() {
+	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+	defer cancel()
+	s.endMembers(ctx, s.members.abortResting())
+}
+
 // Close ends everything now and returns when it has ended.
 func (s *Server) Close() {
 	s.phase.draining.Store(true)
 	s.Retire()
-	running := s.members.cancelRunning()
 	s.reloading.Lock()
 	s.stop()
 	s.reloading.Unlock()
-	s.members.abortAll()
-	s.cancelAll(running)
+	s.endRunning()
 	s.background.Wait() // from here on nobody begins anything
 	s.awaitSessions(context.Background(), s.members.abortAll)
 	s.Baselines.Close()

@@ -298,6 +298,9 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 // seeError takes an ErrorResponse: the batch may be sent again, or everything up
 // to its Sync is over.
 func (o outcomes) seeError(a *batch.Awaited, frame []byte) (keep bool, err error) {
+	if o.c.ctx.Err() != nil {
+		return false, errShutdown // for which it was canceled
+	}
 	t := &o.try
 	o.dropStatements()
 	if o.spans != nil {

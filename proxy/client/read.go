@@ -120,7 +120,7 @@ func (w *work) fillSome(b *batch.Batch) (err error) {
 	until, tooLong := w.c.clock.Silence(&w.c.state, b.Size > 0 || w.c.lease.midBatch(), w.c.up.Database.Plans.Snapshot().OfServer)
 	if until.IsZero() {
 		err = w.c.front.Fill()
-	} else if _, err = w.c.front.FillWithin(max(time.Until(until), 1)); err == nil && expired(until) {
+	} else if _, err = w.c.front.FillWithin(max(time.Until(until), 1)); err == nil && !time.Now().Before(until) {
 		w.c.clock.Exceeded(tooLong)
 		err = tooLong
 	}

@@ -17,7 +17,7 @@ import (
 
 // Interrupt is one session's. From when a batch has arrived to when it is answered, no cancel
 // request is lost: it ends the wait, or keeps the batch from being sent (again), or is sent
-// to the server that runs it. Cancel, Insist, BeginCancel, HeldOn, Vanished and Wake may be
+// to the server that runs it. Cancel, Insist, BeginCancel, Runs, HeldOn, Vanished and Wake may be
 // called from any goroutine, LookAtClient from one; the other methods are the session's own.
 type Interrupt struct {
 	front *wire.Conn
@@ -307,6 +307,13 @@ func (i *Interrupt) Held() (b *backend.Backend, on *cluster.Server, asked time.T
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.held, i.on, i.began
+}
+
+// Runs reports whether something runs on a server.
+func (i *Interrupt) Runs() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.running != nil
 }
 
 // BeginCancel prepares a cancel request for what runs; nil if nothing does.
