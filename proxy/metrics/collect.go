@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/router"
 )
@@ -44,8 +45,12 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.collectClients(to, &now)
 	m.collectPins(to, &now.OldestPins)
 	m.collectSettings(to)
-	m.pools.collect(m.sources.Pools, func(p Pool) { m.collectPool(to, p) })
-	m.sources.Databases(func(d Database) { m.collectDatabase(to, d) })
+	pools := map[poolID]pool.Stats{}
+	m.sources.Pools(func(p Pool) { pools[poolID{p.Server, p.Database, p.User}] = p.Stats })
+	m.pools.collect(pools, func(id poolID, st pool.Stats) { m.collectPool(to, Pool{id.server, id.database, id.user, st}) })
+	plans := map[string]router.Stats{}
+	m.sources.Databases(func(d Database) { plans[d.Label] = d.Stats })
+	m.plans.collect(plans, func(label string, st router.Stats) { m.collectDatabase(to, Database{label, st}) })
 	m.sources.Clusters(func(c Cluster) { m.collectCluster(to, c) })
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -58,7 +59,8 @@ type Metrics struct {
 	}
 
 	settings settings
-	pools    pools
+	pools    *bounded[poolID, pool.Stats]
+	plans    *bounded[string, router.Stats]
 }
 
 // Pins is how many kinds of pins are told apart: one for each bit of a router.PinSet.
@@ -67,7 +69,7 @@ const Pins = 16
 // New makes Metrics that ask sources when they are collected.
 func New(sources Sources) *Metrics {
 	m := &Metrics{
-		sources: sources, names: newNames(),
+		sources: sources, names: newNames(), pools: newPools(), plans: newPlans(),
 		answered: newByClass("statement_seconds", "From a batch's last frame to its last answer, by the kind of server and the class of what decided that."),
 		sent:     newByClass("added_seconds", "From a batch's last frame until it goes to a server: analysis, choice, waiting and settings."),
 		login:    prometheus.NewHistogram(times("login_seconds", "Logins of clients.")),

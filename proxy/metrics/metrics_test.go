@@ -166,12 +166,12 @@ func TestManyUsers(t *testing.T) {
 		return series, size, acquired, others
 	}
 	series, size, acquired, others := look()
-	require.EqualValues(t, (mostPools+len(servers))*12, series)
+	require.EqualValues(t, (most+len(servers))*12, series)
 	require.EqualValues(t, 2*3*users, size)
 	require.EqualValues(t, 3*users, acquired)
 	first = users / 2
 	series, size, acquired, now := look()
-	require.LessOrEqual(t, series, float64((mostPools+len(servers))*12))
+	require.LessOrEqual(t, series, float64((most+len(servers))*12))
 	require.EqualValues(t, 2*3*users, size, "those that are gone have no connections")
 	require.GreaterOrEqual(t, now, others, "the others' counters")
 	require.Greater(t, acquired, float64(3*users), "who is gone among the others still counts")
@@ -238,4 +238,48 @@ func TestCounts(t *testing.T) {
 	require.InDelta(t, 95, times.Quantile(0.95).Milliseconds(), 35)
 	require.Greater(t, times.Quantile(1), 2*time.Minute, "the last bucket has no bound")
 	require.Zero(t, Times{}.Quantile(0.99))
+}
+
+// TestManyDatabases: the plan caches of databases beyond the bound are added up, and one that has
+// the name of their sum is a part of it.
+func TestManyDatabases(t *testing.T) {
+	none := func() (s Sources) {
+		s.Pools, s.Clusters = func(func(Pool)) {}, func(func(Cluster)) {}
+		s.Sessions, s.Certificates = func() Sessions { return Sessions{} }, func() []config.Certificate { return nil }
+		s.Tenants, s.Verified = func() bool { return false }, func() (a, b uint64) { return a, b }
+		return s
+	}
+	databases := []string{other}
+	for i := range 2 * most {
+		databases = append(databases, fmt.Sprint("db", i))
+	}
+	sources := none()
+	sources.Databases = func(each func(Database)) {
+		for _, name := range databases {
+			each(Database{name, router.Stats{Hits: 1, Bytes: 10}})
+		}
+	}
+	m := New(sources)
+	look := func() (series int, hits, bytes float64) {
+		for key, v := range gathered(t, m) {
+			switch {
+			case strings.HasPrefix(key, "plan_cache_bytes"):
+				series++
+				bytes += v
+			case strings.HasPrefix(key, "plan_cache_total") && strings.HasSuffix(key, " hit]"):
+				hits += v
+			}
+		}
+		return series, hits, bytes
+	}
+	for range 2 {
+		series, hits, bytes := look()
+		require.Equal(t, most+1, series)
+		require.EqualValues(t, len(databases), hits)
+		require.EqualValues(t, 10*len(databases), bytes)
+	}
+	databases = databases[:len(databases)-1]
+	_, hits, bytes := look()
+	require.LessOrEqual(t, bytes, float64(10*len(databases)))
+	require.GreaterOrEqual(t, hits, float64(len(databases)))
 }
