@@ -3,9 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
-	"encoding/binary"
 	"io"
 	"slices"
 	"sync"
@@ -36,6 +34,10 @@ func (s *Server) Obey(o Orders) { s.consoles.orders = o }
 // all else is full.
 const maxConsoles = 32
 
+// maxOnlyShow is how many of them may be of users who may not command, so that there is room for
+// those who may.
+const maxOnlyShow = maxConsoles - 8
+
 // consoles are the sessions of the admin console, and what was commanded there. Safe for concurrent use.
 type consoles struct {
 	orders Orders
@@ -61,27 +63,24 @@ func newConsoles() consoles {
 	return consoles{sessions: map[uint32]*consoleSession{}, disabled: map[string]bool{}}
 }
 
-// open registers a session, and gives it a number that no session has.
-func (cs *consoles) open(s *consoleSession, taken func(pid uint32) bool) (pid uint32, err error) {
-	if _, err := rand.Read(s.secret); err != nil {
-		return 0, err
-	}
+// open registers a session, and gives it a secret, and a number that no session has.
+func (cs *consoles) open(s *consoleSession, secretSize int, taken func(pid uint32) bool) (pid uint32, err error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if len(cs.sessions) >= maxConsoles {
-		return 0, wire.Fatalf("53300", "sorry, too many clients already: %d are connected to the admin console", maxConsoles)
-	}
-	for {
-		var b [4]byte
-		if _, err := rand.Read(b[:]); err != nil {
-			return 0, err
-		}
-		pid = binary.BigEndian.Uint32(b[:]) & 0x7fffffff
-		if cs.sessions[pid] == nil && pid != 0 && !taken(pid) {
-			cs.sessions[pid] = s
-			return pid, nil
+	only := 0
+	for _, other := range cs.sessions {
+		if !other.Admin {
+			only++
 		}
 	}
+	if n := len(cs.sessions); n >= maxConsoles || !s.Admin && only >= maxOnlyShow {
+		return 0, wire.Fatalf("53300", "sorry, too many clients already: %d are connected to the admin console", n)
+	}
+	pid, s.secret, err = drawKey(secretSize, func(pid uint32) bool { return cs.sessions[pid] != nil || taken(pid) })
+	if err == nil {
+		cs.sessions[pid] = s
+	}
+	return pid, err
 }
 
 func (cs *consoles) close(pid uint32) {
@@ -149,12 +148,12 @@ func (h *handshake) console(as auth.Identity) error {
 	ctx, end := context.WithCancel(s.ctx)
 	defer end()
 	version := s.consoles.orders.Version
-	cs := &consoleSession{front: h.front, secret: make([]byte, h.secretSize()), end: end}
+	cs := &consoleSession{front: h.front, end: end}
 	cs.Session = &console.Session{
 		Service: operator{s}, User: as.User, Admin: command, Version: version,
 		Log: s.log.With(zap.String("client", remoteHost(h.nc))), Parameters: h.consoleParameters(as.User, version),
 	}
-	pid, err := s.consoles.open(cs, func(pid uint32) bool { return s.members.has(pid) })
+	pid, err := s.consoles.open(cs, h.secretSize(), func(pid uint32) bool { return s.members.has(pid) })
 	if err != nil {
 		return err
 	}

@@ -193,15 +193,7 @@ func testLog(t testing.TB) *zap.Logger {
 // until asks again and again whether something has come true.
 func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-		<-tick.C
-	}
+	pgtest.Until(t, patience, what, done)
 }
 
 // metric is the sum of a metric's values over all series that have the labels,

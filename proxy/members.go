@@ -1,12 +1,16 @@
 package proxy
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -36,23 +40,31 @@ type members struct {
 
 // register gives a session its number and secret.
 func (ms *members) register(c *client.Client, up *upstream.Pools, secretSize int) (*member, error) {
-	m := &member{client: c, up: up, secret: make([]byte, secretSize)}
-	if _, err := rand.Read(m.secret); err != nil {
-		return nil, err
-	}
+	m := &member{client: c, up: up}
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	for {
+	var err error
+	if m.pid, m.secret, err = drawKey(secretSize, func(pid uint32) bool { return ms.all[pid] != nil }); err != nil {
+		return nil, err
+	}
+	ms.all[m.pid] = m
+	return m, nil
+}
+
+// drawKey draws a process number that is not taken, and a secret: what a cancel request must show.
+func drawKey(secretSize int, taken func(pid uint32) bool) (pid uint32, secret []byte, err error) {
+	secret = make([]byte, secretSize)
+	if _, err := rand.Read(secret); err != nil {
+		return 0, nil, err
+	}
+	for pid == 0 || taken(pid) {
 		var b [4]byte
 		if _, err := rand.Read(b[:]); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
-		m.pid = binary.BigEndian.Uint32(b[:]) & 0x7fffffff
-		if _, taken := ms.all[m.pid]; m.pid != 0 && !taken {
-			ms.all[m.pid] = m
-			return m, nil
-		}
+		pid = binary.BigEndian.Uint32(b[:]) & 0x7fffffff
 	}
+	return pid, secret, nil
 }
 
 func (ms *members) unregister(m *member) {
@@ -165,4 +177,44 @@ func (ms *members) now() (all metrics.Sessions) {
 		}
 	}
 	return all
+}
+
+// end ends sessions, and returns once they are gone, or ctx has ended.
+func (ms *members) end(ctx context.Context, all []*member, log *zap.Logger) {
+	var g errgroup.Group
+	g.SetLimit(64)
+	for _, m := range all {
+		g.Go(func() error { ms.endOne(ctx, m, log); return nil })
+	}
+	_ = g.Wait()
+}
+
+const (
+	// endAgain is how often it is tried to end a session, and to cancel what runs for it: a server
+	// takes no notice of a request that comes before the statement.
+	endAgain = 20 * time.Millisecond
+	// endAnyway is how often before a session is ended whose statement goes on.
+	endAnyway = 5
+)
+
+// endOne cancels what runs for a session, and ends it.
+func (ms *members) endOne(ctx context.Context, m *member, log *zap.Logger) {
+	ticker := time.NewTicker(endAgain)
+	defer ticker.Stop()
+	for n := 0; ms.isIn(m); n++ {
+		request := m.client.Interrupt().BeginCancel()
+		if request == nil || n >= endAnyway {
+			m.client.Abort()
+		}
+		if request != nil {
+			if err := request(ctx); err != nil {
+				log.Warn("a running statement could not be canceled", zap.Error(err))
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

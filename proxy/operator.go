@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
@@ -104,48 +103,8 @@ func (o operator) end(which func(*member) bool) int {
 	ctx, cancel := context.WithTimeout(o.ctx, killWithin)
 	defer cancel()
 	all := slices.DeleteFunc(o.members.appendTo(nil), func(m *member) bool { return !which(m) })
-	o.endMembers(ctx, all)
+	o.members.end(ctx, all, o.log)
 	return len(all)
-}
-
-// endMembers ends sessions, and returns once they are gone, or ctx has ended.
-func (s *Server) endMembers(ctx context.Context, all []*member) {
-	var g errgroup.Group
-	g.SetLimit(64)
-	for _, m := range all {
-		g.Go(func() error { s.endMember(ctx, m); return nil })
-	}
-	_ = g.Wait()
-}
-
-const (
-	// endAgain is how often it is tried to end a session, and to cancel what runs for it: a server
-	// takes no notice of a request that comes before the statement.
-	endAgain = 20 * time.Millisecond
-	// endAnyway is how often before a session is ended whose statement goes on.
-	endAnyway = 5
-)
-
-// endMember cancels what runs for a session, and ends it.
-func (s *Server) endMember(ctx context.Context, m *member) {
-	ticker := time.NewTicker(endAgain)
-	defer ticker.Stop()
-	for n := 0; s.members.isIn(m); n++ {
-		request := m.client.Interrupt().BeginCancel()
-		if request == nil || n >= endAnyway {
-			m.client.Abort()
-		}
-		if request != nil {
-			if err := request(ctx); err != nil {
-				s.log.Warn("a running statement could not be canceled", zap.Error(err))
-			}
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // Enable implements console.Service.

@@ -50,14 +50,6 @@ func (s *Server) awaitSessions(ctx context.Context, nudge func()) {
 	}
 }
 
-// endRunning ends the sessions, those first for which nothing runs. What runs is canceled, or it
-// would run to its end on its server with nobody to answer to.
-func (s *Server) endRunning() {
-	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
-	defer cancel()
-	s.endMembers(ctx, s.members.abortResting())
-}
-
 // Close ends everything now and returns when it has ended.
 func (s *Server) Close() {
 	s.phase.draining.Store(true)
@@ -65,7 +57,10 @@ func (s *Server) Close() {
 	s.reloading.Lock()
 	s.stop()
 	s.reloading.Unlock()
-	s.endRunning()
+	// What runs is canceled, or it would run to its end on its server with nobody to answer to.
+	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+	s.members.end(ctx, s.members.abortResting(), s.log)
+	cancel()
 	s.background.Wait() // from here on nobody begins anything
 	s.awaitSessions(context.Background(), s.members.abortAll)
 	s.Baselines.Close()

@@ -154,3 +154,18 @@ func (c *Cluster) databaseName(test string) string {
 	}, test)
 	return fmt.Sprintf("t%d_%s", n, plain[:min(len(plain), 50)])
 }
+
+// Until asks again and again whether something has come true, for a while; the test fails if it
+// has not.
+func Until(t TB, patience time.Duration, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+		<-tick.C
+	}
+}

@@ -22,8 +22,12 @@ import (
 	"github.com/pgweir/pgweir/internal/wire"
 )
 
-// maxMessage bounds a message of a client's.
-const maxMessage = 1 << 20
+const (
+	// maxMessage bounds a message of a client's, in bytes.
+	maxMessage = 1 << 20
+	// maxNames bounds its prepared statements, and its portals.
+	maxNames = 256
+)
 
 // Session is one administrator's.
 type Session struct {
@@ -168,6 +172,9 @@ func (s *Session) parse(m *pgproto3.Parse) error {
 			return err
 		}
 	}
+	if _, is := s.prepared[m.Name]; !is && len(s.prepared) == maxNames {
+		return wire.Errorf("54000", "too many prepared statements: the console keeps %d for a session", maxNames)
+	}
 	s.prepared[m.Name] = prepared{all}
 	s.out.Send(&pgproto3.ParseComplete{})
 	return nil
@@ -187,6 +194,9 @@ func (s *Session) bind(m *pgproto3.Bind) error {
 	}
 	if n := len(m.ResultFormatCodes); n > 1 && n != len(cs) {
 		return wire.Errorf("08P01", "bind message has %d result formats but query has %d columns", n, len(cs))
+	}
+	if _, is := s.portals[m.DestinationPortal]; !is && len(s.portals) == maxNames {
+		return wire.Errorf("54000", "too many portals: the console keeps %d for a session", maxNames)
 	}
 	s.portals[m.DestinationPortal] = portal{p, slices.Clone(m.ResultFormatCodes)}
 	s.out.Send(&pgproto3.BindComplete{})

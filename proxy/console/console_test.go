@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -484,4 +485,41 @@ func TestFirstStatement(t *testing.T) {
 		command(t, c, "commit")
 		until(t, "it is over", func() bool { return len(show(t, admin, "TRANSACTIONS")) == 0 })
 	}
+}
+
+// TestManySessions: users who only look leave room for those who command, and a session keeps a
+// bounded number of statements.
+func TestManySessions(t *testing.T) {
+	s := start(t)
+	var watchers []*pgx.Conn
+	for range 24 {
+		watchers = append(watchers, s.connect(t, "watcher", "pgweir"))
+	}
+	_, err := pgx.Connect(bounded(t), s.dsn("watcher", "pgweir"))
+	require.ErrorContains(t, err, "53300")
+	admin := s.admin(t)
+	require.NotEmpty(t, show(t, admin, "VERSION"))
+	require.NoError(t, watchers[0].Close(bounded(t)))
+	until(t, "there is room again", func() bool {
+		c, err := pgx.Connect(bounded(t), s.dsn("watcher", "pgweir"))
+		if err == nil {
+			watchers[0] = c
+		}
+		return err == nil
+	})
+	defer func() { _ = watchers[0].Close(context.Background()) }()
+
+	prepare := func(i int) error {
+		_, err := admin.PgConn().Prepare(bounded(t), fmt.Sprint("p", i), "SHOW VERSION", nil)
+		return err
+	}
+	n := 0
+	for ; err == nil || n == 0; n++ {
+		if err = prepare(n); n > 300 {
+			break
+		}
+	}
+	require.ErrorContains(t, err, "54000")
+	require.NoError(t, prepare(0), "one that is there may be replaced")
+	require.NotEmpty(t, show(t, watchers[1], "VERSION"))
 }

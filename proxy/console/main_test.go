@@ -97,15 +97,7 @@ func free(t *testing.T) string {
 
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-		<-tick.C
-	}
+	pgtest.Until(t, patience, what, done)
 }
 
 func (s *service) dsn(user, database string, more ...string) string {

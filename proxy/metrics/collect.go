@@ -47,10 +47,10 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.collectSettings(to)
 	pools := map[poolID]pool.Stats{}
 	m.sources.Pools(func(p Pool) { pools[poolID{p.Server, p.Database, p.User}] = p.Stats })
-	m.pools.collect(pools, func(id poolID, st pool.Stats) { m.collectPool(to, Pool{id.server, id.database, id.user, st}) })
+	m.bounded.pools.collect(pools, func(id poolID, st pool.Stats) { m.collectPool(to, Pool{id.server, id.database, id.user, st}) })
 	plans := map[string]router.Stats{}
 	m.sources.Databases(func(d Database) { plans[d.Label] = d.Stats })
-	m.plans.collect(plans, func(label string, st router.Stats) { m.collectDatabase(to, Database{label, st}) })
+	m.bounded.plans.collect(plans, func(label string, st router.Stats) { m.collectDatabase(to, Database{label, st}) })
 	m.sources.Clusters(func(c Cluster) { m.collectCluster(to, c) })
 }
 

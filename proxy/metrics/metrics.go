@@ -59,8 +59,10 @@ type Metrics struct {
 	}
 
 	settings settings
-	pools    *bounded[poolID, pool.Stats]
-	plans    *bounded[string, router.Stats]
+	bounded  struct {
+		pools *bounded[poolID, pool.Stats]
+		plans *bounded[string, router.Stats]
+	}
 }
 
 // Pins is how many kinds of pins are told apart: one for each bit of a router.PinSet.
@@ -69,7 +71,7 @@ const Pins = 16
 // New makes Metrics that ask sources when they are collected.
 func New(sources Sources) *Metrics {
 	m := &Metrics{
-		sources: sources, names: newNames(), pools: newPools(), plans: newPlans(),
+		sources: sources, names: newNames(),
 		answered: newByClass("statement_seconds", "From a batch's last frame to its last answer, by the kind of server and the class of what decided that."),
 		sent:     newByClass("added_seconds", "From a batch's last frame until it goes to a server: analysis, choice, waiting and settings."),
 		login:    prometheus.NewHistogram(times("login_seconds", "Logins of clients.")),
@@ -79,6 +81,7 @@ func New(sources Sources) *Metrics {
 		m.waits[w] = m.waited.WithLabelValues(Wait(w).String())
 	}
 	m.settings.adopted = newAdopted()
+	m.bounded.pools, m.bounded.plans = newPools(), newPlans()
 	return m
 }
 

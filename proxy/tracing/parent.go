@@ -26,7 +26,7 @@ const maxComment = 1 << 10
 // libraries put it (https://google.github.io/sqlcommenter/spec/). found is that there is one;
 // parent is valid only if it is sampled too. It allocates for no other.
 //
-// On one core of a shared two-core machine 5 ns if there is no comment, 150 ns if it is not
+// On one core of a shared two-core machine 4 ns if there is no comment, 220 ns if it is not
 // sampled.
 func inComment[T string | []byte](text T) (parent trace.SpanContext, found bool) {
 	end := len(text)
