@@ -48,7 +48,7 @@ func TestRoutes(t *testing.T) {
 
 // TestRoutesAllocateNothing: sessions of a pool serve one request after the other.
 func TestRoutesAllocateNothing(t *testing.T) {
-	s := New(insight.New(insight.Options{}), insight.Who{Database: "d", Application: "web/1.0"})
+	s := New(insight.New(insight.Options{}), insight.Who{Database: "d", Application: "web/1.0"}, nil)
 	comments := [][]byte{[]byte("route='%2Fa%2Fb'"), []byte("route='/c'"), []byte("x='1',route='/a/b'")}
 	ask := func() {
 		for _, c := range comments {
@@ -65,7 +65,7 @@ func TestRoutesAllocateNothing(t *testing.T) {
 func TestSchemaChanges(t *testing.T) {
 	book := insight.New(insight.Options{})
 	plans := router.NewPlans(router.Options{Insight: book})
-	s := New(book, insight.Who{})
+	s := New(book, insight.Who{}, nil)
 	for text, want := range map[string]string{
 		"create index on t (a)": "ddl", "alter table t add b int": "ddl", "drop table t": "ddl",
 		"create temp table x (a int)": "", "select 1": "", "insert into t values (1)": "", "analyze t": "",
