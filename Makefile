@@ -5,7 +5,7 @@ BIN     := bin/pgweir
 FUZZTIME ?= 20s
 
 # Vet runs on its own. Failures and skipped tests are listed again at the end.
-TESTFLAGS := -race -vet=off -timeout 25m
+TESTFLAGS := -race -vet=off -timeout 45m
 # What is tested a second time, with the newest PostgreSQL.
 NEWEST := ./internal/pgtest ./internal/demo ./pool/... ./router/catalog ./proxy/auth
 

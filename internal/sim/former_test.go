@@ -29,6 +29,12 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "select '%m', 2"},
 			}},
 		}},
+		"a setting undone with its server": {Knobs: Knobs{Replicas: 2, PoolSize: 1, Consistency: "tenant", Slots: 9, Delay: 100 * time.Microsecond, Stall: 5, SCRAM: true}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: "set application_name = 'x%m'"}, {Simple: "set transaction isolation level repeatable read"},
+				{Wait: 428 * time.Millisecond, Simple: "delete from items where owner = '%o'"}, {Simple: "rollback"},
+			}},
+		}, Events: []Event{{At: 525 * time.Millisecond, Do: Promote, On: "replica1", For: 3 * time.Second}}},
 		"a write behind the end of a block that only reads": {Knobs: replicated, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Simple: "begin read only"}, {Simple: "select set_config('app.tenant', 't2', true)"}, {Calls: []Call{{Parse: "rollback"}, {Parse: "drop table tt"}}},

@@ -342,7 +342,7 @@ func (h *History) calm() bool {
 	for i := range h.Events {
 		switch h.Events[i].Do {
 		case Lag, Admin, Reload:
-		case Crash, Stop, Promote, Freeze, Reset, Terminate, Cancel, Drain:
+		case Crash, Stop, Promote, Freeze, Reset, Exchange, Terminate, Cancel, Drain:
 			return false
 		}
 	}

@@ -212,6 +212,7 @@ func (c *Client) discard() {
 	}
 	given := c.detach()
 	given.pool.Discard(given.b)
+	c.told.pending = true // what its transaction set is undone, and nobody said so
 	c.state.Moved()
 }
 
