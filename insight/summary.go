@@ -41,6 +41,7 @@ type Row struct {
 	Users       []string  `json:"users,omitempty"`
 	Routes      []string  `json:"routes,omitempty"`
 	Tenants     []string  `json:"tenants,omitempty"` // hashed
+	Reasons     []string  `json:"reasons,omitempty"` // why on the primary, the most frequent first
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -90,6 +91,9 @@ func (sum *Summary) add(s *Statement, o *Options) {
 			Calls: c.calls, Errors: c.errors, Rows: c.rows, Bytes: c.bytes,
 			Total: ms(c.took), P50: ms(quantile(c.times[:], 0.5, timeBound)), P95: ms(quantile(c.times[:], 0.95, timeBound)), Waited: ms(c.waited),
 			Apps: s.apps.list(), Users: s.users.list(), Routes: s.routes.list(), Tenants: s.tenants.list(),
+		}
+		if target == Primary {
+			r.Reasons = s.reasons.list()
 		}
 		if last := s.last.Load(); last > 0 {
 			r.First, r.Last = unix(s.first.Load()), unix(last)

@@ -117,6 +117,7 @@ func TestShowInsights(t *testing.T) {
 	require.GreaterOrEqual(t, i, 0, "%v", statements)
 	require.Contains(t, statements[i]["statement"], "from pg_class where oid = $1")
 	require.Positive(t, statements[i]["total_us"])
+	require.Equal(t, statements[i]["target"] == "primary", statements[i]["reasons"] != nil, "%v", statements[i])
 	findings := show(t, admin, "INSIGHTS")
 	require.Equal(t, "warning n_plus_one pg_class /classes", fmt.Sprint(findings[0]["severity"], " ", findings[0]["kind"], " ", findings[0]["table"], " ", findings[0]["routes"]))
 	routes := show(t, admin, "transactions by route")

@@ -20,7 +20,7 @@ func ownViews() []view {
 			texts("server"), ints("server_pid"), texts("first_statement")), showTransactions},
 		{"SETTINGS", "every key of the configuration, and whether SET and RELOAD change it", texts("key", "value", "default", "changeable"), showSettings},
 		{"STATEMENTS", "what statements cost, those first that took most time", slices.Concat(texts("database", "target"), ints("calls", "errors", "rows", "bytes",
-			"total_us", "p50_us", "p95_us", "waited_us"), texts("statement", "fingerprint")), showStatements},
+			"total_us", "p50_us", "p95_us", "waited_us"), texts("reasons", "statement", "fingerprint")), showStatements},
 		{"INSIGHTS", "statements that should be others, and what to send instead", slices.Concat(texts("severity", "kind", "sure", "database", "table"), ints("times", "calls", "wasted_us"),
 			texts("routes", "statement", "detail", "cost", "instead")), showInsights},
 		{"TRANSACTIONS BY ROUTE", "what transactions did, by the application's request that they served", slices.Concat(texts("database", "application_name", "route"),
@@ -80,7 +80,7 @@ func showStatements(s *Session, t *table) {
 	for i := range sum.Statements {
 		r := &sum.Statements[i]
 		t.add(r.Database, r.Target, int64(r.Calls), int64(r.Errors), int64(r.Rows), int64(r.Bytes),
-			micros(r.Total), micros(r.P50), micros(r.P95), micros(r.Waited), r.Statement, r.Fingerprint)
+			micros(r.Total), micros(r.P50), micros(r.P95), micros(r.Waited), orNull(strings.Join(r.Reasons, ", ")), r.Statement, r.Fingerprint)
 	}
 }
 
