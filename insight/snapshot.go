@@ -60,6 +60,8 @@ type Counted struct {
 	Routes  Names `json:"routes,omitempty"`
 	Tenants Names `json:"tenants,omitempty"`
 	Reasons Names `json:"reasons,omitempty"`
+	// Plan is how a server last meant to execute it; nil if none was asked. Add leaves it out.
+	Plan *Plan `json:"plan,omitempty"`
 }
 
 // Names are names with how often they came.
@@ -141,6 +143,9 @@ func (s *Statement) exported() Counted {
 	}
 	for target := range targets {
 		c.On[target] = s.counts[target].exported()
+	}
+	if p := s.planned.Load(); p != nil {
+		c.Plan = p.Plan
 	}
 	return c
 }

@@ -22,7 +22,7 @@ func TestPlansOfTheProgram(t *testing.T) {
 		insert into items select i, i % 2000, 'canary', i from generate_series(1, 50000) i; analyze items`))
 	must(t, c.WaitReplay(t.Context()))
 	at := freeAddresses(t, 2)
-	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ninsight: {enabled: true, plans: {enabled: true}}\n", at[0], at[1]))
+	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\ninsight: {enabled: true, plans: {enabled: true, interval: 30s}}\n", at[0], at[1]))
 	g.start()
 	g.await("listening")
 	conn := clientOf(t, dsn(at[0], "postgres"))
@@ -36,12 +36,15 @@ func TestPlansOfTheProgram(t *testing.T) {
 		}
 		return p
 	}
-	for deadline := time.Now().Add(20 * time.Second); plan().Planned == nil; {
-		require.True(t, time.Now().Before(deadline), "no plan")
-		_, err := conn.Exec(t.Context(), `select count(*) from items where shelf = 424242 and name <> 'canary' and "order" > $1`, pgx.QueryExecModeExec, 31)
-		must(t, err)
-		time.Sleep(50 * time.Millisecond)
+	until := func(what string, done func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
+			require.True(t, time.Now().Before(deadline), what)
+			_, err := conn.Exec(t.Context(), `select count(*) from items where shelf = 424242 and name <> 'canary' and "order" > $1`, pgx.QueryExecModeExec, 31)
+			must(t, err)
+		}
 	}
+	until("no plan", func() bool { return plan().Planned != nil })
 	out, code := commanded("insights", "plans", "--config", g.config)
 	require.Zero(t, code, out)
 	require.Regexp(t, `Seq Scan on public.items of 50000 rows  \(cost \d+, rows \d+\)  filter: name, "order", shelf`, out)
@@ -69,7 +72,15 @@ func TestPlansOfTheProgram(t *testing.T) {
 	out, code = commanded("insights", "indexes", "--dsn", c.Primary.ConnString("postgres", pgtest.Superuser), "--dsn", "host=127.0.0.1 port=1 user=x dbname=postgres password=canary")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "no answer, so that nothing is called unused: 127.0.0.1:1: ")
-	for _, args := range [][]string{{"plans", "--format", "json"}, {"plans"}, {"indexes", "--format", "json"}, {"findings", "--format", "json"}, {"top"}} {
+	_, code = commanded("insights", "baseline", "before", "--config", g.config)
+	require.Zero(t, code)
+	_, err := conn.Exec(t.Context(), "create index items_shelf on items (shelf)")
+	must(t, err)
+	until("no other plan", func() bool { return plan().Before != nil })
+	out, code = commanded("insights", "diff", "before", "--config", g.config)
+	require.Zero(t, code, out)
+	require.Regexp(t, `(?s)Plans\n\nstatus [^\n]*\n[^\n]*Seq Scan on public.items → [^\n]*items_shelf[^\n]*select count`, out)
+	for _, args := range [][]string{{"plans", "--format", "json"}, {"plans"}, {"indexes", "--format", "json"}, {"findings", "--format", "json"}, {"top"}, {"diff", "before"}} {
 		out, _ := commanded(append(append([]string{"insights"}, args...), "--config", g.config)...)
 		require.NotContains(t, out, "canary")
 		require.NotContains(t, out, "424242")

@@ -89,6 +89,8 @@ type Statement struct {
 	After       Figures `json:"after"`
 	Change      float64 `json:"change,omitempty"`
 	P           float64 `json:"p,omitempty"`
+	// Plan is what is another way of executing it, where servers were asked for plans.
+	Plan string `json:"plan,omitempty"`
 
 	total float64
 }
@@ -237,6 +239,9 @@ func (r *Report) statements(before, after *insight.Snapshot, o *Options) (tested
 		}
 		if b != nil {
 			s.After, n = figuresOf(b), b.All()
+		}
+		if a != nil && b != nil && a.Plan != nil && b.Plan != nil && a.Plan.Shape != b.Plan.Shape {
+			s.Plan = a.Plan.Change(b.Plan)
 		}
 		s.total = (m.Took + n.Took).Seconds()
 		switch {

@@ -88,10 +88,13 @@ func (p *printer) periods(r *Report) {
 }
 
 func (p *printer) statements(r *Report) {
-	var rows [][]string
+	var rows, plans [][]string
 	n := map[Status]int{}
 	for i := range r.Statements {
 		s := &r.Statements[i]
+		if s.Plan != "" {
+			plans = append(plans, []string{string(s.Status), times(s.Change), s.Plan, p.code(s.Statement)})
+		}
 		if n[s.Status]++; !p.all && (s.Status == Same || s.Status == Few) {
 			continue
 		}
@@ -101,6 +104,7 @@ func (p *printer) statements(r *Report) {
 		})
 	}
 	p.table("Statements", []string{"status", "takes", "calls", "mean ms", "p50 ms", "p95 ms", "rows", "% primary", "statement"}, rows)
+	p.table("Plans", []string{"status", "takes", "executed by", "statement"}, plans)
 	p.print("\nwithout a difference: %d; with too few calls to tell: %d\n", n[Same], n[Few])
 }
 
