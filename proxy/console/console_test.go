@@ -260,7 +260,7 @@ func TestFull(t *testing.T) {
 		}
 		all = append(all, conn)
 	}
-	require.Len(t, all, 31)
+	require.Len(t, all, 24) // the others are for who may command
 	for _, conn := range all {
 		_ = conn.Close(t.Context())
 	}
