@@ -157,6 +157,22 @@ func TestEmptyBehindUnknownSettings(t *testing.T) {
 	other.query("insert into d values (1)")
 }
 
+// A setting whose value a server keeps in its own words decides nothing of how texts are read:
+// the session does not depend on the replica it was set on.
+func TestTextBehindSettingInOtherWords(t *testing.T) {
+	s := start(t)
+	c := raw(t, s.addr, newDatabase(t, ""), "options", "-c default_transaction_read_only=on")
+	var pipeline []pgproto3.FrontendMessage
+	for _, sql := range []string{"select set_config('search_path', 'public', false)", "close all", `set app.a = 'c:\d'`} {
+		pipeline = append(pipeline, &pgproto3.Parse{Query: sql}, &pgproto3.Bind{}, &pgproto3.Execute{})
+	}
+	c.send(append(pipeline, &pgproto3.Sync{})...)
+	c.wait("Z")
+	if got := strings.Join(c.query("select current_setting('app.a'), current_setting('search_path')"), "\n"); !strings.Contains(got, `D "c:\\d" "public"`) {
+		t.Error(got)
+	}
+}
+
 // What an earlier batch of the block set, nobody knows what, the server has reported since as
 // far as it decides how texts are read.
 func TestTextBehindSettingsOfAnEarlierBatch(t *testing.T) {

@@ -187,8 +187,19 @@ func (s *State) note(sets []router.Set) {
 				s.reported = append(s.reported[:len(s.reported):len(s.reported)], set.Name)
 			}
 		default:
-			s.unknown(UnknownText)
+			s.inexact(set)
 		}
+	}
+}
+
+// inexact says that a setting may have another value than its text tells. That leaves open how
+// texts are read only if the setting decides it.
+func (s *State) inexact(set router.Set) {
+	switch set.Name {
+	case "client_encoding", "standard_conforming_strings", setting.Authorization:
+		s.unknown(UnknownText)
+	default:
+		s.Known = max(s.Known, UnknownText)
 	}
 }
 

@@ -100,7 +100,9 @@ func (s *State) settings(p *router.Plan, st *Executed) {
 	case len(p.Sets) == 0 && p.SetOnly && st.Text != "":
 		s.Settings.Text(st.Text)
 	case len(p.Sets) > 0 && !st.Followed():
-		s.unknown(UnknownText)
+		for _, set := range p.Sets {
+			s.inexact(set)
+		}
 	}
 	var sets []router.Set
 	if st.Followed() {
