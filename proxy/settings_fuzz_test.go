@@ -392,7 +392,7 @@ func sameButCase(a, b string) bool { return strings.HasPrefix(a, "T ") && string
 // a session older than the default that ALTER DATABASE gave, on a connection that began with one).
 func withoutB(look string) string { return emptyB.ReplaceAllString(look, "${1}NULL") }
 
-var emptyB = regexp.MustCompile(`^(D (?:NULL|"(?:[^"\\]|\\.)*") )""`)
+var emptyB = regexp.MustCompile(`^(D (?:NULL|"(?:[^"\\]|\\.)*"(?:…"(?:[^"\\]|\\.)*"\(\d+\))?) )""`)
 
 // sameButNull takes ” for NULL.
 func sameButNull(a, b string) bool {
