@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -147,13 +146,7 @@ func rereads(p *router.Plan) bool {
 	if len(p.Sets) == 0 {
 		return p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	}
-	for i := range p.Sets {
-		switch p.Sets[i].Name {
-		case "client_encoding", "standard_conforming_strings", setting.Authorization: // which is read back
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Sets, func(set router.Set) bool { return session.DecidesReading(set.Name) })
 }
 
 // Passes reports whether a message of a type passes in pieces, if it is long: nothing behind its

@@ -50,6 +50,8 @@ func (w *work) view() router.View {
 	}
 	if l.held() && running {
 		v.OnReplica, v.OnPrimary = l.onReplica(), !l.onReplica()
+	}
+	if v.OnReplica {
 		v.Leaves, v.AtOnce = b.Leaves()
 	}
 	if v.Modes = w.c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {

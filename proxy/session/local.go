@@ -195,12 +195,10 @@ func (s *State) note(sets []router.Set) {
 // inexact says that a setting may have another value than its text tells. That leaves open how
 // texts are read only if the setting decides it.
 func (s *State) inexact(set router.Set) {
-	switch set.Name {
-	case "client_encoding", "standard_conforming_strings", setting.Authorization:
+	if DecidesReading(set.Name) {
 		s.unknown(UnknownText)
-	default:
-		s.Known = max(s.Known, UnknownText)
 	}
+	s.Known = max(s.Known, UnknownText)
 }
 
 // EndLocal ends the implicit transaction of a batch that no server took part in.

@@ -179,6 +179,12 @@ func MayMisread(s setting.Settings) bool {
 	return Misreads(conforming, encoding)
 }
 
+// DecidesReading reports whether a setting decides how texts are read. Session authorization
+// brings the defaults of another role, which is read back.
+func DecidesReading(name string) bool {
+	return name == "client_encoding" || name == "standard_conforming_strings" || name == setting.Authorization
+}
+
 // Misreads is MayMisread for values of standard_conforming_strings and client_encoding,
 // empty being none: a backslash in a string means something else, or a byte of a character
 // looks like one.
