@@ -29,6 +29,17 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "select '%m', 2"},
 			}},
 		}},
+		"the connection that listens is lost while a NOTIFY waits": {Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "eventual", Wait: 100 * time.Millisecond, Verify: true, Delay: 5 * time.Millisecond, SCRAM: true}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Simple: "notify \"%o\", '%m'"}}},
+			{Name: "c1", User: "app", Steps: []Step{{Simple: "select pg_notify('%o', '%m')"}}},
+		}, Events: []Event{{At: 278577906, Do: Promote, On: "replica1"}}},
+		"the primary comes back at an address that was a replica's": {Knobs: Knobs{Replicas: 2, PoolSize: 8, Consistency: "database", Lag: time.Millisecond, Async: true, Delay: 100 * time.Microsecond, SCRAM: true}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "select who from log", Check: observes}, {Simple: "begin"}, {Simple: "select who from log", Check: observes}, {Simple: "commit"},
+				{Wait: 457 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}, {Simple: "begin"},
+				{Wait: 38 * time.Millisecond, Simple: "set transaction isolation level repeatable read"}, {Simple: "delete from items where owner = '%o'"}, {Simple: "commit"},
+			}},
+		}, Events: []Event{{At: 81971142, Do: Crash, On: "primary", For: 2054500826}, {At: 1566171149, Do: Exchange, On: "primary", Text: "replica2"}}},
 		"a setting undone with its server": {Knobs: Knobs{Replicas: 2, PoolSize: 1, Consistency: "tenant", Slots: 9, Delay: 100 * time.Microsecond, Stall: 5, SCRAM: true}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Simple: "begin"}, {Simple: "set application_name = 'x%m'"}, {Simple: "set transaction isolation level repeatable read"},

@@ -144,7 +144,7 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 		l.pool.Discard(b)
 		return true, nil
 	}
-	if !l.onReplica() && upstream.OfStandby(b) && a.moveOn(l.server, upstream.ErrStandby) {
+	if !l.onReplica() && upstream.OfStandby(a.c.ctx, b) && a.moveOn(l.server, upstream.ErrStandby) {
 		l.pool.Discard(b)
 		return true, nil
 	}

@@ -2,9 +2,11 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/interrupt"
 	"github.com/pgweir/pgweir/proxy/metrics"
@@ -53,11 +55,14 @@ func (a acquisition) moveOn(s *cluster.Server, err error) bool {
 	return time.Since(a.batch.Started) < a.c.svc.Config.Routing.PrimaryWait
 }
 
-// lostUnused reports whether a connection ended before the batch was sent over it,
-// and the batch may try another one.
+// lostUnused reports whether a connection ended, and was discarded, before the batch was
+// sent over it, and the batch may try another one.
 func (a acquisition) lostUnused(s *cluster.Server, err error) bool {
-	if !upstream.CutOff(err) || a.c.ctx.Err() != nil {
+	if a.c.lease.held() || !upstream.CutOff(err) || a.c.ctx.Err() != nil {
 		return false
+	}
+	if errors.As(err, new(*wire.Error)) || errors.As(err, new(*retry)) {
+		return false // it was discarded for another reason
 	}
 	a.c.up.Cluster.ReportLost(s)
 	a.learned |= trustNothing

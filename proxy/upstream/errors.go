@@ -108,12 +108,20 @@ func toldTimeout(err error) *wire.Error {
 	return told.WithHint("All connections of the pool, or all that its limits allow, are in use. Transactions may be kept open too long, or pool.size be too small.")
 }
 
-// ErrStandby is that a new connection to the primary led to a standby: its address leads
+// ErrStandby is that a connection to the primary led to a standby: its address leads
 // elsewhere now, or it is no longer what it was.
 var ErrStandby = fmt.Errorf("a standby answers: %w", pool.ErrGone)
 
-// OfStandby reports whether a new connection is to a standby. A server that was promoted
-// tells older ones with their next answer.
-func OfStandby(b *backend.Backend) bool {
-	return b.LastUser() == 0 && b.Parameter("in_hot_standby") == "on"
+// OfStandby reports whether a connection at rest is to a standby, or was lost. A server that
+// was promoted tells those that were made before with their next answer, so that it is asked.
+func OfStandby(ctx context.Context, b *backend.Backend) bool {
+	if b.Parameter("in_hot_standby") != "on" {
+		return false
+	}
+	if b.LastUser() != 0 {
+		if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "")); err != nil {
+			return true
+		}
+	}
+	return b.Parameter("in_hot_standby") == "on"
 }
