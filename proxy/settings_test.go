@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgweir/pgweir/config"
 )
 
 const settingsLook = "select current_setting('app.a', true), current_setting('app.b', true), current_user, current_setting('search_path')"
@@ -188,4 +190,20 @@ func TestTextBehindSettingsOfAnEarlierBatch(t *testing.T) {
 	c.send(append(pipeline, &pgproto3.Sync{})...)
 	c.wait("Z")
 	other.query("insert into d values (1)")
+}
+
+// A custom setting that code nobody can see through has set reads ” once its transaction is
+// rolled back, and no longer NULL, where it is declared as well.
+func TestDeclaredSettingIsUndone(t *testing.T) {
+	s := start(t, func(c *config.Config) { c.Settings.Track = []string{"app.c", "app.d"} })
+	database := newDatabase(t, "create view sets as select set_config('app.c', 'by a view', false) as x")
+	for _, server := range []string{shared(t).Primary.Addr(), s.addr} {
+		c := raw(t, server, database)
+		for _, sql := range []string{"begin", "select x from sets", "rollback"} {
+			c.query(sql)
+		}
+		if got := strings.Join(c.query("select current_setting('app.c', true), current_setting('app.d', true)"), "\n"); !strings.Contains(got, `D "" NULL`) {
+			t.Errorf("%s: %s", server, got)
+		}
+	}
 }

@@ -210,9 +210,9 @@ var encodings = []struct {
 	}},
 	{"with modes said behind a savepoint, and a SET that only a server can read", func(a *asked) {
 		a.begin("BEGIN", "SAVEPOINT a")
-		a.State.Ran(session.Executed{Plan: a.plans.Get([]byte("SET TRANSACTION READ ONLY"))}, session.Done, false)
+		a.State.Ran(session.Executed{Plan: a.plans.Get([]byte("SET TRANSACTION READ ONLY"))}, session.Done, nil)
 		text := "SET LOCAL search_path = a, b"
-		a.State.Ran(session.Executed{Plan: a.plans.Get([]byte(text)), Text: text}, session.Done, false)
+		a.State.Ran(session.Executed{Plan: a.plans.Get([]byte(text)), Text: text}, session.Done, nil)
 		a.tag, a.unnamed = 7, session.Unnamed{Tag: 7, Text: []byte("SELECT 1"), Types: []byte{0, 0}}
 		a.Held.Unnamed = 7
 		a.run("")
@@ -395,7 +395,7 @@ func TestAborted(t *testing.T) {
 				a.State.Execute(p)
 				continue
 			}
-			a.State.Ran(session.Executed{Plan: p, Text: text}, session.Done, false)
+			a.State.Ran(session.Executed{Plan: p, Text: text}, session.Done, nil)
 		}
 		a.State.Refused()
 		fmt.Fprintf(&out, "# %s\n%s\n\n", strings.Join(texts, "; "), Aborted(a.State))

@@ -189,7 +189,7 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	snapshot := o.c.up.Database.Plans.Snapshot()
 	st.Plan = doubt.Of(p, s, snapshot, func() string { return snapshot.Default(o.c.up.Config.ServerUser, "search_path") })
 	before := s.Tx.Modes
-	e := s.Ran(*st, out, o.c.svc.Config.Settings.Track != nil)
+	e := s.Ran(*st, out, o.c.svc.Config.Settings.Track)
 	o.c.lease.ran(&e)
 	if out != session.Done {
 		return e

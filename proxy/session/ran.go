@@ -44,12 +44,12 @@ const Inspectable = router.PinTemp | router.PinCursor | router.PinLock | router.
 // of it since a savepoint.
 const undone = router.PinSetting | router.PinTemp | router.PinCursor | router.PinListen
 
-// Ran says that a server has answered a statement. declared is whether the operator
-// declared which settings code nobody can see through may set. With the Ready behind it:
+// Ran says that a server has answered a statement. declared are the settings that the
+// operator declared code nobody can see through may set; nil if he did not. With the Ready behind it:
 //
 //	BenchmarkRan/SELECT_1    45 ns/op    0 B/op  0 allocs/op
 //	BenchmarkRan/SET_LOCAL  345 ns/op  208 B/op  3 allocs/op
-func (s *State) Ran(st Executed, out Outcome, declared bool) Effects {
+func (s *State) Ran(st Executed, out Outcome, declared []string) Effects {
 	if out == NotRun {
 		return Effects{}
 	}
@@ -203,7 +203,7 @@ func (s *State) ended(p *router.Plan) End {
 
 // leaves notes the session state a statement may have left behind, whether it
 // succeeded or not: one that failed may have done a part of what it says.
-func (s *State) leaves(p *router.Plan, st *Executed, out Outcome, declared bool, e *Effects) {
+func (s *State) leaves(p *router.Plan, st *Executed, out Outcome, declared []string, e *Effects) {
 	resetsAll := p.Unpins&router.PinSetting != 0
 	if len(p.Sets) == 0 && (p.Flags.Has(router.FlagSetsLocal) || p.Flags.Has(router.FlagSetsState) && !(resetsAll && p.Statements == 1)) {
 		s.unknown(UnknownLocal)
@@ -227,8 +227,10 @@ func (s *State) leaves(p *router.Plan, st *Executed, out Outcome, declared bool,
 	if out == Failed && !p.CommitsWithin() {
 		pins &^= undone
 	}
-	if pins&router.PinOpaque != 0 && declared {
-		// What it may set is declared, and the rest of it is looked for.
+	if pins&router.PinOpaque != 0 && declared != nil {
+		// What it may set is declared, and the rest of it is looked for. A placeholder
+		// outlives the transaction.
+		s.MayDefine = s.MayDefine.With(declared)
 		pins = pins&^router.PinOpaque | router.PinSetting | Inspectable
 		e.Inspect |= Inspectable
 	}

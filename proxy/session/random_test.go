@@ -219,7 +219,7 @@ func bound(p *router.Plan, args []router.Argument) (sets []router.Set) {
 func (s *sim) ran(p *router.Plan, st session.Executed, out session.Outcome) {
 	s.primary = s.primary || p.Target == router.TargetPrimary
 	before := s.state.Tx.Modes
-	e := s.state.Ran(st, out, false)
+	e := s.state.Ran(st, out, nil)
 	s.restore = s.restore || e.Startup
 	if out != session.Done {
 		return
