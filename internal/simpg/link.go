@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 type link struct {
 	conn    net.Conn
 	in      []byte
+	room    []byte // where in begins once it is empty
 	out     []byte
 	urgent  bool      // what is to be sent should be sent now
 	readyAt time.Time // when the last ReadyForQuery was sent; zero while something is under way
@@ -104,17 +106,26 @@ func frontend(typ byte) bool {
 	return false
 }
 
+// readSize is how much is read at one time.
+const readSize = 4096
+
 // need reads until so many bytes are there.
 func (l *link) need(n int, until time.Time) error {
+	if len(l.in) == 0 {
+		l.in = l.room[:0]
+	}
 	for len(l.in) < n {
 		// The deadline first, the question after it: who interrupts does it the other way round.
 		_ = l.conn.SetReadDeadline(until)
 		if l.poked.Swap(false) {
 			return os.ErrDeadlineExceeded
 		}
-		var room [4096]byte
-		got, err := l.conn.Read(room[:])
-		l.in = append(l.in, room[:got]...)
+		had := len(l.in)
+		if l.in = slices.Grow(l.in, readSize); had == 0 {
+			l.room = l.in
+		}
+		got, err := l.conn.Read(l.in[had : had+readSize])
+		l.in = l.in[:had+got]
 		if err != nil && len(l.in) < n {
 			return err
 		}
