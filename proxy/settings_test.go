@@ -207,3 +207,20 @@ func TestDeclaredSettingIsUndone(t *testing.T) {
 		}
 	}
 }
+
+// SET LOCAL behind the RESET that made a connection another session's leaves the default with
+// the source "session": nothing that anybody left there.
+func TestDefaultOfSourceSession(t *testing.T) {
+	s := start(t, poolSize(1))
+	database := newDatabase(t, "")
+	first, second := raw(t, s.addr, database), raw(t, s.addr, database)
+	for range 3 { // of three servers
+		first.query("set search_path to 'pg_catalog'")
+		first.query("select 1")
+		second.query("set local app.a = 'x'; set local search_path to 'public'; select 1")
+	}
+	c := raw(t, s.addr, database)
+	if got := strings.Join(c.query("/* pgweir:primary */ select current_setting('search_path')"), "\n"); !strings.Contains(got, `"\"$user\", public"`) {
+		t.Error(got)
+	}
+}

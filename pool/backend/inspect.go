@@ -50,9 +50,9 @@ type Found struct {
 	Settings   setting.Settings // those its session has set, over what it began with
 	Defined    []string         // custom settings that do not read NULL
 	Leftovers  Leftover
-	Privileged bool     // it has a setting that its login may not set
-	Prepared   []string // names of prepared statements
-	session    setting.Settings
+	Privileged bool             // it has a setting that its login may not set
+	Prepared   []string         // names of prepared statements
+	session    setting.Settings // the built-in ones that RESET would change
 }
 
 // Inspect asks the server what b carries. Outside a transaction only; b.Settings and the
@@ -70,32 +70,35 @@ func (q *Question) text() string {
 	var parts []string
 	if q.Settings {
 		parts = append(parts, `SELECT 'built-in', name, setting, (context OPERATOR(pg_catalog.=) 'superuser' AND NOT
- pg_catalog.has_parameter_privilege(session_user, name, 'SET'))::pg_catalog.text
+ pg_catalog.has_parameter_privilege(session_user, name, 'SET'))::pg_catalog.text,
+ (setting OPERATOR(pg_catalog.=) reset_val)::pg_catalog.text
  FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'
  AND name OPERATOR(pg_catalog.<>) ALL ('{transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])`,
-			`SELECT 'built-in', 'role', pg_catalog.current_setting('role'), ''`,
-			`SELECT 'built-in', 'session_authorization', pg_catalog.current_setting('session_authorization'), ''`)
+			`SELECT 'built-in', 'role', pg_catalog.current_setting('role'), '', ''`,
+			`SELECT 'built-in', 'session_authorization', pg_catalog.current_setting('session_authorization'), '', ''`)
 		for _, name := range q.Custom.List() {
 			name = setting.Literal(name)
-			parts = append(parts, "SELECT 'custom', "+name+", pg_catalog.current_setting("+name+", true), ''")
+			parts = append(parts, "SELECT 'custom', "+name+", pg_catalog.current_setting("+name+", true), '', ''")
 		}
 	}
 	for _, l := range leftovers {
 		if q.Leftovers&l.kind != 0 {
-			parts = append(parts, "SELECT 'state', '"+l.name+"', EXISTS ("+l.query+")::pg_catalog.text, ''")
+			parts = append(parts, "SELECT 'state', '"+l.name+"', EXISTS ("+l.query+")::pg_catalog.text, '', ''")
 		}
 	}
 	if q.Prepared {
-		parts = append(parts, "SELECT 'prepared', name, '', '' FROM pg_catalog.pg_prepared_statements")
+		parts = append(parts, "SELECT 'prepared', name, '', '', '' FROM pg_catalog.pg_prepared_statements")
 	}
 	return strings.Join(parts, "\nUNION ALL ")
 }
 
 var errRow = errors.New("the answer has another shape than expected")
 
-// row reads one row: what it speaks of, a name, its value, a remark.
+// row reads one row: what it speaks of, a name, its value, whether the login may not set
+// it, and whether the value is the one that RESET returns to: SET LOCAL behind a RESET in
+// the same transaction leaves it with the source "session".
 func (f *Found) row(row [][]byte) error {
-	if len(row) != 4 {
+	if len(row) != 5 {
 		return errRow
 	}
 	name, value := setting.Fold(string(row[1])), string(row[2])
@@ -103,6 +106,9 @@ func (f *Found) row(row [][]byte) error {
 	case "built-in":
 		f.builtIn(name, value)
 		f.Privileged = f.Privileged || string(row[3]) == "true"
+		if string(row[4]) == "true" {
+			f.session = f.session.Without(name)
+		}
 	case "custom":
 		if row[2] == nil {
 			return nil
