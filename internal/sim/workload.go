@@ -102,6 +102,12 @@ func Draw(seed Seed) *History {
 	if chance(large, 60) {
 		on[longs] = 1
 	}
+	failover := seed.stream("failover")
+	failing := chance(failover, 50)
+	if failing { // what is bound to a server, when that is lost
+		on[pick(failover, channels, channels, locks, temporary, functions)] = 12
+		h.Knobs.Replicas = max(h.Knobs.Replicas, 1)
+	}
 	for i := range sessions {
 		g := &generator{r: seed.stream("script", i), on: on, id: i}
 		s := Script{Name: fmt.Sprintf("c%d", i), User: pick(r, "app", "app", "app", "clerk")}
@@ -117,6 +123,9 @@ func Draw(seed Seed) *History {
 	}
 	drawFaults(seed.stream("faults"), h)
 	drawAround(seed.stream("around"), h)
+	if failing {
+		drawFailover(failover, h)
+	}
 	return h
 }
 
@@ -173,6 +182,20 @@ func drawFaults(r *rand.Rand, h *History) {
 		h.Events = slices.DeleteFunc(h.Events, func(e Event) bool { return e.On == synchronous && (e.Do == Crash || e.Do == Stop) })
 		h.Events = append(h.Events, Event{At: between(r, 0, 3*time.Second), Do: Promote, On: synchronous, For: pick(r, 0, time.Second, 3*time.Second), Text: pick(r, "", unchanged)})
 	}
+}
+
+// drawFailover has the primary lost while sessions are busy: another one takes over, or it
+// comes back where a replica was.
+func drawFailover(r *rand.Rand, h *History) {
+	at := between(r, 0, 500*time.Millisecond)
+	if !h.Knobs.Async && chance(r, 500) {
+		h.Events = slices.DeleteFunc(h.Events, func(e Event) bool { return e.Do == Promote || e.On == synchronous && (e.Do == Crash || e.Do == Stop) })
+		h.Events = append(h.Events, Event{At: at, Do: Promote, On: synchronous, Text: unchanged})
+		return
+	}
+	down := between(r, 10*time.Millisecond, 3*time.Second)
+	h.Events = append(h.Events, Event{At: at, Do: Crash, On: "primary", For: down},
+		Event{At: at + between(r, 0, down), Do: Exchange, On: "primary", Text: fmt.Sprint("replica", h.Knobs.Replicas)})
 }
 
 // drawAround draws what goes on around the sessions: logins that prove something, other
