@@ -51,12 +51,14 @@ type Conn struct {
 	// The arguments and results of the raw calls stand here, so that the
 	// callbacks are made once and a call allocates nothing.
 	readFn, writeFn, exchangeFn func(fd uintptr) bool
+	peekFn                      func(fd uintptr)
 	minBuf                      int
 	n                           int   // of a read
 	err                         error // of a read
 	out                         []byte
 	outErr                      error
 	first                       bool
+	quiet                       bool
 }
 
 // looker is a transport without a socket that can be looked at without reading, as a
@@ -378,7 +380,7 @@ func (c *Conn) Free() {
 
 // Quiet reports, without waiting, whether the peer is still there and has said
 // nothing: no bytes buffered, none to read, not closed. Over TLS it only sees
-// what is buffered.
+// what is buffered. It belongs to the goroutine that reads.
 func (c *Conn) Quiet() bool {
 	if c.buf != nil {
 		return false
@@ -389,10 +391,14 @@ func (c *Conn) Quiet() bool {
 	if c.raw == nil {
 		return true
 	}
-	quiet := false
-	err := c.raw.Control(func(fd uintptr) { _, quiet = sysPeek(fd) })
-	return err == nil && quiet
+	if c.peekFn == nil { // a client's connection is not asked
+		c.peekFn = c.tryPeek
+	}
+	err := c.raw.Control(c.peekFn)
+	return err == nil && c.quiet
 }
+
+func (c *Conn) tryPeek(fd uintptr) { _, c.quiet = sysPeek(fd) }
 
 // Readable reports, without waiting or reading, whether the peer has sent something that
 // is not in the buffer yet. It may be called from any goroutine.
