@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/lsn"
@@ -97,10 +98,24 @@ func (s *Server) FreshOn(started string, asOf Moment) bool {
 // Staleness returns how long ago s is known to have been fresh.
 func (s *Server) Staleness() time.Duration { return time.Duration(Now() - s.freshAs()) }
 
+// need is what a read waits for: that a replica is fresh as of a moment, or one of them is.
+type need struct {
+	asOf    Moment
+	on      *Server // nil is any
+	started string  // as for FreshOn
+}
+
+func (c *Cluster) met(n *need) bool {
+	if n.on != nil {
+		return n.on.FreshOn(n.started, n.asOf)
+	}
+	return c.anyFresh(n.asOf)
+}
+
 // AwaitFresh waits until a replica is fresh as of a moment, at most d, and not at
 // all if that is unlikely to be enough.
 func (c *Cluster) AwaitFresh(ctx context.Context, asOf Moment, d time.Duration) bool {
-	return c.await(ctx, d, asOf, func() bool { return c.anyFresh(asOf) }, c.topo.Load().Replicas)
+	return c.await(ctx, d, need{asOf: asOf})
 }
 
 // AwaitFreshOn does what AwaitFresh does, for one replica; started is as for FreshOn.
@@ -108,57 +123,93 @@ func (c *Cluster) AwaitFreshOn(ctx context.Context, s *Server, started string, a
 	if f := s.fresh.Load(); f != nil && started != "" && started != f.started {
 		return false // no time is known to help
 	}
-	return c.await(ctx, d, asOf, func() bool { return s.FreshOn(started, asOf) }, []*Server{s})
+	return c.await(ctx, d, need{asOf, s, started})
 }
 
-func (c *Cluster) await(ctx context.Context, d time.Duration, asOf Moment, done func() bool, of []*Server) bool {
-	if done() {
+func (c *Cluster) await(ctx context.Context, d time.Duration, n need) bool {
+	if c.met(&n) {
 		return true
 	}
-	c.Want(asOf)
-	if d <= 0 || asOf == Never || !c.likely(of, asOf, d) {
+	c.Want(n.asOf)
+	if d <= 0 || n.asOf == Never || !c.likely(&n, d) {
 		return false
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+	w := c.tracker.enter(n, d)
+	defer c.tracker.leave(w)
 	for {
-		changed := c.tracker.onChange()
-		if done() {
+		if c.met(&n) {
 			return true
 		}
 		select {
-		case <-changed:
-		case <-timer.C:
-			return done()
+		case <-w.ready:
+		case <-w.timer.C:
+			return c.met(&n)
 		case <-ctx.Done():
 			return false
 		}
 	}
 }
 
-// likely reports whether one of the servers may be fresh as of a moment in time,
-// going by what it took lately.
-func (c *Cluster) likely(of []*Server, asOf Moment, d time.Duration) bool {
+// likely reports whether what is needed may be so in time, going by what it took lately.
+func (c *Cluster) likely(n *need, d time.Duration) bool {
 	by, topo := Now()+Moment(d), c.topo.Load()
-	for _, s := range of {
-		if topo.Provable(s) && asOf+Moment(s.lag.Load()) <= by {
-			return true
-		}
+	in := func(s *Server) bool { return topo.Provable(s) && n.asOf+Moment(s.lag.Load()) <= by }
+	if n.on != nil {
+		return in(n.on)
 	}
-	return false
+	return slices.ContainsFunc(topo.Replicas, in)
 }
 
-// onChange returns a channel that is closed when more is known than now.
-func (t *tracker) onChange() <-chan struct{} {
+// waiter is who waits for a need. It is woken when that is met: under constant writes every
+// read waits, and most of what is learned meanwhile is of no use to it.
+type waiter struct {
+	need
+	ready chan struct{} // of capacity 1
+	timer *time.Timer
+}
+
+// enter makes n a waiter's, for d.
+func (t *tracker) enter(n need, d time.Duration) (w *waiter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.changed
+	if last := len(t.spare) - 1; last >= 0 {
+		w, t.spare = t.spare[last], t.spare[:last]
+		w.timer.Reset(d)
+	} else {
+		w = &waiter{ready: make(chan struct{}, 1), timer: time.NewTimer(d)}
+	}
+	w.need = n
+	t.waiters = append(t.waiters, w)
+	return w
 }
 
-// notifyLocked wakes those who wait for onChange.
-func (t *tracker) notifyLocked() {
-	close(t.changed)
-	t.changed = make(chan struct{})
+// maxSpare is how many waiters are kept for those who come.
+const maxSpare = 256
+
+// leave is that w is of no use any more.
+func (t *tracker) leave(w *waiter) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.Index(t.waiters, w); i >= 0 {
+		t.waiters = slices.Delete(t.waiters, i, i+1)
+	}
+	w.timer.Stop()
+	select {
+	case <-w.ready:
+	default:
+	}
+	if w.need = (need{}); len(t.spare) < maxSpare {
+		t.spare = append(t.spare, w)
+	}
+}
+
+// fresherLocked wakes those whose need is met.
+func (c *Cluster) fresherLocked() {
+	for _, w := range c.tracker.waiters {
+		if c.met(&w.need) {
+			signal(w.ready)
+		}
+	}
 }
 
 // Want asks for samples until replicas are fresh as of a moment.
@@ -179,11 +230,13 @@ func (c *Cluster) Want(asOf Moment) {
 	c.locateAll()
 }
 
-// locateAll has all servers asked how far they have replayed.
+// locateAll has all replicas asked how far they have replayed.
 func (c *Cluster) locateAll() {
 	states := c.topo.Load().States
 	for i := range states {
-		signal(states[i].Server.locateNow)
+		if states[i].Role == RoleReplica {
+			signal(states[i].Server.locateNow)
+		}
 	}
 }
 
@@ -228,15 +281,18 @@ func (c *Cluster) Sampled(ctx context.Context, asOf Moment) (lsn.LSN, error) {
 	t := c.tracker
 	for {
 		t.mu.Lock()
-		changed, n := t.changed, len(t.samples)
-		if n > 0 && t.samples[n-1].at > asOf {
+		if n := len(t.samples); n > 0 && t.samples[n-1].at > asOf {
 			defer t.mu.Unlock()
 			return t.samples[n-1].lsn, nil
 		}
+		if t.next == nil {
+			t.next = make(chan struct{})
+		}
+		next := t.next
 		t.mu.Unlock()
 		c.Want(asOf)
 		select {
-		case <-changed:
+		case <-next:
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}

@@ -167,6 +167,52 @@ func TestSharedSamples(t *testing.T) {
 	})
 }
 
+// Who waits is woken once its own need is met, and leaves nothing behind for who waits next,
+// however it ended.
+func TestWaiters(t *testing.T) {
+	tracked(t, 0, func(t *testing.T, c *Cluster, g *gauges) {
+		g.set(100, 100, 100)
+		c.AwaitFresh(t.Context(), Now(), time.Second)
+		a, b := c.o.Servers[1], c.o.Servers[2]
+		for range 3 {
+			time.Sleep(time.Millisecond)
+			g.set(200, 100, 200) // a stands still
+			commit := Now()
+			ended, end := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			for s, wants := range map[*Server]bool{a: false, b: true, nil: true} {
+				wg.Go(func() {
+					fresh := false
+					if s == nil {
+						fresh = c.AwaitFresh(t.Context(), commit, 10*time.Millisecond)
+					} else {
+						fresh = c.AwaitFreshOn(t.Context(), s, "", commit, 10*time.Millisecond)
+					}
+					if fresh != wants {
+						t.Errorf("fresh: %v, of %v", fresh, s)
+					}
+				})
+			}
+			wg.Go(func() {
+				if c.AwaitFreshOn(ended, a, "", commit, time.Second) {
+					t.Error("fresh for who left")
+				}
+			})
+			time.Sleep(5 * time.Millisecond)
+			end()
+			wg.Wait()
+			if n := len(c.tracker.waiters); n != 0 || len(c.tracker.spare) != 4 {
+				t.Errorf("%d wait, %d are spare", n, len(c.tracker.spare))
+			}
+			g.set(200, 200, 200)
+			if !c.AwaitFreshOn(t.Context(), a, "", commit, time.Second) {
+				t.Error("it caught up, and is not fresh")
+			}
+			g.set(100, 100, 100)
+		}
+	})
+}
+
 // What lags longer than a read may wait is not waited for; that it caught up is
 // learned all the same.
 func TestWaitsOnlyIfLikely(t *testing.T) {

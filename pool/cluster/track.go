@@ -27,10 +27,12 @@ type tracker struct {
 	sampleNow chan struct{} // signals the goroutine that samples the primary; of capacity 1
 
 	mu      sync.Mutex    // protects the fields below
-	changed chan struct{} // closed when more is known
-	samples samples       // of insert locations
-	flushes samples       // of flush locations
-	primary *Server       // they are of
+	next    chan struct{} // closed at the next sample; nil if nobody waits for that
+	waiters []*waiter
+	spare   []*waiter // for those who come
+	samples samples   // of insert locations
+	flushes samples   // of flush locations
+	primary *Server   // they are of
 	line    uint32
 }
 
@@ -42,7 +44,7 @@ type sample struct {
 }
 
 func newTracker() *tracker {
-	return &tracker{sampleNow: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &tracker{sampleNow: make(chan struct{}, 1)}
 }
 
 // Track keeps the replicas' freshness until ctx ends.
@@ -132,7 +134,10 @@ func (c *Cluster) sample(ctx context.Context) {
 		t.flushes.note(sample{settled, settled, found.Flushed})
 	}
 	t.sampled.Store(int64(at))
-	t.notifyLocked()
+	if t.next != nil {
+		close(t.next)
+		t.next = nil
+	}
 	t.mu.Unlock()
 	c.locateAll()
 }
@@ -198,7 +203,7 @@ func (c *Cluster) locate(ctx context.Context, s *Server) bool {
 	s.lag.Store(int64(lag))
 	s.fresh.Store(&freshness{at, found.Started})
 	if at > before {
-		t.notifyLocked()
+		c.fresherLocked()
 	}
 	return true
 }

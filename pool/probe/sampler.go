@@ -101,8 +101,11 @@ func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at
 	}
 	err = r.Query(ctx, query, func(v [][]byte) error {
 		for i, text := range v[:len(at)] {
+			if text == nil && i > 0 {
+				continue
+			}
 			var err error
-			if at[i], err = lsn.Parse(string(text)); err != nil && i == 0 { // NULL is none
+			if at[i], err = lsn.Parse(string(text)); err != nil {
 				return err
 			}
 		}
