@@ -77,7 +77,7 @@ func (a *Analysis) Message(typ byte, frame []byte, off int) (done bool, err erro
 	if typ == wire.Terminate {
 		return true, ErrTerminate
 	}
-	m := batch.Message{Off: off, Size: len(frame)}
+	m := &batch.Message{Off: off, Size: len(frame)}
 	if a.b.Traits&(batch.Skipped|batch.Refused) != 0 {
 		return a.skip(typ, m, frame), nil
 	}
@@ -123,7 +123,7 @@ func (a *Analysis) Message(typ byte, frame []byte, off int) (done bool, err erro
 }
 
 // skip passes over a message that the server would discard, up to Sync.
-func (a *Analysis) skip(typ byte, m batch.Message, frame []byte) (done bool) {
+func (a *Analysis) skip(typ byte, m *batch.Message, frame []byte) (done bool) {
 	a.b.Traits |= batch.Rewritten
 	switch {
 	case typ == wire.Sync:
@@ -136,7 +136,7 @@ func (a *Analysis) skip(typ byte, m batch.Message, frame []byte) (done bool) {
 	return true
 }
 
-func (a *Analysis) sync(m batch.Message, frame []byte) {
+func (a *Analysis) sync(m *batch.Message, frame []byte) {
 	m.Kind, a.b.End = batch.Sync, batch.EndSync
 	a.b.Traits |= batch.HasSync
 	if len(frame) > wire.HeaderSize {
@@ -145,20 +145,20 @@ func (a *Analysis) sync(m batch.Message, frame []byte) {
 	a.b.Add(m)
 }
 
-func (a *Analysis) flush(m batch.Message, frame []byte) {
+func (a *Analysis) flush(m *batch.Message, frame []byte) {
 	if a.b.End = batch.EndFlush; len(frame) > wire.HeaderSize {
 		a.malformed(m)
 	}
 }
 
 // forServer adds a message that a server must answer, with its plan.
-func (a *Analysis) forServer(m batch.Message) {
+func (a *Analysis) forServer(m *batch.Message) {
 	a.b.Note(m.Plan)
 	a.b.Add(m)
 }
 
 // malformed adds a message that only a server can reject.
-func (a *Analysis) malformed(m batch.Message) {
+func (a *Analysis) malformed(m *batch.Message) {
 	a.b.Note(malformedPlan)
 	a.b.Add(m)
 }
@@ -194,9 +194,16 @@ func (a *Analysis) executable(p *router.Plan) bool {
 	if p.Target != router.TargetAny || held || awaits {
 		return false
 	}
-	s := a.state().Snapshot()
+	return a.executableParts(p, known)
+}
+
+// executableParts is executable of a string of several statements, each of which finds the
+// session as those before it leave it.
+func (a *Analysis) executableParts(p *router.Plan, known func(name string) bool) bool {
+	var s session.State
+	a.state().CopyTo(&s)
 	for _, part := range p.Parts {
-		if !s.Executable(part, held, awaits, known) {
+		if !s.Executable(part, false, false, known) {
 			return false
 		}
 		s.Execute(part)
@@ -210,13 +217,13 @@ func (a *Analysis) foresee(p *router.Plan) {
 		return
 	}
 	if a.preview == nil {
-		*a.room = a.State.Snapshot()
+		a.State.CopyTo(a.room)
 		a.preview = a.room
 	}
 	a.preview.Execute(p)
 }
 
-func (a *Analysis) query(m batch.Message, frame []byte) {
+func (a *Analysis) query(m *batch.Message, frame []byte) {
 	text, ok := wire.QueryText(frame)
 	if !ok {
 		m.Plan = malformedPlan
@@ -229,7 +236,7 @@ func (a *Analysis) query(m batch.Message, frame []byte) {
 	a.misspelt(p, text)
 	if len(a.b.Messages) == 0 && a.executable(p) {
 		m.Plan = p
-		if refused := a.refusal(&m); refused != nil {
+		if refused := a.refusal(m); refused != nil {
 			a.b.RefuseQuery(refused)
 			return
 		}
@@ -237,7 +244,7 @@ func (a *Analysis) query(m batch.Message, frame []byte) {
 		return
 	}
 	if p.SQL.Verb != router.PreparedNone {
-		if refused := a.rewriteSQL(&m, p, text); refused != nil {
+		if refused := a.rewriteSQL(m, p, text); refused != nil {
 			a.b.RefuseQuery(refused)
 			return
 		}
@@ -253,11 +260,11 @@ func (a *Analysis) query(m batch.Message, frame []byte) {
 		}
 	}
 	m.Plan = p
-	a.give(&m)
+	a.give(m)
 	a.forServer(m)
 }
 
-func (a *Analysis) parse(m batch.Message, frame []byte) {
+func (a *Analysis) parse(m *batch.Message, frame []byte) {
 	name, text, types, ok := wire.ParseParts(frame)
 	if !ok {
 		a.malformed(m)
@@ -267,7 +274,7 @@ func (a *Analysis) parse(m batch.Message, frame []byte) {
 	a.misspelt(p, text)
 	here := a.executable(p) || p.Class == router.ClassEmpty && a.state().Tx.Phase == session.AbortedDeferred // only Bind is refused
 	if p.SQL.Verb != router.PreparedNone && !here {
-		if refused := a.rewriteSQL(&m, p, text); refused != nil {
+		if refused := a.rewriteSQL(m, p, text); refused != nil {
 			a.b.Refuse(refused)
 			return
 		}
@@ -279,7 +286,7 @@ func (a *Analysis) parse(m batch.Message, frame []byte) {
 	if len(name) == 0 {
 		m.Tag = a.Names.NextTag(a.ID)
 		a.names.Parse(session.Unnamed{Tag: m.Tag, Plan: p, SQL: m.SQL}, len(a.b.Messages)+1)
-	} else if !a.parseNamed(&m, name, text, types, p) {
+	} else if !a.parseNamed(m, name, text, types, p) {
 		return
 	}
 	if m.Defines = p; here || a.parsable(m.Prepared) {
@@ -339,32 +346,32 @@ func (a *Analysis) lookUp(m *batch.Message, name []byte) *router.Plan {
 	return a.refresh(p)
 }
 
-func (a *Analysis) bind(m batch.Message, frame []byte) {
+func (a *Analysis) bind(m *batch.Message, frame []byte) {
 	portal, name, values, ok := wire.BindParts(frame)
 	if !ok {
 		a.malformed(m)
 		return
 	}
-	p := a.lookUp(&m, name)
+	p := a.lookUp(m, name)
 	if p == nil {
 		return
 	}
 	if a.state().Tx.Phase.Failed() {
-		if refused := a.miscounted(&m, name, values); refused != nil {
+		if refused := a.miscounted(m, name, values); refused != nil {
 			a.b.Refuse(refused)
 			return
 		}
 	}
 	held := session.Portal{Plan: p, SQL: m.SQL, Prepared: m.Prepared, Parse: m.Parse}
 	if len(p.Sets) > 0 {
-		held.Params = batch.BoundParameters(values, a.types(&m))
+		held.Params = batch.BoundParameters(values, a.types(m))
 		if _, ok := batch.BoundSets(p, held.Params); !ok {
 			p = batch.Unfollowed(p)
 			held.Plan = p
 		}
 	}
 	if p.Tenant != nil {
-		if refused := a.auditBind(&m, p, values); refused != nil {
+		if refused := a.auditBind(m, p, values); refused != nil {
 			a.b.Refuse(refused)
 			return
 		}
@@ -418,7 +425,7 @@ func (a *Analysis) types(m *batch.Message) []byte {
 	return types
 }
 
-func (a *Analysis) describe(m batch.Message, frame []byte) {
+func (a *Analysis) describe(m *batch.Message, frame []byte) {
 	kind, name, ok := wire.TargetParts(frame)
 	switch {
 	case !ok:
@@ -433,7 +440,7 @@ func (a *Analysis) describe(m batch.Message, frame []byte) {
 		m.Described = held.Prepared
 		a.b.Traits |= batch.NeedsServer
 	default:
-		p := a.lookUp(&m, name)
+		p := a.lookUp(m, name)
 		if p == nil {
 			return
 		}
@@ -448,7 +455,7 @@ func (a *Analysis) describe(m batch.Message, frame []byte) {
 	a.b.Add(m)
 }
 
-func (a *Analysis) execute(m batch.Message, frame []byte) {
+func (a *Analysis) execute(m *batch.Message, frame []byte) {
 	portal, limit, ok := wire.ExecuteParts(frame)
 	if !ok {
 		a.malformed(m)
@@ -475,14 +482,14 @@ func (a *Analysis) execute(m batch.Message, frame []byte) {
 	}
 	if held.Plan != nil {
 		a.forgets(held.Plan)
-		a.give(&m)
+		a.give(m)
 	}
 	a.b.Traits |= batch.NeedsServer
 	a.b.Add(m)
 }
 
 // executeHere adds the execution of a portal that was bound for the proxy to execute.
-func (a *Analysis) executeHere(m batch.Message) {
+func (a *Analysis) executeHere(m *batch.Message) {
 	p := m.Plan
 	if !a.executable(p) { // no longer: the transaction failed or ended, or a server has taken part
 		refused := wire.Errorf("34000", "portal \"\" does not exist")
@@ -492,7 +499,7 @@ func (a *Analysis) executeHere(m batch.Message) {
 		a.b.Refuse(refused)
 		return
 	}
-	if refused := a.refusal(&m); refused != nil {
+	if refused := a.refusal(m); refused != nil {
 		a.b.Refuse(refused)
 		return
 	}
@@ -523,7 +530,7 @@ func (a *Analysis) portal(name []byte) session.Portal {
 	return held
 }
 
-func (a *Analysis) close(m batch.Message, frame []byte) {
+func (a *Analysis) close(m *batch.Message, frame []byte) {
 	kind, name, ok := wire.TargetParts(frame)
 	m.Target = kind
 	if ok && kind == 'S' {

@@ -169,30 +169,38 @@ func (b *Batch) Vacates() string {
 	return b.Plan.Vacates
 }
 
-// Add appends a message, and returns it.
-func (b *Batch) Add(m Message) *Message {
-	b.Messages = append(b.Messages, m)
+// Add appends a copy of a message, and returns that. It is not inlined, as is nothing here that
+// makes one: each place would have room for a message, which is large, on the stack of every
+// session.
+//
+//go:noinline
+func (b *Batch) Add(m *Message) *Message {
+	b.Messages = append(b.Messages, *m)
 	return &b.Messages[len(b.Messages)-1]
 }
 
 // AnswerHere appends a message that the proxy answers.
-func (b *Batch) AnswerHere(m Message) *Message {
+func (b *Batch) AnswerHere(m *Message) *Message {
 	m.Here = true
 	b.Traits |= Rewritten
 	return b.Add(m)
 }
 
 // Refuse makes the next answer an error of the proxy's own.
+//
+//go:noinline
 func (b *Batch) Refuse(e *wire.Error) {
 	b.Traits |= Rewritten | Refused
-	b.Add(Message{Kind: Bind, Refusal: e})
+	b.Add(&Message{Kind: Bind, Refusal: e})
 }
 
 // RefuseQuery is Refuse for a simple query, which ends in ReadyForQuery.
+//
+//go:noinline
 func (b *Batch) RefuseQuery(e *wire.Error) {
 	b.Refuse(e)
 	b.Traits |= HasSync
-	b.Add(Message{Kind: Sync})
+	b.Add(&Message{Kind: Sync})
 }
 
 // ForServer are the messages that an attempt sends: those behind what is answered here first.

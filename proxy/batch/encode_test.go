@@ -48,7 +48,7 @@ func (a *asked) add(m Message, frame pgproto3.FrontendMessage) *Message {
 	}
 	m.Off, m.Size = len(a.Bytes), len(raw)
 	a.Bytes = append(a.Bytes, raw...)
-	return a.Batch.Add(m)
+	return a.Batch.Add(&m)
 }
 
 func (a *asked) asserts(names ...string) {
@@ -210,9 +210,9 @@ var encodings = []struct {
 	}},
 	{"with modes said behind a savepoint, and a SET that only a server can read", func(a *asked) {
 		a.begin("BEGIN", "SAVEPOINT a")
-		a.State.Ran(session.Executed{Plan: a.plans.Get([]byte("SET TRANSACTION READ ONLY"))}, session.Done, nil)
+		a.State.Ran(&session.Executed{Plan: a.plans.Get([]byte("SET TRANSACTION READ ONLY"))}, session.Done, nil)
 		text := "SET LOCAL search_path = a, b"
-		a.State.Ran(session.Executed{Plan: a.plans.Get([]byte(text)), Text: text}, session.Done, nil)
+		a.State.Ran(&session.Executed{Plan: a.plans.Get([]byte(text)), Text: text}, session.Done, nil)
 		a.tag, a.unnamed = 7, session.Unnamed{Tag: 7, Text: []byte("SELECT 1"), Types: []byte{0, 0}}
 		a.Held.Unnamed = 7
 		a.run("")
@@ -254,10 +254,10 @@ var encodings = []struct {
 		a.Batch.End = EndPart
 	}},
 	{"what is answered here is not sent", func(a *asked) {
-		a.Batch.AnswerHere(Message{Kind: Execute})
+		a.Batch.AnswerHere(&Message{Kind: Execute})
 		a.parseMessage("", "SELECT 1")
 		a.run("")
-		a.Batch.AnswerHere(Message{Kind: Close, Target: 'S'})
+		a.Batch.AnswerHere(&Message{Kind: Close, Target: 'S'})
 		a.sync()
 		a.Batch.Here = 1
 	}},
@@ -395,7 +395,7 @@ func TestAborted(t *testing.T) {
 				a.State.Execute(p)
 				continue
 			}
-			a.State.Ran(session.Executed{Plan: p, Text: text}, session.Done, nil)
+			a.State.Ran(&session.Executed{Plan: p, Text: text}, session.Done, nil)
 		}
 		a.State.Refused()
 		fmt.Fprintf(&out, "# %s\n%s\n\n", strings.Join(texts, "; "), Aborted(a.State))

@@ -131,6 +131,8 @@ func (m *Message) Touches() []string {
 }
 
 // Unfollowed returns the plan of a statement whose settings the session cannot follow after all.
+//
+//go:noinline // see Batch.Add
 func Unfollowed(p *router.Plan) *router.Plan {
 	q := *p
 	for _, set := range q.Sets {

@@ -51,7 +51,7 @@ func (a acquisition) acquire() error {
 	if l.b.Canceled() {
 		if err := l.b.CancelDone(a.c.ctx); err != nil {
 			a.c.discard()
-			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+			return upstream.Lost(err)
 		}
 	}
 	if a.c.state.Tx.Phase == session.Open || a.c.state.Tx.Phase == session.Aborted {

@@ -123,7 +123,8 @@ func (w *work) answerByServer() error {
 			return err
 		}
 	}
-	before, answered := w.c.before(), len(w.reply)
+	w.begin()
+	answered := len(w.reply)
 	for n := 1; ; n++ {
 		err := w.attempt()
 		if err == nil {
@@ -133,7 +134,7 @@ func (w *work) answerByServer() error {
 		if !errors.As(err, &again) {
 			return err
 		}
-		w.c.returnTo(before) // what the attempt changed, the next one will
+		w.returnToBegin() // what the attempt changed, the next one will
 		w.forgetNames()
 		w.try.pass = 0 // nothing of it was written
 		if w.reply = w.reply[:answered]; n == maxAttempts {
@@ -150,14 +151,18 @@ type before struct {
 	writes freshness.Changes
 }
 
-func (c *Client) before() before { return before{c.state.Snapshot(), c.writes} }
+// begin keeps what the session is before the first attempt.
+func (w *work) begin() {
+	w.c.state.CopyTo(&w.before.state)
+	w.before.writes = w.c.writes
+}
 
-// returnTo brings the session back to where it was before an attempt, but for what it
-// lost meanwhile.
-func (c *Client) returnTo(b before) {
-	c.state, c.writes = b.state.Snapshot(), b.writes
-	if !c.lease.held() {
-		c.state.Moved()
+// returnToBegin brings the session back to that, but for what it lost meanwhile.
+func (w *work) returnToBegin() {
+	w.before.state.CopyTo(&w.c.state)
+	w.c.writes = w.before.writes
+	if !w.c.lease.held() {
+		w.c.state.Moved()
 	}
 }
 

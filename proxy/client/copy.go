@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -115,7 +114,7 @@ func (r relay) relayCopy() error {
 			return nil
 		}
 		if _, err := conn.Need(need); err != nil {
-			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+			return upstream.Lost(err)
 		}
 	}
 }

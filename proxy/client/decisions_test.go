@@ -68,7 +68,7 @@ func TestMayRetry(t *testing.T) {
 	} {
 		w := &work{c: &Client{state: c.state, lease: lease{role: c.role, stands: c.stands}}}
 		w.batch.Traits, w.try.Replays = c.traits, c.replays
-		w.batch.Add(batch.Message{Kind: batch.Query, Plan: c.plan})
+		w.batch.Add(&batch.Message{Kind: batch.Query, Plan: c.plan})
 		require.Equal(t, c.mayRetry, repetition{w}.mayRetry(), c.name)
 		require.Equal(t, c.untouched, repetition{w}.untouched(), c.name)
 		w.try.flow = copying

@@ -78,7 +78,7 @@ func (c *Client) resolve(ctx context.Context, all bool) {
 
 // ranUnseen says that something ran of which nobody knows what it was.
 func (c *Client) ranUnseen() {
-	e := c.state.Ran(session.Executed{}, session.Done, c.svc.Config.Settings.Track)
+	e := c.state.Ran(&session.Executed{}, session.Done, c.svc.Config.Settings.Track)
 	c.lease.ran(&e)
 	c.lease.leave(session.Opaque)
 }

@@ -61,14 +61,16 @@ func (o outcomes) see(a *batch.Awaited, typ byte, frame []byte) (keep bool, err 
 			t.sure()
 		}
 		t.Head++
-		o.done(a)
+		if o.done(a); a.Kind == batch.Execute && a.Message != nil {
+			o.ran(a, session.Done)
+		}
 	} else if a.Kind == batch.Query && typ == wire.CommandComplete && !o.ranPart(a) {
 		t.sure()
 	}
 	return !a.Internal(), nil
 }
 
-// done takes in an answer that says that a message succeeded.
+// done takes in an answer that says that a message succeeded, but for what it ran.
 func (o outcomes) done(a *batch.Awaited) {
 	held, m := o.c.lease.b.Held(), a.Message
 	if a.Internal() {
@@ -95,9 +97,7 @@ func (o outcomes) done(a *batch.Awaited) {
 		}
 	case batch.Close:
 		m.Closed(&o.c.names)
-	case batch.Execute:
-		o.ran(a, session.Done)
-	case batch.Describe, batch.Sync, batch.Query, batch.FunctionCall:
+	case batch.Execute, batch.Describe, batch.Sync, batch.Query, batch.FunctionCall:
 	}
 }
 
@@ -117,10 +117,11 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 	o.c.countTenant(m)
 	o.c.lease.b.Ran(m.Plan)
 	unseen := (m.Parts() == nil || a.Parts == 0) && o.mayMeanOther(m)
+	var st session.Executed
 	var e session.Effects
 	switch parts := m.Parts(); {
 	case parts == nil:
-		st := session.Executed{Plan: o.believed(m, m.Plan)}
+		st.Plan = o.believed(m, m.Plan)
 		if p := m.Plan; p != nil {
 			st.Sets, _ = m.Sets()
 			if p.SetOnly && len(p.Sets) == 0 && o.c.lease.onReplica() {
@@ -130,7 +131,8 @@ func (o outcomes) ran(a *batch.Awaited, out session.Outcome) {
 		e = o.executed(&st, out)
 	case out == session.Failed && a.Parts < len(parts):
 		p := parts[a.Parts]
-		e = o.executed(&session.Executed{Plan: o.believed(m, p), Sets: p.Sets}, out)
+		st.Plan, st.Sets = o.believed(m, p), p.Sets
+		e = o.executed(&st, out)
 	case a.Parts != len(parts):
 		unseen = true // the server took it for other statements
 	}
@@ -189,7 +191,7 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	snapshot := o.c.up.Database.Plans.Snapshot()
 	st.Plan = doubt.Of(p, s, snapshot, func() string { return snapshot.Default(o.c.up.Config.ServerUser, "search_path") })
 	before := s.Tx.Modes
-	e := s.Ran(*st, out, o.c.svc.Config.Settings.Track)
+	e := s.Ran(st, out, o.c.svc.Config.Settings.Track)
 	o.c.lease.ran(&e)
 	if out != session.Done {
 		return e
@@ -384,7 +386,7 @@ func (o outcomes) endSkipped() error {
 			return err
 		}
 		if _, err := o.c.lease.b.Conn.Write(wire.AppendSync(nil)); err != nil {
-			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+			return upstream.Lost(err)
 		}
 		o.try.Queue = append(o.try.Queue, batch.Awaited{Kind: batch.Sync})
 		return nil

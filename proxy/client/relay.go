@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -27,7 +26,7 @@ func (r relay) run(bytes []byte) error {
 	if said := conn.Buffered(); len(said) > 0 && said[0] == wire.ErrorResponse && !r.c.lease.midBatch() {
 		// With the answer before came the server's last error.
 		if repetition(r).untouched() {
-			return fmt.Errorf("%w: %w", upstream.ErrServerLost, wire.ErrNotSent)
+			return upstream.Lost(wire.ErrNotSent)
 		}
 		return r.relayAnswers()
 	}
@@ -43,7 +42,7 @@ func (r relay) run(bytes []byte) error {
 			_, err = conn.Write(bytes)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+			return upstream.Lost(err)
 		}
 		return r.relayAnswers()
 	}
@@ -68,7 +67,7 @@ func (w *work) wrote() (err error) {
 func writeAll(conn *wire.Conn, bytes []byte, done chan<- error) {
 	_, err := conn.Write(bytes)
 	if err != nil {
-		err = fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+		err = upstream.Lost(err)
 	}
 	done <- err
 }
@@ -94,7 +93,7 @@ func (r relay) relayAnswers() error {
 			}
 		}
 		if _, err := conn.Need(need); err != nil {
-			return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+			return upstream.Lost(err)
 		}
 	}
 }
@@ -145,7 +144,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 		}
 		typ, size, err := s.peek()
 		if err != nil {
-			return 0, errors.Join(fmt.Errorf("%w: %w", upstream.ErrServerLost, err), r.cut(&s, s.pos))
+			return 0, r.broken(&s, 0, upstream.Lost(err))
 		}
 		if size == 0 {
 			break
@@ -190,7 +189,7 @@ func (r relay) forwardScanned(s *scanner) error {
 // look looks at one whole message and takes it out of what is forwarded, if the client
 // is not to get it. end is that the buffer was consumed up to it.
 func (r relay) look(s *scanner, a *batch.Awaited, typ byte, size int) (end bool, err error) {
-	conn, frame := r.c.lease.b.Conn, s.buf[s.pos:s.pos+size]
+	frame := s.buf[s.pos : s.pos+size]
 	if typ == wire.ErrorResponse || typ == wire.ReadyForQuery && (r.try.trace || r.c.told.pending || r.c.lease.restore) {
 		// Something of the proxy's own may take its place, behind what came before.
 		if err := r.cut(s, s.pos); err != nil {
@@ -199,9 +198,7 @@ func (r relay) look(s *scanner, a *batch.Awaited, typ byte, size int) (end bool,
 	}
 	keep, err := outcomes(r).see(a, typ, frame)
 	if err != nil {
-		err = errors.Join(err, r.cut(s, s.pos))
-		conn.Discard(s.pos + size)
-		return false, err
+		return false, r.broken(s, size, err)
 	}
 	s.pos += size
 	if !keep {
@@ -212,10 +209,22 @@ func (r relay) look(s *scanner, a *batch.Awaited, typ byte, size int) (end bool,
 	if typ != wire.CopyInResponse || !keep {
 		return false, nil
 	}
+	return r.beginCopy(s)
+}
+
+// broken consumes a message that ends the exchange, and gathers what came before it.
+func (r relay) broken(s *scanner, size int, err error) error {
+	err = errors.Join(err, r.cut(s, s.pos))
+	r.c.lease.b.Conn.Discard(s.pos + size)
+	return err
+}
+
+// beginCopy consumes what came up to the message that asks for COPY data, and relays those.
+func (r relay) beginCopy(s *scanner) (end bool, err error) {
 	if err := r.cut(s, s.pos); err != nil {
 		return false, err
 	}
-	conn.Discard(s.pos)
+	r.c.lease.b.Conn.Discard(s.pos)
 	if r.try.flow >= copying {
 		return true, errors.Join(r.flush(), errCopyAgain)
 	}

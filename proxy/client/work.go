@@ -20,6 +20,7 @@ type work struct {
 	batch   batch.Batch
 	names   session.Overlay // as the batch sees them
 	preview session.State   // used by analysis
+	before  before          // what the session was when its first attempt began
 	try     attempt
 	learned lessons
 	spans   *tracing.Batch // nil if nothing of it is traced
@@ -109,13 +110,16 @@ func putWork(w *work) {
 	w.batch.Reset()
 	w.names.Reset(nil)
 	w.try.reset()
-	w.learned, w.statements, w.took, w.preview = 0, 0, 0, session.State{}
+	w.learned, w.statements, w.took = 0, 0, 0
+	w.preview = session.State{}
+	w.before = before{}
 	if w.reply = w.reply[:0]; cap(w.reply) > batch.Keep {
 		w.reply = nil
 	}
 	works.Put(w)
 }
 
+//go:noinline // it holds a second one on the stack
 func (t *attempt) reset() {
 	t.Attempt.Reset()
 	*t = attempt{Attempt: t.Attempt}

@@ -4,7 +4,6 @@ package copyin
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -42,7 +41,7 @@ func (f *Feed) forward() error {
 		switch {
 		case ended && len(f.Behind) > 0:
 			if _, err := f.To.Write(f.Behind); err != nil {
-				return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+				return upstream.Lost(err)
 			}
 			return nil
 		case ended:
@@ -118,7 +117,7 @@ func (f *Feed) send(n int) error {
 	_, err := f.To.Write(f.From.Buffered()[:n])
 	f.From.Discard(n)
 	if err != nil {
-		return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+		return upstream.Lost(err)
 	}
 	return nil
 }

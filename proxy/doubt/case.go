@@ -87,7 +87,7 @@ func (c Case) resolve(plan func(text string) *router.Plan, last bool) (left []se
 	cfg := &c.Service.Config
 	plans, residue := c.Doubts.resolve(plan, slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert, cfg.Settings.Track), last)
 	for _, p := range plans {
-		e := c.State.Ran(session.Executed{Plan: p}, session.Done, cfg.Settings.Track)
+		e := c.State.Ran(&session.Executed{Plan: p}, session.Done, cfg.Settings.Track)
 		e.Residue = max(e.Residue, residue)
 		left = append(left, e)
 	}

@@ -32,12 +32,12 @@ func BenchmarkRan(b *testing.B) {
 			s := session.New(setting.Settings{}, setting.From(map[string]string{"application_name": "app"}), setting.Settings{})
 			p := plans.Get([]byte(text))
 			st := session.Executed{Plan: p, Sets: p.Sets}
-			s.Ran(st, session.Done, nil)
+			s.Ran(&st, session.Done, nil)
 			s.Ready('I', false, nil)
 			seen := s.Settings.Now().With("app.tenant", "7") // another session has it
 			b.ReportAllocs()
 			for b.Loop() {
-				s.Ran(st, session.Done, nil)
+				s.Ran(&st, session.Done, nil)
 				s.Ready('I', false, nil)
 			}
 			runtime.KeepAlive(seen)
@@ -50,7 +50,7 @@ func TestRanAllocatesNothing(t *testing.T) {
 	s := session.New(setting.Settings{}, setting.From(map[string]string{"application_name": "app"}), setting.Settings{})
 	st := session.Executed{Plan: router.NewPlans(router.Options{}).Get([]byte("SELECT 1"))}
 	if n := testing.AllocsPerRun(100, func() {
-		s.Ran(st, session.Done, nil)
+		s.Ran(&st, session.Done, nil)
 		s.Ready('I', false, nil)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

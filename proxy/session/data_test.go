@@ -144,7 +144,7 @@ func (h *history) ran(line string, out session.Outcome, replica bool) string {
 	if replica {
 		st.Text = text
 	}
-	e := h.state.Ran(st, out, nil)
+	e := h.state.Ran(&st, out, nil)
 	if e == (session.Effects{}) {
 		return ""
 	}

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"slices"
+
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/router"
 )
@@ -81,13 +83,8 @@ func (h *History) Log() []Step { return h.log }
 // Changed reports whether the open transaction changed what COMMIT keeps.
 func (h *History) Changed() bool { return h.kept != h.begin }
 
-// Snapshot returns a copy that later changes of h do not reach.
-func (h *History) Snapshot() History {
-	s := *h
-	s.log = h.log[:len(h.log):len(h.log)]
-	h.log = s.log
-	return s
-}
+// share has later changes of h, and of copies of it, reach no other one.
+func (h *History) share() { h.log = slices.Clip(h.log) }
 
 // Set carries out one SET, SET LOCAL, RESET or set_config and adds it to the log. With
 // the Commit that ends its transaction:

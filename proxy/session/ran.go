@@ -49,7 +49,7 @@ const undone = router.PinSetting | router.PinTemp | router.PinCursor | router.Pi
 //
 //	BenchmarkRan/SELECT_1    45 ns/op    0 B/op  0 allocs/op
 //	BenchmarkRan/SET_LOCAL  345 ns/op  208 B/op  3 allocs/op
-func (s *State) Ran(st Executed, out Outcome, declared []string) Effects {
+func (s *State) Ran(st *Executed, out Outcome, declared []string) Effects {
 	if out == NotRun {
 		return Effects{}
 	}
@@ -59,9 +59,9 @@ func (s *State) Ran(st Executed, out Outcome, declared []string) Effects {
 	}
 	var e Effects
 	if out == Done {
-		e = s.succeeded(p, &st)
+		e = s.succeeded(p, st)
 	}
-	s.leaves(p, &st, out, declared, &e)
+	s.leaves(p, st, out, declared, &e)
 	return e
 }
 

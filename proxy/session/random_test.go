@@ -35,7 +35,8 @@ func TestRandomHistories(t *testing.T) {
 			}
 			b := genBatch(t)
 			t.Log(b)
-			copied := s.state.Snapshot()
+			var copied session.State
+			s.state.CopyTo(&copied)
 			before := copied.String() + fmt.Sprint(copied.Settings.Log())
 			if s.do(b); s.over {
 				return
@@ -219,7 +220,7 @@ func bound(p *router.Plan, args []router.Argument) (sets []router.Set) {
 func (s *sim) ran(p *router.Plan, st session.Executed, out session.Outcome) {
 	s.primary = s.primary || p.Target == router.TargetPrimary
 	before := s.state.Tx.Modes
-	e := s.state.Ran(st, out, nil)
+	e := s.state.Ran(&st, out, nil)
 	s.restore = s.restore || e.Startup
 	if out != session.Done {
 		return

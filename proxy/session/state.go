@@ -55,11 +55,12 @@ func New(usual, startup, proxy setting.Settings) State {
 	}
 }
 
-// Snapshot returns a copy that later changes of s do not reach.
-func (s *State) Snapshot() State {
-	c := *s
-	c.Settings, c.Proxy = s.Settings.Snapshot(), s.Proxy.Snapshot()
-	return c
+// CopyTo makes to a copy that later changes of s do not reach. A State is too large to be
+// handed from function to function with every batch.
+func (s *State) CopyTo(to *State) {
+	s.Settings.share()
+	s.Proxy.share()
+	*to = *s
 }
 
 // Knowledge says whether the settings in force are known, and if not, why.

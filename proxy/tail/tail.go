@@ -5,7 +5,6 @@ package tail
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -96,7 +95,7 @@ func (f *Feed) send() error {
 
 func (f *Feed) write(p []byte) error {
 	if _, err := f.To.Write(p); err != nil {
-		return fmt.Errorf("%w: %w", upstream.ErrServerLost, err)
+		return upstream.Lost(err)
 	}
 	return nil
 }

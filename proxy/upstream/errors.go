@@ -21,6 +21,12 @@ import (
 // ErrServerLost is that a server connection failed.
 var ErrServerLost = errors.New("server connection lost")
 
+// Lost is ErrServerLost with what showed it. It is not inlined: what it takes to make it would
+// stand on the stack of every session.
+//
+//go:noinline
+func Lost(err error) error { return fmt.Errorf("%w: %w", ErrServerLost, err) }
+
 // Unreachable reports whether err is of a server that is not there, rather than
 // of a login it refused or could not be given, or of a client that is gone.
 func Unreachable(err error) bool {
