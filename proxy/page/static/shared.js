@@ -168,7 +168,7 @@ function chart(c, points, room) {
   if (!c.svg) {
     const caption = fig.querySelector('figcaption');
     c.series.forEach(([, label], i) => caption.append(make('span', 'key s' + i, label)));
-    c.svg = svg('svg', { class: 'chart', viewBox: `0 0 ${room} 100`, preserveAspectRatio: 'none', role: 'img' });
+    c.svg = svg('svg', { class: 'chart', viewBox: `0 0 ${room - 1} 100`, preserveAspectRatio: 'none', role: 'img' });
     for (const y of [1, 50, 99]) c.svg.append(svg('line', { x1: 0, x2: room, y1: y, y2: y }));
     c.paths = c.series.map(([, , area], i) => {
       const under = area ? svg('path', { class: 'area s' + i }) : null, line = svg('path', { class: 's' + i });

@@ -63,14 +63,15 @@ function plan(p) {
   table('wanted', 'Indexes that are wanted', [['wanted index', (w) => w.sql, 'wide', 'code'], ['with it', (w) => w.verdict]], p.wanted, '');
 }
 
-const became = { slower: 'bad', faster: 'good', same: 'good', few: '', new: '', gone: '' };
+const became = { slower: 'bad', faster: 'good', same: 'good' };
+const said = { few: ' There are too few calls to tell.', new: ' It was not sent before.', gone: ' It was not sent since.' };
 
 function baseline(b) {
   put($('baseline-said'), !b ? '' : `Against the baseline ${b.name}, which ended at ${clock(b.at)}.` +
-    (b.change ? ` It takes ${b.change.toFixed(2)} times as long as before: ${b.status}.` : b.status === 'few' ? ' There are too few calls to tell.' : ` ${b.status}.`) + (b.plan ? ` Executed by: ${b.plan}.` : ''));
+    (became[b.status] && b.change ? ` It takes ${b.change.toFixed(2)} times as long as before` + (b.status === 'same' ? ', which may be chance.' : `: ${b.status}.`) : said[b.status] || '') + (b.plan ? ` Executed by: ${b.plan}.` : ''));
   const periods = b ? [['before', b.before], ['after', b.after]] : [];
   table('baseline', 'Before and after the last baseline', [
-    ['period', ([name]) => name, '', ([name]) => name === 'after' ? became[b.status] : ''], ['calls', ([, f]) => count(f.calls), 'n'], ['mean', ([, f]) => f.calls ? time(f.mean_ms) : '–', 'n'],
+    ['period', ([name]) => name, '', ([name]) => name === 'after' ? became[b.status] || '' : ''], ['calls', ([, f]) => count(f.calls), 'n'], ['mean', ([, f]) => f.calls ? time(f.mean_ms) : '–', 'n'],
     ['p50', ([, f]) => f.calls ? time(f.p50_ms) : '–', 'n'], ['p95', ([, f]) => f.calls ? time(f.p95_ms) : '–', 'n'], ['rows a call', ([, f]) => f.calls ? rate(f.rows) : '–', 'n'],
     ['on the primary', ([, f]) => f.calls ? percent(f.on_primary) : '–', 'n'],
   ], periods, 'There is no baseline that it can be compared with.');
