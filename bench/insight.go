@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -14,7 +15,7 @@ const (
 	manyStatements = "500 statements"
 )
 
-const insightClients = 8
+const insightClients = 32
 
 var insightScripts = map[string]string{
 	oneStatement:   "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
@@ -65,6 +66,9 @@ func measureInsight(ctx context.Context, l *lab, r *report) error {
 		proxies = append(proxies, s)
 	}
 	for _, load := range []struct{ script, mode string }{{oneStatement, "prepared"}, {oneStatement, "simple"}, {manyStatements, "simple"}} {
+		if !slices.Contains(l.options.modes, load.mode) {
+			continue
+		}
 		var all []*counting
 		for i, way := range insightLines {
 			all = append(all, &counting{script: load.script, mode: load.mode, way: way.name, system: proxies[i]})
