@@ -48,7 +48,7 @@ func (r *Recent) Sample(now time.Time) {
 	if n := len(r.ring); n > 0 {
 		in.length = now.Sub(r.ring[n-1].end)
 	}
-	r.last = slices.Grow(r.last, len(all)-len(r.last)+1)[:len(all)]
+	r.last = slices.Grow(r.last, len(all)-len(r.last)+1)[:len(all)] // never nil again
 	for i, s := range all {
 		c := called{place: uint32(i)}
 		for target := range targets {

@@ -64,9 +64,10 @@ type compared struct {
 
 // serveStatement answers what is known of the statement that the query names.
 func (p *Page) serveStatement(w http.ResponseWriter, r *http.Request) {
+	of := r.URL.Query()
 	p.asked.Lock() // so that however many ask, one processor is busy with it
-	defer p.asked.Unlock()
-	shown := p.statement(r.FormValue("database"), r.FormValue("fingerprint"), time.Now())
+	shown := p.statement(of.Get("database"), of.Get("fingerprint"), time.Now())
+	p.asked.Unlock()
 	if shown == nil {
 		http.Error(w, "no such statement is counted", http.StatusNotFound)
 		return
