@@ -111,9 +111,9 @@ type slowCall struct {
 	target                           Target
 }
 
-// slower is by which part of the slowest call another must be slower to take its place: so it
-// is taken a hundred times at most, and costs nothing.
-const slower = 8
+// slowerBy is by which part of the slowest call another must be slower to take its place: so
+// that is taken some hundred times at most, and allocates nothing in the steady state.
+const slowerBy = 8
 
 // skipped is of rows that calls skipped by OFFSET.
 type skipped struct {
@@ -169,7 +169,7 @@ func (s *Statement) ran(e *Event, who *Who) {
 		if e.Waited > 0 {
 			c.waited.Add(uint64(e.Waited))
 		}
-		if slow := s.slow.Load(); !e.Began.IsZero() && (slow == nil || e.Duration > slow.took+slow.took/slower) {
+		if slow := s.slow.Load(); !e.Began.IsZero() && (slow == nil || e.Duration > slow.took+slow.took/slowerBy) {
 			s.slow.CompareAndSwap(slow, slowOf(e, who))
 		}
 	}

@@ -51,7 +51,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // and findings by what they waste. Counting goes on meanwhile.
 func (b *Book) Summary() Summary {
 	sum := b.summary(nil)
-	if b.left > 0 {
+	if sum.Left > 0 {
 		sum.add(&b.other, &b.options)
 	}
 	return sum
