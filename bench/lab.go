@@ -67,7 +67,7 @@ func (l *lab) open(ctx context.Context) (err error) {
 	if err := os.Mkdir(l.dir, 0o755); err != nil {
 		return err
 	}
-	for _, scripts := range []map[string]string{blockScripts, mixScripts, tenantScripts} {
+	for _, scripts := range []map[string]string{blockScripts, mixScripts, tenantScripts, insightScripts} {
 		for name, text := range scripts {
 			if err := os.WriteFile(filepath.Join(l.dir, name+".sql"), []byte(text), 0o644); err != nil {
 				return err

@@ -15,7 +15,8 @@
 //   - memory of idle clients, from the resident size of the process;
 //   - mixes of reads and writes at each consistency level of pgweir, and directly;
 //   - tenants that change with every transaction, or stay with their session, with what
-//     pgweir asserts and verifies switched off and on, and the CPU of the servers too.
+//     pgweir asserts and verifies switched off and on, and the CPU of the servers too;
+//   - statements that insight counts, and whose plans are asked for, and that it does not.
 //
 // Run it in the repository: go run ./bench. A full run takes less than a quarter of
 // an hour and writes bench/RESULTS.md; a run narrowed by flags only prints:
@@ -83,6 +84,7 @@ func run(ctx context.Context, o options) (err error) {
 		{"idle", measureIdle},
 		{"levels", measureLevels},
 		{"tenants", measureTenants},
+		{"insight", measureInsight},
 		{"profile", takeProfiles},
 	}
 	for _, s := range steps {

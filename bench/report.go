@@ -27,6 +27,7 @@ type report struct {
 	idle      []idleMemory
 	mixes     []*mixed
 	tenants   []*tenancy
+	insight   string   // the table of what it costs
 	faults    []string // of other parts than the matrix
 }
 
@@ -149,7 +150,7 @@ func (t *table) head(left int, cells ...string) {
 // markdown shows the report.
 func (r *report) markdown() string {
 	parts := []string{
-		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.tenantsTable(), r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
+		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.tenantsTable(), r.insight, r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
 	}
 	var b strings.Builder
 	for _, p := range parts {

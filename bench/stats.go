@@ -43,3 +43,12 @@ func medianRatio(a, b []float64) float64 {
 func known(values []float64) []float64 {
 	return slices.DeleteFunc(slices.Clone(values), math.IsNaN)
 }
+
+// valuesOf are one figure's values, one a round.
+func valuesOf(samples []figures, figure func(figures) float64) []float64 {
+	var all []float64
+	for _, f := range samples {
+		all = append(all, figure(f))
+	}
+	return all
+}

@@ -210,11 +210,4 @@ func (r *report) unguarded(script, name string) *tenancy {
 	return nil
 }
 
-// of are one figure's values, one a round.
-func (t *tenancy) of(figure func(figures) float64) []float64 {
-	var all []float64
-	for _, f := range t.samples {
-		all = append(all, figure(f))
-	}
-	return all
-}
+func (t *tenancy) of(figure func(figures) float64) []float64 { return valuesOf(t.samples, figure) }

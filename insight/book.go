@@ -110,6 +110,13 @@ func (b *Book) Statement(database, fingerprint, text string, shape Shape) *State
 	return s
 }
 
+// Find is the statement with that fingerprint in a database; nil if there is none.
+func (b *Book) Find(database, fingerprint string) *Statement {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.byKey[statementKey{database, fingerprint}]
+}
+
 // report adds to what was found.
 func (b *Book) report(kind Kind, s *Statement, o *occurrence) {
 	b.mu.Lock()

@@ -48,22 +48,30 @@ func (p *PlanRow) print(out io.Writer) error {
 		}
 		_, _ = fmt.Fprintln(out)
 	}
-	for i := range p.Nodes {
-		x := &p.Nodes[i]
-		line := "    " + strings.Repeat("  ", x.Depth) + x.Way()
-		if x.TableRows > 0 {
-			line += fmt.Sprintf(" of %.0f rows", x.TableRows)
-		}
-		_, _ = fmt.Fprintf(out, "%s  (cost %.0f, rows %.0f)%s\n", line, x.Cost, x.Rows, comparisons(x))
-	}
-	if p.Left > 0 {
-		_, _ = fmt.Fprintf(out, "    and %d more\n", p.Left)
+	for _, line := range p.Lines() {
+		_, _ = fmt.Fprintln(out, "    "+line)
 	}
 	for i := range p.Wanted {
 		_, _ = fmt.Fprintf(out, "    wanted: %s: %s\n", p.Wanted[i].SQL(), p.Wanted[i].Verdict())
 	}
 	_, err := fmt.Fprintln(out)
 	return err
+}
+
+// Lines are the steps of a plan as EXPLAIN prints them.
+func (p *Plan) Lines() (lines []string) {
+	for i := range p.Nodes {
+		x := &p.Nodes[i]
+		line := strings.Repeat("  ", x.Depth) + x.Way()
+		if x.TableRows > 0 {
+			line += fmt.Sprintf(" of %.0f rows", x.TableRows)
+		}
+		lines = append(lines, fmt.Sprintf("%s  (cost %.0f, rows %.0f)%s", line, x.Cost, x.Rows, comparisons(x)))
+	}
+	if p.Left > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", p.Left))
+	}
+	return lines
 }
 
 // comparisons says which columns a node compares.

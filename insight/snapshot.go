@@ -138,7 +138,7 @@ func (s *Statement) exported() Counted {
 	defer s.mu.Unlock()
 	c := Counted{
 		Database: s.Database, Fingerprint: s.Fingerprint, Text: s.Text, Shape: *s.Shape(), First: s.first.Load(), Last: s.last.Load(),
-		Deep: s.deep.Load(), DeepTook: time.Duration(s.deepNanos.Load()), Skipped: s.skipped.Load(),
+		Deep: s.skipped.deep.Load(), DeepTook: time.Duration(s.skipped.nanos.Load()), Skipped: s.skipped.most.Load(),
 		Apps: s.apps.exported(), Users: s.users.exported(), Routes: s.routes.exported(), Tenants: s.tenants.exported(), Reasons: s.reasons.exported(),
 	}
 	for target := range targets {
@@ -272,11 +272,11 @@ func (s *Statement) add(c *Counted) {
 	for target := range targets {
 		s.counts[target].add(&c.On[target])
 	}
-	s.deep.Add(c.Deep)
-	s.deepNanos.Add(uint64(c.DeepTook))
+	s.skipped.deep.Add(c.Deep)
+	s.skipped.nanos.Add(uint64(c.DeepTook))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skipped.Store(max(s.skipped.Load(), c.Skipped))
+	s.skipped.most.Store(max(s.skipped.most.Load(), c.Skipped))
 	if first := s.first.Load(); first == 0 || c.First < first {
 		s.first.Store(c.First)
 	}

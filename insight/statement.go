@@ -1,6 +1,7 @@
 package insight
 
 import (
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,15 +62,14 @@ type Statement struct {
 
 	shape atomic.Pointer[Shape] // as of the catalog its last plan was made from
 
-	counts    [targets]counts
-	deep      atomic.Uint32 // calls that skipped many rows, and what they took
-	deepNanos atomic.Uint64
-	skipped   atomic.Int64 // the most rows that one call skipped, as a power of ten: the number is a literal
-	first     atomic.Int64 // seconds since 1970
-	last      atomic.Int64
+	counts  [targets]counts
+	skipped skipped
+	first   atomic.Int64 // seconds since 1970
+	last    atomic.Int64
 
-	planned atomic.Pointer[Planned] // nil if no server was asked
-	planAt  atomic.Int64            // when one should be, in seconds since 1970; a Planner's
+	slow    atomic.Pointer[slowCall] // nil if no call was timed
+	planned atomic.Pointer[Planned]  // nil if no server was asked
+	planAt  atomic.Int64             // when one should be, in seconds since 1970; a Planner's
 
 	mu      sync.Mutex // protects the fields below; never waited for
 	sampled uint32
@@ -91,6 +91,37 @@ type counts struct {
 	untimed, uncounted atomic.Uint32 // calls whose time, or rows, nobody knows
 }
 
+// Slow is the slowest call of a statement, or one that took almost as long.
+type Slow struct {
+	Began       time.Time `json:"began"`
+	Took        float64   `json:"took_ms"`
+	Rows        uint64    `json:"rows"`
+	Application string    `json:"application,omitempty"`
+	User        string    `json:"user,omitempty"`
+	Route       string    `json:"route,omitempty"`
+	Tenant      string    `json:"tenant,omitempty"` // hashed
+}
+
+// slowCall is what is kept of it. It never changes.
+type slowCall struct {
+	began                            int64 // seconds since 1970
+	took                             time.Duration
+	application, user, route, tenant string
+	rows                             uint32
+	target                           Target
+}
+
+// slowerBy is by which part of the slowest call another must be slower to take its place: so
+// that is taken some hundred times at most, and allocates nothing in the steady state.
+const slowerBy = 8
+
+// skipped is of rows that calls skipped by OFFSET.
+type skipped struct {
+	deep  atomic.Uint32 // calls that skipped many, and what they took
+	nanos atomic.Uint64
+	most  atomic.Int64 // that one call skipped, as a power of ten: the number is a literal
+}
+
 // Shape is what its text says.
 func (s *Statement) Shape() *Shape { return s.shape.Load() }
 
@@ -109,7 +140,7 @@ func shorten(text string) string {
 }
 
 func (s *Statement) size() int {
-	n := int(unsafe.Sizeof(*s)+unsafe.Sizeof(Shape{})) + len(s.Fingerprint) + len(s.Text) + len(s.Shape().Table) + len(s.Shape().Source)
+	n := int(unsafe.Sizeof(*s)+unsafe.Sizeof(Shape{})+unsafe.Sizeof(slowCall{})) + len(s.Fingerprint) + len(s.Text) + len(s.Shape().Table) + len(s.Shape().Source)
 	for _, list := range [][]string{s.Shape().Keys, s.Shape().Order} {
 		for _, c := range list {
 			n += int(unsafe.Sizeof(c)) + len(c)
@@ -138,6 +169,9 @@ func (s *Statement) ran(e *Event, who *Who) {
 		if e.Waited > 0 {
 			c.waited.Add(uint64(e.Waited))
 		}
+		if slow := s.slow.Load(); !e.Began.IsZero() && (slow == nil || e.Duration > slow.took+slow.took/slowerBy) {
+			s.slow.CompareAndSwap(slow, slowOf(e, who))
+		}
 	}
 	if e.Uncounted {
 		c.uncounted.Add(1)
@@ -159,16 +193,33 @@ func (s *Statement) ran(e *Event, who *Who) {
 	}
 }
 
+func slowOf(e *Event, who *Who) *slowCall {
+	slow := &slowCall{
+		began: e.Began.Unix(), took: e.Duration, rows: uint32(min(e.Rows, math.MaxUint32)), target: e.Target,
+		application: who.Application, user: who.User, route: who.Route,
+	}
+	if who.Tenant != nil {
+		slow.tenant = who.Tenant()
+	}
+	return slow
+}
+
+func (c *slowCall) told() *Slow {
+	return &Slow{
+		Began: unix(c.began), Took: ms(c.took), Rows: uint64(c.rows), Application: c.application, User: c.user, Route: c.route, Tenant: c.tenant,
+	}
+}
+
 func (s *Statement) ranOffset(e *Event) {
 	if e.Offset >= deepOffset {
-		s.deep.Add(1)
-		s.deepNanos.Add(uint64(e.Duration))
+		s.skipped.deep.Add(1)
+		s.skipped.nanos.Add(uint64(e.Duration))
 	}
 	depth := int64(1)
 	for depth <= e.Offset/10 {
 		depth *= 10
 	}
-	for was := s.skipped.Load(); depth > was && !s.skipped.CompareAndSwap(was, depth); was = s.skipped.Load() {
+	for was := s.skipped.most.Load(); depth > was && !s.skipped.most.CompareAndSwap(was, depth); was = s.skipped.most.Load() {
 	}
 }
 

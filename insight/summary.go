@@ -42,6 +42,7 @@ type Row struct {
 	Routes      []string  `json:"routes,omitempty"`
 	Tenants     []string  `json:"tenants,omitempty"` // hashed
 	Reasons     []string  `json:"reasons,omitempty"` // why on the primary, the most frequent first
+	Slow        *Slow     `json:"slow,omitempty"`    // where the slowest call of all ran
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -49,11 +50,28 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // Summary is what is known now: statements by the time they took, or else by their calls,
 // and findings by what they waste. Counting goes on meanwhile.
 func (b *Book) Summary() Summary {
+	sum := b.summary(nil)
+	if sum.Left > 0 {
+		sum.add(&b.other, &b.options)
+	}
+	return sum
+}
+
+// SummaryOf is the Summary of one statement alone.
+func (b *Book) SummaryOf(s *Statement) Summary { return b.summary(s) }
+
+// summary is the Summary of one statement, or of all if only is nil.
+func (b *Book) summary(only *Statement) Summary {
 	b.mu.Lock()
 	sum := Summary{Since: b.since, Left: b.left, Overflow: b.overflow, Statements: []Row{}, Findings: []Finding{}}
-	statements := slices.Clone(b.order)
+	statements := []*Statement{only}
+	if only == nil {
+		statements = slices.Clone(b.order)
+	}
 	for key, t := range b.found {
-		sum.Findings = append(sum.Findings, *t.finding(key))
+		if only == nil || key.statement == only {
+			sum.Findings = append(sum.Findings, *t.finding(key))
+		}
 	}
 	b.mu.Unlock()
 	for _, s := range statements {
@@ -64,9 +82,6 @@ func (b *Book) Summary() Summary {
 	slices.SortFunc(sum.Statements, func(x, y Row) int {
 		return cmp.Or(-cmp.Compare(x.Total, y.Total), -cmp.Compare(x.Calls, y.Calls), cmp.Compare(x.Statement, y.Statement), cmp.Compare(x.Target, y.Target))
 	})
-	if b.left > 0 {
-		sum.add(&b.other, &b.options)
-	}
 	for i := range sum.Findings {
 		sum.Findings[i].Wasted = ms(sum.Findings[i].wasted)
 	}
@@ -94,6 +109,9 @@ func (sum *Summary) add(s *Statement, o *Options) {
 		}
 		if target == Primary {
 			r.Reasons = s.reasons.list()
+		}
+		if slow := s.slow.Load(); slow != nil && slow.target == target {
+			r.Slow = slow.told()
 		}
 		if last := s.last.Load(); last > 0 {
 			r.First, r.Last = unix(s.first.Load()), unix(last)
@@ -179,9 +197,9 @@ func (s *Statement) offset(t *totals) *Finding {
 		return nil
 	}
 	f := s.single(Offset, t)
-	deep := uint64(s.deep.Load())
+	deep := uint64(s.skipped.deep.Load())
 	f.Detail = fmt.Sprintf("pages by OFFSET; %d of %d calls skipped %d rows or more", deep, t.calls, deepOffset)
-	if most := s.skipped.Load(); most > deepOffset {
+	if most := s.skipped.most.Load(); most > deepOffset {
 		f.Detail += fmt.Sprintf(", one of them over %d", most)
 	}
 	f.Cost = "every skipped row is read"
@@ -189,7 +207,7 @@ func (s *Statement) offset(t *totals) *Finding {
 		f.Severity, f.Sure = Info, "possible"
 		return f
 	}
-	took := time.Duration(s.deepNanos.Load())
+	took := time.Duration(s.skipped.nanos.Load())
 	f.wasted = took
 	if took > 0 {
 		f.Cost += fmt.Sprintf("; deep calls take %s", rounded(took/time.Duration(deep)))

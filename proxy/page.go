@@ -31,6 +31,14 @@ func (o operator) Insights() (insight.Summary, bool) {
 	return o.insight.Summary(), true
 }
 
+// Book implements page.Service.
+func (o operator) Book() *insight.Book { return o.insight }
+
+// SinceBaseline implements page.Service.
+func (o operator) SinceBaseline() (before, after *insight.Snapshot, err error) {
+	return o.Baselines.Latest()
+}
+
 // OnlyPrimary implements page.Service.
 func (o operator) OnlyPrimary() bool { return o.consoles.onlyPrimary.Load() }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -65,6 +66,17 @@ func TestPageHoldsNoLiterals(t *testing.T) {
 	for _, want := range []string{"select $1", "statement without a tenant filter", "from t"} {
 		if !strings.Contains(told.Text(), want) {
 			t.Errorf("%q is not shown: %s", want, told.Text())
+		}
+	}
+	sum, _ := proxy.PageOf(a.Server).Insights()
+	if len(sum.Statements) < 10 {
+		t.Errorf("%d statements are counted", len(sum.Statements))
+	}
+	for _, s := range sum.Statements {
+		w := httptest.NewRecorder()
+		shown.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/statement?"+url.Values{"database": {s.Database}, "fingerprint": {s.Fingerprint}}.Encode(), nil))
+		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), "canary") {
+			t.Errorf("%s: %d: %s", s.Statement, w.Code, w.Body)
 		}
 	}
 }

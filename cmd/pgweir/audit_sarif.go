@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/insight"
+	"github.com/pgweir/pgweir/router/indexes"
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
@@ -98,9 +99,16 @@ var ruleTexts = map[string]string{
 	tenant.GapNoPolicy.String():        "No policy of a tenant table permits a command",
 	tenant.GapPolicyUnclear.String():   "What the policies of a tenant table let through cannot be judged",
 	tenant.GapNoIndex.String():         "No index of a tenant table begins with the tenant column",
+
+	indexRule + indexes.Missing:   "An index that plans want is not there",
+	indexRule + indexes.Invalid:   "An index is not valid",
+	indexRule + indexes.Unused:    "No server scans an index",
+	indexRule + indexes.Duplicate: "Two indexes have the same columns",
+	indexRule + indexes.Prefix:    "An index begins with the columns of another",
+	indexRule + indexes.Bloated:   "An index takes much more than it needs",
 }
 
-// ruleText describes a kind of issue, of the audit or of insights.
+// ruleText describes a kind of issue, of the audit, of insights or of indexes.
 func ruleText(kind string) string {
 	for k := range insight.Kinds {
 		if k.String() == kind && ruleTexts[kind] == "" {

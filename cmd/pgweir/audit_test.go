@@ -122,12 +122,13 @@ func TestSARIF(t *testing.T) {
 		results := run["results"].([]any)
 		require.NotEmpty(t, results)
 		for _, x := range results {
-			checkResult(t, x.(map[string]any), rules, len(args) > 0)
+			checkResult(t, x.(map[string]any), rules, "testdata/audit/", len(args) > 0)
 		}
 	}
 }
 
-func checkResult(t *testing.T, r map[string]any, rules []any, placed bool) {
+// checkResult checks one result, whose file's URI begins with under.
+func checkResult(t *testing.T, r map[string]any, rules []any, under string, placed bool) {
 	t.Helper()
 	rule := rules[int(r["ruleIndex"].(float64))].(map[string]any)
 	require.Equal(t, rule["id"], r["ruleId"])
@@ -138,7 +139,7 @@ func checkResult(t *testing.T, r map[string]any, rules []any, placed bool) {
 	places := r["locations"].([]any)
 	require.Len(t, places, 1)
 	physical := places[0].(map[string]any)["physicalLocation"].(map[string]any)
-	require.True(t, strings.HasPrefix(physical["artifactLocation"].(map[string]any)["uri"].(string), "testdata/audit/"))
+	require.True(t, strings.HasPrefix(physical["artifactLocation"].(map[string]any)["uri"].(string), under))
 	region, ok := physical["region"].(map[string]any)
 	require.Equal(t, placed, ok)
 	if placed {

@@ -51,7 +51,7 @@ PostgreSQL's server programs must be installed; "make demo" sees to it.`,
 	f := cmd.Flags()
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:6432", "where pgweir listens, `host:port`")
 	f.StringVar(&o.HTTP, "http", "127.0.0.1:9930", "where metrics are served, `host:port`; empty turns them off")
-	f.IntVar(&o.Rows, "rows", 5000, "`number` of deliveries to make up")
+	f.IntVar(&o.Rows, "rows", 20000, "`number` of deliveries to make up")
 	f.BoolVar(&o.Once, "once", false, "end after the tour")
 	return cmd
 }

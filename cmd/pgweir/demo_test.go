@@ -32,7 +32,7 @@ func runDemo(t *testing.T, start demo.StartFunc, args ...string) error {
 func TestDemoFlags(t *testing.T) {
 	flags := demoCommand().Flags()
 	for name, want := range map[string]string{
-		"listen": "127.0.0.1:6432", "http": "127.0.0.1:9930", "rows": "5000", "once": "false",
+		"listen": "127.0.0.1:6432", "http": "127.0.0.1:9930", "rows": "20000", "once": "false",
 	} {
 		require.Equal(t, want, flags.Lookup(name).DefValue, name)
 	}
@@ -58,10 +58,14 @@ func TestDemoKeepsItsWord(t *testing.T) {
 	at := freeAddresses(t, 2)
 	var out bytes.Buffer
 	cmd := demoCommand()
-	cmd.SetArgs([]string{"--once", "--rows", "5000", "--listen", at[0], "--http", at[1]})
+	cmd.SetArgs([]string{"--once", "--listen", at[0], "--http", at[1]})
 	cmd.SetOut(&out)
 	require.NoError(t, cmd.ExecuteContext(t.Context()))
-	for _, want := range []string{"pgweir insights findings: n_plus_one: sent 8 times", "faster: takes 0."} {
+	for _, want := range []string{
+		"pgweir insights findings: n_plus_one: sent 8 times", "faster: takes 0.",
+		"pgweir insights plans: Seq Scan on public.deliveries", "reads all of 20000 rows for about 1, by ", "instead: CREATE INDEX CONCURRENTLY ON public.deliveries (organization_id, address)",
+		"executed by: Seq Scan on public.deliveries → Index Scan by deliveries_organization_id_address_idx on public.deliveries",
+	} {
 		require.Contains(t, out.String(), want)
 	}
 	for heading, want := range map[string]string{

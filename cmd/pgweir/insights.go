@@ -43,7 +43,7 @@ requests, or what proxies kept (key insight.dir). No literal of a statement is s
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(insightsTopCommand(), insightsFindingsCommand(), insightsPlansCommand(), insightsIndexesCommand(),
+	cmd.AddCommand(insightsTopCommand(), insightsFindingsCommand(), insightsNPlusOneCommand(), insightsPlansCommand(), insightsIndexesCommand(),
 		insightsBaselineCommand(), insightsDiffCommand(), insightsMergeCommand())
 	return cmd
 }
@@ -85,33 +85,54 @@ they cost, and what to send instead.
 It exits with 1 if anything was found of the severity --fail-on or above.`,
 		Example: `  pgweir insights findings --config pgweir.yaml
   pgweir insights findings --format sarif --kind n_plus_one postgresql.log > insights.sarif`,
-		RunE: func(cmd *cobra.Command, files []string) error {
-			sum, err := summary(cmd, &f, files)
-			if err != nil {
-				return err
-			}
-			sum.Findings = slices.DeleteFunc(sum.Findings, func(x insight.Finding) bool {
-				return len(f.kinds) > 0 && !slices.Contains(f.kinds, x.Kind)
-			})
-			if err := printFindings(cmd.OutOrStdout(), &sum, f.format); err != nil {
-				return err
-			}
-			if slices.ContainsFunc(sum.Findings, func(x insight.Finding) bool { return f.failOn == insight.Info || f.failOn == x.Severity }) {
-				return errReported
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, files []string) error { return f.findings(cmd, files) },
 	}
-	f.flags(cmd, "table", "json", "sarif")
-	flags := cmd.Flags()
-	flags.StringSliceVar(&f.kinds, "kind", nil, "show this kind only; may be repeated")
-	flags.StringSliceVar(&f.exempt, "exempt", nil, "application of files that works row by row on purpose; may be repeated")
-	flags.StringSliceVar(&f.columns, "column", nil, "column of files' tables that holds the tenant; may be repeated")
-	flags.StringVar(&f.failOn, "fail-on", never, "lowest severity that makes it exit with 1: info, warning or never")
+	f.findingFlags(cmd)
+	cmd.Flags().StringSliceVar(&f.kinds, "kind", nil, "show this kind only; may be repeated")
 	return cmd
 }
 
-// flags are those that both commands have.
+func insightsNPlusOneCommand() *cobra.Command {
+	f := insightFlags{kinds: []string{insight.NPlusOne.String()}}
+	cmd := &cobra.Command{
+		Use:     "n+1 [file…]",
+		Short:   "Show statements that go through rows one by one",
+		Long:    "Show statements that go through rows one by one, as insights findings --kind n_plus_one does.",
+		Example: "  pgweir insights n+1 --config pgweir.yaml",
+		RunE:    func(cmd *cobra.Command, files []string) error { return f.findings(cmd, files) },
+	}
+	f.findingFlags(cmd)
+	return cmd
+}
+
+// findings prints findings of the kinds that are wanted.
+func (f *insightFlags) findings(cmd *cobra.Command, files []string) error {
+	sum, err := summary(cmd, f, files)
+	if err != nil {
+		return err
+	}
+	sum.Findings = slices.DeleteFunc(sum.Findings, func(x insight.Finding) bool {
+		return len(f.kinds) > 0 && !slices.Contains(f.kinds, x.Kind)
+	})
+	if err := printFindings(cmd.OutOrStdout(), &sum, f.format); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(sum.Findings, func(x insight.Finding) bool { return f.failOn == insight.Info || f.failOn == x.Severity }) {
+		return errReported
+	}
+	return nil
+}
+
+// findingFlags are those of commands that print findings.
+func (f *insightFlags) findingFlags(cmd *cobra.Command) {
+	f.flags(cmd, "table", "json", "sarif")
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.exempt, "exempt", nil, "application of files that works row by row on purpose; may be repeated")
+	flags.StringSliceVar(&f.columns, "column", nil, "column of files' tables that holds the tenant; may be repeated")
+	flags.StringVar(&f.failOn, "fail-on", never, "lowest severity that makes it exit with 1: info, warning or never")
+}
+
+// flags are those that all of these commands have.
 func (f *insightFlags) flags(cmd *cobra.Command, formats ...string) {
 	configFlag(cmd, &f.config)
 	cmd.Flags().StringVar(&f.format, "format", "table", strings.Join(formats[:len(formats)-1], ", ")+" or "+formats[len(formats)-1])

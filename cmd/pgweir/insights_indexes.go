@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -53,6 +55,8 @@ It exits with 1 if anything was found of a kind that --fail-on names.`,
 			case len(reports) == 0:
 			case f.format == "json":
 				err = printJSON(cmd.OutOrStdout(), reports)
+			case f.format == "sarif":
+				err = printJSON(cmd.OutOrStdout(), f.sarif(reports))
 			default:
 				err = indexes.Print(cmd.OutOrStdout(), reports, f.all)
 			}
@@ -70,7 +74,7 @@ It exits with 1 if anything was found of a kind that --fail-on names.`,
 	configFlag(cmd, &f.config)
 	f.who.flag(cmd, "log in to the servers as this user, with PGPASSWORD, in place of the service account")
 	flags := cmd.Flags()
-	flags.StringVar(&f.format, "format", "table", "table or json")
+	flags.StringVar(&f.format, "format", "table", "table, json or sarif")
 	flags.StringSliceVar(&f.databases, "database", nil, "a database's name on the servers; may be repeated; by default all that clients can reach")
 	flags.StringArrayVar(&f.dsns, "dsn", nil, "ask this server, a URL or key=value pairs as psql has them; give all servers of one database")
 	flags.BoolVar(&f.all, "all", false, "show every index, not only what was found")
@@ -80,9 +84,35 @@ It exits with 1 if anything was found of a kind that --fail-on names.`,
 
 func (f *indexFlags) check() error {
 	return checkWords([]word{
-		{"format", f.format, []string{"table", "json"}},
+		{"format", f.format, []string{"table", "json", "sarif"}},
 		{"fail-on", f.failOn, append(slices.Clone(indexes.Kinds), "any", never)},
 	})
+}
+
+// indexRule begins the rules of indexes, beside those of statements.
+const indexRule = "index_"
+
+// sarif is the report for code review tools. Its place is the configuration, or - if servers
+// were named.
+func (f *indexFlags) sarif(reports []*indexes.Report) sarifLog {
+	info, _ := debug.ReadBuildInfo()
+	r := report{version: buildVersion(info), place: f.config}
+	if len(f.dsns) > 0 {
+		r.place = "-"
+	}
+	for _, of := range reports {
+		for _, x := range of.Findings {
+			severity := insight.Info
+			if x.Kind == indexes.Missing || x.Kind == indexes.Invalid {
+				severity = insight.Warning
+			}
+			r.Issues = append(r.Issues, issue{
+				Severity: severity, Kind: indexRule + x.Kind, Tables: []string{x.Table}, Remedy: x.SQL,
+				Detail: of.Database + ": " + cmp.Or(x.Index, x.Table) + ": " + x.Detail, Fingerprint: strings.Join([]string{of.Database, x.Kind, x.SQL}, " "),
+			})
+		}
+	}
+	return r.sarif()
 }
 
 // reports are one for each database; the error is of those that could not be asked.

@@ -72,6 +72,17 @@ func TestPlansOfTheProgram(t *testing.T) {
 	out, code = commanded("insights", "indexes", "--dsn", c.Primary.ConnString("postgres", pgtest.Superuser), "--dsn", "host=127.0.0.1 port=1 user=x dbname=postgres password=canary")
 	require.Zero(t, code, out)
 	require.Contains(t, out, "no answer, so that nothing is called unused: 127.0.0.1:1: ")
+	out, code = commanded("insights", "indexes", "--config", g.config, "--format", "sarif")
+	require.Zero(t, code, out)
+	var log struct{ Runs []map[string]any }
+	require.NoError(t, json.Unmarshal([]byte(out), &log))
+	levels := map[string]any{}
+	for _, x := range log.Runs[0]["results"].([]any) {
+		r := x.(map[string]any)
+		checkResult(t, r, log.Runs[0]["tool"].(map[string]any)["driver"].(map[string]any)["rules"].([]any), "file://"+g.config, false)
+		levels[r["ruleId"].(string)] = r["level"]
+	}
+	require.Equal(t, map[string]any{"index_missing": "warning", "index_duplicate": "note", "index_unused": "note"}, levels)
 	_, code = commanded("insights", "baseline", "before", "--config", g.config)
 	require.Zero(t, code)
 	_, err := conn.Exec(t.Context(), "create index items_shelf on items (shelf)")
@@ -80,7 +91,7 @@ func TestPlansOfTheProgram(t *testing.T) {
 	out, code = commanded("insights", "diff", "before", "--config", g.config)
 	require.Zero(t, code, out)
 	require.Regexp(t, `(?s)Plans\n\nstatus [^\n]*\n[^\n]*Seq Scan on public.items → [^\n]*items_shelf[^\n]*select count`, out)
-	for _, args := range [][]string{{"plans", "--format", "json"}, {"plans"}, {"indexes", "--format", "json"}, {"findings", "--format", "json"}, {"top"}, {"diff", "before"}} {
+	for _, args := range [][]string{{"plans", "--format", "json"}, {"plans"}, {"indexes", "--format", "json"}, {"indexes", "--format", "sarif"}, {"findings", "--format", "json"}, {"top"}, {"diff", "before"}} {
 		out, _ := commanded(append(append([]string{"insights"}, args...), "--config", g.config)...)
 		require.NotContains(t, out, "canary")
 		require.NotContains(t, out, "424242")

@@ -38,7 +38,7 @@ http: %[2]s
 servers: [%[3]s]
 auth: {method: trust}
 service: {user: postgres}
-insight: {enabled: true}
+insight: {enabled: true, plans: {enabled: true, interval: 30s}}
 tenant: {columns: [tenant], settings: [app.tenant]}
 users: {small: {pool_size: 1}}
 `
@@ -91,6 +91,15 @@ func (p *proxy) start() {
 		}
 		return err == nil
 	})
+}
+
+// insights runs a command of pgweir insights.
+func (p *proxy) insights(args ...string) {
+	p.t.Helper()
+	out, err := exec.Command("../../bin/pgweir", append(append([]string{"insights"}, args...), "--config", p.file)...).CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("%v: %v: %s", args, err, out)
+	}
 }
 
 func (p *proxy) stop() {
@@ -232,7 +241,8 @@ func eval[T any](b *tab, script string) (v T) {
 func (b *tab) until(what string, within time.Duration, script string) time.Duration {
 	b.Helper()
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if eval[bool](b, script) {
+		var is bool // not while one page leaves and the next one comes: what the script looks for is not there
+		if chromedp.Run(b.ctx, chromedp.Evaluate(script, &is)) == nil && is {
 			return time.Since(began)
 		}
 		if time.Since(began) > within {
@@ -309,6 +319,7 @@ func TestPage(t *testing.T) {
 	poolFull(t, b, p)
 	text(t, b, p)
 	keyboard(t, b)
+	statement(t, b, p)
 	for _, fault := range b.forget() {
 		t.Error(fault)
 	}
@@ -365,17 +376,23 @@ func poolFull(t *testing.T, b *tab, p *proxy) {
 
 // accessible: axe-core finds nothing serious, and nothing is wider than the screen.
 func accessible(t *testing.T, b *tab, p *proxy, ctx context.Context) {
-	axe, err := os.ReadFile("testdata/node_modules/axe-core/axe.min.js")
-	if err != nil {
-		t.Fatalf("%v (.ci/deps.sh browser installs it)", err)
-	}
-	b.run(chromedp.Evaluate(string(axe), nil))
 	pinned := p.connect("postgres", "reports")
 	defer func() { _ = pinned.Close(context.Background()) }()
 	if _, err := pinned.Exec(ctx, "create temp table t (a int)"); err != nil {
 		t.Fatal(err)
 	}
 	b.until("the pin is there", 5*time.Second, `document.getElementById('pins').innerText.includes('temp')`)
+	axe(t, b, "")
+}
+
+// axe tries the page that is shown, small and large, in both themes.
+func axe(t *testing.T, b *tab, prefix string) {
+	t.Helper()
+	script, err := os.ReadFile("testdata/node_modules/axe-core/axe.min.js")
+	if err != nil {
+		t.Fatalf("%v (.ci/deps.sh browser installs it)", err)
+	}
+	b.run(chromedp.Evaluate(string(script), nil))
 	widths := []int{360, 1440}
 	if *shots != "" {
 		widths = append(widths, 820)
@@ -383,7 +400,7 @@ func accessible(t *testing.T, b *tab, p *proxy, ctx context.Context) {
 	for _, width := range widths {
 		for _, theme := range []string{"light", "dark"} {
 			b.look(width, theme)
-			name := theme + "-" + strconv.Itoa(width)
+			name := prefix + theme + "-" + strconv.Itoa(width)
 			b.shoot(name, false)
 			b.shoot(name+"-whole", true)
 			var found []string
@@ -399,6 +416,53 @@ func accessible(t *testing.T, b *tab, p *proxy, ctx context.Context) {
 		}
 	}
 	b.look(1440, "light")
+}
+
+// statement: each of the top statements leads to a page of its own, which is as good as the first.
+func statement(t *testing.T, b *tab, p *proxy) {
+	p.insights("baseline", "before")
+	open := func(part string) {
+		t.Helper()
+		link := `[...document.querySelectorAll('#x-statements a[href]')].find(a => a.textContent.includes(` + strconv.Quote(part) + `))`
+		b.until("the statement is there", 15*time.Second, `!!`+link)
+		b.run(chromedp.Evaluate(link+`.focus()`, nil), chromedp.KeyEvent(kb.Enter))
+		b.until("its page is there", 10*time.Second, `location.pathname === '/statement.html' && document.getElementById('statement').textContent.includes(`+strconv.Quote(part)+`)
+			&& document.getElementById('live').textContent.startsWith('live')`)
+	}
+	const joined = "from orders o join customer c"
+	open(joined)
+	b.until("all of it is there", 40*time.Second, `(() => {
+		const says = (id, ...all) => all.every(s => document.getElementById(id).innerText.includes(s));
+		return document.querySelectorAll('#c-calls path.s0:not(.area)')[0]?.getAttribute('d')?.includes('L') && says('load', 'calls/s') && Number(document.getElementById('t-rate').firstChild.data) > 1
+			&& says('plan', 'Scan', 'cost') && says('where', 'replica') && says('who', 'shop', 'billing', 'postgres', 'slow call') && says('baseline', 'the baseline before', 'after');
+	})()`)
+	axe(t, b, "statement-")
+	b.run(chromedp.Evaluate(`document.activeElement.blur(); window.scrollTo(0, 0)`, nil))
+	var order []string
+	for range 10 {
+		b.run(chromedp.KeyEvent(kb.Tab))
+		order = append(order, eval[string](b, `document.activeElement.textContent.trim()`))
+	}
+	if got := strings.Join(order, ", "); got != "Skip to the content, Freeze, All statements, Load, Findings, Plan, Before and after, Where, Who, The same as figures" {
+		t.Errorf("the keyboard goes through\n%s", got)
+	}
+	b.run(chromedp.KeyEvent(kb.Enter))
+	if !eval[bool](b, `document.querySelector('details').open && document.querySelectorAll('#x-figures tbody tr').length > 0`) {
+		t.Error("Enter does not open the figures")
+	}
+	b.run(chromedp.Focus("nav a[href='./#statements']"), chromedp.KeyEvent(kb.Enter))
+	b.until("it leads back", 10*time.Second, `location.pathname === '/' && document.getElementById('live').textContent.startsWith('live')`)
+
+	open("window.hurt")
+	b.until("who sent it is there", 10*time.Second, `document.getElementById('who').innerText.includes('<script>window.hurt=1')`)
+	if eval[bool](b, `window.hurt === 1 || document.querySelectorAll('main img, main script').length > 0`) {
+		t.Error("a text became markup")
+	}
+	if eval[bool](b, `document.documentElement.outerHTML.includes('canary')`) {
+		t.Error("a literal is on the page")
+	}
+	b.run(chromedp.Navigate("http://" + p.web + "/"))
+	b.until("it is live", 5*time.Second, `document.getElementById('live').textContent.startsWith('live')`)
 }
 
 // keyboard: everything that does something is reached, in the order of the page.

@@ -170,7 +170,7 @@ servers: [%s]
 service: {user: %s, database: %s}
 auth: {method: trust}
 tenant: {settings: [app.current_org_id]}
-insight: {enabled: true}
+insight: {enabled: true, plans: {enabled: true, interval: 30s}}
 log: {level: warn}
 `
 

@@ -32,7 +32,7 @@ create table deliveries (
 
 create index on couriers (organization_id);
 create index on vehicles (organization_id, courier_id);
-create index on deliveries (organization_id, status);
+create index on deliveries (planned_for);
 create index on deliveries (vehicle_id);
 
 create sequence tracking_codes;

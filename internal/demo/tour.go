@@ -137,7 +137,7 @@ func runTour(ctx context.Context, c *pgtest.Cluster, address string, in *Insight
 	for _, s := range c.Servers() {
 		g.names[s.Addr()] = s.Name
 	}
-	if err := g.connect(ctx, address); err != nil {
+	if err := g.start(ctx, address); err != nil {
 		return err
 	}
 	defer g.conn.Close(context.WithoutCancel(ctx))
@@ -155,29 +155,45 @@ func runTour(ctx context.Context, c *pgtest.Cluster, address string, in *Insight
 	if in == nil {
 		return nil
 	}
-	if err := g.showInsights(ctx, c, in, len(stops)+1); err != nil {
+	owner, err := connect(ctx, address, pgtest.Superuser, nil)
+	if err != nil {
+		return err
+	}
+	defer owner.Close(context.WithoutCancel(ctx))
+	if err := g.showInsights(ctx, owner, in, len(stops)+1); err != nil {
 		return fmt.Errorf("insights: %w", err)
 	}
 	return nil
 }
 
-func (g *guide) connect(ctx context.Context, address string) error {
+// connect logs in through the proxy.
+func connect(ctx context.Context, address, user string, onNotice pgconn.NoticeHandler) (*pgconn.PgConn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%s user=%s dbname=%s sslmode=disable application_name=tour",
-		host, port, App, Database))
+		host, port, user, Database))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+	cfg.OnNotice = onNotice
+	conn, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// start connects as the application, and has each statement told where it ran.
+func (g *guide) start(ctx context.Context, address string) (err error) {
+	g.conn, err = connect(ctx, address, App, func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if r, ok := parseTrace(n.Message); ok {
 			g.seen = append(g.seen, r)
 		}
-	}
-	if g.conn, err = pgconn.ConnectConfig(ctx, cfg); err != nil {
-		return fmt.Errorf("connect to %s: %w", address, err)
+	})
+	if err != nil {
+		return err
 	}
 	_, err = g.conn.Exec(ctx, "set pgweir.trace = on").ReadAll()
 	return err

@@ -160,7 +160,7 @@ func handler(o Options) http.Handler {
 	}
 	handleBaselines(mux, o.Baselines)
 	if o.Page != nil {
-		for _, path := range []string{"/{$}", "/page.css", "/page.js", "/icon.svg", "/events"} {
+		for _, path := range []string{"/{$}", "/statement.html", "/page.css", "/shared.js", "/page.js", "/statement.js", "/icon.svg", "/events", "/statement"} {
 			mux.Handle("GET "+path, private(o.Web, o.Page))
 		}
 	}

@@ -340,6 +340,33 @@ func (k *Keeper) List() (all []Entry, err error) {
 	return all, err
 }
 
+// Latest is the last baseline, and what was counted since; nil if there is none.
+func (k *Keeper) Latest() (before, after *insight.Snapshot, err error) {
+	var data bytes.Buffer
+	err = k.ask(func() error {
+		n := len(k.baselines)
+		if n == 0 {
+			return nil
+		}
+		after = k.sinceMark(k.o.Book.Snapshot())
+		return k.copy(&data, &k.baselines[n-1])
+	})
+	if err != nil || after == nil {
+		return nil, nil, err
+	}
+	before, err = archive.Read(&data)
+	return before, after, err
+}
+
+// copy writes a baseline as package archive does.
+func (k *Keeper) copy(w io.Writer, e *Entry) error {
+	if k.dir != nil {
+		return k.dir.CopyBaseline(w, e.Name)
+	}
+	_, err := w.Write(e.data)
+	return err
+}
+
 // Write writes a baseline as package archive does; without a name, what was counted since the
 // last one.
 func (k *Keeper) Write(w io.Writer, name string) error {
@@ -347,17 +374,11 @@ func (k *Keeper) Write(w io.Writer, name string) error {
 		if name == "" {
 			return archive.Write(w, k.sinceMark(k.o.Book.Snapshot()))
 		}
-		for _, e := range k.baselines {
-			switch {
-			case e.Name != name:
-			case k.dir == nil:
-				_, err := w.Write(e.data)
-				return err
-			default:
-				return k.dir.CopyBaseline(w, name)
-			}
+		i := slices.IndexFunc(k.baselines, func(e Entry) bool { return e.Name == name })
+		if i < 0 {
+			return k.unknown(name)
 		}
-		return k.unknown(name)
+		return k.copy(w, &k.baselines[i])
 	})
 }
 

@@ -37,6 +37,10 @@ type Service interface {
 	Acquired() map[string]uint64
 	// Insights are what statements cost; not there if that is not counted.
 	Insights() (insight.Summary, bool)
+	// Book is what counts them; nil if nothing does.
+	Book() *insight.Book
+	// SinceBaseline is the last baseline, and what was counted since; nil if there is none.
+	SinceBaseline() (before, after *insight.Snapshot, err error)
 	// OnlyPrimary is that an administrator has everything run on the primary.
 	OnlyPrimary() bool
 	// Verified is how many server connections were asked what they carry, and how many differed.
@@ -65,6 +69,11 @@ type Page struct {
 	mu        sync.Mutex // protects the fields below
 	history   history
 	listeners map[*listener]struct{} // nil once the page is closed
+	recent    *insight.Recent        // nil if nothing is counted
+	sampled   time.Time              // recent was
+
+	asked sync.Mutex // is had by who asks of one statement; protects the field below
+	since sinceBaseline
 }
 
 //go:embed static
@@ -77,6 +86,9 @@ func Start(o Options) *Page {
 	p := &Page{
 		o: o, files: http.FileServerFS(files), began: time.Now(), end: end, done: make(chan struct{}),
 		listeners: map[*listener]struct{}{},
+	}
+	if book := o.Service.Book(); book != nil {
+		p.recent = book.NewRecent(steps)
 	}
 	go p.run(ctx)
 	return p
@@ -117,6 +129,10 @@ func (p *Page) tick(now time.Time) {
 	point := p.sampler.add(now, p.o.Service.Counts())
 	p.mu.Lock()
 	p.history.add(point)
+	if p.recent != nil && now.Sub(p.sampled) >= step {
+		p.recent.Sample(now)
+		p.sampled = now
+	}
 	watched := len(p.listeners) > 0
 	p.mu.Unlock()
 	if !watched {
@@ -152,9 +168,12 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for name, value := range headers {
 		w.Header().Set(name, value)
 	}
-	if r.URL.Path == "/events" {
+	switch r.URL.Path {
+	case "/events":
 		p.stream(w, r)
-		return
+	case "/statement":
+		p.serveStatement(w, r)
+	default:
+		p.files.ServeHTTP(w, r)
 	}
-	p.files.ServeHTTP(w, r)
 }

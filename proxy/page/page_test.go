@@ -34,6 +34,8 @@ type fake struct {
 	clients   []console.Client
 	databases []console.Database
 	sum       *insight.Summary
+	book      *insight.Book
+	baseline  *insight.Snapshot
 	counted   *metrics.Metrics
 	taken     map[string]uint64
 	primary   bool
@@ -64,6 +66,14 @@ func (f *fake) Insights() (insight.Summary, bool) {
 		return insight.Summary{}, false
 	}
 	return *f.sum, true
+}
+
+func (f *fake) Book() *insight.Book { return f.book }
+func (f *fake) SinceBaseline() (before, after *insight.Snapshot, err error) {
+	if f.baseline == nil {
+		return nil, nil, nil
+	}
+	return f.baseline, f.book.Snapshot().Since(f.baseline), nil
 }
 
 // pageOf is a Page that takes no samples by itself.
@@ -314,7 +324,10 @@ func TestFiles(t *testing.T) {
 	p := Start(Options{Service: newFake(), Events: NewEvents()})
 	defer p.Close()
 	forbidden := regexp.MustCompile(`(?i)\son\w+=|style=|<style|<script>|javascript:|https?://|innerHTML|insertAdjacent|document\.write|eval\(`)
-	for path, kind := range map[string]string{"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg+xml"} {
+	for path, kind := range map[string]string{
+		"/": "text/html", "/statement.html": "text/html", "/page.css": "text/css", "/icon.svg": "image/svg+xml",
+		"/shared.js": "text/javascript", "/page.js": "text/javascript", "/statement.js": "text/javascript",
+	} {
 		w := httptest.NewRecorder()
 		p.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		require.Equal(t, http.StatusOK, w.Code, path)
@@ -335,12 +348,14 @@ func TestWords(t *testing.T) {
 	for r := range router.Reason(router.Reasons) {
 		require.Regexp(t, `[ {]`+r.String()+`: ['"]`, string(script))
 	}
-	html, err := os.ReadFile("static/index.html")
-	require.NoError(t, err)
-	named := regexp.MustCompile(`docs: (\w+)`).FindAllStringSubmatch(string(html), -1)
-	require.Len(t, named, 10)
-	for _, m := range named {
-		require.FileExists(t, "../../docs/"+m[1]+".md")
+	for file, n := range map[string]int{"static/index.html": 10, "static/statement.html": 5} {
+		html, err := os.ReadFile(file)
+		require.NoError(t, err)
+		named := regexp.MustCompile(`docs: (\w+)`).FindAllStringSubmatch(string(html), -1)
+		require.Len(t, named, n)
+		for _, m := range named {
+			require.FileExists(t, "../../docs/"+m[1]+".md")
+		}
 	}
 }
 

@@ -126,16 +126,19 @@ type statements struct {
 }
 
 type statementRow struct {
-	Database  string  `json:"database"`
-	Statement string  `json:"statement"`
-	Target    string  `json:"target"`
-	Calls     uint64  `json:"calls"`
-	Total     float64 `json:"total"`
-	P50       float64 `json:"p50"`
-	P95       float64 `json:"p95"`
-	Waited    float64 `json:"waited"`
-	Rows      uint64  `json:"rows"`
-	Share     float64 `json:"share"` // of the time of all
+	Database  string `json:"database"`
+	Statement string `json:"statement"`
+	// Fingerprint is empty of what stands for other statements, which has no page of its own.
+	Fingerprint string `json:"fingerprint"`
+
+	Target string  `json:"target"`
+	Calls  uint64  `json:"calls"`
+	Total  float64 `json:"total"`
+	P50    float64 `json:"p50"`
+	P95    float64 `json:"p95"`
+	Waited float64 `json:"waited"`
+	Rows   uint64  `json:"rows"`
+	Share  float64 `json:"share"` // of the time of all
 }
 
 // status asks the service.
@@ -304,7 +307,7 @@ func readSlow(sv Service, now time.Time) slow {
 		total += sum.Statements[i].Total
 	}
 	s.statements = &statements{sum.Since.UnixMilli(), sum.Left, first(sum.Statements, func(r insight.Row) statementRow {
-		row := statementRow{r.Database, clipped(r.Statement), r.Target, r.Calls, r.Total, r.P50, r.P95, r.Waited, r.Rows, 0}
+		row := statementRow{r.Database, clipped(r.Statement), r.Fingerprint, r.Target, r.Calls, r.Total, r.P50, r.P95, r.Waited, r.Rows, 0}
 		if total > 0 {
 			row.Share = r.Total / total
 		}
