@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -33,6 +34,11 @@ func TestFormerFaults(t *testing.T) {
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Simple: "notify \"%o\", '%m'"}}},
 			{Name: "c1", User: "app", Steps: []Step{{Simple: "select pg_notify('%o', '%m')"}}},
 		}, Events: []Event{{At: 278577906, Do: Promote, On: "replica1"}}},
+		"the primary comes back before its successor has ever answered": {Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "tenant", Wait: 10 * time.Millisecond, Delay: 5 * time.Millisecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: append([]Step{{Wait: 1900 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}},
+				slices.Repeat([]Step{{Wait: 20 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}}, 12)...)},
+		}, Events: []Event{{At: 1970 * time.Millisecond, Do: Promote, On: "replica1", For: time.Second, Text: unchanged}},
+			Faults: []Fault{{From: proxyHost, To: serverName(1), Kind: Hang}}},
 		"the primary comes back at an address that was a replica's": {Knobs: Knobs{Replicas: 2, PoolSize: 8, Consistency: "database", Lag: time.Millisecond, Async: true, Delay: 100 * time.Microsecond, SCRAM: true}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Simple: "select who from log", Check: observes}, {Simple: "begin"}, {Simple: "select who from log", Check: observes}, {Simple: "commit"},

@@ -17,7 +17,7 @@ import (
 //     which is right.
 //     Two that were started at the same microsecond are one server, configured twice.
 //   - A primary that was lost and comes back as it was is none as long as another server keeps
-//     the monitor waiting, for that may have been promoted meanwhile.
+//     the monitor waiting, from the start perhaps, for that may have been promoted meanwhile.
 //   - A replica below the primary's timeline does not follow that primary. What it
 //     replays may never have happened, so nothing is read from it.
 //   - A server that leaves the cluster is read from no more. If it is the primary, and no
@@ -117,13 +117,19 @@ func (t *Topology) doubt(before *Topology) {
 		return
 	}
 	for i := range t.States {
-		if o := &t.States[i]; o.Status == StatusSlow && o.Server != t.Primary {
+		if o := &t.States[i]; o.awaited() && o.Server != t.Primary {
 			st := find(t.States, t.Primary)
 			st.Status, t.Primary = StatusUnknown, nil
 			st.Err = fmt.Errorf("it was lost and is back, and %s, which may have been promoted meanwhile, does not answer", o.Server.Address)
 			return
 		}
 	}
+}
+
+// awaited reports whether the monitor waits for a server's answer for longer than usual, or has
+// had none yet, good or bad.
+func (st *State) awaited() bool {
+	return st.Status == StatusSlow || st.Status == StatusUnknown
 }
 
 // sameAsPrimary reports whether a server is the primary by another name.
