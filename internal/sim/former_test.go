@@ -34,6 +34,13 @@ func TestFormerFaults(t *testing.T) {
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "listen \"%o\""}, {Simple: "notify \"%o\", '%m'"}}},
 			{Name: "c1", User: "app", Steps: []Step{{Simple: "select pg_notify('%o', '%m')"}}},
 		}, Events: []Event{{At: 278577906, Do: Promote, On: "replica1"}}},
+		"a name that is taken behind DISCARD ALL while nothing is known of the catalog": {Knobs: Knobs{PoolSize: 1, Consistency: "session", Wait: 100 * time.Millisecond, Async: true, Delay: time.Millisecond, SCRAM: true}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "select '%m', id, tenant, v from items where owner = '%o' order by id"},
+				{Calls: []Call{{Parse: "discard all"}, {Name: "s1", Parse: "select id, v from items where v <> $1 and owner = $2", Args: []string{"%m", "%o"}}}},
+				{Wait: 6 * time.Millisecond, Calls: []Call{{Name: "s1", Args: []string{"%m", "%o"}}}},
+			}},
+		}, Faults: []Fault{{From: proxyHost, To: serverName(0), Nth: 4, Byte: 219, Back: true, Kind: Silence}}},
 		"the primary comes back before its successor has ever answered": {Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "tenant", Wait: 10 * time.Millisecond, Delay: 5 * time.Millisecond}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: append([]Step{{Wait: 1900 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}},
 				slices.Repeat([]Step{{Wait: 20 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}}, 12)...)},

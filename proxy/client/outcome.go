@@ -2,7 +2,6 @@ package client
 
 import (
 	"fmt"
-	"slices"
 	"weak"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -228,8 +227,10 @@ func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 	if forgets || m.Plan != nil && m.Plan.SQL.Verb == router.PreparedDeallocateAll {
 		held.Clear()
 		o.c.names.ForgetAll()
-		if slices.ContainsFunc(o.try.Queue[o.try.Head:], func(a batch.Awaited) bool { return a.Kind == batch.Parse && a.Shared != nil }) {
-			o.c.lease.leave(session.Opaque) // what is prepared behind it in the batch is held, and not known to be
+		for i := range o.try.Queue[o.try.Head:] { // what is prepared behind it in the batch
+			if a := &o.try.Queue[o.try.Head+i]; a.Kind == batch.Parse && a.Shared != nil {
+				held.Hold(a.Shared)
+			}
 		}
 	}
 	if m.SQL != nil && m.SQL.Makes != nil {
