@@ -228,8 +228,8 @@ func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 		held.Clear()
 		o.c.names.ForgetAll()
 		for i := range o.try.Queue[o.try.Head:] { // what is prepared behind it in the batch
-			if a := &o.try.Queue[o.try.Head+i]; a.Kind == batch.Parse && a.Shared != nil {
-				held.Hold(a.Shared)
+			if a := &o.try.Queue[o.try.Head+i]; a.Kind == batch.Parse && a.Shared != nil && len(held.Hold(a.Shared)) > 0 {
+				o.c.lease.leave(session.Opaque) // which are held beyond what is kept is not certain
 			}
 		}
 	}

@@ -118,6 +118,9 @@ func toldTimeout(err error) *wire.Error {
 // elsewhere now, or it is no longer what it was.
 var ErrStandby = fmt.Errorf("a standby answers: %w", pool.ErrGone)
 
+// standbyWait is how long a server may take to say whether it is a standby.
+const standbyWait = 5 * time.Second
+
 // OfStandby reports whether a connection at rest is to a standby, or was lost. A server that
 // was promoted tells those that were made before with their next answer, so that it is asked.
 func OfStandby(ctx context.Context, b *backend.Backend) bool {
@@ -125,6 +128,8 @@ func OfStandby(ctx context.Context, b *backend.Backend) bool {
 		return false
 	}
 	if b.LastUser() != 0 {
+		ctx, cancel := context.WithTimeout(ctx, standbyWait)
+		defer cancel()
 		if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "")); err != nil {
 			return true
 		}
