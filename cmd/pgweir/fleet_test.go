@@ -51,21 +51,9 @@ func loadFleet(t *testing.T, c *pgtest.Cluster) {
 	must(t, c.Exec(t.Context(), "create role "+fleetUser+" login"))
 	must(t, c.Exec(t.Context(), "create database fleet owner "+fleetUser))
 	conn := clientOf(t, c.Primary.ConnString("fleet", pgtest.Superuser)).PgConn()
-	for dump := fleetDump(t); dump != ""; {
-		sql, rest, _ := strings.Cut(dump, ";\n")
-		dump = rest
-		var err error
-		if strings.HasSuffix(sql, "FROM stdin") {
-			rows, rest, _ := strings.Cut(dump, `\.`+"\n")
-			dump = rest
-			_, err = conn.CopyFrom(t.Context(), strings.NewReader(rows), sql[strings.LastIndex(sql, "COPY "):])
-		} else {
-			_, err = conn.Exec(t.Context(), sql).ReadAll()
-		}
-		if err != nil && (code(err) != "23503" || !strings.Contains(sql, "sla_events")) { // one foreign key that its own rows violate
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+	must(t, pgtest.Restore(t.Context(), conn, fleetDump(t), func(sql, sqlstate string) bool {
+		return sqlstate == "23503" && strings.Contains(sql, "sla_events") // one foreign key that its own rows violate
+	}))
 	_, err := conn.Exec(t.Context(), `SET search_path = public;
 		DROP INDEX idx_couriers_org_status, idx_couriers_active, idx_couriers_no_vehicle, idx_couriers_org_city_status, ix_couriers_organization_id, ix_couriers_status;
 		SET session_replication_role = replica;
