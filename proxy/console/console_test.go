@@ -342,8 +342,9 @@ func TestPins(t *testing.T) {
 	conn, client := s.admin(t), s.client(t, "application_name=locker")
 	require.Empty(t, show(t, conn, "PINS"))
 	command(t, client, "select pg_advisory_lock(1)")
+	// It is told after the answer that tied it.
+	until(t, "it is pinned", func() bool { return len(show(t, conn, "PINS")) == 1 })
 	pins := show(t, conn, "PINS")
-	require.Len(t, pins, 1)
 	require.Equal(t, "locker", pins[0]["application_name"])
 	require.Contains(t, pins[0]["pins"], "lock")
 	require.Equal(t, of(show(t, conn, "TOPOLOGY"), "role", "primary")[0]["server"], pins[0]["server"])
