@@ -220,6 +220,20 @@ func TestServersReadTextsDifferently(t *testing.T) {
 		S
 		Q create table written (a int)
 		Q drop table written`},
+			story{name: "an encoding that lacks a value's characters", mode: "outside", startup: []string{"options", "-c default_transaction_read_only=on"}, steps: `
+		Q set app.b = '漢字'
+		Q set names 'latin1'
+		Q select current_setting($$app.b$$)
+		Q select 1
+		Q reset client_encoding
+		Q select current_setting($$app.b$$)
+		Q begin
+		Q select 2
+		Q set client_encoding = 'latin1'
+		Q commit
+		Q select encode(convert_to(current_setting($$app.b$$), 'UTF8'), 'hex')
+		Q select set_config($$client_encoding$$, 'utf8', false)
+		Q select current_setting($$app.b$$)`},
 			story{name: "encoding, carried to another server", startup: []string{"client_encoding", "SJIS"}, steps: `
 		Q begin
 		P "" select set_config('app.b', $1, false)

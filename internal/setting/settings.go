@@ -182,6 +182,9 @@ func (s Settings) value(name string) string {
 	return v
 }
 
+// ASCII reports whether names and values are the same bytes in every client_encoding.
+func (s Settings) ASCII() bool { return s == (Settings{}) || ascii(s.h.Value()) }
+
 func ascii(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }

@@ -63,8 +63,8 @@ func (w *work) view() router.View {
 // asKnown is a decision for a replica, or one for the primary if the proxy knows too little.
 func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 	b, l := &w.batch, &w.c.lease
-	if !v.OnReplica && b.Traits.Has(batch.Rereads) && (b.Several() || b.Continues()) {
-		// What another text means then may tie the session to its server.
+	if b.Traits.Has(batch.Rereads) && (!v.OnReplica && (b.Several() || b.Continues()) || !w.c.state.Settings.Now().ASCII() && !w.c.mustStay()) {
+		// What another text means then, or a value that the other encoding lacks, may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}
 	if !v.OnReplica && b.Traits.Has(batch.Large) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
