@@ -1,9 +1,12 @@
 package proxy_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgweir/pgweir/config"
 )
@@ -43,6 +46,22 @@ func TestDoubts(t *testing.T) {
 			has(b, "work_mem", "4MB")
 			has(b, "app.x", "")
 		})
+	}
+}
+
+// TestDoubtsBeforeReset: a connection that is kept only until the catalog is known does not decide
+// what RESET returns to.
+func TestDoubtsBeforeReset(t *testing.T) {
+	s := start(t, poolSize(2))
+	database := newDatabase(t, "create table known (a int)")
+	a := raw(t, s.addr, database, "options", "-c app.a=begun")
+	a.query("insert into known values (1)")
+	a.send(&pgproto3.Query{String: "create function f() returns int language sql as 'select 1'"}, &pgproto3.Query{String: "insert into known values (2)"},
+		&pgproto3.Query{String: "set app.a to default; select current_setting('app.a')"})
+	a.wait("Z")
+	a.wait("Z")
+	if got := a.wait("Z"); !slices.Contains(got, `D "begun"`) {
+		t.Errorf("%q, want what the session began with", got)
 	}
 }
 

@@ -57,6 +57,14 @@ func (a acquisition) acquire() error {
 	if a.c.state.Tx.Phase == session.Open || a.c.state.Tx.Phase == session.Aborted {
 		return nil
 	}
+	if l.doubts.Any() && a.mayReset() { // a connection kept for a moment only may not be the one for it
+		if err := a.c.resolveAndPart(); err != nil {
+			return err
+		}
+		if !l.held() {
+			return a.takeFromPool()
+		}
+	}
 	if a.c.state.Pins == 0 && !l.doubts.Any() && !l.b.Alive() { // it was kept for a moment only
 		a.c.discard()
 		return a.takeFromPool()
