@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/grammar"
+	"github.com/pgweir/pgweir/internal/progress"
 	"github.com/pgweir/pgweir/internal/statements"
 	"github.com/pgweir/pgweir/router/tenant"
 )
@@ -78,8 +79,8 @@ type judging struct {
 	order    []*issue
 }
 
-// judge reports the statements of files that lack a filter.
-func (r *report) judge(s *audited, files []string, format statements.Format, stdin io.Reader) error {
+// judge reports the statements of files that lack a filter. meter hears how far it is.
+func (r *report) judge(s *audited, files []string, format statements.Format, stdin io.Reader, meter *progress.Meter) error {
 	j := &judging{
 		audited: s, judge: tenant.New(s.policy, s.schema), sessions: newSessions(s.policy.Settings), in: tenant.Inspect(s.schema, s.policy, s.roles, s.logins),
 		byText: map[string]*tenant.Finding{}, byKey: map[string]*issue{},
@@ -99,6 +100,7 @@ func (r *report) judge(s *audited, files []string, format statements.Format, std
 		}
 		for i := range list {
 			r.Statements[j.one(&list[i])]++
+			meter.Tell("%s: %d of %d statements", shown, i+1, len(list))
 		}
 	}
 	slices.SortStableFunc(j.order, func(a, b *issue) int { return -cmp.Compare(a.severity, b.severity) })

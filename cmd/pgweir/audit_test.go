@@ -11,10 +11,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/internal/progress"
+	"github.com/pgweir/pgweir/internal/statements"
 	"github.com/pgweir/pgweir/router/tenant"
 )
 
@@ -166,4 +169,14 @@ func TestFileURI(t *testing.T) {
 	} {
 		require.Equal(t, want, fileURI(path))
 	}
+}
+
+// TestAuditTellsHowFar: who audits a long log hears how far it is.
+func TestAuditTellsHowFar(t *testing.T) {
+	s, err := subject(t.Context(), auditFlags{schema: "testdata/audit/schema.sql", columns: []string{"tenant_id"}})
+	require.NoError(t, err)
+	var told strings.Builder
+	stdin := strings.NewReader(strings.Repeat("SELECT 1;\n", 50))
+	require.NoError(t, new(report).judge(s, []string{"-"}, statements.SQL, stdin, progress.Start(&told, time.Nanosecond)))
+	require.Contains(t, told.String(), "stdin: 50 of 50 statements\n")
 }

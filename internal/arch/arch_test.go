@@ -80,6 +80,7 @@ var floors = map[string]int{
 	"internal/userlist":   0,
 	"internal/scram":      0,
 	"internal/statements": 0,
+	"internal/progress":   0,
 	"internal/grammar":    0,
 	"config":              0,
 	"insight":             0,

@@ -9,18 +9,20 @@ import (
 
 	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/insight/archive"
+	"github.com/pgweir/pgweir/internal/progress"
 	"github.com/pgweir/pgweir/internal/statements"
 )
 
 // Files are files to be looked at: snapshots of a proxy, directories of them, and what holds
-// statements, in the format Input. "-" is Stdin. Progress hears of long work, and of what is
-// skipped.
+// statements, in the format Input. "-" is Stdin. Progress hears of what is skipped, and every
+// interval (progress.Interval if zero) of long work.
 type Files struct {
 	Names           []string
 	Input           statements.Format
 	Exempt, Columns []string
 	Stdin           io.Reader
 	Progress        io.Writer
+	Interval        time.Duration
 }
 
 // Counted is what the files show. Proxies is that some are a proxy's, which knows where
@@ -43,18 +45,9 @@ type reading struct {
 	proxies bool
 }
 
-// progressEvery is how often long work says how far it is.
-const progressEvery = 2 * time.Second
-
 // read looks at one file, or at all snapshots of a directory.
 func (r *reading) read(name string) error {
-	next := time.Now().Add(progressEvery)
-	tell := func(format string, args ...any) {
-		if time.Now().After(next) {
-			next = time.Now().Add(progressEvery)
-			_, _ = fmt.Fprintf(r.Progress, format, args...)
-		}
-	}
+	meter := progress.Start(r.Progress, r.Interval)
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		n := 0
 		return archive.ReadDir(name, func(s *insight.Snapshot, err error) {
@@ -64,7 +57,7 @@ func (r *reading) read(name string) error {
 			}
 			r.add(s, name)
 			n++
-			tell("%s: %d periods\n", name, n)
+			meter.Tell("%s: %d periods", name, n)
 		})
 	}
 	shown, data, err := r.data(name)
@@ -85,9 +78,7 @@ func (r *reading) read(name string) error {
 	}
 	for i := range list {
 		r.Add(&list[i])
-		if i%100 == 0 {
-			tell("%s: %d of %d statements\n", shown, i, len(list))
-		}
+		meter.Tell("%s: %d of %d statements", shown, i+1, len(list))
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ type pastSession struct {
 	transactions, open uint64 // counted; the number of the one that is open, 0 if there is none
 }
 
-// New begins with nothinr. Patterns of the exempt applications are no findings; columns hold the
+// New begins with nothing. Patterns of the exempt applications are no findings; columns hold the
 // tenant.
 func New(exempt, columns []string) *Replay {
 	return &Replay{
