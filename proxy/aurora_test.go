@@ -66,7 +66,7 @@ func (f *flavoured) reads(s *service, level string, n int) (stale int, onReplica
 	ctx := bounded(f.t, time.Minute)
 	writer := s.connect(f.t, "postgres")
 	reader := s.connect(f.t, "postgres", "options='-c pgweir.consistency="+level+"'")
-	before := s.metric(f.t, "pgweir_statements_total", "target=replica")
+	before, all := s.metric(f.t, "pgweir_statements_total", "target=replica"), s.metric(f.t, "pgweir_statements_total")
 	for range n {
 		var wrote, read int
 		must(f.t, writer.QueryRow(ctx, "update n set a = a + 1 returning a").Scan(&wrote))
@@ -75,6 +75,7 @@ func (f *flavoured) reads(s *service, level string, n int) (stale int, onReplica
 			stale++
 		}
 	}
+	until(f.t, "all are counted", func() bool { return s.metric(f.t, "pgweir_statements_total") >= all+float64(2*n) })
 	return stale, s.metric(f.t, "pgweir_statements_total", "target=replica") - before
 }
 

@@ -150,7 +150,9 @@ func TestFrozenServers(t *testing.T) {
 	old := cluster.Primary
 	listening := raw(t, s.addr, "postgres")
 	listening.query("listen news")
-	until(t, "it listens over the shared connection", func() bool { return s.metric(t, "pgweir_pinned_sessions") == 0 })
+	until(t, "it listens over the shared connection", func() bool {
+		return s.metric(t, "pgweir_pins_total", "reason=listen") > 0 && s.metric(t, "pgweir_pinned_sessions") == 0
+	})
 	old.Freeze()
 	if got := listening.wait("end"); !slices.ContainsFunc(got, func(line string) bool { return strings.HasPrefix(line, "E FATAL FATAL 57P01") }) {
 		t.Errorf("a session that listens to a server that is gone: %q", got)
