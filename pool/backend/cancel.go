@@ -55,6 +55,9 @@ func (b *Backend) Canceled() bool { return b.cancels.sent.Load() }
 // if a request was sent that nobody knows the fate of.
 func (b *Backend) CancelDone(ctx context.Context) error {
 	c := &b.cancels
+	if !b.Canceled() {
+		return nil // the usual case
+	}
 	for {
 		c.mu.Lock()
 		if !c.sent.Load() {

@@ -48,11 +48,9 @@ func (a acquisition) acquire() error {
 	if l.midBatch() { // a Sync of the proxy's own would end the batch
 		return nil
 	}
-	if l.b.Canceled() {
-		if err := l.b.CancelDone(a.c.ctx); err != nil {
-			a.c.discard()
-			return upstream.Lost(err)
-		}
+	if err := l.b.CancelDone(a.c.ctx); err != nil {
+		a.c.discard()
+		return upstream.Lost(err)
 	}
 	if a.c.state.Tx.Phase == session.Open || a.c.state.Tx.Phase == session.Aborted {
 		return nil
@@ -61,12 +59,11 @@ func (a acquisition) acquire() error {
 		if err := a.c.resolveAndPart(); err != nil {
 			return err
 		}
-		if !l.held() {
-			return a.takeFromPool()
-		}
 	}
-	if a.c.state.Pins == 0 && !l.doubts.Any() && !l.b.Alive() { // it was kept for a moment only
+	if l.held() && a.c.state.Pins == 0 && !l.doubts.Any() && !l.b.Alive() { // it was kept for a moment only
 		a.c.discard()
+	}
+	if !l.held() {
 		return a.takeFromPool()
 	}
 	return a.takeChannels()

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"cmp"
+
 	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -30,12 +32,7 @@ func (w *work) decide() router.Decision {
 }
 
 // plan is the batch's strictest.
-func (w *work) plan() *router.Plan {
-	if w.batch.Plan == nil {
-		return anyPlan
-	}
-	return w.batch.Plan
-}
+func (w *work) plan() *router.Plan { return cmp.Or(w.batch.Plan, anyPlan) }
 
 // view is what a decision needs of the session.
 func (w *work) view() router.View {
