@@ -59,9 +59,11 @@ func (m *Metrics) collectStatements(to sink) {
 	m.Statements(func(t router.Target, r router.Reason, c router.Class, v uint64) {
 		to.count(n.statements, v, t.String(), r.String(), c.String())
 	})
-	m.answered.vec.Collect(to)
-	m.sent.vec.Collect(to)
-	m.waited.Collect(to)
+	m.answered.collect(to)
+	m.sent.collect(to)
+	for w := range m.waits {
+		to <- &m.waits[w]
+	}
 	for r := range m.retries {
 		to.count(n.retries, m.retries[r].Load(), Retry(r).String())
 	}
@@ -87,7 +89,7 @@ func (m *Metrics) collectClients(to sink, now *Sessions) {
 	}
 	to.count(n.logins, m.logins.Load(), "ok")
 	to.count(n.logins, m.loginFailures.Load(), "failed")
-	m.login.Collect(to)
+	to <- &m.login
 	for c := range m.odd.cancels {
 		to.count(n.cancels, m.odd.cancels[c].Load(), Cancel(c).String())
 	}

@@ -4,9 +4,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -32,35 +29,19 @@ func (m *Metrics) Counts() *Counts {
 	}
 	for t := range c.Answered {
 		for class := range m.answered.of[t] {
-			if o := m.answered.of[t][class].Load(); o != nil {
-				c.Answered[t].add(*o)
+			if h := m.answered.of[t][class].Load(); h != nil {
+				c.Answered[t] = c.Answered[t].Plus(h.times())
 			}
 		}
 	}
 	for w := range c.Waits {
-		var waits Times
-		waits.add(m.waits[w])
-		c.Waits[w] = waits.Count()
+		c.Waits[w] = m.waits[w].times().Count()
 	}
 	return c
 }
 
 // Times are durations, counted by the classic buckets of a histogram.
 type Times [bucketCount + 1]uint64
-
-// add adds what a histogram has counted.
-func (t *Times) add(o prometheus.Observer) {
-	var read dto.Metric
-	if o.(prometheus.Metric).Write(&read) != nil {
-		return
-	}
-	before := uint64(0)
-	for i, b := range read.Histogram.Bucket {
-		t[i] += b.GetCumulativeCount() - before
-		before = b.GetCumulativeCount()
-	}
-	t[bucketCount] += read.Histogram.GetSampleCount() - before
-}
 
 // Plus is t and another one's counts.
 func (t Times) Plus(o Times) Times {

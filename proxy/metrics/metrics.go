@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/pgweir/pgweir/pool"
 	"github.com/pgweir/pgweir/router"
 )
@@ -27,15 +25,14 @@ type Metrics struct {
 	statements [router.Targets][router.Reasons][router.Classes]atomic.Uint64
 	answered   byClass
 	sent       byClass
-	waited     *prometheus.HistogramVec
-	waits      [Waits]prometheus.Observer // of waited
+	waits      [Waits]histogram
 	retries    [Retries]atomic.Uint64
 
 	// Clients.
 	clients       atomic.Int64
 	logins        atomic.Uint64
 	loginFailures atomic.Uint64
-	login         prometheus.Histogram
+	login         histogram
 	odd           struct {
 		cancels            [Cancels]atomic.Uint64
 		vanished, misspelt atomic.Uint64
@@ -74,11 +71,11 @@ func New(sources Sources) *Metrics {
 		sources: sources, names: newNames(),
 		answered: newByClass("statement_seconds", "From a batch's last frame to its last answer, by the kind of server and the class of what decided that."),
 		sent:     newByClass("added_seconds", "From a batch's last frame until it goes to a server: analysis, choice, waiting and settings."),
-		login:    prometheus.NewHistogram(times("login_seconds", "Logins of clients.")),
+		login:    histogram{desc: desc("login_seconds", "Logins of clients.")},
 	}
-	m.waited = prometheus.NewHistogramVec(times("wait_seconds", "Waits of batches, by what for: a connection (pool; those that found one idle are not in it), a replica that is fresh enough (freshness), a primary to appear (primary)."), []string{"for"})
+	waits := desc("wait_seconds", "Waits of batches, by what for: a connection (pool; those that found one idle are not in it), a replica that is fresh enough (freshness), a primary to appear (primary).", "for")
 	for w := range m.waits {
-		m.waits[w] = m.waited.WithLabelValues(Wait(w).String())
+		m.waits[w].desc, m.waits[w].values = waits, []string{Wait(w).String()}
 	}
 	m.settings.adopted = newAdopted()
 	m.bounded.pools, m.bounded.plans = newPools(), newPlans()
@@ -128,7 +125,7 @@ var waitNames = [Waits]string{"pool", "freshness", "primary"}
 func (w Wait) String() string { return waitNames[w] }
 
 // Awaited counts a wait.
-func (m *Metrics) Awaited(w Wait, d time.Duration) { m.waits[w].Observe(d.Seconds()) }
+func (m *Metrics) Awaited(w Wait, d time.Duration) { m.waits[w].observe(d) }
 
 // AwaitedFreshness counts a read for which no replica was fresh enough at once; it
 // waited for d, and went to the primary unless a replica became fresh.
@@ -174,7 +171,7 @@ func (m *Metrics) Clients() int64 { return m.clients.Load() }
 // LoggedIn counts a login that took d.
 func (m *Metrics) LoggedIn(d time.Duration) {
 	m.logins.Add(1)
-	m.login.Observe(d.Seconds())
+	m.login.observe(d)
 }
 
 // LoginFailed counts a login that was refused or broken off.

@@ -204,8 +204,8 @@ func TestNativeHistograms(t *testing.T) {
 	t.Fatal("it is not there")
 }
 
-// BenchmarkAnswered is on the way of every batch: 42 ns and no allocation, 72 ns with two
-// goroutines on two cores that do nothing else. Buckets of our own, classic ones only, took 12 and 15.
+// BenchmarkAnswered is on the way of every batch, twice, and allocates nothing. On a busy machine it took
+// 39 to 126 ns (-cpu 1), where a histogram of prometheus took 157 to 505 in the same minute.
 func BenchmarkAnswered(b *testing.B) {
 	m := newMetrics(false)
 	b.ReportAllocs()
