@@ -114,8 +114,13 @@ func (l *lab) scriptArgs(w load) []string {
 	switch w.script {
 	case "select":
 		return []string{"-S"}
+	case "paced":
+		return []string{"-S", "-R", strconv.Itoa(pace)}
 	case "block", "string":
 		return []string{"-s", strconv.Itoa(l.options.scale), "-f", filepath.Join(l.dir, w.script+".sql")}
+	case "mix":
+		w.reads = mixes[0]
+		fallthrough
 	case "mixed":
 		return []string{"-s", strconv.Itoa(l.options.scale),
 			"-f", fmt.Sprintf("%s@%d", filepath.Join(l.dir, "read.sql"), w.reads),

@@ -17,7 +17,7 @@ const resultsFile = "bench/RESULTS.md"
 var (
 	allSystems = []string{direct, pgbouncer, base, pgweir}
 	allParts   = []string{"matrix", "allocs", "results", "idle", "levels", "tenants", "insight", "profile"}
-	allLoads   = []string{"select", "tpcb", "block", "string"}
+	allLoads   = []string{"select", "tpcb", "block", "string", "mix", "paced"}
 	allModes   = []string{"simple", "extended", "prepared"}
 )
 
@@ -63,7 +63,7 @@ func (o *options) flags(l *lists) *flag.FlagSet {
 	fs.SetOutput(os.Stderr)
 	fs.StringVar(&l.systems, "systems", "", "systems to compare: direct,pgbouncer,pgweir (all by default; base comes with -base)")
 	fs.StringVar(&l.parts, "parts", "", "parts to run: matrix,allocs,results,idle,levels,tenants,insight,profile (all but profile by default)")
-	fs.StringVar(&l.loads, "loads", "", "pgbench scripts: select,tpcb (both by default), block,string")
+	fs.StringVar(&l.loads, "loads", "", "pgbench scripts: select,tpcb (both by default), block,string,mix,paced")
 	fs.StringVar(&l.modes, "modes", "", "query modes: simple,extended,prepared (all by default)")
 	fs.StringVar(&l.clients, "clients", "1,8,64,256", "numbers of clients")
 	fs.StringVar(&l.env, "weir-env", "", "NAME=value,… for the environment of pgweir (not of base)")

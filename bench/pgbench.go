@@ -19,7 +19,7 @@ import (
 
 // load is one kind of work for pgbench.
 type load struct {
-	script  string // select, tpcb, block, string or mixed
+	script  string // select, tpcb, block, string, mix, paced or mixed
 	mode    string // simple, extended or prepared
 	clients int
 
@@ -49,6 +49,9 @@ func (l load) queries() int {
 	}
 	return 1
 }
+
+// pace is how many transactions a second all clients of the load paced begin together.
+const pace = 1000
 
 // figures is what one run of pgbench showed.
 type figures struct {
