@@ -224,16 +224,15 @@ func (b *Backend) QueryParam(ctx context.Context, sql, param string, row func(va
 }
 
 func (b *Backend) rows(ctx context.Context, frames []byte, row func(values [][]byte) error) error {
-	var values [][]byte
+	var few [8][]byte // most questions have no more columns
+	data := pgproto3.DataRow{Values: few[:0]}
 	var failed error
 	_, err := b.Ask(ctx, frames, func(frame []byte) {
 		if failed != nil || frame[0] != wire.DataRow {
 			return
 		}
-		var data pgproto3.DataRow
 		if failed = data.Decode(frame[wire.HeaderSize:]); failed == nil {
-			values = append(values[:0], data.Values...)
-			failed = row(values)
+			failed = row(data.Values)
 		}
 	})
 	return errors.Join(err, failed)

@@ -59,6 +59,8 @@ func (c *Cluster) Track(ctx context.Context) {
 	defer timer.Stop()
 	var span Moment // its beginning
 	n := 0
+	within := patience{parent: ctx}
+	defer within.end()
 	for {
 		select {
 		case <-ctx.Done():
@@ -73,7 +75,7 @@ func (c *Cluster) Track(ctx context.Context) {
 			span, n = now, 0
 		}
 		followers.attend(ctx, c.topo.Load().States)
-		c.sample(ctx)
+		c.sample(&within)
 		timer.Reset(idleGap)
 		if n++; n >= sampleMost && !pause(ctx, time.Duration(span+Moment(sampleSpan)-Now())) {
 			return
@@ -105,9 +107,9 @@ func (t *tracker) lacks() bool {
 }
 
 // sample takes one sample of the primary.
-func (c *Cluster) sample(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout())
-	defer cancel()
+func (c *Cluster) sample(within *patience) {
+	ctx := within.begin(c.o.Timeout())
+	defer within.done()
 	t := c.tracker
 	topo := c.topo.Load()
 	if topo.Primary == nil || topo.State(topo.Primary).Unproved != nil {
@@ -148,6 +150,8 @@ func (c *Cluster) follow(ctx context.Context, s *Server) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	gap := locateGap
+	within := patience{parent: ctx}
+	defer within.end()
 	for {
 		select {
 		case <-ctx.Done():
@@ -156,7 +160,7 @@ func (c *Cluster) follow(ctx context.Context, s *Server) {
 		case <-s.locateNow:
 		}
 		before := s.freshAs()
-		if !c.locate(ctx, s) || s.Fresh(Moment(c.tracker.demand.Load())) {
+		if !c.locate(&within, s) || s.Fresh(Moment(c.tracker.demand.Load())) {
 			timer.Reset(idleGap)
 			gap = locateGap
 			continue
@@ -175,14 +179,14 @@ func (c *Cluster) follow(ctx context.Context, s *Server) {
 
 // locate asks a replica how far it is, if there is a sample it is not known to have
 // reached. It reports whether the replica may have gone further the next time.
-func (c *Cluster) locate(ctx context.Context, s *Server) bool {
+func (c *Cluster) locate(within *patience, s *Server) bool {
 	t := c.tracker
 	topo := c.topo.Load()
 	if st := topo.State(s); st.Role != RoleReplica || !st.Up || !topo.Provable(s) || t.nothingFor(s) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout())
-	defer cancel()
+	ctx := within.begin(c.o.Timeout())
+	defer within.done()
 	found, err := c.o.Sampler.Replayed(ctx, s)
 	if err == nil {
 		c.follows(s, found.Started)
