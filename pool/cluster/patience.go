@@ -18,7 +18,7 @@ type patience struct {
 
 // begin returns the context of a question that may take d. done must follow.
 func (p *patience) begin(d time.Duration) context.Context {
-	if p.ctx != nil && p.ctx.Err() == nil {
+	if p.ctx != nil {
 		p.timer.Reset(d)
 		return p.ctx
 	}
