@@ -124,6 +124,11 @@ func TestHugeTextIsNotKept(t *testing.T) {
 	if s := p.Stats(); s.Entries != 1 || s.Hits != 1 {
 		t.Errorf("%+v", s)
 	}
+	// A huge value of a setting is, in the Plan.
+	p.Get([]byte("BEGIN; SET LOCAL app.note = '" + strings.Repeat("x", 1<<20) + "'; COMMIT"))
+	if s := p.Stats(); s.Entries != 1 {
+		t.Errorf("%+v", s)
+	}
 }
 
 // TestDeepTexts: texts that would overflow the parser's stack are refused

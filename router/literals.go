@@ -64,12 +64,7 @@ func isNumber(s string) bool {
 }
 
 func ascii(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // maxTime is the length of what PostgreSQL reads as a date (MAXDATELEN and its fields),

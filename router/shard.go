@@ -160,7 +160,9 @@ func (p *Plan) cost() int {
 	for _, part := range p.Parts {
 		n += part.cost()
 	}
-	n += len(p.Sets) * int(unsafe.Sizeof(Set{}))
+	for _, s := range p.Sets {
+		n += int(unsafe.Sizeof(s)) + len(s.Name) + len(s.Value)
+	}
 	for _, v := range p.Variants {
 		n += int(unsafe.Sizeof(v)) + len(v.User) + len(v.Application) + int(unsafe.Sizeof(*p))
 	}

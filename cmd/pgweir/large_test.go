@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/internal/wire"
 )
 
 // memory is what a process has in memory, and has had at most since that was last forgotten, in bytes.
@@ -49,7 +50,16 @@ func bindSize(t *testing.T, conn net.Conn, n int) (took time.Duration) {
 	must(t, err)
 	_, err = conn.Write(end)
 	must(t, err)
-	front, row := pgproto3.NewFrontend(conn, io.Discard), ""
+	if row := readRow(t, conn); row != fmt.Sprint(n) {
+		t.Fatalf("row %q", row)
+	}
+	return time.Since(began)
+}
+
+// readRow reads an answer up to ReadyForQuery and returns the value in its row.
+func readRow(t *testing.T, conn net.Conn) (row string) {
+	t.Helper()
+	front := pgproto3.NewFrontend(conn, io.Discard)
 	for {
 		m, err := front.Receive()
 		must(t, err)
@@ -59,35 +69,46 @@ func bindSize(t *testing.T, conn net.Conn, n int) (took time.Duration) {
 		case *pgproto3.ErrorResponse:
 			t.Fatal(m.Message)
 		case *pgproto3.ReadyForQuery:
-			if row != fmt.Sprint(n) {
-				t.Fatalf("row %q", row)
-			}
-			return time.Since(began)
+			return row
 		}
+	}
+}
+
+// querySize asks for the length of a literal of n zeros by a simple query.
+func querySize(t *testing.T, conn net.Conn, n int) (took time.Duration) {
+	t.Helper()
+	began := time.Now()
+	must(t, conn.SetDeadline(began.Add(2*time.Minute)))
+	_, err := conn.Write(wire.AppendQuery(nil, "select length('"+strings.Repeat("0", n)+"')"))
+	must(t, err)
+	if row := readRow(t, conn); row != fmt.Sprint(n) {
+		t.Fatalf("row %q", row)
+	}
+	return time.Since(began)
+}
+
+// TestLargeLiteralTakesItsTwice: 100 MB that a client sends as a literal are in its buffer, and once
+// more in the hands of who looks at the text.
+func TestLargeLiteralTakesItsTwice(t *testing.T) {
+	pid, conn := largeClient(t)
+	querySize(t, conn, 1<<20)
+	before, _ := memory(t, pid)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0o600) // forgets the most
+	took := querySize(t, conn, 100<<20)
+	now, most := memory(t, pid)
+	t.Logf("%.1f MB before, at most %.1f MB, then %.1f MB; it took %v", mb(before), mb(most), mb(now), took.Round(time.Millisecond))
+	if most-before > 300<<20 {
+		t.Errorf("a literal of 100 MB takes %.1f MB", mb(most-before))
 	}
 }
 
 // TestLargeParameterTakesNoMemory: 100 MB that a client sends in one message pass through.
 func TestLargeParameterTakesNoMemory(t *testing.T) {
-	pgtest.SkipShort(t)
-	if runtime.GOOS != "linux" {
-		t.Skip("the memory of another process is read from /proc")
-	}
-	c := pgtest.New(t, pgtest.Options{})
-	listen := freeAddresses(t, 1)[0]
-	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: \"\"\n", listen))
-	pid := g.start().Process.Pid
-	g.await("listening")
-	conn := logIn(t, listen, pgtest.Superuser)
-	_, err := conn.Prepare(t.Context(), "s", "select length($1::bytea)", nil)
-	must(t, err)
-	h, err := conn.Hijack()
-	must(t, err)
-	t.Cleanup(func() { _ = h.Conn.Close() })
-	bindSize(t, h.Conn, 1<<20)
+	pid, conn := largeClient(t)
+	bindSize(t, conn, 1<<20)
 	before, _ := memory(t, pid)
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0o600) // forgets the most
-	took := bindSize(t, h.Conn, 100<<20)
+	took := bindSize(t, conn, 100<<20)
 	now, most := memory(t, pid)
 	t.Logf("%.1f MB before, at most %.1f MB, then %.1f MB; it took %v", mb(before), mb(most), mb(now), took.Round(time.Millisecond))
 	if most-before > 32<<20 { // it is nothing; the catalog is read meanwhile, and the race detector doubles all
@@ -96,3 +117,24 @@ func TestLargeParameterTakesNoMemory(t *testing.T) {
 }
 
 func mb(n int) float64 { return float64(n) / (1 << 20) }
+
+// largeClient starts a pgweir and logs a client in, who has prepared s.
+func largeClient(t *testing.T) (pid int, client net.Conn) {
+	t.Helper()
+	pgtest.SkipShort(t)
+	if runtime.GOOS != "linux" {
+		t.Skip("the memory of another process is read from /proc")
+	}
+	c := pgtest.New(t, pgtest.Options{})
+	listen := freeAddresses(t, 1)[0]
+	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: \"\"\n", listen))
+	pid = g.start().Process.Pid
+	g.await("listening")
+	conn := logIn(t, listen, pgtest.Superuser)
+	_, err := conn.Prepare(t.Context(), "s", "select length($1::bytea)", nil)
+	must(t, err)
+	h, err := conn.Hijack()
+	must(t, err)
+	t.Cleanup(func() { _ = h.Conn.Close() })
+	return pid, h.Conn
+}

@@ -1,6 +1,10 @@
 package grammar
 
-import "github.com/pgweir/pgweir/internal/setting"
+import (
+	"strings"
+
+	"github.com/pgweir/pgweir/internal/setting"
+)
 
 // Lexer splits a text into PostgreSQL's tokens (manual, section 4.1), as far as
 // hints, names and depth need: where comments, literals and words are. It takes
@@ -122,6 +126,13 @@ func (l *Lexer) single() bool {
 func (l *Lexer) quoted(kind Kind, escapes bool) Kind {
 	q := l.Text[l.pos]
 	for l.pos++; l.pos < len(l.Text); l.pos++ {
+		if !escapes { // the quote is all that matters
+			n := strings.IndexByte(l.Text[l.pos:], q)
+			if n < 0 {
+				break
+			}
+			l.pos += n
+		}
 		c := l.Text[l.pos]
 		switch {
 		case escapes && c == '\\':
