@@ -137,4 +137,15 @@ func BenchmarkCommits(b *testing.B) {
 			cs.note(Everybody, ch, cluster.Now())
 		}
 	})
+	// Nine reads and a commit, of all processors: every commit changes the words that every read looks at.
+	b.Run("mix", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for i := 0; pb.Next(); i++ {
+				if i%10 == 0 {
+					cs.note(Everybody, ch, cluster.Now())
+				}
+				cs.last(Everybody, reads)
+			}
+		})
+	})
 }
