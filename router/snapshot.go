@@ -11,8 +11,8 @@ func (p *Plan) TakesSnapshot() bool {
 		return true
 	case p.Class == ClassEmpty, p.Class == ClassTx && p.Tx.Verb != TxNone, p.Flags.Has(FlagNoSnapshot):
 		return false
-	case p.Class == ClassRead && p.Target == TargetAny: // of a cursor
-		return false
+	case p.Class == ClassRead && p.Target == TargetAny: // of a cursor, else DEALLOCATE
+		return p.SQL.Verb != PreparedNone
 	}
 	return true
 }

@@ -9,6 +9,7 @@ import (
 // Histories that showed a fault of the proxy once are played under several seeds, and show
 // none any more.
 func TestFormerFaults(t *testing.T) {
+	tell = *sqlFlag
 	plain := Knobs{PoolSize: 2, Consistency: "database", Delay: time.Millisecond}
 	alone := plain
 	alone.PoolSize = 1
@@ -59,6 +60,42 @@ func TestFormerFaults(t *testing.T) {
 				{Wait: 428 * time.Millisecond, Simple: "delete from items where owner = '%o'"}, {Simple: "rollback"},
 			}},
 		}, Events: []Event{{At: 525 * time.Millisecond, Do: Promote, On: "replica1", For: 3 * time.Second}}},
+		"a placeholder that a function may have defined in a block, lost with its server": {Knobs: plain, Scripts: []Script{
+			{Name: "c0", User: "clerk", Steps: []Step{
+				{Simple: "begin"}, {Simple: "select '%m', set_tenant('t2')"}, {Wait: 200 * time.Millisecond, Simple: "set role none"}, {Wait: 100 * time.Millisecond, Simple: whoami},
+			}},
+			{Name: "c1", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: "select '%m', set_config('app.tenant', 't3', false)"}, {Wait: 200 * time.Millisecond, Simple: "insert into log values ('%m')"}, {Simple: whoami},
+			}},
+			{Name: "c2", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: "select '%m', set_tenant('t2')"}, {Simple: "commit and chain"}, {Wait: 200 * time.Millisecond, Simple: "set role none"}, {Wait: 100 * time.Millisecond, Simple: whoami},
+			}},
+		}, Events: []Event{{At: 100 * time.Millisecond, Do: Crash, On: "primary", For: 840 * time.Millisecond}}},
+		"a placeholder that a function defined, behind DISCARD ALL while there is no catalog": {Knobs: plain, Scripts: []Script{
+			{Name: "c1", User: "app", Steps: []Step{
+				{Simple: "select set_tenant('t1')"}, {Simple: "discard all"}, {Calls: []Call{{Parse: "select '%m', set_tenant('t2')"}}},
+			}},
+		}, Faults: []Fault{{From: proxyHost, To: serverName(0), Nth: 1, Byte: 6735, Kind: Silence}}},
+		"a placeholder that was defined in a block on a replica, lost with it": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: whoami}, {Simple: "select '%m', set_config('app.tenant', 't3', true)"}, {Wait: 200 * time.Millisecond, Simple: whoami}, {Simple: "commit"}, {Simple: whoami},
+			}},
+			{Name: "c1", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: whoami}, {Simple: "select '%m', set_config('app.tenant', 't3', false)"}, {Wait: 200 * time.Millisecond, Simple: whoami}, {Simple: "commit"}, {Simple: whoami},
+			}},
+		}, Events: []Event{{At: 100 * time.Millisecond, Do: Crash, On: "replica1", For: 840 * time.Millisecond}}},
+		"modes behind DEALLOCATE": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin read only"}, {Simple: "deallocate all"}, {Simple: "set transaction isolation level repeatable read"}, {Simple: "rollback"},
+				{Simple: "begin"}, {Simple: "show timezone"}, {Simple: "deallocate all"}, {Simple: "set transaction isolation level repeatable read"}, {Simple: "rollback"},
+				{Simple: "prepare p as select '%m', 1"}, {Simple: "begin"}, {Simple: "deallocate p"}, {Simple: "begin isolation level repeatable read"}, {Simple: "rollback"},
+				{Simple: "prepare p as select '%m', 1"}, {Simple: "execute p"}, {Simple: "begin"}, {Simple: "select '%m', 2"}, {Simple: "deallocate p"}, {Simple: "commit"}, {Simple: "execute p"},
+				{Calls: []Call{{Parse: "begin"}, {Parse: "deallocate all"}, {Parse: "set transaction isolation level repeatable read"}}}, {Simple: "rollback"},
+				{Simple: "begin"}, {Calls: []Call{{Parse: "deallocate all"}, {Parse: "set transaction read only"}}}, {Simple: "set transaction read write"}, {Simple: "commit"},
+				{Simple: "begin"}, {Simple: "close all"}, {Simple: "set transaction isolation level repeatable read"}, {Simple: "rollback"},
+				{Simple: "begin"}, {Calls: []Call{{Parse: "deallocate all"}, {Parse: "rollback"}, {Parse: "select $1::text, 1", Args: []string{"%m"}}}}, {Simple: whoami},
+			}},
+		}},
 		"a write behind the end of a block that only reads": {Knobs: replicated, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Simple: "begin read only"}, {Simple: "select set_config('app.tenant', 't2', true)"}, {Calls: []Call{{Parse: "rollback"}, {Parse: "drop table tt"}}},

@@ -29,6 +29,7 @@ type session struct {
 	alone  *talk
 	step   int
 
+	called    bool      // functions, whose names the proxy may have had no catalog for
 	pending   []string  // markers appended in the open transaction
 	requests  int       // cancel requests on their way; these three are protected by world.mu
 	cancels   time.Time // when the last one was delivered
@@ -93,7 +94,7 @@ func (s *session) begin() bool {
 		s.w.fault("%s cannot log in alone: %v", s.script.Name, err)
 		return false
 	}
-	s.pending = nil
+	s.pending, s.called = nil, false
 	s.compareReported("at login")
 	return true
 }
@@ -258,7 +259,7 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		s.w.oracle.ran(s, step, got, seen)
 		s.compareReported("after " + s.marker())
 		s.compareHeard()
-		if leave {
+		if leave || s.forgotten(step) {
 			s.close()
 		}
 		return
@@ -300,6 +301,18 @@ func (s *session) blockLost(step *Step, got, want []frame) bool {
 		s.close() // one server has defined what its statement names; where that was lost it may read NULL
 	}
 	return true
+}
+
+// forgotten reports whether a step may have had the proxy forget a placeholder that a function
+// has defined: DISCARD ALL frees the session of its connection, and while servers fail the
+// catalog may never have told what the function does.
+func (s *session) forgotten(step *Step) bool {
+	said := step.Simple
+	for i := range step.Calls {
+		said += step.Calls[i].Parse
+	}
+	s.called = s.called || strings.Contains(said, "set_tenant(")
+	return s.called && strings.Contains(said, "discard all") && !s.w.h.calm()
 }
 
 // placeholders are texts that define a custom setting, which reads empty for ever after and not NULL.

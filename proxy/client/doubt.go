@@ -57,9 +57,10 @@ func (c *Client) mayResolve() bool {
 	return l.doubts.Any()
 }
 
-// tied reports whether the session has, or may have, what only its connection has: that is lost
-// with it.
-func (c *Client) tied() bool { return c.state.Pins != 0 || c.lease.doubts.Left() }
+// tied reports whether the session has, or may have, what is lost with its connection.
+func (c *Client) tied() bool {
+	return c.state.Pins != 0 || c.lease.doubts.Left() || c.state.LostWithServer()
+}
 
 // resolve resolves doubts: those that the catalog can tell of by now, or all.
 func (c *Client) resolve(ctx context.Context, all bool) {

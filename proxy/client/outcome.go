@@ -195,8 +195,8 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	if out != session.Done {
 		return e
 	}
-	if o.c.lease.onReplica() && p.TakesSnapshot() {
-		s.Tx.Did |= session.DidRead // in an implicit transaction too, which a BEGIN behind it may make a block
+	if p.TakesSnapshot() { // in an implicit transaction too, which a BEGIN behind it may make a block
+		s.Queried(o.c.lease.onReplica())
 	}
 	o.c.lease.follow(st, e.Ended, before)
 	if p != nil && (p.Flags&(router.FlagDDL|router.FlagTemporary) != 0 || p.Tx.Verb == router.TxRollbackTo) {

@@ -137,6 +137,12 @@ func (s *State) NeedsReadBack() bool {
 	return s.Known >= UnknownText || !s.MayDefine.Within(s.Defined)
 }
 
+// LostWithServer reports whether only its server can tell what the session will have even once
+// its transaction is rolled back: what was committed in part, or which placeholders are defined.
+func (s *State) LostWithServer() bool {
+	return s.Tx.Phase.InBlock() && (s.Known >= UnknownPartly || !s.MayDefine.Within(s.Defined))
+}
+
 // Missing returns what must be set on the session's server connection so that it carries
 // what the session has. Where that is not known, what the server has counts: of a part
 // that was committed nothing is known, and a role may be another than both believe.

@@ -43,12 +43,14 @@ func (p Phase) Status() byte {
 }
 
 // Deeds are what a transaction has done so far.
-type Deeds uint8
+type Deeds uint16
 
 // The deeds.
 const (
 	// DidRead: a replica ran something in it, so that it may have a snapshot there.
 	DidRead Deeds = 1 << iota
+	// DidQuery: a server ran something that takes a snapshot, behind which modes are refused.
+	DidQuery
 	// DidSet: it changed settings, if only for itself.
 	DidSet
 	// DidDDL: it changed the catalog, perhaps. DidRedefine, DidRemove and DidHook: see the flags of plans.
@@ -112,6 +114,13 @@ func (t *Transaction) Chained() []string {
 		return []string{"COMMIT AND CHAIN"}
 	}
 	return []string{"COMMIT AND CHAIN", t.opening.Set()}
+}
+
+// Queried says that a server, perhaps a replica, took a snapshot.
+func (s *State) Queried(onReplica bool) {
+	if s.Tx.Did |= DidQuery; onReplica {
+		s.Tx.Did |= DidRead
+	}
 }
 
 // next returns what follows a COMMIT or ROLLBACK that passes modes on by AND CHAIN.
