@@ -92,8 +92,9 @@ func (p *pipe) write(b []byte) (n int, err error) {
 		case p.deadline[1].passed:
 			return n, errLate
 		}
+		// Small room is none, or bytes would go one by one from then on: RFC 1122, 4.2.3.3.
 		room := window - p.inflight - len(p.arrived)
-		if room <= 0 {
+		if room < min(len(b), window/4) {
 			p.cond.Wait()
 			continue
 		}
@@ -198,6 +199,13 @@ func (p *pipe) quiet() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.arrived) == 0 && !p.eof && p.broken == nil && !p.deaf
+}
+
+// pending reports whether bytes have arrived that were not read.
+func (p *pipe) pending() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.arrived) > 0
 }
 
 // ended reports whether the writer's end arrived.
@@ -322,3 +330,6 @@ func (c *Conn) SetWriteDeadline(t time.Time) error { c.out.setDeadline(1, t); re
 // Quiet and Gone are what package wire asks of a transport without a socket.
 func (c *Conn) Quiet() bool { return c.in.quiet() }
 func (c *Conn) Gone() bool  { return c.in.ended() }
+
+// Pending tells package wire whether a read would find bytes.
+func (c *Conn) Pending() bool { return c.in.pending() }

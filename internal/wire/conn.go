@@ -228,9 +228,13 @@ func (c *Conn) fillPlain() error {
 	return err
 }
 
-// pendingPlain reports whether the rest of a decrypted record is likely there. A
-// message is at least five bytes, and peers write whole messages in one record.
+// pendingPlain reports whether the rest of a decrypted record is likely there: a
+// message is at least five bytes, and peers write whole messages in one record. Connections
+// in memory tell it.
 func (c *Conn) pendingPlain() bool {
+	if of, ok := c.nc.(interface{ Pending() bool }); ok {
+		return of.Pending()
+	}
 	_, isTLS := c.nc.(*tls.Conn)
 	return isTLS
 }
