@@ -75,11 +75,11 @@ func readRow(t *testing.T, conn net.Conn) (row string) {
 }
 
 // querySize asks for the length of a literal of n zeros by a simple query.
-func querySize(t *testing.T, conn net.Conn, n int) (took time.Duration) {
+func querySize(t *testing.T, conn net.Conn, function string, n int) (took time.Duration) {
 	t.Helper()
 	began := time.Now()
 	must(t, conn.SetDeadline(began.Add(2*time.Minute)))
-	_, err := conn.Write(wire.AppendQuery(nil, "select length('"+strings.Repeat("0", n)+"')"))
+	_, err := conn.Write(wire.AppendQuery(nil, "select "+function+"('"+strings.Repeat("0", n)+"')"))
 	must(t, err)
 	if row := readRow(t, conn); row != fmt.Sprint(n) {
 		t.Fatalf("row %q", row)
@@ -87,17 +87,21 @@ func querySize(t *testing.T, conn net.Conn, n int) (took time.Duration) {
 	return time.Since(began)
 }
 
-// TestLargeLiteralTakesItsTwice: 100 MB that a client sends as a literal are in its buffer, and once
-// more in the hands of who looks at the text.
-func TestLargeLiteralTakesItsTwice(t *testing.T) {
+// TestLargeLiteralIsKeptFromTheParser: 100 MB that a client sends as a literal of a statement whose plan
+// is not known are copied four times at most; the parser made eight copies.
+func TestLargeLiteralIsKeptFromTheParser(t *testing.T) {
 	pid, conn := largeClient(t)
-	querySize(t, conn, 1<<20)
+	querySize(t, conn, "octet_length", 1<<20)
 	before, _ := memory(t, pid)
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0o600) // forgets the most
-	took := querySize(t, conn, 100<<20)
+	took := querySize(t, conn, "length", 100<<20)
 	now, most := memory(t, pid)
 	t.Logf("%.1f MB before, at most %.1f MB, then %.1f MB; it took %v", mb(before), mb(most), mb(now), took.Round(time.Millisecond))
-	if most-before > 300<<20 {
+	bound := 550 << 20
+	if raced {
+		bound *= 2
+	}
+	if most-before > bound {
 		t.Errorf("a literal of 100 MB takes %.1f MB", mb(most-before))
 	}
 }
