@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -222,5 +223,23 @@ func TestReset(t *testing.T) {
 	}
 	if b.Settings() != (setting.Settings{}) || b.Held().Holds(st) || b.Held().Unnamed != 0 || b.MayDefine() == (setting.Names{}) {
 		t.Error("notes are left, or defined names forgotten")
+	}
+}
+
+// TestDrain: what the server reports behind an error is noted, and notifications are kept.
+func TestDrain(t *testing.T) {
+	b := connect(t, 0)
+	b.Sent(1)
+	if _, err := b.Conn.Write(wire.AppendQuery(nil, "listen news; set timezone = 'Asia/Tokyo'; notify news; commit; select 1/0")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	if zone, heard := b.Parameter("TimeZone"), b.Notified(); zone != "Asia/Tokyo" || !bytes.Contains(heard, []byte("news")) {
+		t.Errorf("time zone %q, heard %q", zone, heard)
+	}
+	if got := value(t, b, "select 2"); got != "2" {
+		t.Errorf("afterwards: %s", got)
 	}
 }

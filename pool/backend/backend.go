@@ -269,7 +269,19 @@ func (b *Backend) Ask(ctx context.Context, frames []byte, see func(frame []byte)
 	if err := b.Conn.Exchange(frames); err != nil {
 		return 0, fmt.Errorf("server %s: %w", b.login.Address, err)
 	}
-	var refused error
+	status, refused, err := b.answer(see)
+	return status, errors.Join(refused, err)
+}
+
+// Drain reads to the next ReadyForQuery of what was sent. What the server reports meanwhile is
+// noted, and what it refuses is no error. Concurrent use is not safe.
+func (b *Backend) Drain() error {
+	_, _, err := b.answer(nil)
+	return err
+}
+
+// answer reads to ReadyForQuery. refused is the server's first error.
+func (b *Backend) answer(see func(frame []byte)) (status byte, refused, err error) {
 	for {
 		typ, size, err := b.Conn.Header()
 		var frame []byte
@@ -277,18 +289,18 @@ func (b *Backend) Ask(ctx context.Context, frames []byte, see func(frame []byte)
 			frame, err = b.Conn.Frame(size)
 		}
 		if err != nil {
-			return 0, fmt.Errorf("server %s: %w", b.login.Address, errors.Join(refused, err))
+			return 0, refused, fmt.Errorf("server %s: %w", b.login.Address, err)
 		}
 		switch {
 		case typ == wire.ErrorResponse && refused == nil:
 			refused = &ServerError{append([]byte(nil), frame...)}
 		case typ == wire.ReadyForQuery && size != readySize:
-			return 0, fmt.Errorf("server %s: ReadyForQuery of %d bytes", b.login.Address, size)
+			return 0, refused, fmt.Errorf("server %s: ReadyForQuery of %d bytes", b.login.Address, size)
 		case typ == wire.ReadyForQuery:
 			status = frame[wire.HeaderSize]
 			b.Ready(status)
 			b.Conn.Discard(size)
-			return status, refused
+			return status, refused, nil
 		}
 		b.noteAsync(typ, frame)
 		if see != nil {

@@ -71,37 +71,18 @@ func (r recovery) prepareRetry(again *retry) error {
 // drain reads to the ReadyForQuery of a batch that failed.
 func (r recovery) drain() error {
 	var bytes []byte
-	t, conn := &r.try, r.c.lease.b.Conn
+	t, b := &r.try, r.c.lease.b
 	last, at := t.Queue[len(t.Queue)-1].Kind, t.Queue[t.Head].Kind
 	if last != batch.Sync && at != batch.Query && at != batch.FunctionCall {
 		bytes = wire.AppendSync(nil) // the server skips to a Sync that was not sent
 	}
-	r.c.lease.b.Sent(1)
+	b.Sent(1)
 	if len(bytes) > 0 {
-		if _, err := conn.Write(bytes); err != nil {
+		if _, err := b.Conn.Write(bytes); err != nil {
 			return err
 		}
 	}
-	for {
-		typ, size, err := conn.Header()
-		if err != nil {
-			return err
-		}
-		frame, err := conn.Frame(size)
-		if err != nil {
-			return err
-		}
-		if typ == wire.ReadyForQuery && size != wire.HeaderSize+1 {
-			return wire.ErrFrameLength
-		}
-		if typ == wire.ReadyForQuery {
-			r.c.lease.b.Ready(frame[wire.HeaderSize])
-		}
-		conn.Discard(size)
-		if typ == wire.ReadyForQuery {
-			return nil
-		}
-	}
+	return b.Drain()
 }
 
 // serverGone deals with a server connection that ended in the middle. frame is
