@@ -134,7 +134,10 @@ var errLost = errors.New("a shortened literal is not in the tree as it is")
 
 // parse is the tree of text, whatever is long in it.
 func parse(text string, long int) (*pg.ParseResult, error) {
-	s := shorten(text, rand.Text(), long)
+	s := &shortened{text: text}
+	if len(text) >= long { // the usual text needs no mark that nobody can guess
+		s = shorten(text, rand.Text(), long)
+	}
 	if TooDeep(s.text) {
 		return nil, ErrTooDeep
 	}
