@@ -232,11 +232,11 @@ func (c *Conn) fillPlain() error {
 // message is at least five bytes, and peers write whole messages in one record. Connections
 // in memory tell it.
 func (c *Conn) pendingPlain() bool {
-	if of, ok := c.nc.(interface{ Pending() bool }); ok {
-		return of.Pending()
+	if _, isTLS := c.nc.(*tls.Conn); isTLS {
+		return true
 	}
-	_, isTLS := c.nc.(*tls.Conn)
-	return isTLS
+	memory, ok := c.nc.(interface{ Pending() bool })
+	return ok && memory.Pending()
 }
 
 func (c *Conn) tryRead(fd uintptr) bool {
