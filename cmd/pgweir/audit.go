@@ -116,7 +116,7 @@ func audit(cmd *cobra.Command, f auditFlags, files []string) error {
 	r := report{Source: s.source, place: s.place, version: buildVersion(info)}
 	if len(files) == 0 {
 		r.inspect(s)
-	} else if err := r.judge(s, files, statements.Format(f.input), cmd.InOrStdin(), progress.Start(cmd.ErrOrStderr(), 0)); err != nil {
+	} else if err := r.judge(s, files, statements.Format(f.input), cmd.InOrStdin(), &progress.Meter{To: cmd.ErrOrStderr()}); err != nil {
 		return err
 	}
 	if err := r.print(cmd.OutOrStdout(), f.format); err != nil {

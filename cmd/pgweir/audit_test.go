@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -50,8 +51,9 @@ tenant: {settings: [app.current_org_id], columns: [organization_id]}
 // auditJSON runs audit and reads its JSON.
 func auditJSON(t *testing.T, args ...string) (r report, code int) {
 	t.Helper()
-	out, code := pgweir("", append([]string{"audit", "--format", "json"}, args...)...)
-	require.NoError(t, json.Unmarshal([]byte(out), &r), out)
+	var out, told bytes.Buffer
+	code = run(append([]string{"audit", "--format", "json"}, args...), strings.NewReader(""), &out, &told)
+	require.NoError(t, json.Unmarshal(out.Bytes(), &r), out.String()+told.String())
 	return r, code
 }
 
@@ -177,6 +179,6 @@ func TestAuditTellsHowFar(t *testing.T) {
 	require.NoError(t, err)
 	var told strings.Builder
 	stdin := strings.NewReader(strings.Repeat("SELECT 1;\n", 50))
-	require.NoError(t, new(report).judge(s, []string{"-"}, statements.SQL, stdin, progress.Start(&told, time.Nanosecond)))
+	require.NoError(t, new(report).judge(s, []string{"-"}, statements.SQL, stdin, &progress.Meter{To: &told, Every: time.Nanosecond}))
 	require.Contains(t, told.String(), "stdin: 50 of 50 statements\n")
 }

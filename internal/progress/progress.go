@@ -2,6 +2,7 @@
 package progress
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -10,26 +11,22 @@ import (
 // Interval is how often a Meter speaks if nothing else is said.
 const Interval = 2 * time.Second
 
-// Meter says how far work is once it has taken an interval, and every interval from then on; short
-// work is silent. A Meter is for one goroutine.
+// Meter says how far work is once it has gone on for an interval, and every interval from then on;
+// short work is silent. A Meter is for one goroutine.
 type Meter struct {
-	to    io.Writer
-	every time.Duration
-	next  time.Time
+	To    io.Writer
+	Every time.Duration // Interval if it is zero
+
+	next time.Time
 }
 
-// Start begins the first interval. every is Interval if it is zero.
-func Start(to io.Writer, every time.Duration) *Meter {
-	if every == 0 {
-		every = Interval
-	}
-	return &Meter{to: to, every: every, next: time.Now().Add(every)}
-}
-
-// Tell writes a line if it is time for one.
+// Tell writes a line if it is time for one. The first interval begins with the first call.
 func (m *Meter) Tell(format string, args ...any) {
-	if now := time.Now(); now.After(m.next) {
-		m.next = now.Add(m.every)
-		_, _ = fmt.Fprintf(m.to, format+"\n", args...)
+	switch now := time.Now(); {
+	case m.next.IsZero():
+		m.next = now.Add(cmp.Or(m.Every, Interval))
+	case now.After(m.next):
+		m.next = now.Add(cmp.Or(m.Every, Interval))
+		_, _ = fmt.Fprintf(m.To, format+"\n", args...)
 	}
 }

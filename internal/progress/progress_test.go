@@ -15,7 +15,7 @@ import (
 func TestMeter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told strings.Builder
-		m := progress.Start(&told, 0)
+		m := progress.Meter{To: &told}
 		for i := range 60 {
 			m.Tell("%d of 60", i)
 			time.Sleep(100 * time.Millisecond)

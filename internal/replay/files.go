@@ -47,7 +47,7 @@ type reading struct {
 
 // read looks at one file, or at all snapshots of a directory.
 func (r *reading) read(name string) error {
-	meter := progress.Start(r.Progress, r.Interval)
+	meter := progress.Meter{To: r.Progress, Every: r.Interval}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		n := 0
 		return archive.ReadDir(name, func(s *insight.Snapshot, err error) {
