@@ -37,7 +37,10 @@ type cut struct {
 // begins with mark. What is not certain to be one literal with one meaning stays.
 func shorten(text, mark string, long int) *shortened {
 	s := &shortened{text: text, mark: mark}
-	if len(text) < long || strings.IndexByte(text, 0) >= 0 { // to the parser, that would be its end
+	switch {
+	case len(text) < long, !strings.Contains(text, "'") && !strings.Contains(text, "$"): // nothing is a literal of that size
+		return s
+	case strings.Contains(text, "\x00"): // to the parser, that would be its end
 		return s
 	}
 	var out strings.Builder
