@@ -60,7 +60,7 @@ type Options struct {
 // Want is what a session needs of a connection.
 type Want struct {
 	Settings setting.Settings // best carried already
-	Prefer   *backend.Backend // if it is idle and fits; nil: none
+	Draws    uint64           // the session, if it draws from sequences or asks what they gave; 0: it does not
 	Defined  setting.Names    // custom settings it may find defined
 	// Dial makes a connection that only this session can use; nil: any of the pool's will
 	// do. It must honour its context.
@@ -69,6 +69,26 @@ type Want struct {
 	// for want of slots is returned if the pools have none open there to wait for.
 	Replaceable bool
 }
+
+// merit is how good a connection that fits is, up to perfect. What only one connection can tell, of the session's own
+// draws from sequences or of others', matters more than the statements its settings take.
+func (w *Want) merit(b *backend.Backend) (m int) {
+	switch b.Drawn() {
+	case w.Draws:
+		m = 4
+	case 0:
+		m = 2
+	}
+	if w.Draws == 0 {
+		m = 4
+	}
+	if b.Settings() == w.Settings {
+		m++
+	}
+	return m
+}
+
+const perfect = 5
 
 // Pool shares the connections of one server, user and database. Safe for concurrent use.
 type Pool struct {
@@ -123,32 +143,21 @@ func (p *Pool) TryAcquire(want Want) *backend.Backend {
 	return b
 }
 
-// takeLocked takes out the idle connection that is preferred, else that with equal settings used last, else the one
-// used last, of those on which no custom setting may be defined that the session cannot
-// find defined; nil if there is none.
+// takeLocked takes out the idle connection that is best for the session, of equally good ones the one used last; nil if
+// there is none on which it finds no custom setting defined that it cannot know.
 func (p *Pool) takeLocked(want Want) *backend.Backend {
 	if want.Dial != nil {
 		return nil
 	}
-	pick, equal := -1, -1
-	for i := len(p.idle) - 1; i >= 0 && (equal < 0 || want.Prefer != nil); i-- {
+	pick, most := -1, -1
+	for i := len(p.idle) - 1; i >= 0 && most < perfect; i-- {
 		b := p.idle[i]
 		if !b.MayDefine().Within(want.Defined) {
 			continue
 		}
-		if b == want.Prefer {
-			pick, equal = i, i
-			break
+		if merit := want.merit(b); merit > most {
+			pick, most = i, merit
 		}
-		if equal < 0 && b.Settings() == want.Settings {
-			equal = i
-		}
-		if pick < 0 {
-			pick = i
-		}
-	}
-	if equal >= 0 {
-		pick = equal
 	}
 	if pick < 0 {
 		return nil

@@ -258,6 +258,8 @@ func TestSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	b.NoteDrawn(1)
+	a.NoteDrawn(3)
 	p.Release(a)
 	p.Release(b)
 	p.Release(c)
@@ -269,8 +271,9 @@ func TestSettings(t *testing.T) {
 		{"equal settings", Want{Settings: zone}, b},
 		{"equal custom settings", Want{Settings: tenant, Defined: tenant.Custom()}, a},
 		{"none", Want{}, c},
-		{"a certain one", Want{Settings: zone, Prefer: c}, c},
-		{"a certain one that does not fit", Want{Settings: zone, Prefer: a}, b},
+		{"nobody else's draws", Want{Settings: zone, Draws: 2}, c},
+		{"its own draws", Want{Draws: 1}, b},
+		{"its own draws, which do not fit", Want{Draws: 3}, c},
 	} {
 		got := p.TryAcquire(try.want)
 		if got != try.got {

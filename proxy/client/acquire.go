@@ -92,7 +92,10 @@ func (a acquisition) takeFromPool() error {
 		// What was set so far in this implicit transaction is a part of it.
 		t.Replays = batch.ReplaysImplicit
 	}
-	want := pool.Want{Prefer: a.drewOn(), Settings: s.Settings.Now(), Defined: s.Defined.With(a.batch.SetsFirst())}
+	want := pool.Want{Settings: s.Settings.Now(), Defined: s.Defined.With(a.batch.SetsFirst())}
+	if a.batch.Draws() != nil {
+		want.Draws = a.c.who.id
+	}
 	if inBlock || t.Replays == batch.ReplaysImplicit {
 		want.Settings = s.Settings.Begin()
 	}

@@ -44,8 +44,8 @@ type Client struct {
 	told   told
 	ear    notify.Ear
 	prefer preferred
-	writes freshness.Changes // of the open transaction
-	drew   draw
+	writes freshness.Changes     // of the open transaction
+	drew   *upstream.Expectation // of the statement with which it drew from sequences last; nil: none
 	done   done
 	tenant string // that it worked for when it last gave a server connection back
 

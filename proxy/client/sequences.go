@@ -1,9 +1,7 @@
 package client
 
 import (
-	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/batch"
-	"github.com/pgweir/pgweir/proxy/upstream"
 	"github.com/pgweir/pgweir/router"
 )
 
@@ -13,13 +11,6 @@ import (
 // (upstream.Expectation). Where another has drawn since, the answer is 55000, as for one who
 // never drew.
 // https://www.postgresql.org/docs/current/functions-sequence.html
-
-// draw is where a session last drew from a sequence, which is only to be compared, and what
-// was learned of such statements.
-type draw struct {
-	on *backend.Backend
-	by *upstream.Expectation
-}
 
 // drawing is what a batch means for that.
 type drawing struct{ *work }
@@ -49,8 +40,8 @@ func (d drawing) begins() {
 	}
 	l.b.NoteDrawn(0)
 	asks := d.batch.AsksForSequences()
-	if asks && d.c.drew.by != nil {
-		d.c.drew.by.Asked() // in vain this time
+	if asks && d.c.drew != nil {
+		d.c.drew.Asked() // in vain this time
 	}
 	t := &d.try
 	early := t.Opens() && !d.batch.TakesSnapshot() // within its transaction it would take the snapshot
@@ -72,16 +63,8 @@ func (d drawing) drew() {
 		l.b.NoteDrawn(d.c.who.id)
 	}
 	e := d.c.up.Sequences.Expect(p)
-	d.c.drew = draw{l.b, e}
+	d.c.drew = e
 	if e.Likely() && l.b.Drawn() == d.c.who.id {
 		l.asked = e
 	}
-}
-
-// drewOn is the connection that can tell what sequences gave to the session, if the batch asks.
-func (w *work) drewOn() *backend.Backend {
-	if w.c.drew.on == nil || !w.batch.AsksForSequences() {
-		return nil
-	}
-	return w.c.drew.on
 }
