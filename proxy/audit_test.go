@@ -12,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -53,7 +52,7 @@ func startAudit(t *testing.T, change ...func(*config.Config)) *audited {
 	for _, f := range change {
 		f(&cfg)
 	}
-	reg := prometheus.NewRegistry()
+	reg := newRegistry()
 	server, err := proxy.New(cfg.Complete(), zap.New(core), reg)
 	require.NoError(t, err)
 	require.NoError(t, server.Start())

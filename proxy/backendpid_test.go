@@ -12,6 +12,7 @@ import (
 // TestEndsItself: a session that terminates or cancels the backend that it asks for ends, or
 // is canceled, as on one server, and only it.
 func TestEndsItself(t *testing.T) {
+	t.Parallel()
 	stage{setup: items}.tell(t,
 		story{name: "canceled", steps: "Q select pg_cancel_backend(pg_backend_pid()), pg_sleep(5)\nQ select count(*) from items"},
 		story{name: "canceled in a transaction", mode: "outside", steps: "Q begin\nQ insert into w values (1)\nQ select pg_cancel_backend(pg_backend_pid()), pg_sleep(5)\nQ select 1\nQ rollback\nQ select count(*) from w"},

@@ -67,6 +67,7 @@ func TestDoubtsBeforeReset(t *testing.T) {
 
 // TestDoubtsOfDDL: DDL that names nothing which runs is in no doubt, but for what runs beside it.
 func TestDoubtsOfDDL(t *testing.T) {
+	t.Parallel()
 	const sets, clean = `returns event_trigger language plpgsql as 'begin perform set_config(''app.a'', ''%n%'', false); end'`,
 		`returns event_trigger language plpgsql as 'begin end'`
 	stage{}.tell(t,

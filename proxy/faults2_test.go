@@ -18,6 +18,7 @@ grant all on schema public to public; grant all on items, w to public; grant all
 // TestTransactionModesAreTheResultingOnes: of what BEGIN and SET TRANSACTION say in any
 // order, what results counts, on whichever server.
 func TestTransactionModesAreTheResultingOnes(t *testing.T) {
+	t.Parallel()
 	others := "\n\t\t@b\n\t\tQ select 'b'\n\t\t@c\n\t\tQ select count(*) from items\n\t\t@d\n\t\tQ insert into w values (1)\n\t\t@e\n\t\tQ select 'e' from items limit 1"
 	tx := func(begin string, more ...string) string {
 		steps := "Q " + begin
@@ -62,6 +63,7 @@ func TestTransactionModesAreTheResultingOnes(t *testing.T) {
 // TestBehindAFailedTransaction: what comes behind the end of a failed transaction, in the
 // same string or pipeline, runs.
 func TestBehindAFailedTransaction(t *testing.T) {
+	t.Parallel()
 	failed := func(first string, then ...string) string {
 		steps := first
 		for _, s := range then {
@@ -92,6 +94,7 @@ func TestBehindAFailedTransaction(t *testing.T) {
 // TestResetOfStartupSettings: RESET in any form and place returns to what the startup
 // packet said.
 func TestResetOfStartupSettings(t *testing.T) {
+	t.Parallel()
 	var all []story
 	look := "\n\t\tQ select current_setting('app.current_org_id', true), current_setting('search_path')\n\t\tQ select current_setting('app.current_org_id', true) from items limit 1"
 	for _, steps := range []string{
@@ -134,6 +137,7 @@ func TestResetOfStartupSettings(t *testing.T) {
 // TestIsolationIsSetBeforeAnyQuery: SET TRANSACTION counts from what the client ran, not
 // from what the proxy did.
 func TestIsolationIsSetBeforeAnyQuery(t *testing.T) {
+	t.Parallel()
 	level := "set transaction isolation level repeatable read"
 	stage{setup: items}.tell(t,
 		story{name: "outside a transaction", mode: "outside", steps: "Q set app.current_org_id = '1' ;; " + level + " ;; select f_set('app.a', '1', false)"},
@@ -163,6 +167,7 @@ func TestIsolationIsSetBeforeAnyQuery(t *testing.T) {
 // the lock, whatever the proxy has its connection assert.
 // https://www.postgresql.org/docs/current/sql-lock.html
 func TestSnapshotsFollowLocks(t *testing.T) {
+	t.Parallel()
 	tenants := func(c *config.Config) { c.Tenant.Settings = []string{"app.current_org_id"} }
 	others := "Q set app.current_org_id = '1'\nQ insert into w values (1)\n@b\nQ set app.current_org_id = '1'\nQ insert into w values (2)\n@a\n" // the same: nothing has to be set, only asserted
 	var all []story
@@ -176,6 +181,7 @@ func TestSnapshotsFollowLocks(t *testing.T) {
 
 // TestSettingsTheServerMayRefuse: a SET that a server could refuse is refused when it is said.
 func TestSettingsTheServerMayRefuse(t *testing.T) {
+	t.Parallel()
 	then := "\n\t\tQ select 1\n\t\tQ select count(*) from items\n\t\tQ insert into w values (1)\n\t\tQ reset all\n\t\tQ select 1\n\t\t@b\n\t\tQ select 1"
 	g := stage{once: "create role %ROLE% login", user: "%ROLE%", setup: items + "create function pl() returns int language plpgsql as $$ begin return 1; end $$; "}
 	var all []story
@@ -196,6 +202,7 @@ func TestSettingsTheServerMayRefuse(t *testing.T) {
 // TestErrorsInAFailedTransaction: PostgreSQL looks at some things before it looks at the
 // transaction.
 func TestErrorsInAFailedTransaction(t *testing.T) {
+	t.Parallel()
 	var all []story
 	for name, first := range map[string]string{
 		"on the primary": "Q begin\nQ insert into w values (1)\nQ savepoint s\nQ select 1/0\n", "on a replica": "Q begin\nQ savepoint s\nQ select 1/0 from items\n",
@@ -271,6 +278,7 @@ func TestErrorsInAFailedTransaction(t *testing.T) {
 // TestNamesAreFoldedAsTheServerDoes: a name with a letter beyond ASCII is not the one that has
 // its lower case (the Kelvin sign is no k, the dotted capital I no i).
 func TestNamesAreFoldedAsTheServerDoes(t *testing.T) {
+	t.Parallel()
 	look := "\n\t\tQ select 1\n\t\tQ select current_setting('app.tenant_id', true), current_setting('app.tenant_\u0130d', true), current_setting('app.key', true)" +
 		"\n\t\tQ insert into w values (1)\n\t\tQ select current_setting('app.tenant_id', true), current_setting('APP.KEY', true)\n\t\t@b\n\t\tQ select current_setting('app.tenant_id', true), current_setting('app.key', true)"
 	stage{setup: items}.tell(t,

@@ -25,6 +25,7 @@ func asTenant(setup string) stage {
 // TestNamesInBodies: whatever way a function spells the name of a setting, nobody else
 // is in it.
 func TestNamesInBodies(t *testing.T) {
+	t.Parallel()
 	asTenant(`
 create function f_escape() returns void language plpgsql as $$ begin perform set_config(E'app.current\x5forg_id', '2', false); end $$;
 create function f_octal() returns void language plpgsql as $$ begin perform set_config(e'app.current\137org_id', '2', false); end $$;
@@ -84,6 +85,7 @@ create function f_local() returns void language plpgsql as $$ begin perform set_
 // TestWhereExpressionsStand: a function that sets is found wherever the catalog has an
 // expression of it.
 func TestWhereExpressionsStand(t *testing.T) {
+	t.Parallel()
 	asTenant(`
 create function f_sets() returns text language plpgsql as $$ begin return set_config('app.a', '2', false); end $$;
 create function i_sets(int) returns int immutable language plpgsql as $$ begin perform set_config('app.a', '2', false); return $1; end $$;
@@ -152,6 +154,7 @@ alter materialized view mvs owner to %ROLE%; alter table stats owner to %ROLE%; 
 // TestServersReadTextsDifferently: where a backslash or a byte means something else to
 // the server, whoever said so.
 func TestServersReadTextsDifferently(t *testing.T) {
+	t.Parallel()
 	text := `
 		Q select 'a\'', set_config($$app.current_org_id$$,$$2$$,false) --'
 		Q select 'x'
@@ -265,6 +268,7 @@ func TestServersReadTextsDifferently(t *testing.T) {
 
 // TestRoleNone: NONE is a value of role, RESET what the session began with.
 func TestRoleNone(t *testing.T) {
+	t.Parallel()
 	const other = "create role %ROLE%_a; create role %ROLE% login in role %ROLE%_a"
 	stories := []story{
 		{name: "SET ROLE NONE", steps: "Q set role none\nQ select current_user\nQ reset role\nQ select current_user"},
@@ -292,6 +296,7 @@ func TestRoleNone(t *testing.T) {
 // TestTemporaryObjectsOfEveryKind: what is created in the temporary schema stays with its
 // session, whatever it is.
 func TestTemporaryObjectsOfEveryKind(t *testing.T) {
+	t.Parallel()
 	g := stage{setup: "create table ledger (a int, b int)", look: "(select count(*) from pg_catalog.pg_depend" +
 		" where refclassid = 'pg_namespace'::regclass and refobjid = pg_my_temp_schema())"}
 	var stories []story
@@ -315,6 +320,7 @@ func TestTemporaryObjectsOfEveryKind(t *testing.T) {
 // TestTemporarySchemaInEffect: what is created where a temporary schema comes first in
 // the path is nobody else's.
 func TestTemporarySchemaInEffect(t *testing.T) {
+	t.Parallel()
 	g := stage{once: "create role %ROLE% login", user: "%ROLE%", setup: `
 grant all on schema public to %ROLE%; create table ledger (a int); grant all on ledger to %ROLE%;
 create schema s1; grant all on schema s1 to %ROLE%;
@@ -377,6 +383,7 @@ create function paths() returns void language plpgsql as $$ begin perform set_co
 // TestRedefinedMeanwhile: between a change of the catalog and its being read, nothing old
 // decides what a session is given or leaves behind.
 func TestRedefinedMeanwhile(t *testing.T) {
+	t.Parallel()
 	setup := `
 create function ff(int) returns int language sql as 'select $1';
 create function fs(int) returns int stable language sql as 'select $1';

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -86,7 +88,7 @@ func run(t testing.TB, database, sql string) {
 type service struct {
 	*proxy.Server
 	addr string // host:port
-	reg  *prometheus.Registry
+	reg  *registry
 	logs *observer.ObservedLogs // warnings and errors
 }
 
@@ -140,7 +142,7 @@ func launch(t testing.TB, cfg config.Config) *service {
 
 func launchLogging(t testing.TB, cfg config.Config, log *zap.Logger) *service {
 	t.Helper()
-	reg := prometheus.NewRegistry()
+	reg := newRegistry()
 	core, logs := observer.New(zap.WarnLevel)
 	log = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) }))
 	server, err := proxy.New(cfg.Complete(), log, reg)
@@ -198,32 +200,57 @@ func until(t testing.TB, what string, done func() bool) {
 
 // metric is the sum of a metric's values over all series that have the labels,
 // each given as name=value.
-func (s *service) metric(t testing.TB, name string, labels ...string) float64 {
+func (s *service) metric(t testing.TB, name string, labels ...string) (sum float64) {
 	t.Helper()
-	families, err := s.reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := 0.0
-	for _, f := range families {
-		if f.GetName() != name {
+	found := make(chan prometheus.Metric, 64)
+	go func() {
+		defer close(found)
+		for _, c := range s.reg.collectors {
+			c.Collect(found)
+		}
+	}()
+	for m := range found {
+		if nameOf(m.Desc()) != name {
 			continue
 		}
-		for _, m := range f.GetMetric() {
-			has := map[string]bool{}
-			for _, l := range m.GetLabel() {
-				has[l.GetName()+"="+l.GetValue()] = true
-			}
-			match := true
-			for _, l := range labels {
-				match = match && has[l]
-			}
-			if match {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
+		var told dto.Metric
+		if err := m.Write(&told); err != nil {
+			t.Error(err)
+		}
+		has := map[string]bool{}
+		for _, l := range told.GetLabel() {
+			has[l.GetName()+"="+l.GetValue()] = true
+		}
+		if !slices.ContainsFunc(labels, func(l string) bool { return !has[l] }) {
+			sum += told.GetCounter().GetValue() + told.GetGauge().GetValue()
 		}
 	}
 	return sum
+}
+
+var metricNames sync.Map // of metrics, by description
+
+func nameOf(d *prometheus.Desc) string {
+	name, known := metricNames.Load(d)
+	if !known {
+		_, text, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ = strings.Cut(text, `"`)
+		metricNames.Store(d, name)
+	}
+	return name.(string)
+}
+
+// registry keeps what is registered, to ask for one metric without the cost of all.
+type registry struct {
+	*prometheus.Registry
+	collectors []prometheus.Collector
+}
+
+func newRegistry() *registry { return &registry{Registry: prometheus.NewRegistry()} }
+
+func (r *registry) Register(c prometheus.Collector) error {
+	r.collectors = append(r.collectors, c)
+	return r.Registry.Register(c)
 }
 
 // dsn is how clients connect to the proxy.

@@ -19,6 +19,7 @@ var unknownStage = stage{
 // TestUnknownIsJudgedLater: what runs on objects that the catalog does not know yet leaves what
 // it leaves for its session, and nothing for others.
 func TestUnknownIsJudgedLater(t *testing.T) {
+	t.Parallel()
 	unknownStage.tell(t,
 		story{name: "table", steps: `
 		Q create table z%n%(a int)

@@ -9,6 +9,7 @@ import (
 // TestBeforeAnyQuery: what must come before a transaction's first query may, whatever the
 // proxy has to set first on the connection it comes to.
 func TestBeforeAnyQuery(t *testing.T) {
+	t.Parallel()
 	others := "\n@b\nQ select set_config('app.current_org_id', 'b', false)\nQ select count(*) from items\n@a\n"
 	declared := func(c *config.Config) { c.Tenant.Settings = []string{"app.current_org_id"} }
 	for _, change := range [][]func(*config.Config){nil, {declared}} {
@@ -25,6 +26,7 @@ func TestBeforeAnyQuery(t *testing.T) {
 
 // TestPreparedAndExecutedAtOnce: PREPARE, EXECUTE and DEALLOCATE of one name in one pipeline.
 func TestPreparedAndExecutedAtOnce(t *testing.T) {
+	t.Parallel()
 	stage{setup: items}.tell(t,
 		story{name: "prepare, execute", steps: "Q prepare p%n% as select 1 ;; execute p%n%\nQ execute p%n%\nQ deallocate p%n%"},
 		story{name: "deallocate, prepare, execute", mode: "once", steps: "Q prepare p%n% as select 1\n" +
@@ -36,6 +38,7 @@ func TestPreparedAndExecutedAtOnce(t *testing.T) {
 // TestWhatFunctionsSetForThemselves: a function's own SET clause leaves the placeholder
 // defined, and nothing else.
 func TestWhatFunctionsSetForThemselves(t *testing.T) {
+	t.Parallel()
 	stage{setup: items + "create function fs() returns int language sql set app.a = '9' as 'select 1'; create function fsp() returns int language plpgsql set app.a = '9' as 'begin return 1; end'"}.tell(t,
 		story{name: "sql", steps: "Q select fs()\nQ select current_setting('app.a', true)\n@b\nQ select current_setting('app.a', true)\n@a\nQ select fs()"},
 		story{name: "plpgsql", steps: "Q select fsp()\nQ select current_setting('app.a', true)\n@b\nQ select current_setting('app.a', true)"},
@@ -45,6 +48,7 @@ func TestWhatFunctionsSetForThemselves(t *testing.T) {
 
 // TestRedefinedInBetween: a function that becomes another one is followed at once.
 func TestRedefinedInBetween(t *testing.T) {
+	t.Parallel()
 	stage{setup: items}.tell(t,
 		story{name: "clean, then it sets", mode: "outside", steps: "Q create function r%n%() returns text language sql as $$ select 'x' $$\nQ select r%n%()\nQ select r%n%()\n" +
 			"Q create or replace function r%n%() returns text language sql as $$ select set_config('app.a', '2', false) $$\nQ select r%n%()\nQ select current_setting('app.a', true)\n@b\nQ select current_setting('app.a', true)"},

@@ -91,6 +91,7 @@ func (r *rawConn) waitNotified(n int) (found []string) {
 
 // TestListenIsAsOnOneServer: who listens, when, and to what.
 func TestListenIsAsOnOneServer(t *testing.T) {
+	t.Parallel()
 	stage{setup: "create table w (a int)"}.tell(t,
 		story{name: "in a transaction", steps: "Q begin\nQ listen a\nQ notify a, '1'\nQ commit\nQ select pg_listening_channels()"},
 		story{name: "rolled back", steps: "Q begin\nQ listen a\nQ rollback\nQ notify a\nQ select pg_listening_channels()"},

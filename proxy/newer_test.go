@@ -13,6 +13,7 @@ import (
 // ties the session to its connection only if something in it may leave what cannot be asked. An
 // older server refuses it in its own words; make test plays it with PostgreSQL 18, too.
 func TestNewerGrammar(t *testing.T) {
+	t.Parallel()
 	const setup = items + `create extension btree_gist; create table j (id int primary key, v int, n text);
 		create function f_dynamic(q text) returns void language plpgsql as $$ begin execute q; end $$;
 		create table audited (a int); create function f_audit() returns trigger language plpgsql as $$ begin perform set_config('app.a', 'trigger', false); return new; end $$;

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -101,7 +100,7 @@ func showUserTimeout(r *running) {
 	cfg := baseConfig(r)
 	r.cfg = cfg.Complete()
 	w := &acceptedLast{}
-	reg := prometheus.NewRegistry()
+	reg := newRegistry()
 	server, err := proxy.NewOver(proxy.Network{Listen: func(network, target string) (_ net.Listener, err error) {
 		w.Listener, err = net.Listen(network, target)
 		return w, err

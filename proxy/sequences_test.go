@@ -209,6 +209,7 @@ func TestKeptConnectionsDecideNothing(t *testing.T) {
 // TestSequencesBehindCode: what code draws in a transaction can be asked for in it, and code that
 // asks is not told what another session drew.
 func TestSequencesBehindCode(t *testing.T) {
+	t.Parallel()
 	const setup = items + `create table t (id serial, v text); create function draws() returns bigint language plpgsql as 'begin return nextval(''sq''); end';
 		create function lastp() returns bigint language plpgsql as 'begin return lastval(); end'; create function lasts() returns bigint language sql as 'select lastval()';
 		create view lastv as select lastval() as l; create table kid (p bigint default lastval());`

@@ -5,6 +5,7 @@ import "testing"
 // TestNamesInStrings: a statement that was prepared by SQL has its client's name wherever a
 // string of several statements says it, and what a string prepares has it afterwards.
 func TestNamesInStrings(t *testing.T) {
+	t.Parallel()
 	stage{setup: items}.tell(t,
 		story{name: "executed", steps: "Q prepare pp as select 1\nQ select 5 ;; execute pp\nQ execute pp ;; execute pp"},
 		story{name: "executed in a transaction", steps: "Q prepare pp as select count(*) from items\nQ begin ;; execute pp ;; commit\nQ begin\nQ select 1 ;; execute pp\nQ commit"},

@@ -8,6 +8,7 @@ import (
 // TestRemade: a statement that is parsed anew means what it says now, whatever a server
 // connection has prepared of that text before, and whoever remade what it uses.
 func TestRemade(t *testing.T) {
+	t.Parallel()
 	insert := `
 		P s insert into t%n% values ($1::e%n%)
 		B "" s a
@@ -205,6 +206,7 @@ func TestRemadeUnseen(t *testing.T) {
 // TestTold: a statement of whose rows a client was told runs with these rows or not at all, wherever
 // it runs, however they came to be others.
 func TestTold(t *testing.T) {
+	t.Parallel()
 	// What is bound again asks for the columns it was told of in binary format, which a server refuses for another number.
 	again := `
 		raw B 00 73 00 00 00 00 00 00 02 00 01 00 01

@@ -13,6 +13,7 @@ import (
 // TestStringsOfStatements: what the statements of one string do to their session is what
 // they do on PostgreSQL, one by one, wherever the string ends or fails.
 func TestStringsOfStatements(t *testing.T) {
+	t.Parallel()
 	look := "\nQ select current_setting('app.a', true), current_setting('app.current_org_id', true), current_setting('work_mem')\nQ insert into w values (1)\nQ rollback\n" +
 		"Q select current_setting('app.a', true), current_setting('work_mem') from items limit 1"
 	var all []story
@@ -126,6 +127,7 @@ func TestStringsOnReplicas(t *testing.T) {
 // TestCustomSettingsUndone: a custom setting that was set reads as an empty string for ever
 // after, whatever undid it; one that no server ever came to set reads NULL.
 func TestCustomSettingsUndone(t *testing.T) {
+	t.Parallel()
 	read := "\nQ select current_setting('a.b%n%', true)\nQ select current_setting('a.b%n%', true) from items limit 1"
 	stage{setup: items}.tell(t,
 		story{name: "in a string", steps: "Q set a.b%n% = '8' ;; select 1/0" + read},
@@ -140,6 +142,7 @@ func TestCustomSettingsUndone(t *testing.T) {
 // TestPreparedOutOfSight: a statement that code prepared, where nobody sees it, is executed by its
 // name, and an unknown name is refused when PostgreSQL refuses it.
 func TestPreparedOutOfSight(t *testing.T) {
+	t.Parallel()
 	stage{setup: items}.tell(t,
 		story{name: "in DO", mode: "outside", steps: "Q do $$ begin execute 'prepare pp%n% as select 41 + 1'; end $$\nQ execute pp%n%\nQ deallocate pp%n%\nQ execute pp%n%\nQ discard all"},
 		story{name: "unknown", steps: "Q execute nothing\nQ select 1"},

@@ -11,6 +11,7 @@ import (
 
 // TestTemporaryByName: temporary objects that are named with their schema, and dropped so.
 func TestTemporaryByName(t *testing.T) {
+	t.Parallel()
 	stage{}.tell(t,
 		story{name: "view", steps: "Q create temp view tv as select 1\nQ drop view pg_temp.tv\nQ drop view pg_temp.tv"},
 		story{name: "table", steps: "Q create temp table tt (a int)\nQ drop table pg_temp.tt\nQ drop table pg_temp.tt\nQ select * from pg_temp.tt"},

@@ -12,6 +12,10 @@ import (
 // while more are at hand.
 const writeAt = 16 << 10
 
+// wholeUpTo is the size of messages that pass only when they are there to their end: if their server is lost within one, the
+// client can be told so, or the read be sent again.
+const wholeUpTo = 8 << 10
+
 // duplexAt is how many bytes may be written before anything is read: more could
 // fill the sockets of both sides, each waiting for the other.
 const duplexAt = 64 << 10
@@ -152,13 +156,14 @@ func (r relay) scan(buf []byte) (need int, err error) {
 		if r.batch.Traits.Has(batch.CommitsWithin) && mayReveal(typ) {
 			recorder(r).recordBeforeForwarding(a)
 		}
-		if opaque[typ] && !a.Internal() {
+		whole := s.pos+size <= len(buf)
+		if opaque[typ] && !a.Internal() && (whole || size > wholeUpTo) {
 			t.pass = s.pass(size)
 			t.sure()
 			t.rowBytes += uint64(size)
 			continue
 		}
-		if s.pos+size > len(buf) {
+		if !whole {
 			need = size
 			break
 		}
