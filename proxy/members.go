@@ -140,7 +140,7 @@ func (ms *members) abortResting() (running []*member) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	for _, m := range ms.all {
-		if m.client.Interrupt().Runs() {
+		if m.client.Interrupt().End() {
 			running = append(running, m)
 		} else {
 			m.client.Abort()
@@ -190,20 +190,18 @@ func (ms *members) end(ctx context.Context, all []*member, log *zap.Logger) {
 }
 
 const (
-	// endAgain is how often it is tried to end a session, and to cancel what runs for it: a server
-	// takes no notice of a request that comes before the statement.
+	// endAgain is after how long it is tried again to end a session, and to cancel what runs for it, ever more rarely: a
+	// server takes no notice of a request that comes before the statement.
 	endAgain = 20 * time.Millisecond
 	// endAnyway is how often before a session is ended whose statement goes on.
-	endAnyway = 5
+	endAnyway = 6
 )
 
 // endOne cancels what runs for a session, and ends it.
 func (ms *members) endOne(ctx context.Context, m *member, log *zap.Logger) {
-	ticker := time.NewTicker(endAgain)
-	defer ticker.Stop()
-	for n := 0; ms.isIn(m); n++ {
+	for pause, n := endAgain, 0; ms.isIn(m); pause, n = min(2*pause, 16*endAgain), n+1 {
 		request := m.client.Interrupt().BeginCancel()
-		if request == nil || n >= endAnyway {
+		if !m.client.Interrupt().End() || n >= endAnyway {
 			m.client.Abort()
 		}
 		if request != nil {
@@ -212,7 +210,7 @@ func (ms *members) endOne(ctx context.Context, m *member, log *zap.Logger) {
 			}
 		}
 		select {
-		case <-ticker.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}

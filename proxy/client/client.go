@@ -285,7 +285,7 @@ func (c *Client) Abort() { c.clock.Abort() }
 
 var errVanished = &interrupt.ClientGone{Err: errors.New("closed while it was served")}
 
-var errShutdown = wire.Fatalf("57P01", "terminating connection due to administrator command")
+var errShutdown = interrupt.ErrEnded
 
 // finalError tells the client why its session ends, if there is something to say and
 // the client would read it as a message.

@@ -143,7 +143,7 @@ func (r relay) upload(bytes []byte) error {
 	case err != nil || r.try.Awaits() == nil:
 		return err
 	}
-	r.c.interrupt.Run(r.c.lease.b, r.plan())
+	_ = r.c.interrupt.Run(r.c.lease.b, r.plan()) // it was sent already
 	defer r.c.clock.WatchStatement()()
 	return r.relayAnswers()
 }

@@ -148,7 +148,7 @@ func TestKill(t *testing.T) {
 		_, err := running.Exec(t.Context(), "select pg_sleep(60)")
 		failed <- err
 	}()
-	until(t, "it runs", func() bool { return len(of(show(t, conn, "CLIENTS"), "state", "active")) == 1 })
+	until(t, "it runs", func() bool { return s.running(t) == 1 })
 	id := of(show(t, conn, "CLIENTS"), "application_name", "runner")[0]["id"]
 	command(t, conn, fmt.Sprintf("KILL_CLIENT %d", id))
 	require.Equal(t, "57014", code(<-failed))

@@ -17,7 +17,7 @@ import (
 
 // Interrupt is one session's. From when a batch has arrived to when it is answered, no cancel
 // request is lost: it ends the wait, or keeps the batch from being sent (again), or is sent
-// to the server that runs it. Cancel, Insist, BeginCancel, Runs, HeldOn, Vanished and Wake may be
+// to the server that runs it. Cancel, Insist, BeginCancel, End, HeldOn, Vanished and Wake may be
 // called from any goroutine, LookAtClient from one; the other methods are the session's own.
 type Interrupt struct {
 	front *wire.Conn
@@ -35,6 +35,7 @@ type Interrupt struct {
 	on      *cluster.Server  // which is this
 	batch   uint64           // counts them
 	phase   phase
+	ended   error                   // why no batch is sent any more; nil: they are
 	waiting context.CancelCauseFunc // by which a cancel request ends a long wait
 	began   time.Time               // the batch
 	opened  time.Time               // the transaction that was open when the last batch was answered, zero without one
@@ -62,6 +63,9 @@ func (i *Interrupt) Context() context.Context { return i.ctx }
 
 // ErrCanceled is that a cancel request came before a batch was sent.
 var ErrCanceled = wire.Errorf("57014", "canceling statement due to user request")
+
+// ErrEnded is that the session was ended.
+var ErrEnded = wire.Fatalf("57P01", "terminating connection due to administrator command")
 
 // ClientGone is that the client can no longer be reached.
 type ClientGone struct{ Err error }
@@ -231,17 +235,30 @@ func (i *Interrupt) Arriving() {
 	i.mu.Unlock()
 }
 
-// Run says that the batch, of a plan, is sent over b next, unless a cancel request has come before.
-func (i *Interrupt) Run(b *backend.Backend, p *router.Plan) (wasCanceled bool) {
+// Run says that the batch, of a plan, is sent over b next. It fails, and the batch must not be sent, if a cancel request
+// has come before, with ErrCanceled, or End, with ErrEnded.
+func (i *Interrupt) Run(b *backend.Backend, p *router.Plan) error {
 	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.first == nil {
 		i.first = p
 	}
-	if wasCanceled = i.phase == canceled; !wasCanceled {
-		i.running = b
+	switch {
+	case i.ended != nil:
+		return i.ended
+	case i.phase == canceled:
+		return ErrCanceled
 	}
-	i.mu.Unlock()
-	return wasCanceled
+	i.running = b
+	return nil
+}
+
+// End keeps the session from sending another batch, and reports whether one runs.
+func (i *Interrupt) End() (runs bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.ended = ErrEnded
+	return i.running != nil
 }
 
 // Pause says that nothing runs on the server for the moment, though the batch is not
@@ -307,13 +324,6 @@ func (i *Interrupt) Held() (b *backend.Backend, on *cluster.Server, asked time.T
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.held, i.on, i.began
-}
-
-// Runs reports whether something runs on a server.
-func (i *Interrupt) Runs() bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.running != nil
 }
 
 // BeginCancel prepares a cancel request for what runs; nil if nothing does.

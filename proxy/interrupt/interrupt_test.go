@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pgweir/pgweir/internal/wire"
+	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 )
 
@@ -30,40 +31,56 @@ func pair(t *testing.T) (i *Interrupt, client net.Conn) {
 	return New(t.Context(), front), client
 }
 
+// TestEnd: what runs goes on, and nothing is sent from then on.
+func TestEnd(t *testing.T) {
+	i, _ := pair(t)
+	require.False(t, i.End())
+	i.Begin()
+	require.ErrorIs(t, i.Run(&backend.Backend{}, nil), ErrEnded)
+	i, _ = pair(t)
+	i.Begin()
+	require.NoError(t, i.Run(&backend.Backend{}, nil))
+	require.True(t, i.End())
+	i.Done(false)
+	require.False(t, i.End())
+	i.Begin()
+	require.ErrorIs(t, i.Run(&backend.Backend{}, nil), ErrEnded)
+}
+
 // A cancel request counts for the batch that is under way, and for no other.
 func TestCancelBeforeSending(t *testing.T) {
 	i, client := pair(t)
 	requireCancel(t, i, false)
 	i.Begin()
-	require.False(t, i.Run(nil, nil), "a request before the batch is not its")
+	require.NoError(t, i.Run(nil, nil), "a request before the batch is not its")
 	i.Pause()
 	requireCancel(t, i, true)
-	require.True(t, i.Run(nil, nil))
+	require.ErrorIs(t, i.Run(nil, nil), ErrCanceled)
 	i.Done(false)
 	i.Begin()
-	require.False(t, i.Run(nil, nil))
+	require.NoError(t, i.Run(nil, nil))
 	require.Nil(t, i.BeginCancel(), "nothing runs on a server")
 	i.Done(true)
 	requireCancel(t, i, true) // for the batch that is in the session's buffer
 	i.Begin()
-	require.True(t, i.Run(nil, nil))
+	require.ErrorIs(t, i.Run(nil, nil), ErrCanceled)
 	i.Done(false)
 	_, err := client.Write([]byte("Q"))
 	require.NoError(t, err)
 	require.Eventually(t, i.front.Readable, time.Second, time.Millisecond)
 	requireCancel(t, i, true) // for one that has arrived
 	i.Begin()
-	require.True(t, i.Run(nil, nil))
+	require.ErrorIs(t, i.Run(nil, nil), ErrCanceled)
 	i.Done(false)
 	i.Begin()
-	require.False(t, i.Run(nil, nil))
+	require.NoError(t, i.Run(nil, nil))
 }
 
 // While a message is on its way to a server there is nothing to cancel.
 func TestCancelWhileArriving(t *testing.T) {
 	i, client := pair(t)
 	i.Begin()
-	require.False(t, i.Run(nil, nil))
+	require.NoError(t, i.Run(nil, nil))
 	i.Arriving()
 	_, err := client.Write([]byte("x"))
 	require.NoError(t, err)
@@ -74,7 +91,7 @@ func TestCancelWhileArriving(t *testing.T) {
 	require.Nil(t, i.LookAtClient())
 	require.False(t, i.Vanished(), "who reads from it finds that out")
 	i.Begin()
-	require.False(t, i.Run(nil, nil))
+	require.NoError(t, i.Run(nil, nil))
 	requireCancel(t, i, true)
 }
 

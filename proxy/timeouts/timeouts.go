@@ -69,6 +69,7 @@ func (k *Clock) Close() {
 // deadlines of its own.
 func (k *Clock) Abort() {
 	k.end(nil)
+	k.of.Interrupt.End()
 	k.farewell.Lock()
 	if !k.leaving {
 		_ = k.of.Front.SetDeadline(time.Unix(1, 0))
