@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -136,6 +137,21 @@ func TestNetworkFaults(t *testing.T) {
 	l.end()
 	t.Logf("%d writes, %d reads", l.written.Load(), l.read.Load())
 	l.audit(cluster.Primary)
+}
+
+// TestConflictBehindARow: rows that came together with the conflict have not reached the client, who learns nothing of it.
+func TestConflictBehindARow(t *testing.T) {
+	database := newDatabase(t, `create function elsewhere() returns int stable language plpgsql as $$
+		begin if pg_is_in_recovery() then raise sqlstate '40001'; end if; return 2; end $$`)
+	s := start(t, eventual)
+	const sql = "/* pgweir:replica */ select 1 union all select elsewhere()"
+	want := raw(t, shared(t).Primary.Addr(), database).query(sql)
+	if got := raw(t, s.addr, database).query(sql); !slices.Equal(want, got) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if n := s.metric(t, "pgweir_retries_total", "reason=recovery_conflict"); n != 1 {
+		t.Errorf("it was sent again %v times", n)
+	}
 }
 
 // Vacuum on the primary removes what long reads on a replica still need, so recovery

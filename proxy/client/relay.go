@@ -134,6 +134,7 @@ func (s *scanner) pass(n int) (rest int) {
 func (r relay) scan(buf []byte) (need int, err error) {
 	t := &r.try
 	s := scanner{buf: buf}
+	unsure := false // a row was passed that is not written as long as its answer is held back
 	t.pass, need = s.pass(t.pass), wire.HeaderSize
 	for t.pass == 0 {
 		a := t.Awaits()
@@ -158,8 +159,7 @@ func (r relay) scan(buf []byte) (need int, err error) {
 		}
 		whole := s.pos+size <= len(buf)
 		if opaque[typ] && !a.Internal() && (whole || size > wholeUpTo) {
-			t.pass = s.pass(size)
-			t.sure()
+			t.pass, unsure = s.pass(size), true
 			t.rowBytes += uint64(size)
 			continue
 		}
@@ -167,9 +167,15 @@ func (r relay) scan(buf []byte) (need int, err error) {
 			need = size
 			break
 		}
+		if unsure && typ != wire.ErrorResponse {
+			t.sure()
+		}
 		if end, err := r.look(&s, a, typ, size); end || err != nil {
 			return need, err
 		}
+	}
+	if unsure {
+		t.sure()
 	}
 	return need, r.forwardScanned(&s)
 }
