@@ -240,11 +240,19 @@ func TestHistories(t *testing.T) {
 			if err := l.WaitReplay(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), historyLength(t))
+			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var h history
-			onReplica := s.metric(t, "pgweir_statements_total", "target=replica")
+			begun, onReplica := s.metric(t, "pgweir_statements_total"), s.metric(t, "pgweir_statements_total", "target=replica")
 			var g errgroup.Group
+			g.Go(func() error { // it is as long once it is under way
+				defer cancel()
+				for late := time.Now().Add(patience); s.metric(t, "pgweir_statements_total") < begun+20 && time.Now().Before(late); {
+					time.Sleep(10 * time.Millisecond)
+				}
+				time.Sleep(historyLength(t))
+				return nil
+			})
 			g.Go(func() error { return disturb(ctx, l, rand.New(rand.NewPCG(historySeed, 100)), false) })
 			err := errors.Join(h.record(ctx, s.dsn, level), g.Wait())
 			if err != nil {
