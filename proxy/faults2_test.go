@@ -94,7 +94,6 @@ func TestBehindAFailedTransaction(t *testing.T) {
 // TestResetOfStartupSettings: RESET in any form and place returns to what the startup
 // packet said.
 func TestResetOfStartupSettings(t *testing.T) {
-	t.Parallel()
 	var all []story
 	look := "\n\t\tQ select current_setting('app.current_org_id', true), current_setting('search_path')\n\t\tQ select current_setting('app.current_org_id', true) from items limit 1"
 	for _, steps := range []string{
@@ -181,7 +180,6 @@ func TestSnapshotsFollowLocks(t *testing.T) {
 
 // TestSettingsTheServerMayRefuse: a SET that a server could refuse is refused when it is said.
 func TestSettingsTheServerMayRefuse(t *testing.T) {
-	t.Parallel()
 	then := "\n\t\tQ select 1\n\t\tQ select count(*) from items\n\t\tQ insert into w values (1)\n\t\tQ reset all\n\t\tQ select 1\n\t\t@b\n\t\tQ select 1"
 	g := stage{once: "create role %ROLE% login", user: "%ROLE%", setup: items + "create function pl() returns int language plpgsql as $$ begin return 1; end $$; "}
 	var all []story

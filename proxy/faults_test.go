@@ -154,7 +154,6 @@ alter materialized view mvs owner to %ROLE%; alter table stats owner to %ROLE%; 
 // TestServersReadTextsDifferently: where a backslash or a byte means something else to
 // the server, whoever said so.
 func TestServersReadTextsDifferently(t *testing.T) {
-	t.Parallel()
 	text := `
 		Q select 'a\'', set_config($$app.current_org_id$$,$$2$$,false) --'
 		Q select 'x'
@@ -268,7 +267,6 @@ func TestServersReadTextsDifferently(t *testing.T) {
 
 // TestRoleNone: NONE is a value of role, RESET what the session began with.
 func TestRoleNone(t *testing.T) {
-	t.Parallel()
 	const other = "create role %ROLE%_a; create role %ROLE% login in role %ROLE%_a"
 	stories := []story{
 		{name: "SET ROLE NONE", steps: "Q set role none\nQ select current_user\nQ reset role\nQ select current_user"},
@@ -320,7 +318,6 @@ func TestTemporaryObjectsOfEveryKind(t *testing.T) {
 // TestTemporarySchemaInEffect: what is created where a temporary schema comes first in
 // the path is nobody else's.
 func TestTemporarySchemaInEffect(t *testing.T) {
-	t.Parallel()
 	g := stage{once: "create role %ROLE% login", user: "%ROLE%", setup: `
 grant all on schema public to %ROLE%; create table ledger (a int); grant all on ledger to %ROLE%;
 create schema s1; grant all on schema s1 to %ROLE%;

@@ -70,7 +70,9 @@ const stageLook = `current_user, session_user, current_setting('role'), current_
 var playings atomic.Int64
 
 // tell plays stories in several manners: what each session is told must be what PostgreSQL
-// tells, and no connection may show another session anything a new one would not see.
+// tells, and no connection may show another session anything a new one would not see. Stages that change roles, or for
+// which it matters which connection a session gets, are not played beside others: what is given to a role puts all
+// databases' sessions in doubt for a moment.
 func (g stage) tell(t *testing.T, stories ...story) {
 	direct, proxied := newDatabase(t, ""), newDatabase(t, "")
 	role := "role_" + direct

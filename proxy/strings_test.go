@@ -127,7 +127,6 @@ func TestStringsOnReplicas(t *testing.T) {
 // TestCustomSettingsUndone: a custom setting that was set reads as an empty string for ever
 // after, whatever undid it; one that no server ever came to set reads NULL.
 func TestCustomSettingsUndone(t *testing.T) {
-	t.Parallel()
 	read := "\nQ select current_setting('a.b%n%', true)\nQ select current_setting('a.b%n%', true) from items limit 1"
 	stage{setup: items}.tell(t,
 		story{name: "in a string", steps: "Q set a.b%n% = '8' ;; select 1/0" + read},
