@@ -127,7 +127,7 @@ func TestResetOfStartupSettings(t *testing.T) {
 	all = append(all, story{name: "bound NULL", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select set_config('app.current_org_id', $1, false)\nB \"\" \"\" null\nE \"\"\nS" + look},
 		story{name: "bound name and NULL", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select set_config($1, $2, false)\nB \"\" \"\" app.current_org_id null\nE \"\"\nS" + look},
 		story{name: "prepared RESET", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P r reset app.current_org_id\nS\nQ set app.current_org_id = 3\nB \"\" r\nE \"\"\nS" + look})
-	stage{setup: items + "create schema s2; grant all on schema s2 to public; create function f_resets() returns void language plpgsql as $$ begin reset all; end $$;\n" +
+	stage{every: true, setup: items + "create schema s2; grant all on schema s2 to public; create function f_resets() returns void language plpgsql as $$ begin reset all; end $$;\n" +
 		"create table s2.items (like items); insert into s2.items values (1, 'y'); create table s2.w (a int); " +
 		"create function s2.f_set(n text, v text, l boolean) returns text language plpgsql as $$ begin return set_config(n, v, l); end $$;\n" +
 		"create function s2.f_resets() returns void language plpgsql as $$ begin reset all; end $$;"}.tell(t, all...)

@@ -24,6 +24,7 @@ type stage struct {
 	user   string // of the sessions; empty is the superuser
 	look   string // what else of a session is looked at
 	change []func(*config.Config)
+	every  bool // story in each of its manners
 }
 
 // story is what sessions do, lines of a script (see readScripts) each answered before
@@ -101,7 +102,7 @@ func (g stage) tell(t *testing.T, stories ...story) {
 			c.Servers, c.Pool.AcquireTimeout = c.Servers[:2], answerPatience-2*time.Second
 		}}, g.change...)...)
 		for i, v := range stories {
-			for _, w := range v.manners(i, size) {
+			for _, w := range v.manners(i, size, g.every) {
 				t.Run(v.name+"/"+w.String(), func(t *testing.T) {
 					p := playing{t: t, s: s, stage: &g, manner: w, user: fill(g.user), databases: [2]string{direct, proxied}}
 					n := strconv.FormatInt(playings.Add(1), 10)
@@ -120,7 +121,7 @@ func (g stage) tell(t *testing.T, stories ...story) {
 
 // manners are those a story is played in with a pool of a size: of the nth story of a stage, two of the four there are,
 // each with one of the sizes. With PGWEIR_FUZZ_TIME, which asks for exploration, every manner with every size.
-func (v *story) manners(n, size int) (manners []manner) {
+func (v *story) manners(n, size int, every bool) (manners []manner) {
 	all := []manner{{size: 1}, {size: 2, extended: true}}
 	if low := strings.ToLower(v.steps); !strings.Contains(low, "q begin") && !strings.Contains(low, "\n\t\tnew") && v.mode != "outside" {
 		all = append(all, manner{size: 8, extended: true, within: true}, manner{size: 1, within: true})
@@ -132,7 +133,7 @@ func (v *story) manners(n, size int) (manners []manner) {
 		switch explores := os.Getenv("PGWEIR_FUZZ_TIME") != ""; {
 		case explores && v.mode != "once":
 			m.size = size
-		case m.size != size || len(all) == 4 && i%2 == n%2: // one of each protocol, one of them in a block
+		case m.size != size || len(all) == 4 && i%2 == n%2 && !every: // one of each protocol, one of them in a block
 			continue
 		}
 		manners = append(manners, m)
