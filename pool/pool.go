@@ -73,14 +73,11 @@ type Want struct {
 // merit is how good a connection that fits is, up to perfect. What only one connection can tell, of the session's own
 // draws from sequences or of others', matters more than the statements its settings take.
 func (w *Want) merit(b *backend.Backend) (m int) {
-	switch b.Drawn() {
-	case w.Draws:
+	switch drawn := b.Drawn(); {
+	case w.Draws == 0, drawn == w.Draws:
 		m = 4
-	case 0:
+	case drawn == 0:
 		m = 2
-	}
-	if w.Draws == 0 {
-		m = 4
 	}
 	if b.Settings() == w.Settings {
 		m++

@@ -92,7 +92,8 @@ func TestBehindAFailedTransaction(t *testing.T) {
 }
 
 // TestResetOfStartupSettings: RESET in any form and place returns to what the startup
-// packet said.
+// packet said. In a block with which a server has to do already, NULL to set_config does not (docs/settings.md): whether SET
+// in a block needs one depends on what was learned of the setting before, and so on the stories before.
 func TestResetOfStartupSettings(t *testing.T) {
 	var all []story
 	look := "\n\t\tQ select current_setting('app.current_org_id', true), current_setting('search_path')\n\t\tQ select current_setting('app.current_org_id', true) from items limit 1"

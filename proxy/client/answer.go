@@ -216,12 +216,11 @@ func (w *work) attempt() error {
 // exchange sends the bytes over the held connection and deals with the answer.
 func (w *work) exchange(bytes []byte) error {
 	t := &w.try
-	switch err := w.c.interrupt.Run(w.c.lease.b, w.plan()); err { //nolint:errorlint // it is never wrapped
-	case nil:
-	case interrupt.ErrCanceled:
+	switch err := w.c.interrupt.Run(w.c.lease.b, w.plan()); {
+	case errors.Is(err, interrupt.ErrCanceled):
 		return recovery{w}.giveUp(interrupt.ErrCanceled)
-	default:
-		return err
+	case err != nil:
+		return recovery{w}.recover(err)
 	}
 	if t.trace = w.c.preferences().Trace; (repetition{w}).mayRetry() {
 		t.flow = heldBack
