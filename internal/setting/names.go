@@ -1,6 +1,7 @@
 package setting
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"unique"
@@ -17,22 +18,49 @@ type Names struct {
 
 // With is the union of s and names.
 func (s Names) With(names []string) Names {
-	all := s.List()
-	grown := false
+	var all []string
 	for _, n := range names {
 		n = Fold(n)
-		if !strings.Contains(n, ".") {
+		if !strings.Contains(n, ".") || s.has(n) {
 			continue
+		}
+		if all == nil {
+			all = s.List()
 		}
 		if at, found := slices.BinarySearch(all, n); !found {
 			all = slices.Insert(all, at, n)
-			grown = true
 		}
 	}
-	if !grown {
+	if all == nil {
 		return s
 	}
 	return Names{unique.Make(strings.Join(all, "\x00") + "\x00")}
+}
+
+// all are the names, in order.
+func (s Names) all() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if s == (Names{}) {
+			return
+		}
+		for rest := s.h.Value(); rest != ""; {
+			name, tail, _ := strings.Cut(rest, "\x00")
+			if !yield(name) {
+				return
+			}
+			rest = tail
+		}
+	}
+}
+
+// has reports whether name, folded, is in s.
+func (s Names) has(name string) bool {
+	for n := range s.all() {
+		if n >= name {
+			return n == name
+		}
+	}
+	return false
 }
 
 // Union is the union of s and o.
@@ -51,9 +79,8 @@ func (s Names) Within(o Names) bool {
 	if s == (Names{}) || s == o {
 		return true
 	}
-	all := o.List()
-	for _, n := range s.List() {
-		if _, found := slices.BinarySearch(all, n); !found {
+	for n := range s.all() {
+		if !o.has(n) {
 			return false
 		}
 	}
@@ -65,9 +92,8 @@ func (s Names) Missing(o Names) (names []string) {
 	if o.Within(s) {
 		return nil
 	}
-	all := s.List()
-	for _, n := range o.List() {
-		if _, found := slices.BinarySearch(all, n); !found {
+	for n := range o.all() {
+		if !s.has(n) {
 			names = append(names, n)
 		}
 	}
@@ -79,10 +105,7 @@ func (s Names) String() string { return strings.Join(s.List(), ",") }
 
 // List is the names in order.
 func (s Names) List() []string {
-	if s == (Names{}) {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(s.h.Value(), "\x00"), "\x00")
+	return slices.Collect(s.all())
 }
 
 // Custom are the custom names among the settings.

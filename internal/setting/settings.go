@@ -9,16 +9,15 @@ import (
 	"sort"
 	"strings"
 	"unicode/utf8"
-	"unique"
 )
 
 // Settings are setting names with their values. The zero value is none. Two
 // Settings are equal (==) exactly when they hold the same names with the same
 // bytes. They are immutable and safe for concurrent use.
 type Settings struct {
-	// h is the canonical form: "name\x00value\x00" for each name in order; values
+	// all is the canonical form: "name\x00value\x00" for each name in order; values
 	// cannot hold NUL because the protocol's strings cannot.
-	h unique.Handle[string]
+	all string
 }
 
 // From makes Settings of names (matched without regard to case, as PostgreSQL does) and values.
@@ -41,17 +40,13 @@ func From(values map[string]string) Settings {
 		b.WriteString(folded[n])
 		b.WriteByte(0)
 	}
-	return Settings{h: unique.Make(b.String())}
+	return Settings{b.String()}
 }
 
 // All are the names, in order, with their values.
 func (s Settings) All() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
-		if s == (Settings{}) {
-			return
-		}
-		rest := s.h.Value()
-		for rest != "" {
+		for rest := s.all; rest != ""; {
 			name, after, _ := strings.Cut(rest, "\x00")
 			value, tail, _ := strings.Cut(after, "\x00")
 			if !yield(name, value) {
@@ -82,28 +77,22 @@ func (s Settings) With(name, value string) Settings {
 	if from < to && all[from+len(name)+1:to-1] == value {
 		return s
 	}
-	return Settings{h: unique.Make(all[:from] + name + "\x00" + value + "\x00" + all[to:])}
+	return Settings{all[:from] + name + "\x00" + value + "\x00" + all[to:]}
 }
 
 // Without is s without one name.
 func (s Settings) Without(name string) Settings {
 	all, from, to := s.find(Fold(name))
-	switch {
-	case from == to:
+	if from == to {
 		return s
-	case to-from == len(all):
-		return Settings{}
 	}
-	return Settings{h: unique.Make(all[:from] + all[to:])}
+	return Settings{all[:from] + all[to:]}
 }
 
 // find returns the canonical form and where in it the name and its value are; from and
 // to are equal if they are not there, but would be.
 func (s Settings) find(name string) (all string, from, to int) {
-	if s == (Settings{}) {
-		return "", 0, 0
-	}
-	all = s.h.Value()
+	all = s.all
 	for from < len(all) {
 		n := from + strings.IndexByte(all[from:], 0)
 		end := n + 1 + strings.IndexByte(all[n+1:], 0) + 1
@@ -183,7 +172,7 @@ func (s Settings) value(name string) string {
 }
 
 // ASCII reports whether names and values are the same bytes in every client_encoding.
-func (s Settings) ASCII() bool { return s == (Settings{}) || ascii(s.h.Value()) }
+func (s Settings) ASCII() bool { return ascii(s.all) }
 
 func ascii(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
