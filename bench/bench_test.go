@@ -211,14 +211,14 @@ func TestReport(t *testing.T) {
 		},
 	}
 	var counted []*counting
-	for i, cost := range []float64{20, 20.1, 20.5} {
+	for i, cost := range []float64{20, 20.1, 20.1, 20.5} {
 		counted = append(counted, &counting{script: oneStatement, mode: "simple", way: insightLines[i].name, samples: []figures{{tps: 100, p50: 50, p99: 80, cost: cost}}, objects: []float64{0.05}, plans: float64(i)})
 	}
 	r.insight = insightTable(counted)
 	text := r.markdown()
 	for _, line := range []string{
 		"| one statement | simple | off | 100 | 20.00 | – | 50 | – | 80 | – | 0.05 | 0 |",
-		"| one statement | simple | on, with plans | 100 | 20.50 | 1.025 | 50 | 1.000 | 80 | 1.000 | 0.05 | 2 |",
+		"| one statement | simple | on, with plans | 100 | 20.50 | 1.025 | 50 | 1.000 | 80 | 1.000 | 0.05 | 3 |",
 		"| select | simple | 1 | 25000 / 10000 / 8000 | 0.90 | 55 / 80 / 100 | 1.12 | 100 / 150 / 170 | 1.07 | – / 10.0 / 14.0 | 1.20 |",
 		"| load | mode | PgBouncer | pgweir |",
 		"| select | simple | 30 | 45 |", // added latency: median of each round's difference

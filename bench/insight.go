@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -15,16 +16,19 @@ const (
 	manyStatements = "500 statements"
 )
 
-const insightClients = 32
+// insightClients are those of each way.
+const insightClients = 8
 
 var insightScripts = map[string]string{
 	oneStatement:   "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
 	manyStatements: "\\set aid random(1, 100000 * :scale)\n\\set kind random(1, 500)\nSELECT abalance AS a:kind FROM pgbench_accounts WHERE aid = :aid;\n",
 }
 
-// insightLines are the ways to count, that which does least first.
+// insightLines are the ways to count, that which does least first, and again: what differs
+// between these two is chance.
 var insightLines = []struct{ name, lines string }{
 	{"off", ""},
+	{"off again", ""},
 	{"on", "insight: {enabled: true, max_bytes: 64MiB}\n"},
 	{"on, with plans", "insight: {enabled: true, max_bytes: 64MiB, plans: {enabled: true, interval: 30s}}\n"},
 }
@@ -45,45 +49,59 @@ func (c *counting) String() string {
 
 func (c *counting) of(figure func(figures) float64) []float64 { return valuesOf(c.samples, figure) }
 
-// measureInsight runs statements through pgweir with insight off, on, and with plans, in turns.
+// measureInsight runs statements through pgweir with insight off, on, and with plans, all at
+// the same time: whatever slows one slows the others. In every round they are new processes,
+// for one may be faster than another by where its memory lies.
 func measureInsight(ctx context.Context, l *lab, r *report) error {
 	if l.system(pgweir) == nil {
 		return nil
 	}
-	var proxies []*system
-	var measured []*counting
-	defer func() {
-		for _, p := range proxies {
-			p.stop()
-		}
-		r.insight = insightTable(measured)
-	}()
-	for _, way := range insightLines {
-		s, err := l.startWeir(ctx, pgweir, l.cluster.Servers(), way.lines)
-		if s, err = s.up(ctx, pgweir, err); err != nil {
-			return err
-		}
-		proxies = append(proxies, s)
-	}
+	var loads [][]*counting // the ways of each
 	for _, load := range []struct{ script, mode string }{{oneStatement, "prepared"}, {oneStatement, "simple"}, {manyStatements, "simple"}} {
 		if !slices.Contains(l.options.modes, load.mode) {
 			continue
 		}
-		var all []*counting
-		for i, way := range insightLines {
-			all = append(all, &counting{script: load.script, mode: load.mode, way: way.name, system: proxies[i]})
+		var ways []*counting
+		for _, way := range insightLines {
+			ways = append(ways, &counting{script: load.script, mode: load.mode, way: way.name})
 		}
-		measured = append(measured, all...)
-		for round := range l.options.rounds {
-			for _, c := range rotate(all, round) {
-				err := l.counting(ctx, c)
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				if err != nil {
-					c.samples, c.objects = append(c.samples, failedRun), append(c.objects, math.NaN())
-					r.fault("%v, round %d: %v", c, round+1, err)
-				}
+		loads = append(loads, ways)
+	}
+	defer func() { r.insight = insightTable(slices.Concat(loads...)) }()
+	for round := range l.options.rounds {
+		if err := l.countInsight(ctx, r, round, loads); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countInsight is one round of measureInsight.
+func (l *lab) countInsight(ctx context.Context, r *report, round int, loads [][]*counting) error {
+	proxies := make([]*system, len(insightLines))
+	for _, i := range rotate([]int{0, 1, 2, 3}, round) {
+		s, err := l.startWeir(ctx, pgweir, l.cluster.Servers(), insightLines[i].lines)
+		if s, err = s.up(ctx, pgweir, err); err != nil {
+			return err
+		}
+		defer s.stop()
+		proxies[i] = s
+	}
+	for _, ways := range loads {
+		var all sync.WaitGroup
+		faults := make([]error, len(ways))
+		for i, c := range ways {
+			c.system = proxies[i]
+			all.Go(func() { faults[i] = l.counting(ctx, c) })
+		}
+		all.Wait()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for i, err := range faults {
+			if c := ways[i]; err != nil {
+				c.samples, c.objects = append(c.samples, failedRun), append(c.objects, math.NaN())
+				r.fault("%v, round %d: %v", c, round+1, err)
 			}
 		}
 	}
@@ -139,8 +157,9 @@ func insightTable(measured []*counting) string {
 		return ""
 	}
 	var t table
-	fmt.Fprintf(&t, "## Insight\n\n%d clients, reads of one row of pgbench_accounts by its key through pgweir to the primary and two replicas; the ratios (÷ off) are to the\n"+
-		"same without insight, formed within a round. Plans are those that replicas were asked for meanwhile, in all rounds.\n\n", insightClients)
+	fmt.Fprintf(&t, "## Insight\n\nReads of one row of pgbench_accounts by its key through pgweir to the primary and two replicas. All four ways at the same time, %d clients each,\n"+
+		"processes started anew in every round; the ratios (÷ off) are to the first, formed within a round, with the middle half of the rounds; off again shows what is chance.\n"+
+		"Plans are those that replicas were asked for meanwhile, in all rounds.\n\n", insightClients)
 	t.head(3, "load", "mode", "insight", "queries/s", "CPU µs", "÷ off", "p50 µs", "÷ off", "p99 µs", "÷ off", "allocations", "plans")
 	var off *counting
 	for _, c := range measured {
@@ -151,7 +170,11 @@ func insightTable(measured []*counting) string {
 			if c == off {
 				return "–"
 			}
-			return number(medianRatio(c.of(figure), off.of(figure)), "%.3f")
+			all := slices.Sorted(slices.Values(ratios(c.of(figure), off.of(figure))))
+			if len(all) < 4 {
+				return number(median(all), "%.3f")
+			}
+			return fmt.Sprintf("%.3f (%.3f – %.3f)", median(all), percentile(all, 25), percentile(all, 75))
 		}
 		t.row(c.script, c.mode, c.way, show(c.of(tps), "%.0f"), show(c.of(cost), "%.2f"), ratio(cost), show(c.of(p50), "%.0f"), ratio(p50),
 			show(c.of(p99), "%.0f"), ratio(p99), number(median(known(c.objects)), "%.2f"), number(c.plans, "%.0f"))

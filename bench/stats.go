@@ -27,16 +27,18 @@ func percentile[T cmp.Ordered](sorted []T, p float64) T {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// medianRatio forms a/b within every round in which both were measured and takes the
-// median of that, so that a slow moment of the machine harms no comparison.
-func medianRatio(a, b []float64) float64 {
-	var ratios []float64
+// medianRatio is the median of ratios.
+func medianRatio(a, b []float64) float64 { return median(ratios(a, b)) }
+
+// ratios forms a/b within every round in which both were measured, so that a slow moment
+// of the machine harms no comparison.
+func ratios(a, b []float64) (all []float64) {
 	for i := range min(len(a), len(b)) {
 		if r := a[i] / b[i]; !math.IsNaN(r) && !math.IsInf(r, 0) {
-			ratios = append(ratios, r)
+			all = append(all, r)
 		}
 	}
-	return median(ratios)
+	return all
 }
 
 // known are the values that were measured.
