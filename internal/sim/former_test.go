@@ -174,6 +174,12 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "begin read only"}, {Simple: "select nosuch"}, {Simple: "commit and chain"}, {Simple: "show transaction_read_only"}, {Simple: "rollback"},
 			}},
 		}},
+		"rows that COMMIT AND CHAIN kept before the server was lost": {Knobs: alone, Events: []Event{{At: 300 * time.Millisecond, Do: Reset, On: "primary", For: 100 * time.Millisecond}}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: "insert into log values ('%m')", Check: appends}, {Simple: "commit and chain"}, {Wait: 500 * time.Millisecond, Simple: "delete from items where owner = '%o'"},
+				{Simple: "rollback"}, {Wait: time.Second, Simple: "select who from log", Check: observes},
+			}},
+		}},
 		"UNLISTEN among other statements": {Knobs: alone, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten \"%o\"; set transaction read only; reset role"}, {Simple: "select pg_notify('%o', '%m')"},

@@ -149,18 +149,24 @@ func (o *oracle) ran(s *session, step *Step, got []frame, at *seen) {
 	if at != nil {
 		o.observe(s, got, at)
 	}
-	if last := got[len(got)-1]; len(s.pending) > 0 && last.typ == 'Z' && last.body == "I" {
-		for _, m := range s.pending {
-			f := rolledBack
-			if o.thereAlone(m) {
-				f = acknowledged
-			}
-			o.mu.Lock()
-			o.shared[m] = f
-			o.mu.Unlock()
-		}
-		s.pending = nil
+	last := got[len(got)-1]
+	idle := last.typ == 'Z' && last.body == "I"
+	if !idle && !slices.ContainsFunc(got, func(f frame) bool { return f.typ == 'C' && strings.HasPrefix(f.body, "COMMIT") }) {
+		return
 	}
+	s.pending = slices.DeleteFunc(s.pending, func(m string) bool { // behind COMMIT AND CHAIN some may wait for the next end
+		f := rolledBack
+		switch {
+		case o.thereAlone(m):
+			f = acknowledged
+		case !idle:
+			return false
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.shared[m] = f
+		return true
+	})
 }
 
 func (o *oracle) thereAlone(marker string) bool {
