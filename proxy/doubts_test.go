@@ -65,6 +65,26 @@ func TestDoubtsBeforeReset(t *testing.T) {
 	}
 }
 
+// TestDoubtsAndReports: what a statement did to the settings that decide how texts are read, its
+// server has reported by the time it is judged, so that texts behind it are understood.
+func TestDoubtsAndReports(t *testing.T) {
+	s := start(t, poolSize(1))
+	database := newDatabase(t, "create table known (a int)")
+	a, b := raw(t, s.addr, database), raw(t, s.addr, database)
+	a.query("insert into known values (1)")
+	a.send(&pgproto3.Query{String: "create function f(v text) returns text language sql as $$ select set_config('app.a', v, false) $$"},
+		&pgproto3.Query{String: "select f('x')"}, &pgproto3.Query{String: "set role none; do $$ begin perform set_config('app.a', 'done', false); end $$"})
+	for range 3 {
+		a.wait("Z")
+	}
+	b.query("insert into known values (2)") // a has given back the only connection
+	a.query("select f('häß')")
+	b.query("insert into known values (3)")
+	if pins, which := s.pinsOf(t, "pgweir_pins_total", nil); which != "" {
+		t.Errorf("sessions were pinned: %v", pins)
+	}
+}
+
 // TestDoubtsOfDDL: DDL that names nothing which runs is in no doubt, but for what runs beside it.
 func TestDoubtsOfDDL(t *testing.T) {
 	t.Parallel()

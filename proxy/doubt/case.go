@@ -85,6 +85,8 @@ func (c Case) resolve(plan func(text string) *router.Plan, last bool) (left []se
 		left = append(left, session.Effects{Residue: session.Opaque}) // nobody else shall have the connection
 	}
 	cfg := &c.Service.Config
+	unreported := c.State.Unreported // the server has said since what decides how texts are read
+	defer func() { c.State.Unreported = unreported }()
 	plans, residue := c.Doubts.resolve(plan, slices.Concat(cfg.Tenant.Settings, cfg.Settings.Assert, cfg.Settings.Track), last)
 	for _, p := range plans {
 		e := c.State.Ran(&session.Executed{Plan: p}, session.Done, cfg.Settings.Track)
