@@ -13,7 +13,8 @@ type RefreshOptions struct {
 	// at the start, after Changed and after a failure.
 	Interval time.Duration
 	// Delay is how long after Changed a load begins, so that a script of many
-	// statements costs few loads; 0 is 200 ms.
+	// statements costs few loads; 0 is 200 ms. While loads take long it is longer, up to
+	// five times that, so that loading takes a fifth of the time where that can be.
 	Delay time.Duration
 	// Retry is how long after a failure a load begins again; 0 is 5 s, and never
 	// more than Interval if that is set.
@@ -39,6 +40,8 @@ type Refresher struct {
 	changes uint64     // calls of Changed
 	loaded  uint64     // changes that the last good load has seen
 	last    *Snapshot  // of the last good load
+
+	took time.Duration // the last load; belongs to Run
 }
 
 // NewRefresher makes a Refresher that does nothing until Run.
@@ -127,7 +130,7 @@ func (r *Refresher) Run(ctx context.Context) {
 
 // pause lets further changes join the load to come.
 func (r *Refresher) pause(ctx context.Context) bool {
-	timer := time.NewTimer(r.o.Delay)
+	timer := time.NewTimer(max(r.o.Delay, min(4*r.took, 5*r.o.Delay)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -151,7 +154,9 @@ func (r *Refresher) load(ctx context.Context) time.Duration {
 	r.mu.Lock()
 	changes, last := r.changes, r.last
 	r.mu.Unlock()
+	began := time.Now()
 	s, err := r.attempt(ctx, last)
+	r.took = time.Since(began)
 	if ctx.Err() != nil {
 		return never // asked to stop: that is no failure
 	}

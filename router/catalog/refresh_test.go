@@ -145,13 +145,28 @@ func TestRefreshChanged(t *testing.T) {
 			t.Error("a load that began before the change counted")
 		}
 		pass(time.Minute)
-		// The first load began a second after its change; the next a second after the first ended.
+		// The first load began a second after its change; the next later, for the first took long.
 		first := 10*time.Second + 500*time.Millisecond + time.Minute + time.Second
-		r.want(t, 0, 11*time.Second, first, first+11*time.Second)
+		r.want(t, 0, 11*time.Second, first, first+15*time.Second)
 		if r.Stale() {
 			t.Error("stale at the end")
 		}
 		r.stop()
+	})
+}
+
+// TestRefreshPace: where changes do not end, loads take a fifth of the time.
+func TestRefreshPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := refresh(t, RefreshOptions{Delay: time.Second})
+		pass(10 * time.Second)
+		r.next(1, nil, 500*time.Millisecond)
+		for range 80 {
+			r.Changed()
+			pass(100 * time.Millisecond)
+		}
+		r.stop()
+		r.want(t, 0, 11*time.Second, 13500*time.Millisecond, 16*time.Second)
 	})
 }
 
