@@ -16,7 +16,8 @@
 //   - mixes of reads and writes at each consistency level of pgweir, and directly;
 //   - tenants that change with every transaction, or stay with their session, with what
 //     pgweir asserts and verifies switched off and on, and the CPU of the servers too;
-//   - statements that insight counts, and whose plans are asked for, and that it does not.
+//   - statements that insight counts, and whose plans are asked for, and that it does not;
+//   - operations that pools find hard: migrations, notifications, cancels and the like.
 //
 // Run it in the repository: go run ./bench. A full run takes less than a quarter of
 // an hour and writes bench/RESULTS.md; a run narrowed by flags only prints:
@@ -85,6 +86,7 @@ func run(ctx context.Context, o options) (err error) {
 		{"levels", measureLevels},
 		{"tenants", measureTenants},
 		{"insight", measureInsight},
+		{"operations", measureOperations},
 		{"profile", takeProfiles},
 	}
 	for _, s := range steps {

@@ -16,7 +16,7 @@ const resultsFile = "bench/RESULTS.md"
 // The names flags accept, in the order things are run and shown.
 var (
 	allSystems = []string{direct, pgbouncer, base, pgweir}
-	allParts   = []string{"matrix", "allocs", "results", "idle", "levels", "tenants", "insight", "profile"}
+	allParts   = []string{"matrix", "allocs", "results", "idle", "levels", "tenants", "insight", "operations", "profile"}
 	allLoads   = []string{"select", "tpcb", "block", "string", "mix", "paced"}
 	allModes   = []string{"simple", "extended", "prepared"}
 )
@@ -62,7 +62,7 @@ func (o *options) flags(l *lists) *flag.FlagSet {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(os.Stderr)
 	fs.StringVar(&l.systems, "systems", "", "systems to compare: direct,pgbouncer,pgweir (all by default; base comes with -base)")
-	fs.StringVar(&l.parts, "parts", "", "parts to run: matrix,allocs,results,idle,levels,tenants,insight,profile (all but profile by default)")
+	fs.StringVar(&l.parts, "parts", "", "parts to run: matrix,allocs,results,idle,levels,tenants,insight,operations,profile (all but profile by default)")
 	fs.StringVar(&l.loads, "loads", "", "pgbench scripts: select,tpcb (both by default), block,string,mix,paced")
 	fs.StringVar(&l.modes, "modes", "", "query modes: simple,extended,prepared (all by default)")
 	fs.StringVar(&l.clients, "clients", "1,8,64,256", "numbers of clients")

@@ -11,7 +11,7 @@ func TestParseOptions(t *testing.T) {
 		clients                      []int
 		out                          string
 	}
-	three, parts := []string{direct, pgbouncer, pgweir}, []string{"matrix", "allocs", "results", "idle", "levels", "tenants", "insight"}
+	three, parts := []string{direct, pgbouncer, pgweir}, []string{"matrix", "allocs", "results", "idle", "levels", "tenants", "insight", "operations"}
 	everything := chosen{three, parts, allLoads[:2], allModes, []int{1, 8, 64, 256}, resultsFile}
 	narrowed := everything
 	narrowed.out = ""

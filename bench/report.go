@@ -22,13 +22,14 @@ type report struct {
 	cells  []*cell
 	allocs []allocation
 	// rowAllocs are allocations for 1,000 rows, nil when not measured.
-	rowAllocs *float64
-	bulks     []*bulk
-	idle      []idleMemory
-	mixes     []*mixed
-	tenants   []*tenancy
-	insight   string   // the table of what it costs
-	faults    []string // of other parts than the matrix
+	rowAllocs  *float64
+	bulks      []*bulk
+	idle       []idleMemory
+	mixes      []*mixed
+	tenants    []*tenancy
+	insight    string // the table of what it costs
+	operations []*operation
+	faults     []string // of other parts than the matrix
 }
 
 func (r *report) fault(format string, args ...any) {
@@ -150,7 +151,7 @@ func (t *table) head(left int, cells ...string) {
 // markdown shows the report.
 func (r *report) markdown() string {
 	parts := []string{
-		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.tenantsTable(), r.insight, r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
+		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.tenantsTable(), r.insight, r.operationsTable(), r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
 	}
 	var b strings.Builder
 	for _, p := range parts {
