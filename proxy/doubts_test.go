@@ -65,6 +65,37 @@ func TestDoubtsBeforeReset(t *testing.T) {
 	}
 }
 
+// TestDoubtsInStrings: a function that was just redefined may leave behind what nobody foresees
+// among other statements as well, and in a text too long to be kept.
+func TestDoubtsInStrings(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		"first":         "select f(); select 1",
+		"last":          "select 1; select f()",
+		"in a block":    "begin; select f(); commit",
+		"long":          "select f(); select '" + strings.Repeat("x", 100<<10) + "'",
+		"many":          "select f()" + strings.Repeat("; select 1", 100),
+		"behind others": "select f(); select set_config('app.b', 'x', false)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, poolSize(1))
+			database := newDatabase(t, "create function f() returns text language sql as $$ select 'old' $$")
+			a, b := raw(t, s.addr, database), raw(t, s.addr, database)
+			a.query("select f()")
+			a.query("create or replace function f() returns text language sql as $$ select set_config('app.a', 'new', false) $$")
+			a.query(sql)
+			if got := a.query("select current_setting('app.a')"); !slices.Contains(got, `D "new"`) {
+				t.Errorf("%q: what the function set is lost", got)
+			}
+			a.close()
+			if got := b.query("select current_setting('app.a', true) is distinct from 'new'"); !slices.Contains(got, `D "t"`) {
+				t.Errorf("%q: another session has it", got)
+			}
+		})
+	}
+}
+
 // TestDoubtsAndReports: what a statement did to the settings that decide how texts are read, its
 // server has reported by the time it is judged, so that texts behind it are understood.
 func TestDoubtsAndReports(t *testing.T) {

@@ -100,7 +100,11 @@ func (a *analysis) run() *Plan {
 	plan.literals.placed = a.placed
 	plan.Relations, plan.Functions = a.relations.list, a.functions.list
 	plan.Reads, plan.Writes, plan.Uses = a.touched.reads, a.touched.writes, a.usesObjects
-	if in := plan.SQL.Inner; in != nil {
+	within := plan.Parts // what the text uses any of them may
+	if plan.SQL.Inner != nil {
+		within = []*Plan{plan.SQL.Inner}
+	}
+	for _, in := range within {
 		in.Relations, in.Functions = plan.Relations, plan.Functions
 		in.Reads, in.Writes, in.Uses = plan.Reads, plan.Writes, plan.Uses
 	}
