@@ -180,6 +180,14 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "rollback"}, {Wait: time.Second, Simple: "select who from log", Check: observes},
 			}},
 		}},
+		"a portal in a transaction that could leave its replica": {Seed: 2031649, Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "session", Declared: true, Delay: 100 * time.Microsecond}, Scripts: []Script{
+			{Name: "c0", User: "clerk", Steps: []Step{
+				{Simple: "begin"}, {Simple: "select '%m', length('%l')"},
+				{Wait: 7242600 * time.Nanosecond, Calls: []Call{
+					{Parse: "select $1::text, length($2::text)", Args: []string{"%m", "%l"}}, {Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}, Rows: 1},
+				}},
+			}},
+		}},
 		"UNLISTEN among other statements": {Knobs: alone, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten \"%o\"; set transaction read only; reset role"}, {Simple: "select pg_notify('%o', '%m')"},

@@ -24,7 +24,7 @@ func (w *work) decide() router.Decision {
 	if !v.OnReplica && w.c.svc.OnlyPrimary {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRoute}
 	}
-	if v.OnReplica && !w.c.mustStay() && !v.Cursor && !(needs{w}).stillFresh() {
+	if v.OnReplica && !w.mustStay() && !v.Cursor && !(needs{w}).stillFresh() {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}
@@ -50,6 +50,7 @@ func (w *work) view() router.View {
 	}
 	if v.OnReplica {
 		v.Leaves, v.AtOnce = b.Leaves()
+		v.Cursor = v.Cursor && !b.Traits.Has(batch.Resumes) // the portal that it needs is there
 	}
 	if v.Modes = w.c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {
 		v.Modes = router.Modes{}
@@ -60,7 +61,7 @@ func (w *work) view() router.View {
 // asKnown is a decision for a replica, or one for the primary if the proxy knows too little.
 func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 	b, l := &w.batch, &w.c.lease
-	if b.Traits.Has(batch.Rereads) && (!v.OnReplica && (b.Several() || b.Continues()) || !w.c.state.Settings.Now().ASCII() && !w.c.mustStay()) {
+	if b.Traits.Has(batch.Rereads) && (!v.OnReplica && (b.Several() || b.Continues()) || !w.c.state.Settings.Now().ASCII() && !w.mustStay()) {
 		// What another text means then, or a value that the other encoding lacks, may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}
@@ -124,6 +125,10 @@ func (c *Client) defaultReadOnly() bool {
 	on, _ := setting.ParseBool(value)
 	return on
 }
+
+// mustStay reports whether the batch cannot leave the replica it meets: there is a portal that
+// it needs, or the transaction's snapshot.
+func (w *work) mustStay() bool { return w.batch.Traits.Has(batch.Resumes) || w.c.mustStay() }
 
 // mustStay reports whether the open transaction cannot leave its replica.
 func (c *Client) mustStay() bool {
