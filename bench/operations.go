@@ -44,8 +44,9 @@ func operations() []*operation {
 
 // measureOperations does each operation on each system, in turns.
 func measureOperations(ctx context.Context, l *lab, r *report) error {
-	r.operations = operations()
-	for _, op := range r.operations {
+	all := operations()
+	defer func() { r.operations = operationsTable(r.systems, all) }()
+	for _, op := range all {
 		op.samples = map[string][]float64{}
 		for round := range l.options.rounds {
 			for _, s := range rotate(l.systems, round) {
@@ -217,22 +218,19 @@ func (c *client) cancels(ctx context.Context) (times []time.Duration, err error)
 }
 
 // operationsTable shows how long each operation takes.
-func (r *report) operationsTable() string {
-	if len(r.operations) == 0 {
-		return ""
-	}
+func operationsTable(systems []string, all []*operation) string {
 	var t table
 	t.WriteString("## Operations that pools find hard\n\nOne client, the median of many in a round; µs, and how many times the direct time. A dash: PgBouncer in transaction mode cannot do it.\n\n")
 	heads := []string{"operation"}
-	for _, s := range r.systems {
+	for _, s := range systems {
 		if heads = append(heads, title(s)+", µs"); s != direct {
 			heads = append(heads, "÷ direct")
 		}
 	}
 	t.head(1, heads...)
-	for _, op := range r.operations {
+	for _, op := range all {
 		cells := []string{op.name}
-		for _, s := range r.systems {
+		for _, s := range systems {
 			if cells = append(cells, number(median(known(op.samples[s])), "%.0f")); s != direct {
 				cells = append(cells, number(medianRatio(op.samples[s], op.samples[direct]), "%.2f"))
 			}

@@ -27,8 +27,8 @@ type report struct {
 	idle       []idleMemory
 	mixes      []*mixed
 	tenants    []*tenancy
-	insight    string // the table of what it costs
-	operations []*operation
+	insight    string   // the table of what it costs
+	operations string   // the table of them
 	faults     []string // of other parts than the matrix
 }
 
@@ -151,7 +151,7 @@ func (t *table) head(left int, cells ...string) {
 // markdown shows the report.
 func (r *report) markdown() string {
 	parts := []string{
-		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.tenantsTable(), r.insight, r.operationsTable(), r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
+		r.preface(), r.aimsTable(), r.matrixTable(), r.latencyTable(), r.levelsTable(), r.tenantsTable(), r.insight, r.operations, r.bulkTable(), r.idleTable(), r.allocTable(), r.faultList(),
 	}
 	var b strings.Builder
 	for _, p := range parts {

@@ -2,6 +2,7 @@ package router
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -100,13 +101,11 @@ func (a *analysis) run() *Plan {
 	plan.literals.placed = a.placed
 	plan.Relations, plan.Functions = a.relations.list, a.functions.list
 	plan.Reads, plan.Writes, plan.Uses = a.touched.reads, a.touched.writes, a.usesObjects
-	within := plan.Parts // what the text uses any of them may
-	if plan.SQL.Inner != nil {
-		within = []*Plan{plan.SQL.Inner}
-	}
-	for _, in := range within {
-		in.Relations, in.Functions = plan.Relations, plan.Functions
-		in.Reads, in.Writes, in.Uses = plan.Reads, plan.Writes, plan.Uses
+	for _, in := range append(slices.Clip(plan.Parts), plan.SQL.Inner) { // what the text uses any of them may
+		if in != nil {
+			in.Relations, in.Functions = plan.Relations, plan.Functions
+			in.Reads, in.Writes, in.Uses = plan.Reads, plan.Writes, plan.Uses
+		}
 	}
 	a.judgeTenant(tree, plan)
 	if a.counts != nil {

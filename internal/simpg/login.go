@@ -115,7 +115,7 @@ func (s *Server) logIn(l *link, version uint32, body []byte) *session {
 	if why == nil && l.flush() == nil {
 		return se
 	}
-	if why != nil {
+	if why != nil && why != errSilent {
 		fatal := *why
 		fatal.Severity = "FATAL"
 		s.refuse(l, &fatal)
@@ -206,6 +206,11 @@ func (s *Server) authenticate(se *session) *Error {
 	if x := (&saslServer{io: se.io}); x.run(keys) {
 		return nil
 	}
+	s.control(func() {
+		if se.ended != nil {
+			failed = errSilent // who is terminated while a client proves who it is says nothing
+		}
+	})
 	return failed
 }
 

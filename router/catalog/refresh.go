@@ -12,9 +12,8 @@ type RefreshOptions struct {
 	// Interval is the time from the end of one load to the next; 0 loads only
 	// at the start, after Changed and after a failure.
 	Interval time.Duration
-	// Delay is how long after Changed a load begins, so that a script of many
-	// statements costs few loads; 0 is 200 ms. While loads take long it is longer, up to
-	// five times that, so that loading takes a fifth of the time where that can be.
+	// Delay is how long after Changed a load begins, so that a script of many statements costs
+	// few loads; 0 is 200 ms. It is up to five times that for loads to take a fifth of the time.
 	Delay time.Duration
 	// Retry is how long after a failure a load begins again; 0 is 5 s, and never
 	// more than Interval if that is set.
@@ -41,7 +40,7 @@ type Refresher struct {
 	loaded  uint64     // changes that the last good load has seen
 	last    *Snapshot  // of the last good load
 
-	took time.Duration // the last load; belongs to Run
+	took time.Duration // the last load, to Run
 }
 
 // NewRefresher makes a Refresher that does nothing until Run.
