@@ -12,7 +12,7 @@ import (
 // set_config, by code (unless what that sets is declared). own tells whether a session has
 // a default of its own of a setting, text what a message runs.
 func (b *Batch) MayReset(own func(name string) bool, declared bool, text func(*Message) []byte) bool {
-	several := b.Several()
+	several := b.Several() || b.Continues()
 	for i := range b.Messages {
 		m := &b.Messages[i]
 		if !m.Kind.Executes() || m.Here || !mayReset(m.Plan) {
