@@ -79,12 +79,9 @@ func (p *Plan) withLiterals(text []byte) *Plan {
 			q.Parts[i] = &c
 		}
 	}
-	if len(p.Variants) > 0 {
-		q.Variants = make([]Variant, len(p.Variants))
-		for i, v := range p.Variants {
-			v.Plan = v.Plan.withLiterals(text)
-			q.Variants[i] = v
-		}
+	q.Variants = slices.Clone(p.Variants)
+	for i := range q.Variants {
+		q.Variants[i].Plan = q.Variants[i].Plan.withLiterals(text)
 	}
 	return &q
 }

@@ -7,6 +7,7 @@ import (
 
 	pg "github.com/pganalyze/pg_query_go/v5"
 
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/setting"
 )
 
@@ -171,8 +172,9 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 		return set, false
 	}
 	c := s.GetArgs()[0].GetAConst()
-	if c.GetSval() == nil && c.GetIval() == nil && c.GetFval() == nil {
-		return set, false // PostgreSQL prints other constants its own way
+	number := c.GetIval() != nil || c.GetFval() != nil
+	if c.GetSval() == nil && (!number || grammar.IsNewNumber(a.text[max(c.GetLocation(), 0):])) {
+		return set, false // PostgreSQL prints other constants its own way, and took no new numbers before 16
 	}
 	set.Value, set.at = a.value(name, s.GetArgs()[0])
 	return set, !quotedLists[name] || plainName(set.Value)
