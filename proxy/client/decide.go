@@ -16,6 +16,9 @@ func (w *work) decide() router.Decision {
 	if w.c.state.Tx.Phase == session.Aborted {
 		return w.decideAborted()
 	}
+	if w.c.lease.stands == midBatchFailed {
+		return router.Decision{Target: w.c.lease.target(), Reason: router.ReasonTransaction} // what it did is undone by the Sync
+	}
 	v := w.view()
 	d := router.Decide(w.plan(), v)
 	if d.Target != router.TargetReplica {
