@@ -68,8 +68,8 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 		// What another text means then, or a value that the other encoding lacks, may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}
-	if !v.OnReplica && b.Traits.Has(batch.Large) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
-		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge} // it cannot be sent again
+	if b.Traits.Has(batch.Large) && (!v.OnReplica || !l.midBatch() && !w.mustStay()) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge} // it cannot be sent again, nor its portal move
 	}
 	if !v.OnReplica && (b.Traits.Has(batch.UsesObjects) && w.c.up.Database.Stale() || l.held() && l.doubts.Any()) {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonNoCatalog}
