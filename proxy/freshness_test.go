@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgweir/pgweir/config"
@@ -46,6 +48,31 @@ func connectTo(t *testing.T, s *service) *pgx.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+// TestFailedPipelineStays: what a pipeline set that failed on a replica before its Sync is undone,
+// though the replica is no longer fresh enough when the Sync comes.
+func TestFailedPipelineStays(t *testing.T) {
+	cluster, s := freshnessCluster(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	writer, a := connectTo(t, s), raw(t, s.addr, "postgres")
+	reads := func() float64 { return s.metric(t, "pgweir_statements_total", "target=replica", "reason=read") }
+	a.query("set pgweir.consistency = 'strong'")
+	until(t, "a replica reads", func() bool { a.query("select v from r where id = 1"); return reads() > 0 })
+	for _, r := range cluster.Replicas {
+		must(t, r.PauseReplay(ctx))
+	}
+	a.send(&pgproto3.Parse{Query: "select set_config('app.a', 'undone', false)"}, &pgproto3.Bind{}, &pgproto3.Execute{},
+		&pgproto3.Parse{Query: "fetch 1 from c"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Flush{})
+	a.wait("E")
+	_, err := writer.Exec(ctx, "update r set v = 1 where id = 1")
+	must(t, err)
+	a.send(&pgproto3.Sync{})
+	a.wait("Z")
+	if got := a.query("select current_setting('app.a', true)"); slices.Contains(got, `D "undone"`) {
+		t.Errorf("%q: what failed was kept", got)
+	}
 }
 
 // TestReadsSeeCommits pauses replay: what one session commits, it and every other
