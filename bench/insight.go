@@ -79,7 +79,8 @@ func measureInsight(ctx context.Context, l *lab, r *report) error {
 // countInsight is one round of measureInsight.
 func (l *lab) countInsight(ctx context.Context, r *report, round int, loads [][]*counting) error {
 	proxies := make([]*system, len(insightLines))
-	for _, i := range rotate([]int{0, 1, 2, 3}, round) {
+	for n := range insightLines {
+		i := (n + round) % len(insightLines)
 		s, err := l.startWeir(ctx, pgweir, l.cluster.Servers(), insightLines[i].lines)
 		if s, err = s.up(ctx, pgweir, err); err != nil {
 			return err

@@ -69,7 +69,7 @@ func measureOperations(ctx context.Context, l *lab, r *report) error {
 }
 
 // once is one round on one system: the median, in microseconds.
-func (op *operation) once(ctx context.Context, s *system) (median50 float64, err error) {
+func (op *operation) once(ctx context.Context, s *system) (micros float64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, fmt.Errorf("%s did not end", op.name))
 	defer cancel()
 	c := &client{}

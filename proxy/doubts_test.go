@@ -158,28 +158,3 @@ func TestDoubtsOfDDL(t *testing.T) {
 		t.Errorf("%v logins", now-dialled)
 	}
 }
-
-// TestNewNumbers: numbers as only newer servers read them are what the server says they are.
-func TestNewNumbers(t *testing.T) {
-	stage{look: "current_setting('app.x', true)"}.tell(t,
-		story{name: "hex", steps: `
-		Q set app.x = 31
-		Q select current_setting('app.x', true)
-		Q set app.x = 0x1F
-		Q select current_setting('app.x', true)
-		Q set app.x = 0b11
-		Q select current_setting('app.x', true)
-		Q set app.x = -1_000
-		Q select current_setting('app.x', true)
-		Q set app.x = 31
-		Q begin
-		Q set local app.x = 0x1F
-		Q rollback
-		Q set app.x = 0o17; select current_setting('app.x', true)
-		Q select current_setting('app.x', true), 0x1F
-		Q set app.x = 1_0; select 1_000
-		Q set application_name = 0x1F
-		Q select set_config('app.x', '5', false), 0x1F
-		Q set work_mem = 0x1000
-		Q show work_mem`})
-}

@@ -1,8 +1,12 @@
 package router
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	pg "github.com/pganalyze/pg_query_go/v5"
 
 	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/internal/setting"
@@ -95,4 +99,53 @@ func mayBeTime(s string) bool {
 		word = i + 1
 	}
 	return false
+}
+
+// literal reads a constant as text. If the mask leaves the constant out of the
+// key, the Plan depends on it.
+func (a *analysis) literal(n *pg.Node) (string, bool) {
+	if cast := n.GetTypeCast(); cast != nil {
+		n = cast.GetArg()
+	}
+	switch v := n.GetNode().(type) {
+	case *pg.Node_AConst:
+		return a.constant(v.AConst)
+	case *pg.Node_String_:
+		a.dependent = true
+		return v.String_.GetSval(), true
+	case *pg.Node_Integer:
+		a.dependent = true
+		return strconv.Itoa(int(v.Integer.GetIval())), true
+	case *pg.Node_Float:
+		a.dependent = true
+		return v.Float.GetFval(), true
+	case *pg.Node_Boolean:
+		return strconv.FormatBool(v.Boolean.GetBoolval()), true
+	}
+	return "", false
+}
+
+func (a *analysis) constant(c *pg.A_Const) (string, bool) {
+	switch v := c.GetVal().(type) {
+	case *pg.A_Const_Boolval:
+		return strconv.FormatBool(v.Boolval.GetBoolval()), true
+	case *pg.A_Const_Sval:
+		if !a.kept(int(c.GetLocation())) {
+			a.dependent = true
+		}
+		return v.Sval.GetSval(), true
+	case *pg.A_Const_Ival:
+		a.dependent = true
+		return strconv.Itoa(int(v.Ival.GetIval())), true
+	case *pg.A_Const_Fval:
+		a.dependent = true
+		return v.Fval.GetFval(), true
+	}
+	return "", false
+}
+
+// kept reports whether the string literal at offset is part of the key as it is.
+func (a *analysis) kept(offset int) bool {
+	_, found := slices.BinarySearch(a.rec.kept, offset)
+	return found
 }

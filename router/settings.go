@@ -1,8 +1,6 @@
 package router
 
 import (
-	"slices"
-	"strconv"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v5"
@@ -13,55 +11,6 @@ import (
 
 // ownPrefix begins the names of the proxy's own settings.
 const ownPrefix = "pgweir."
-
-// literal reads a constant as text. If the mask leaves the constant out of the
-// key, the Plan depends on it.
-func (a *analysis) literal(n *pg.Node) (string, bool) {
-	if cast := n.GetTypeCast(); cast != nil {
-		n = cast.GetArg()
-	}
-	switch v := n.GetNode().(type) {
-	case *pg.Node_AConst:
-		return a.constant(v.AConst)
-	case *pg.Node_String_:
-		a.dependent = true
-		return v.String_.GetSval(), true
-	case *pg.Node_Integer:
-		a.dependent = true
-		return strconv.Itoa(int(v.Integer.GetIval())), true
-	case *pg.Node_Float:
-		a.dependent = true
-		return v.Float.GetFval(), true
-	case *pg.Node_Boolean:
-		return strconv.FormatBool(v.Boolean.GetBoolval()), true
-	}
-	return "", false
-}
-
-func (a *analysis) constant(c *pg.A_Const) (string, bool) {
-	switch v := c.GetVal().(type) {
-	case *pg.A_Const_Boolval:
-		return strconv.FormatBool(v.Boolval.GetBoolval()), true
-	case *pg.A_Const_Sval:
-		if !a.kept(int(c.GetLocation())) {
-			a.dependent = true
-		}
-		return v.Sval.GetSval(), true
-	case *pg.A_Const_Ival:
-		a.dependent = true
-		return strconv.Itoa(int(v.Ival.GetIval())), true
-	case *pg.A_Const_Fval:
-		a.dependent = true
-		return v.Fval.GetFval(), true
-	}
-	return "", false
-}
-
-// kept reports whether the string literal at offset is part of the key as it is.
-func (a *analysis) kept(offset int) bool {
-	_, found := slices.BinarySearch(a.rec.kept, offset)
-	return found
-}
 
 // set is SET, RESET and SET TRANSACTION.
 func (a *analysis) set(s *pg.VariableSetStmt) {
@@ -172,8 +121,7 @@ func (a *analysis) carried(name string, s *pg.VariableSetStmt) (Set, bool) {
 		return set, false
 	}
 	c := s.GetArgs()[0].GetAConst()
-	number := c.GetIval() != nil || c.GetFval() != nil
-	if c.GetSval() == nil && (!number || grammar.IsNewNumber(a.text[max(c.GetLocation(), 0):])) {
+	if c.GetSval() == nil && (c.GetIval() == nil && c.GetFval() == nil || grammar.IsNewNumber(a.text[max(c.GetLocation(), 0):])) {
 		return set, false // PostgreSQL prints other constants its own way, and took no new numbers before 16
 	}
 	set.Value, set.at = a.value(name, s.GetArgs()[0])
