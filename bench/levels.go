@@ -116,7 +116,9 @@ func (l *lab) scriptArgs(w load) []string {
 		return []string{"-S"}
 	case "paced":
 		return []string{"-S", "-R", strconv.Itoa(pace)}
-	case "block", "string":
+	case "tpcb":
+		return nil // what pgbench does by itself
+	case "block", "string", oneStatement, manyStatements:
 		return []string{"-s", strconv.Itoa(l.options.scale), "-f", filepath.Join(l.dir, w.script+".sql")}
 	case "mix":
 		w.reads = mixes[0]
@@ -128,7 +130,7 @@ func (l *lab) scriptArgs(w load) []string {
 	case eachTransaction, eachSession, pausing:
 		return []string{"-s", strconv.Itoa(l.options.scale), "-D", "fresh=1", "-f", filepath.Join(l.dir, w.script+".sql")}
 	}
-	return nil
+	panic("no script " + w.script)
 }
 
 // reads tells how many reads pgweir has run on each kind of server; nothing of others.

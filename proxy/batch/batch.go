@@ -131,8 +131,7 @@ func (b *Batch) Note(p *router.Plan) {
 	if p.Uses {
 		b.Traits |= UsesObjects
 	}
-	if p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite ||
-		p.Reason == router.ReasonFunction || p.Reason == router.ReasonMulti { // such a string does not tell what it unpins
+	if mindsChannels(p) || slices.ContainsFunc(p.Parts, mindsChannels) {
 		b.Traits |= MindsChannels
 	}
 	if b.Plan == nil || p.Target > b.Plan.Target || p.Target == b.Plan.Target && p.Class == router.ClassWrite {
@@ -147,6 +146,13 @@ func rereads(p *router.Plan) bool {
 		return p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	}
 	return slices.ContainsFunc(p.Sets, func(set router.Set) bool { return session.DecidesReading(set.Name) })
+}
+
+// mindsChannels reports whether a statement may ask what the session listens to, or change that,
+// or begins what may: a block stays on its connection.
+func mindsChannels(p *router.Plan) bool {
+	return p.Pins|p.Unpins != 0 || p.Class != router.ClassRead && p.Class != router.ClassWrite ||
+		p.Reason == router.ReasonFunction || p.Reason == router.ReasonMulti
 }
 
 // Passes reports whether a message of a type passes in pieces, if it is long: nothing behind its
