@@ -98,6 +98,7 @@ func TestListenIsAsOnOneServer(t *testing.T) {
 		story{name: "one of two in a savepoint", steps: "Q begin\nQ listen a\nQ savepoint s\nQ listen b\nQ rollback to s\nQ commit\nQ select pg_listening_channels()\nQ notify b\nQ notify a, '2'"},
 		story{name: "unlisten one", mode: "outside", steps: "Q listen a\nQ listen b\nQ unlisten a\nQ select pg_listening_channels()\nQ notify a\nQ notify b"},
 		story{name: "unlisten one in a block", steps: "Q listen a\nQ listen b\nQ begin\nQ insert into w values (1)\nQ unlisten a\nQ select * from pg_listening_channels() order by 1\nQ commit\nQ select pg_listening_channels()"},
+		story{name: "unlisten one in a block that a string began", steps: "Q listen a\nQ begin; select 1\nQ unlisten a; select 2\nQ notify a\nQ commit\nQ select pg_listening_channels()"},
 		story{name: "unlisten, rolled back", steps: "Q listen a\nQ begin\nQ unlisten *\nQ rollback\nQ select pg_listening_channels()"},
 		story{name: "discard all", mode: "outside", steps: "Q listen a\nQ discard all\nQ notify a\nQ select pg_listening_channels()"},
 		story{name: "twice", mode: "outside", steps: "Q listen a\nQ listen a\nQ notify a, 'once'\nQ select pg_listening_channels()"},

@@ -301,6 +301,13 @@ func (b *Batch) Leaves() (leaves, atOnce bool) {
 	return false, false
 }
 
+// Chains reports whether the batch has a COMMIT AND CHAIN.
+func (b *Batch) Chains() bool {
+	return slices.ContainsFunc(b.Messages, func(m Message) bool {
+		return m.Kind.Executes() && m.Plan != nil && m.Plan.Tx.Chain && m.Plan.Tx.Verb == router.TxCommit
+	})
+}
+
 // EndsFailed reports whether the batch has what leads out of an aborted transaction.
 func (b *Batch) EndsFailed() bool {
 	return slices.ContainsFunc(b.Messages, func(m Message) bool {
