@@ -64,7 +64,7 @@ func (w *work) view() router.View {
 // asKnown is a decision for a replica, or one for the primary if the proxy knows too little.
 func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 	b, l := &w.batch, &w.c.lease
-	if b.Traits.Has(batch.Rereads) && (!v.OnReplica && (b.Several() || b.Continues()) || !w.c.state.Settings.Now().ASCII() && !w.mustStay()) {
+	if b.Traits.Has(batch.Rereads) && (b.Several() || b.Continues() || !w.c.state.Settings.Now().ASCII()) && (!v.OnReplica || !w.mustStay()) {
 		// What another text means then, or a value that the other encoding lacks, may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}
