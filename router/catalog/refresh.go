@@ -12,8 +12,9 @@ type RefreshOptions struct {
 	// Interval is the time from the end of one load to the next; 0 loads only
 	// at the start, after Changed and after a failure.
 	Interval time.Duration
-	// Delay is how long after Changed a load begins, so that a script of many statements costs
-	// few loads; 0 is 200 ms. It is up to five times that for loads to take a fifth of the time.
+	// Delay is how long after the last Changed a load begins, so that a script of many statements
+	// costs few loads, and a twentieth of how long after the first; 0 is 200 ms. It is up to
+	// five times that for loads to take a fifth of the time.
 	Delay time.Duration
 	// Retry is how long after a failure a load begins again; 0 is 5 s, and never
 	// more than Interval if that is set.
@@ -108,7 +109,7 @@ func (r *Refresher) Snapshot() *Snapshot {
 //
 //	load * --failed--> wait Retry    -> load
 //	     * --loaded--> wait Interval -> load
-//	waiting, Changed --> wait Delay  -> load
+//	waiting, Changed --> pause       -> load
 func (r *Refresher) Run(ctx context.Context) {
 	timer := time.NewTimer(0) // ended by the next wait
 	defer timer.Stop()
@@ -127,17 +128,26 @@ func (r *Refresher) Run(ctx context.Context) {
 	}
 }
 
-// pause lets further changes join the load to come.
+// pause lets further changes join the load to come: until none has come for a while, but not
+// for ever. Meanwhile nothing is relied on that they may have changed.
 func (r *Refresher) pause(ctx context.Context) bool {
-	timer := time.NewTimer(max(r.o.Delay, min(4*r.took, 5*r.o.Delay)))
+	quiet := max(r.o.Delay, min(4*r.took, 5*r.o.Delay))
+	timer, longest := time.NewTimer(quiet), time.NewTimer(20*r.o.Delay)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	case <-r.hurry:
-		return true
+	defer longest.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-longest.C:
+			return true
+		case <-r.hurry:
+			return true
+		case <-r.changed:
+			timer.Reset(quiet)
+		}
 	}
 }
 
