@@ -16,8 +16,10 @@ const (
 	manyStatements = "500 statements"
 )
 
-// insightClients are those of each way.
-const insightClients = 8
+const (
+	insightClients = 8 // of each way
+	acquaint       = 2 // seconds before a run, in which the plans of its statements are made
+)
 
 var insightScripts = map[string]string{
 	oneStatement:   "\\set aid random(1, 100000 * :scale)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
@@ -111,6 +113,10 @@ func (l *lab) countInsight(ctx context.Context, r *report, round int, loads [][]
 
 // counting runs one script once.
 func (l *lab) counting(ctx context.Context, c *counting) error {
+	w := load{script: c.script, mode: c.mode, clients: insightClients}
+	if _, err := l.pgbenchLog(ctx, c.addr, w, acquaint); err != nil {
+		return err
+	}
 	own, err := scrapeCost(ctx, c.system)
 	if err != nil {
 		return err
@@ -119,7 +125,6 @@ func (l *lab) counting(ctx context.Context, c *counting) error {
 	if err != nil {
 		return err
 	}
-	w := load{script: c.script, mode: c.mode, clients: insightClients}
 	f, err := l.pgbench(ctx, c.system, w, l.options.seconds, 100*time.Millisecond, cpuOf(c.pid()))
 	if err != nil {
 		return err
