@@ -478,8 +478,12 @@ func TestSettingsHistories(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	played := first
-	for until := time.Now().Add(limit); played < most && time.Now().Before(until); played++ {
+	played, began, told := first, time.Now(), time.Now()
+	for ; played < most && time.Since(began) < limit; played++ {
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			t.Logf("%d histories, %d steps in %v", played-first, steps, time.Since(began).Round(time.Second))
+		}
 		h := sides[played%len(sides)]
 		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(played))), role, database, h.size, h.track)
 		steps += h.play(g, fmt.Sprintf("PGWEIR_FUZZ_SEED=%d, history %d, pools of %d", seed, played, h.size))

@@ -80,7 +80,12 @@ func TestSimulation(t *testing.T) {
 		t.Run(fmt.Sprint("worker", i), func(t *testing.T) {
 			t.Parallel()
 			defer workers.Done()
+			told := began
 			for time.Since(began) < limit && (*allFlag || !t.Failed()) {
+				if i == 0 && time.Since(told) > time.Minute {
+					told = time.Now()
+					t.Logf("%d histories in %v", next.Load()-first, time.Since(began).Round(time.Second))
+				}
 				o := judge(t, Draw(Seed(next.Add(1)-1)))
 				steps.Add(uint64(o.Steps))
 				virtual.Add(int64(o.Took))
