@@ -30,6 +30,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -225,14 +226,20 @@ func (c *Cluster) WaitReplay(ctx context.Context) error {
 // WaitReplayOn is WaitReplay for some of the replicas.
 func (c *Cluster) WaitReplayOn(ctx context.Context, replicas ...*Server) error {
 	// A transactional message ends in a commit record, which flushes all before it.
-	lsn, err := c.Primary.Value(ctx, "postgres", "select pg_logical_emit_message(true, 'pgtest', '')")
+	lsn := ""
+	err := c.Primary.onKept(ctx, func(conn *pgx.Conn) (err error) {
+		lsn, err = value(ctx, conn, "select pg_logical_emit_message(true, 'pgtest', '')")
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("mark the primary's log: %w", err)
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, r := range replicas {
 		g.Go(func() error {
-			err := r.waitTrue(gctx, "select pg_last_wal_replay_lsn() >= $1::pg_lsn", lsn)
+			err := r.onKept(gctx, func(conn *pgx.Conn) error {
+				return askUntil(gctx, conn, "select pg_last_wal_replay_lsn() >= $1::pg_lsn", lsn)
+			})
 			if err != nil {
 				return fmt.Errorf("wait for %s to replay %s: %w", r.Name, lsn, err)
 			}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,8 +43,9 @@ type Server struct {
 
 	cluster *Cluster
 
-	mu  sync.Mutex // protects cmd
-	cmd *exec.Cmd  // nil while the server is stopped
+	mu   sync.Mutex // protects the fields below
+	cmd  *exec.Cmd  // nil while the server is stopped
+	kept *pgx.Conn  // see onKept
 }
 
 func (c *Cluster) newServer(name string) *Server {
@@ -154,6 +156,10 @@ func (s *Server) Stop(mode StopMode) error {
 	defer s.mu.Unlock()
 	if s.cmd == nil {
 		return nil
+	}
+	if s.kept != nil { // a smart one waits for it
+		_ = s.kept.PgConn().Conn().Close()
+		s.kept = nil
 	}
 	// A frozen process would not see the signal.
 	signalAll(processesIn(s.DataDir), unix.SIGCONT)

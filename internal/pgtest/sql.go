@@ -74,10 +74,47 @@ func (s *Server) waitTrue(ctx context.Context, sql string, args ...any) error {
 		return err
 	}
 	defer conn.Close(ctx)
+	return askUntil(ctx, conn, sql, args...)
+}
+
+func askUntil(ctx context.Context, conn *pgx.Conn, sql string, args ...any) error {
 	return until(ctx, func() (bool, error) {
 		v, err := value(ctx, conn, sql, args...)
 		return v == "t", err
 	})
+}
+
+// onKept calls f with a connection to the database postgres that is kept for the next call, as
+// to open one costs many times what it is used for: f is called again if it was lost meanwhile.
+func (s *Server) onKept(ctx context.Context, f func(*pgx.Conn) error) error {
+	s.mu.Lock()
+	conn := s.kept
+	s.kept = nil
+	s.mu.Unlock()
+	if conn != nil {
+		if err := f(conn); !conn.IsClosed() {
+			s.keep(ctx, conn)
+			return err
+		}
+	}
+	conn, err := s.connect(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	err = f(conn)
+	s.keep(ctx, conn)
+	return err
+}
+
+func (s *Server) keep(ctx context.Context, conn *pgx.Conn) {
+	s.mu.Lock()
+	if s.kept == nil && !conn.IsClosed() {
+		s.kept, conn = conn, nil
+	}
+	s.mu.Unlock()
+	if conn != nil {
+		_ = conn.Close(ctx) // another call was faster
+	}
 }
 
 func (s *Server) waitStreaming(ctx context.Context, name string) error {
