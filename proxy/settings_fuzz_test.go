@@ -460,7 +460,7 @@ func TestSettingsHistories(t *testing.T) {
 			break // its histories are like those of 2, with more room
 		}
 		for _, track := range []bool{false, true} {
-			change := []func(*config.Config){poolSize(size)}
+			change := []func(*config.Config){poolSize(size), func(c *config.Config) { c.Routing.MonitorInterval = time.Second }} // each asks all servers
 			behind := track == (size == 1)
 			if behind {
 				change = append(change, eventual)
