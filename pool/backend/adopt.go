@@ -57,6 +57,7 @@ func (b *Backend) Reset(ctx context.Context) error {
 		return err
 	}
 	b.NoteSettings(b.began)
+	b.Plans = Plans{}
 	b.held.Clear()
 	b.notified = nil // what came before is for whom it listened
 	return nil

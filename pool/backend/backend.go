@@ -27,6 +27,7 @@ type Backend struct {
 	Conn *wire.Conn
 	Sequences
 	Predecessors
+	Plans
 
 	login    *Login
 	origin   Origin

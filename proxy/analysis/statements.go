@@ -71,11 +71,6 @@ func (a *Analysis) planOf(sql *session.SQLPrepared, p *router.Plan) *router.Plan
 	return p.Executing(a.refresh(sql.Needs))
 }
 
-// parsedBy are the settings that decide what a literal means when a statement is
-// parsed. A search_path is not among them: servers parse anew when that changes.
-var parsedBy = [...]string{"array_nulls", "backslash_quote", "client_encoding", "datestyle", "intervalstyle",
-	"lc_monetary", "standard_conforming_strings", "timezone", "xmloption"}
-
 // reading tells apart what the same text may mean where it is parsed: prepared statements are
 // shared among those only to whom it means the same. Names in it mean what the catalog holds
 // when it is parsed, and a server that has parsed it before need not find out what was remade
@@ -96,7 +91,7 @@ func (a *Analysis) reading(p *router.Plan, text []byte) string {
 	if literals == router.LiteralsNone || now == (setting.Settings{}) {
 		return b.String()
 	}
-	for _, name := range parsedBy {
+	for _, name := range setting.PlannedBy {
 		if v, ok := now.Value(name); ok {
 			b.WriteString(name + "=" + v + "\x00")
 		}

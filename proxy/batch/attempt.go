@@ -64,6 +64,15 @@ const (
 	ReplaysImplicit
 )
 
+// Dropped is what other sessions left in a server process that does not tie them to it.
+type Dropped uint8
+
+// What a server may be told to drop.
+const (
+	Sequences Dropped = 1 << iota // which values sequences gave
+	Plans                         // made under other settings
+)
+
 // Attempt is one try to have a server answer a Batch.
 type Attempt struct {
 	// What the server is sent besides the client's messages.
@@ -73,8 +82,8 @@ type Attempt struct {
 	Carries setting.Settings // what the connection carries then
 	User    string           // as whom the connection logged in
 	Replays Replay
-	Forgets bool // what other sessions drew from sequences there
-	Renew   bool // prepared statements are prepared anew
+	Drops   Dropped // with Plans it takes ahead
+	Renew   bool    // prepared statements are prepared anew
 	// RefuseAt is 1 + the message that is refused although the batch was analysed without
 	// a refusal, with Refusal; 0 is none.
 	RefuseAt int

@@ -94,8 +94,8 @@ func (e *Encoder) before() {
 	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
 	}
-	if e.Forgets && e.Takes != TakesAhead {
-		e.forget(Internal)
+	if e.Drops&Sequences != 0 && e.Takes != TakesAhead {
+		e.discard("SEQUENCES", Internal)
 	}
 }
 
@@ -104,8 +104,11 @@ func (e *Encoder) before() {
 // it fails there is no sentinel, and by its failure the server discards the batch too.
 func (e *Encoder) ahead() {
 	e.takeOver()
-	if e.Forgets {
-		e.forget(Setup)
+	if e.Drops&Plans != 0 {
+		e.discard("PLANS", Setup)
+	}
+	if e.Drops&Sequences != 0 {
+		e.discard("SEQUENCES", Setup)
 	}
 	e.Out = wire.AppendParse(e.Out, sentinel, "BEGIN", nil)
 	e.own(Parse, Setup)
@@ -249,14 +252,14 @@ func (e *Encoder) run(text string, origin Origin) {
 	e.own(Execute, origin)
 }
 
-// forget has the server forget what other sessions drew from sequences there. Where the client
-// is in the middle of a pipeline its unnamed portal is left alone.
-func (e *Encoder) forget(origin Origin) {
+// discard has the server forget what other sessions left in it that does not tie them to it.
+// Where the client is in the middle of a pipeline its unnamed portal is left alone.
+func (e *Encoder) discard(what string, origin Origin) {
 	portal := ""
 	if e.Batch.End == EndPart || e.Batch.End == EndFlush || e.Batch.Traits.Has(Resumes) {
 		portal = "pgweir: forget"
 	}
-	st := e.Registry.Own("DISCARD SEQUENCES")
+	st := e.Registry.Own("DISCARD " + what)
 	e.prepareOwn(st, origin)
 	e.Out = wire.AppendBind(e.Out, []byte(portal), st.Name, nil)
 	e.Out = wire.AppendExecute(e.Out, portal)

@@ -224,8 +224,13 @@ var encodings = []struct {
 		a.query("SELECT 1")
 	}},
 	{"sequences of another session are not to be seen", func(a *asked) {
-		a.Forgets = true
+		a.Drops = Sequences
 		a.query("SELECT currval('s')")
+	}},
+	{"plans of another session's settings are not to be used", func(a *asked) {
+		a.Takes, a.Drops = TakesAhead, Plans
+		a.Changes = []setting.Change{{Name: "timezone", Value: "Asia/Tokyo"}}
+		a.query("SELECT f()")
 	}},
 	{"a refusal in the middle ends the batch", func(a *asked) {
 		a.parseMessage("", "SELECT 1")

@@ -119,9 +119,9 @@ func (a acquisition) takeFromPool() error {
 		if err != nil {
 			return err
 		}
-		t.Asserts = nil
-		if a.c.attach(l) {
-			t.Asserts = a.c.svc.Assertion
+		t.Asserts, t.Drops = nil, 0
+		if another := a.c.attach(l); another {
+			t.Asserts, t.Drops = a.c.svc.Assertion, batch.Plans
 		}
 		err = a.prepare(want.Settings)
 		if !a.lostUnused(server, err) {
@@ -229,9 +229,12 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	}
 	t.Changes, t.Carries, t.User = changes, want, a.c.up.Credentials().User
 	t.Asserts = t.Asserts.Taking(changes, b.HadTemporary())
+	if mixed := b.HandPlansOver(changes, a.c.up.Database.Folds()); !mixed {
+		t.Drops = 0
+	}
 	switch {
-	case len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
-	case !now && a.mayAdoptWithin(changes):
+	case t.Drops == 0 && len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
+	case t.Drops == 0 && !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
 		t.Takes = batch.TakesAhead
@@ -251,8 +254,12 @@ func (a acquisition) adoptNow(want setting.Settings) error {
 	if err == nil && t.Asserts != nil {
 		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, t.Asserts.Query(want, a.c.up.Credentials().User)))
 	}
+	if err == nil && t.Drops != 0 {
+		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, "DISCARD PLANS"))
+		b.PlansDiscarded()
+	}
 	a.spans.Took(tracing.TakeOver, began)
-	if t.Changes, t.Asserts = nil, nil; err != nil {
+	if t.Changes, t.Asserts, t.Drops = nil, nil, 0; err != nil {
 		var refused *backend.ServerError
 		if errors.As(err, &refused) && !upstream.Ending(refused.Frame) {
 			return a.adoptElsewhere(&adoptError{wire.ReadError(refused.Frame)})

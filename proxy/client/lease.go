@@ -84,9 +84,17 @@ func (l *lease) follow(st *session.Executed, end session.End, modes router.Modes
 		l.rollback()
 	case session.NoEnd:
 	}
-	if st.Followed() {
-		l.carried.Follow(st.Plan, st.Sets, modes)
+	if !st.Followed() {
+		l.b.ChangedUnseen()
+		return
 	}
+	for i := range st.Sets {
+		l.b.Plans.Changed(st.Sets[i].Name)
+	}
+	if p := st.Plan; len(st.Sets) == 0 && p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 || p.Pins&(router.PinSetting|router.PinOpaque) != 0 {
+		l.b.ChangedUnseen()
+	}
+	l.carried.Follow(st.Plan, st.Sets, modes)
 }
 
 // ended says that the transaction on the connection ended, for its settings.

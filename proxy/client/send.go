@@ -30,6 +30,9 @@ func (w *work) carry(t *attempt) {
 	switch t.Takes {
 	case batch.TakesAhead:
 		l.carried = session.Carrying(t.Carries, l.b.Defaults())
+		if t.Drops&batch.Plans != 0 {
+			l.b.PlansDiscarded()
+		}
 	case batch.TakesWithin:
 		for _, ch := range t.Changes {
 			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset})
@@ -40,5 +43,14 @@ func (w *work) carry(t *attempt) {
 	if log := w.c.state.Settings.Log(); t.Replays != batch.ReplaysNothing && len(log) > 0 {
 		w.c.told.pending = w.c.told.pending || slices.ContainsFunc(log, session.Step.MayBeReported)
 		l.carried.Replay(&w.c.state.Settings)
+		for i := range log {
+			switch s := &log[i]; s.Kind {
+			case session.StepSet:
+				l.b.Plans.Changed(s.Set.Name)
+			case session.StepText:
+				l.b.ChangedUnseen()
+			case session.StepSavepoint, session.StepModes:
+			}
+		}
 	}
 }

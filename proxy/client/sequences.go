@@ -46,9 +46,12 @@ func (d drawing) begins() {
 	t := &d.try
 	early := t.Opens() && !d.batch.TakesSnapshot() // within its transaction it would take the snapshot
 	may := p.MayAsk() || p.Flags.Has(router.FlagDraws) || d.c.up.Sequences.Expect(p).Likely()
-	t.Forgets = asks || may && (early || d.batch.TakesSnapshot())
+	if forgets := asks || may && (early || d.batch.TakesSnapshot()); !forgets {
+		return
+	}
+	t.Drops |= batch.Sequences
 	alone := (d.leavesBlock() || !d.batch.Plain() && !d.batch.Traits.Has(batch.Resumes)) && !t.Opens() && !d.c.state.Tx.Phase.InBlock() && !l.midBatch()
-	if t.Forgets && t.Takes == batch.TakesNothing && (early || alone) {
+	if t.Takes == batch.TakesNothing && (early || alone) {
 		t.Takes, t.Carries = batch.TakesAhead, l.b.Settings()
 	}
 }
@@ -59,7 +62,7 @@ func (d drawing) drew() {
 	if p == nil || !l.held() || l.onReplica() {
 		return
 	}
-	if d.try.Forgets {
+	if d.try.Drops&batch.Sequences != 0 {
 		l.b.NoteDrawn(d.c.who.id)
 	}
 	e := d.c.up.Sequences.Expect(p)

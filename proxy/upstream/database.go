@@ -156,6 +156,9 @@ func (d *Database) Removals() uint64 { return d.catalog.removed.Load() }
 // Stale reports whether DDL was seen that is not in the catalog the plans know.
 func (d *Database) Stale() bool { return d.catalog.ddl.Load() != d.catalog.known.Load() }
 
+// Folds reports whether plans may have values of any setting in them: see catalog.Snapshot.Folds.
+func (d *Database) Folds() bool { return d.Stale() || d.Plans.Snapshot().Folds() }
+
 // RedefinedByOthers reports whether DDL was seen, besides own times, that may have redefined
 // what the catalog tells that the plans know.
 func (d *Database) RedefinedByOthers(own uint64) bool {

@@ -221,28 +221,19 @@ func (p *footprints) order(arrows []arrow) {
 
 // of is which tables node id's use reads and writes.
 func (p *footprints) of(id int32) (reads, writes Footprint) {
-	p.round++
-	p.queue = append(p.queue[:0], id)
-	p.seen[id] = p.round
 	var open loose
 	var read, written []uint32
-	for i := 0; i < len(p.queue) && open != looseBoth; i++ {
-		at := p.queue[i]
+	whole := p.visit(id, func(at int32) bool {
 		open |= p.loose[at]
 		if t := p.table[at]; t != 0 && p.g.nodes[at].kind == kindWrite {
 			written = append(written, t)
 		} else if t != 0 {
 			read = append(read, t)
 		}
-		if len(p.queue) > maxVisits {
-			open = looseBoth
-		}
-		for _, next := range p.to[p.first[at]:p.first[at+1]] {
-			if p.seen[next] != p.round {
-				p.seen[next] = p.round
-				p.queue = append(p.queue, next)
-			}
-		}
+		return open != looseBoth
+	})
+	if !whole {
+		open = looseBoth
 	}
 	if open&looseReads == 0 {
 		reads = newFootprint(read)
@@ -251,6 +242,27 @@ func (p *footprints) of(id int32) (reads, writes Footprint) {
 		writes = newFootprint(written)
 	}
 	return reads, writes
+}
+
+// visit calls f with node id and all it depends on, each once, while it returns true. It
+// reports whether that were all.
+func (p *footprints) visit(id int32, f func(at int32) (more bool)) bool {
+	p.round++
+	p.queue = append(p.queue[:0], id)
+	p.seen[id] = p.round
+	for i := 0; i < len(p.queue); i++ {
+		at := p.queue[i]
+		if !f(at) || len(p.queue) > maxVisits {
+			return false
+		}
+		for _, next := range p.to[p.first[at]:p.first[at+1]] {
+			if p.seen[next] != p.round {
+				p.seen[next] = p.round
+				p.queue = append(p.queue, next)
+			}
+		}
+	}
+	return true
 }
 
 // relation adds to a relation's fact what reading and writing it touches. Most are
@@ -351,3 +363,33 @@ func (l *loader) byName(a, b int32) int {
 
 // inherits is a row of childrenQuery.
 type inherits struct{ parent, child uint32 }
+
+// identity are the words that tell who a session acts as; tellsSetting are the numbers of
+// PostgreSQL's current_setting, as a parsed body has them.
+var (
+	identity     = []string{"current_user", "session_user", "current_role", "user"}
+	tellsSetting = []uint32{2077, 3294}
+)
+
+// asksSession reports whether a body asks for a setting or for who the session acts as.
+func (b *body) asksSession() (asks bool) {
+	if b.refs != "" {
+		eachRef(b.refs, func(field string, n uint32) { asks = asks || field == "funcid" && slices.Contains(tellsSetting, n) })
+		return asks
+	}
+	return slices.Contains(b.calls, "current_setting") ||
+		slices.ContainsFunc(b.words, func(w string) bool { return slices.Contains(identity, w) })
+}
+
+// folds finds Snapshot.Folds.
+func (l *loader) folds(p *footprints) bool {
+	asks := map[int32]bool{}
+	for i := range l.sources {
+		if s := &l.sources[i]; s.body.asksSession() {
+			asks[s.function] = true
+		}
+	}
+	return slices.ContainsFunc(l.constant, func(id int32) bool {
+		return !p.visit(id, func(at int32) bool { return !asks[at] && p.loose[at] == 0 && p.table[at] == 0 })
+	})
+}

@@ -100,6 +100,7 @@ type loader struct {
 	columns  []column
 	inherits []inherits
 	loose    map[int32]loose // of functions, as far as their rows show
+	constant []int32         // users' functions that are declared IMMUTABLE
 }
 
 // typeParts are a type's input and modifier functions, base, element, subtype, canonical
@@ -200,6 +201,9 @@ func (l *loader) function(r row) {
 	if open := f.looseness(!r.null(7) || !r.null(8) || f.language == "internal" && !r.null(10)); open != 0 {
 		l.loose[id] = open
 	}
+	if f.volatility == 'i' && !f.builtin() && f.extension == "" && f.language != "c" && f.language != "internal" {
+		l.constant = append(l.constant, id)
+	}
 	if !r.null(7) {
 		l.sources = append(l.sources, source{function: id, body: scanBody(r.text(7))})
 	}
@@ -258,6 +262,7 @@ func (l *loader) publish(s *Snapshot) {
 		}
 		objects[n.kind] = append(objects[n.kind], o)
 	}
+	s.folds = l.folds(feet)
 	s.functions = newNameTable(objects[kindFunction])
 	s.relations = newNameTable(objects[kindRelation])
 	s.types = newNameTable(objects[kindType])

@@ -24,6 +24,7 @@ type Snapshot struct {
 
 	implicit Fact
 	ddl      Fact
+	folds    bool
 	settings settings
 
 	// What the next load goes by; nil if it was not read from a database.
@@ -123,6 +124,11 @@ func (s *Snapshot) DDL() Fact { return s.ddl }
 // clean or not, or that is not known.
 func (s *Snapshot) Hooks() bool { a, read := s.answers[hooks]; return !read || len(a.rows) > 0 }
 
+// Folds reports whether a function that is declared IMMUTABLE may depend on its session all the
+// same, by settings, roles or tables, or nothing is known of functions: servers compute calls
+// of such a function once for each plan. Members of extensions are believed.
+func (s *Snapshot) Folds() bool { return s == nil || !s.loaded || s.folds }
+
 // Version tells contents apart: equal contents have equal versions, in every process.
 func (s *Snapshot) Version() uint64 { return s.version }
 
@@ -141,7 +147,7 @@ func (s *Snapshot) seal() *Snapshot {
 	for _, t := range []*nameTable{&s.functions, &s.operators, &s.types, &s.relations} {
 		t.sum(h)
 	}
-	for _, f := range []Fact{s.implicit, s.ddl, {Known: s.Hooks()}} {
+	for _, f := range []Fact{s.implicit, s.ddl, {Known: s.Hooks()}, {Known: s.folds}} {
 		unnamed := nameTable{entries: []entry{{}}, schemas: []string{""}, facts: []Relation{{Fact: f}}}
 		unnamed.sum(h)
 	}
