@@ -110,26 +110,39 @@ func (st *serverState) ask(ctx context.Context, cl config.Cluster, s config.Serv
 	return nil
 }
 
-// primaries are the indexes of the servers that call themselves primary.
-func primaries(states []serverState) []int {
-	var out []int
-	for i, st := range states {
-		if st.err == nil && !st.InRecovery {
-			out = append(out, i)
+// systemID is the identifier of the cluster: that of most servers, of one with a primary among
+// equals.
+func systemID(states []serverState) (id string) {
+	votes := map[string]int{}
+	for _, st := range states {
+		if st.err != nil {
+			continue
+		}
+		votes[st.SystemID] += 2
+		if !st.InRecovery {
+			votes[st.SystemID] |= 1
 		}
 	}
-	return out
+	for _, st := range states {
+		if votes[st.SystemID] > votes[id] {
+			id = st.SystemID
+		}
+	}
+	return id
 }
 
-// succession divides the primaries into those on the highest timeline, each once, and older ones.
+// succession divides the cluster's primaries into those on the highest timeline, each once, and
+// older ones. Timelines of another cluster say nothing.
 func succession(states []serverState) (newest, old []int) {
-	for _, i := range primaries(states) {
+	id := systemID(states)
+	for i, st := range states {
 		switch {
-		case len(newest) == 0 || states[i].Timeline > states[newest[0]].Timeline:
+		case st.err != nil || st.InRecovery || st.SystemID != id:
+		case len(newest) == 0 || st.Timeline > states[newest[0]].Timeline:
 			old = append(old, newest...)
 			newest = []int{i}
-		case states[i].Timeline == states[newest[0]].Timeline:
-			if !slices.ContainsFunc(newest, func(j int) bool { return sameServer(states[i], states[j]) }) {
+		case st.Timeline == states[newest[0]].Timeline:
+			if !slices.ContainsFunc(newest, func(j int) bool { return st.Started != "" && st.Started == states[j].Started }) {
 				newest = append(newest, i)
 			}
 		default:
@@ -137,11 +150,6 @@ func succession(states []serverState) (newest, old []int) {
 		}
 	}
 	return newest, old
-}
-
-// sameServer reports whether two addresses lead to one server.
-func sameServer(a, b serverState) bool {
-	return a.Started != "" && a.Started == b.Started && a.SystemID == b.SystemID
 }
 
 // reachable is the index of the server to ask further: the primary, else any that
@@ -165,7 +173,7 @@ func printCluster(out io.Writer, name string, cl config.Cluster, states []server
 			continue
 		case st.InRecovery:
 			role = "replica"
-			if len(first) == 1 && st.Unproved == nil {
+			if len(first) == 1 && st.Unproved == nil && st.SystemID == states[first[0]].SystemID {
 				// The servers were asked at once, so a replica may seem ahead.
 				lag = formatLag(max(int64(states[first[0]].LSN)-int64(st.LSN), 0))
 			}
@@ -204,7 +212,8 @@ func formatLag(bytes int64) string {
 func judge(cl config.Cluster, states []serverState) []string {
 	var faults []string
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	reached := -1 // the server the others are compared with: the primary, or the first there is
+	id := systemID(states)
+	reached := -1 // the server the others are compared with: the primary, or the first of the cluster
 	for i, st := range states {
 		unsupported := cluster.Supported(st.Version)
 		switch {
@@ -221,7 +230,7 @@ func judge(cl config.Cluster, states []serverState) []string {
 		if st.Unproved != nil {
 			add("%s: it does not tell how far it is, so that reads above eventual run elsewhere: %v", cl.Servers[i].Address, st.Unproved)
 		}
-		if reached < 0 {
+		if reached < 0 && st.SystemID == id {
 			reached = i
 		}
 	}
@@ -240,8 +249,8 @@ func judge(cl config.Cluster, states []serverState) []string {
 	for i, st := range states {
 		switch base := max(reached, 0); {
 		case st.err != nil || i == base:
-		case st.SystemID != states[base].SystemID:
-			add("%s has system identifier %s, %s has %s: they are not one cluster", cl.Servers[i].Address, st.SystemID, cl.Servers[base].Address, states[base].SystemID)
+		case st.SystemID != id:
+			add("%s has system identifier %s, %s has %s: they are not one cluster: take the wrong one out of servers", cl.Servers[i].Address, st.SystemID, cl.Servers[base].Address, id)
 		case st.InRecovery && st.Timeline != states[base].Timeline:
 			add("%s is on timeline %d, %s on %d: it does not follow", cl.Servers[i].Address, st.Timeline, cl.Servers[base].Address, states[base].Timeline)
 		}

@@ -172,10 +172,12 @@ func TestJudge(t *testing.T) {
 		change func(primary, replica *serverState)
 		want   string
 	}{
-		"healthy":     {func(p, r *serverState) {}, ""},
-		"old":         {func(p, r *serverState) { r.version, r.Version = "14.1", 140001 }, "b: it runs PostgreSQL 14; supported are 15 to 18"},
-		"new":         {func(p, r *serverState) { p.version, p.Version = "19beta1", 190000 }, "a: it runs PostgreSQL 19; supported are 15 to 18"},
-		"foreign":     {func(p, r *serverState) { r.SystemID = "2" }, "b has system identifier 2, a has 1: they are not one cluster"},
+		"healthy": {func(p, r *serverState) {}, ""},
+		"old":     {func(p, r *serverState) { r.version, r.Version = "14.1", 140001 }, "b: it runs PostgreSQL 14; supported are 15 to 18"},
+		"new":     {func(p, r *serverState) { p.version, p.Version = "19beta1", 190000 }, "a: it runs PostgreSQL 19; supported are 15 to 18"},
+		"foreign": {func(p, r *serverState) { r.SystemID = "2" }, "b has system identifier 2, a has 1: they are not one cluster: take the wrong one out of servers"},
+		"foreign primary": {func(p, r *serverState) { p.Timeline, r.InRecovery, r.SystemID = 1, false, "2" },
+			"b has system identifier 2, a has 1: they are not one cluster: take the wrong one out of servers"},
 		"left behind": {func(p, r *serverState) { r.Timeline = 2 }, "b is on timeline 2, a on 3: it does not follow"},
 		"silent":      {func(p, r *serverState) { r.Unproved = errors.New("no") }, "b: it does not tell how far it is, so that reads above eventual run elsewhere: no"},
 		"unreachable": {func(p, r *serverState) { *r = serverState{err: errors.New("no\nway")} }, "b: no; way"},
