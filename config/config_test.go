@@ -66,6 +66,35 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestLoadOnly: some keys are read from a file whatever is wrong with others.
+func TestLoadOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pgweir.yaml")
+	for text, want := range map[string]string{
+		"http: a:1\nhttp_web_config: web.yml\nwrong: 1\nservice: {password: '${NOT_SET}'}\n": "",
+		"":                     "",
+		"http: [1]\n":          "line 1: http: want a text",
+		"http: a\nhttp: b\n":   "line 2: http: given twice",
+		"http\n":               "line 1: want keys and values",
+		"http: a\n\tb: c\n":    "not YAML",
+		"http: '${NOT_SET}'\n": "NOT_SET is not set",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := LoadOnly(path, "http", "http_web_config")
+		switch {
+		case want != "":
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: error %v, want %s", text, err, want)
+			}
+		case err != nil:
+			t.Errorf("%q: %v", text, err)
+		case text == "" && c.HTTP != Default().HTTP, text != "" && (c.HTTP != "a:1" || c.HTTPWebConfig != filepath.Join(filepath.Dir(path), "web.yml")):
+			t.Errorf("%q: %+v", text, c.Web)
+		}
+	}
+}
+
 func TestSmallestFile(t *testing.T) {
 	got, err := parseFile(t, "testdata/good/smallest.yaml")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,40 @@ func Load(path string) (Config, error) {
 		return Config{}, fmt.Errorf("%s:\n%w", path, err)
 	}
 	return c, nil
+}
+
+// LoadOnly reads some keys at the top of the file at path: what is wrong with others is
+// nobody's concern. The rest is that of Default.
+func LoadOnly(path string, keys ...string) (Config, error) {
+	data, err := readConfiguration(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	root, err := document(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s:\n%w", path, syntaxFaults(err, data))
+	}
+	c := Default()
+	d := &decoder{env: os.LookupEnv, dir: filepath.Dir(path), lines: map[string]int{}}
+	if root != nil {
+		d.into(only(root, keys), "", &c)
+	}
+	if err := d.faults.err(); err != nil {
+		return Config{}, fmt.Errorf("%s:\n%w", path, err)
+	}
+	return c, nil
+}
+
+// only is a mapping without all other keys.
+func only(n *yaml.Node, keys []string) *yaml.Node {
+	less := *n
+	less.Content = nil
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if slices.Contains(keys, n.Content[i].Value) {
+			less.Content = append(less.Content, n.Content[i:i+2]...)
+		}
+	}
+	return &less
 }
 
 // readConfiguration reads a file, or a pipe such as a shell's <(…) makes. It waits for

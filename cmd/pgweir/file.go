@@ -14,8 +14,15 @@ import (
 var errReported = errors.New("reported")
 
 // loadConfig is config.Load with a next step for the commonest mistake.
-func loadConfig(path string) (config.Config, error) {
-	c, err := config.Load(path)
+func loadConfig(path string) (config.Config, error) { return hinted(config.Load(path)) }
+
+// loadHTTP reads only how the proxy on this host is reached, for commands that ask it: the rest of
+// the file may be faulty, or refer to what only the proxy's environment has.
+func loadHTTP(path string) (config.Config, error) {
+	return hinted(config.LoadOnly(path, "http", "http_web_config"))
+}
+
+func hinted(c config.Config, err error) (config.Config, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, fmt.Errorf("%w; name the file with --config", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,23 +33,36 @@ changed, and what needs a restart, is in the proxy's log.`,
 		Example: `  pgweir reload --config pgweir.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// The file may be faulty: which faults, the proxy says of the file it reads.
-			cfg, err := loadConfig(path)
-			if err != nil {
+			if err := askReload(cmd.Context(), path); err != nil {
 				return err
 			}
-			if _, err := command(cmd.Context(), cfg, http.MethodPost, "/reload"); err != nil {
-				if errors.Is(err, errNoHTTP) {
-					err = fmt.Errorf("%w; send its process SIGHUP", err)
-				}
-				return err
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "reloaded; the log says what changed")
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "reloaded; the log says what changed")
 			return err
 		},
 	}
 	configFlag(cmd, &path)
 	return cmd
+}
+
+// askReload has the proxy read its file, which may be faulty: what is wrong with it the proxy
+// says, for it tells its log and its metrics, too.
+func askReload(ctx context.Context, path string) error {
+	cfg, err := loadHTTP(path)
+	var faults config.Faults
+	if errors.As(err, &faults) {
+		return fmt.Errorf("%w\nkey http cannot be read, so the proxy cannot be asked; send its process SIGHUP", err)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = command(ctx, cfg, http.MethodPost, "/reload")
+	switch {
+	case errors.Is(err, errNoHTTP):
+		return fmt.Errorf("%w; send its process SIGHUP", err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w; if http was changed in the file, send the process SIGHUP: the key needs a restart", err)
+	}
+	return err
 }
 
 // commandTimeout bounds what the proxy is asked over HTTP.

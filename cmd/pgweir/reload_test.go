@@ -95,7 +95,7 @@ func TestReloadOfTheProgram(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Replicas: 1})
 	at := freeAddresses(t, 2)
 	g := newGenerations(t, c, fmt.Sprintf("listen: %s\nhttp: %s\npool:\n  size: 7\nmax_clients: 100\n", at[0], at[1]))
-	if out, code := commanded("reload", "--config", g.config); code != exitFailure || !strings.Contains(out, "is pgweir running on this host?") {
+	if out, code := commanded("reload", "--config", g.config); code != exitFailure || !strings.Contains(out, "is pgweir running on this host?") || !strings.Contains(out, "if http was changed") {
 		t.Errorf("without a process: %d, %s", code, out)
 	}
 	process := g.start()
@@ -122,6 +122,13 @@ func TestReloadOfTheProgram(t *testing.T) {
 	out, exit := commanded("reload", "--config", g.config)
 	if exit != exitFailure || !strings.Contains(out, "line 9: pool.size") || !strings.Contains(out, "line 12: max_cliens") {
 		t.Errorf("reload: %d, %s", exit, out)
+	}
+	if told := g.await(notReloaded).Faults; !strings.Contains(strings.Join(told, "\n"), "line 9: pool.size") {
+		t.Errorf("%q is logged of a faulty file that the command has read again", told)
+	}
+	must(t, os.WriteFile(g.config, append([]byte("\tno: yaml\n"), good...), 0o600))
+	if out, code := commanded("reload", "--config", g.config); code != exitFailure || !strings.Contains(out, "not YAML") || !strings.Contains(out, "send its process SIGHUP") {
+		t.Errorf("reload: %d, %s", code, out)
 	}
 	_, err = conn.Exec(t.Context(), "insert into pg_temp.x values (1)") // it answers as before
 	if code := code(err); code != "42P01" && code != "3F000" {
