@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -52,7 +54,8 @@ writes it, with --schema, which asks no server and needs no configuration.
 Tenant columns, settings and exemptions are those of the configuration's section
 tenant; --column and --setting add to them.
 
-It exits with 1 if anything was found of the severity --fail-on or above.`,
+It exits with 1 if anything was found of the severity --fail-on or above, or if no table
+has a tenant column.`,
 		Example: `  pgweir audit --config pgweir.yaml --database app
   pgweir audit --schema schema.sql --column organization_id --setting app.current_org_id queries.sql
   pgweir audit --schema schema.sql --column organization_id --format sarif postgresql.log > audit.sarif`,
@@ -112,11 +115,15 @@ func audit(cmd *cobra.Command, f auditFlags, files []string) error {
 	if err != nil {
 		return err
 	}
+	in := tenant.Inspect(s.schema, s.policy, s.roles, s.logins)
+	if in.Tables == 0 {
+		return s.nothing()
+	}
 	info, _ := debug.ReadBuildInfo()
-	r := report{Source: s.source, place: s.place, version: buildVersion(info)}
+	r := report{Source: s.source, Tables: in.Tables, place: s.place, version: buildVersion(info)}
 	if len(files) == 0 {
-		r.inspect(s)
-	} else if err := r.judge(s, files, statements.Format(f.input), cmd.InOrStdin(), &progress.Meter{To: cmd.ErrOrStderr()}); err != nil {
+		r.inspect(in)
+	} else if err := r.judge(s, in, files, statements.Format(f.input), cmd.InOrStdin(), &progress.Meter{To: cmd.ErrOrStderr()}); err != nil {
 		return err
 	}
 	if err := r.print(cmd.OutOrStdout(), f.format); err != nil {
@@ -137,6 +144,18 @@ type audited struct {
 	logins []string
 	source string // in words
 	place  string // the file that stands for it
+
+	columns []string // that hold the tenant, as they were given
+	others  []string // further databases of the configuration
+}
+
+// nothing is the error of who would be told that nothing was found where nothing was looked at.
+func (s *audited) nothing() error {
+	hint := "check the name"
+	if s.roles != nil {
+		hint += "; if they are in another database: --database " + cmp.Or(strings.Join(s.others, ", --database "), "NAME")
+	}
+	return fmt.Errorf("%s: no table has a column %s; %s", s.source, strings.Join(s.columns, " or "), hint)
 }
 
 func subject(ctx context.Context, f auditFlags) (*audited, error) {
@@ -152,7 +171,10 @@ func subject(ctx context.Context, f auditFlags) (*audited, error) {
 	if !cfg.Tenant.Audited() {
 		return nil, errors.New("no tenant column is known; set tenant.columns in the configuration, or give --column")
 	}
-	s := &audited{policy: tenant.NewPolicy(cfg.Tenant), exempt: cfg.Tenant.Exempt, logins: f.logins}
+	s := &audited{policy: tenant.NewPolicy(cfg.Tenant), exempt: cfg.Tenant.Exempt, logins: f.logins, columns: slices.Clone(cfg.Tenant.Columns)}
+	for _, t := range cfg.Tenant.Tables {
+		s.columns = append(s.columns, t.Table+"."+t.Column)
+	}
 	if f.schema != "" {
 		return s, s.readText(f.schema)
 	}
@@ -189,6 +211,11 @@ func (s *audited) readServer(ctx context.Context, cfg config.Config, f auditFlag
 			}
 		}
 		slices.Sort(s.logins)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Databases)) {
+		if cmp.Or(cfg.Databases[name].Name, name) != e.Database && name != "*" {
+			s.others = append(s.others, name)
+		}
 	}
 	cl, err := located(ctx, cfg.Clusters[e.Cluster])
 	if err != nil {

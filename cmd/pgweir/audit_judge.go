@@ -51,9 +51,7 @@ type issue struct {
 const maxPlaces = 20
 
 // inspect reports the gaps of the database itself.
-func (r *report) inspect(s *audited) {
-	in := tenant.Inspect(s.schema, s.policy, s.roles, s.logins)
-	r.Tables = in.Tables
+func (r *report) inspect(in *tenant.Inspection) {
 	r.Issues = []issue{}
 	for _, g := range in.Gaps {
 		x := issue{
@@ -80,15 +78,15 @@ type judging struct {
 }
 
 // judge reports the statements of files that lack a filter. meter hears how far it is.
-func (r *report) judge(s *audited, files []string, format statements.Format, stdin io.Reader, meter *progress.Meter) error {
+func (r *report) judge(s *audited, in *tenant.Inspection, files []string, format statements.Format, stdin io.Reader, meter *progress.Meter) error {
 	j := &judging{
-		audited: s, judge: tenant.New(s.policy, s.schema), sessions: newSessions(s.policy.Settings), in: tenant.Inspect(s.schema, s.policy, s.roles, s.logins),
+		audited: s, judge: tenant.New(s.policy, s.schema), sessions: newSessions(s.policy.Settings), in: in,
 		byText: map[string]*tenant.Finding{}, byKey: map[string]*issue{},
 	}
 	for _, p := range s.exempt.Patterns {
 		j.patterns = append(j.patterns, regexp.MustCompile(p)) // Validate refuses others
 	}
-	r.Tables, r.Statements, r.statementsRead = j.in.Tables, map[string]int{}, true
+	r.Statements, r.statementsRead = map[string]int{}, true
 	for _, name := range files {
 		shown, data, err := readFile(name, stdin)
 		if err != nil {

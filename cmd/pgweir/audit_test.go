@@ -66,6 +66,25 @@ func (r *report) tables(kind string) (list []string) {
 	return list
 }
 
+// TestAuditOfNothing: where no table is a tenant's, nothing can be found, which is no good news.
+func TestAuditOfNothing(t *testing.T) {
+	server := pgtest.Shared(t).Primary.Addr()
+	path := filepath.Join(t.TempDir(), "pgweir.yaml")
+	for more, hint := range map[string]string{
+		"": "if they are in another database: --database NAME",
+		"databases: {zoo: {}, shop: {name: x}, '*': {}, tools: {name: postgres}}\n": "if they are in another database: --database shop, --database zoo",
+	} {
+		text := fmt.Sprintf("servers: [%s]\nservice: {user: %s}\ntenant: {columns: [a_tenant, organisation_id], tables: [{table: orgs, column: id}]}\n", server, pgtest.Superuser)
+		require.NoError(t, os.WriteFile(path, []byte(text+more), 0o600))
+		out, code := pgweir("", "audit", "--config", path, "--database", "tools")
+		if more == "" {
+			out, code = pgweir("", "audit", "--config", path)
+		}
+		wantOutput(t, out, "database postgres on "+server+": no table has a column a_tenant or organisation_id or orgs.id", hint+"\n")
+		require.Equal(t, exitFailure, code)
+	}
+}
+
 // TestAuditDatabase inspects the database of the fleet application: nine tenant tables
 // have no row-level security, and the policies of the others open while nothing is set.
 func TestAuditDatabase(t *testing.T) {
@@ -179,6 +198,6 @@ func TestAuditTellsHowFar(t *testing.T) {
 	require.NoError(t, err)
 	var told strings.Builder
 	stdin := strings.NewReader(strings.Repeat("SELECT 1;\n", 50))
-	require.NoError(t, new(report).judge(s, []string{"-"}, statements.SQL, stdin, &progress.Meter{To: &told, Every: time.Nanosecond}))
+	require.NoError(t, new(report).judge(s, tenant.Inspect(s.schema, s.policy, nil, nil), []string{"-"}, statements.SQL, stdin, &progress.Meter{To: &told, Every: time.Nanosecond}))
 	require.Contains(t, told.String(), "stdin: 50 of 50 statements\n")
 }
