@@ -281,6 +281,10 @@ func TestRoleNone(t *testing.T) {
 		{name: "in one string", steps: "Q set role none ;; select current_user\nQ reset role ;; select current_user"},
 		{name: "SET SESSION AUTHORIZATION", steps: "Q set session authorization %ROLE%\nQ select current_user\nQ reset session authorization\nQ select current_user"},
 		{name: "at startup", startup: []string{"options", "-c role=%ROLE%_a"}, steps: "Q select current_user\nQ set role none\nQ select current_user\nQ reset role\nQ select current_user"},
+		{name: "at startup, and the authorization reset", mode: "outside", startup: []string{"options", "-c role=%ROLE%_a"}, steps: "Q reset session authorization\nQ select current_user\nQ set role none\nQ set session authorization default\nQ select current_user\n" +
+			"Q set session authorization %ROLE%\nQ select current_user\nQ reset session authorization\nQ select current_user\nQ select current_user\nQ reset role\nQ select current_user"},
+		{name: "at startup, and the authorization reset for a transaction", mode: "outside", startup: []string{"options", "-c role=%ROLE%_a"}, steps: "Q set role none\nQ begin\nQ set local session authorization default\nQ select current_user\nQ commit\nQ select current_user\n" +
+			"Q begin\nQ savepoint s\nQ reset session authorization\nQ select current_user\nQ rollback to s\nQ select current_user\nQ commit\nQ select current_user"},
 		{name: "none at startup", startup: []string{"options", "-c role=none"}, steps: "Q select current_user\nQ set role %ROLE%_a\nQ select current_user\nQ reset role\nQ select current_user"},
 	}
 	t.Run("by default", func(t *testing.T) {

@@ -44,7 +44,14 @@ func (a *analysis) setOrdinary(name string, s *pg.VariableSetStmt) {
 	if name == "search_path" {
 		a.searchPath(s.GetArgs())
 	}
-	if set, ok := a.carried(name, s); ok {
+	set, ok := a.carried(name, s)
+	if set.Reset && name == setting.Authorization { // and with it the role
+		set.Exact = true
+		a.carry(set)
+		set.Name = setting.Role
+		ok = true
+	}
+	if ok {
 		a.carry(set)
 		return
 	}
