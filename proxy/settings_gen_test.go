@@ -24,13 +24,14 @@ type histGen struct {
 	given    bool              // a default that some connections began with, and others did not
 	probes   bool              // others look at every free connection after each step
 	held     func(i int) bool  // reports whether a session holds a connection
+	latin    []bool            // by session: it may have an encoding that lacks what its settings hold
 }
 
 func newHistGen(rnd *rand.Rand, role, database string, size int, track bool) *histGen {
 	g := &histGen{Rand: rnd, role: role, database: database, size: size, track: track, calm: rnd.IntN(3) == 0, probes: rnd.IntN(4) == 0}
 	for range 2 + rnd.IntN(3) {
 		g.options = append(g.options, g.startup())
-		g.prepared = append(g.prepared, map[string]bool{})
+		g.prepared, g.latin = append(g.prepared, map[string]bool{}), append(g.latin, false)
 	}
 	return g
 }
@@ -315,6 +316,7 @@ func (g *histGen) steps(w *histWorld) (steps []histStep) {
 		g.prepared[i] = map[string]bool{}
 		g.options[i] = g.startup()
 		s := histStep{session: i, reconnect: true, options: g.options[i]}
+		g.latin[i] = false
 		s.text = fmt.Sprintf("reconnect %q", s.options)
 		return []histStep{s}
 	}
@@ -359,8 +361,16 @@ func (g *histGen) step(i int, status byte) histStep {
 	}
 }
 
+// unreadable reports whether a session's settings may not be told in its encoding once a
+// statement has run behind others of the batch, vague ones among them: it keeps its connection then.
+func (g *histGen) unreadable(i int, sql string, vague bool) bool {
+	g.latin[i] = g.latin[i] || strings.Contains(sql, "latin1")
+	return g.latin[i] && vague
+}
+
 func (g *histGen) query(i int, p piece) histStep {
-	return histStep{session: i, text: abridge(p.sql), pins: p.pins || p.opaque && !g.track, vague: p.vague, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
+	unreadable := g.unreadable(i, p.sql, p.vague)
+	return histStep{session: i, text: abridge(p.sql), pins: p.pins || p.opaque && !g.track || unreadable, vague: p.vague, msgs: []pgproto3.FrontendMessage{&pgproto3.Query{String: p.sql}}}
 }
 
 // pipeline is several statements up to one Sync.
@@ -374,6 +384,7 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 		}
 		s.pins = s.pins || p.pins || (p.opaque || g.rereads(i, p) || unread && ambiguous(p.sql)) && !g.track
 		s.vague, unread = s.vague || p.vague, unread || p.vague
+		s.pins = g.unreadable(i, p.sql, unread) || s.pins
 		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
 		parse := &pgproto3.Parse{Query: p.sql}
 		bind := &pgproto3.Bind{Parameters: p.params}
