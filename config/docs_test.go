@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -163,4 +165,37 @@ func table(t *testing.T) string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Path, strings.TrimPrefix(k.Type, "a "), def, effect, meaning)
 	}
 	return b.String()
+}
+
+var dottedWord = regexp.MustCompile("`([a-z_]+(?:\\.[a-z_*]+)+)")
+
+// TestKeysOfPages: a key that a page names is there.
+func TestKeysOfPages(t *testing.T) {
+	known, sections := Keys(), map[string]bool{}
+	for i, k := range known {
+		known[i].Path = strings.ReplaceAll(k.Path, "[]", "")
+		section, _, _ := strings.Cut(known[i].Path, ".")
+		sections[section] = true
+	}
+	named := func(words []string) bool {
+		return slices.ContainsFunc(known, func(k Key) bool {
+			return slices.EqualFunc(strings.Split(k.Path, "."), words, func(k, w string) bool { return k == w || k == "*" })
+		})
+	}
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal("no pages", err)
+	}
+	for _, page := range append(pages, "../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range dottedWord.FindAllStringSubmatch(string(text), -1) {
+			words := strings.Split(m[1], ".")
+			if sections[words[0]] && !named(words) && m[1] != "service.namespace.svc" { // a host's name
+				t.Errorf("%s names %s, which is no key", page, m[1])
+			}
+		}
+	}
 }
