@@ -27,9 +27,9 @@ func reloadCommand() *cobra.Command {
 
 The proxy is found by the address that key http of the configuration names; where
 http_web_config asks for a user, it is taken from PGWEIR_HTTP_USER and its password
-from PGWEIR_HTTP_PASSWORD. A file
-with a fault changes nothing: the faults are printed, and the exit code is 1. What
-changed, and what needs a restart, is in the proxy's log.`,
+from PGWEIR_HTTP_PASSWORD. A file with a fault changes nothing: the faults are
+printed, and the exit code is 1. What changed, and what needs a restart, is in the
+proxy's log.`,
 		Example: `  pgweir reload --config pgweir.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
