@@ -84,6 +84,9 @@ func (p Pool) Demand(s Server, slots int) (words string, fits bool) {
 	case p.Size+ownConnections > slots:
 		return fmt.Sprintf("the pool of one user and database may have %d connections, but the server lets in %d: clients will wait for slots; lower pool.size or raise max_connections", p.Size, slots), false
 	}
-	return fmt.Sprintf("the server lets in %d, enough for the full pools of %d users and databases, which share them if there are more; pool.max_server_connections leaves some to others",
-		slots, (slots-ownConnections)/p.Size), true
+	pools := "1 full pool"
+	if n := (slots - ownConnections) / p.Size; n > 1 {
+		pools = fmt.Sprintf("%d full pools", n)
+	}
+	return fmt.Sprintf("the server lets in %d: room for %s (pool.size %d). To leave some to others set pool.max_server_connections", slots, pools, p.Size), true
 }

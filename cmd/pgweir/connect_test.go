@@ -44,8 +44,9 @@ func TestCheckConnect(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 
-	wantOutput(t, out, "  connections: "+primary+": the server lets in 297, enough for the full pools of 14 users")
+	wantOutput(t, out, "  connections: "+primary+": the server lets in 297: room for 14 full pools (pool.size 20). To leave some to others set pool.max_server_connections\n")
 	path := configFor(t, replica, primary)
+	wantOutput(t, checkWith(t, path, "pool: {size: 200}\n"), "room for 1 full pool (pool.size 200)")
 	wantOutput(t, checkWith(t, path, "pool: {max_server_connections: 200}\n"), "pools may open 196 in all, and the server lets in 297")
 	wantOutput(t, checkWith(t, path, "pool: {max_server_connections: 298}\n"), "  warning: "+primary+": max_server_connections is 298, but the server lets in 297")
 	wantOutput(t, checkWith(t, path, "pool: {size: 300}\n"), "  warning: "+primary+": the pool of one user and database may have 300 connections")
