@@ -95,6 +95,28 @@ func TestLoadOnly(t *testing.T) {
 	}
 }
 
+// TestLoadWithoutSecrets: who logs in nowhere needs no variable and no file of a secret, but those
+// of other keys.
+func TestLoadWithoutSecrets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pgweir.yaml")
+	text := "servers: [a]\nservice: {user: u, password: '${NOT_SET}'}\nusers: {app: {password: {file: none}, old_passwords: ['${NOT_SET_EITHER}']}}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadWithoutSecrets(path); err != nil {
+		t.Error(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "NOT_SET is not set") || !strings.Contains(err.Error(), "none: no such file") {
+		t.Errorf("with secrets: %v", err)
+	}
+	if err := os.WriteFile(path, []byte(text+"pool: {size: '${SIZE}'}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadWithoutSecrets(path); err == nil || !strings.Contains(err.Error(), "pool.size: environment variable SIZE is not set") {
+		t.Errorf("a variable of another key: %v", err)
+	}
+}
+
 func TestSmallestFile(t *testing.T) {
 	got, err := parseFile(t, "testdata/good/smallest.yaml")
 	if err != nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,6 +33,13 @@ type decoder struct {
 	dir    string         // where relative paths start
 	lines  map[string]int // of every key and list entry by path
 	faults Faults
+
+	withoutSecrets bool // of one that cannot be had the path takes the place
+}
+
+// newDecoder is of the file called name.
+func newDecoder(name string, env func(string) (string, bool)) *decoder {
+	return &decoder{env: env, dir: filepath.Dir(name), lines: map[string]int{}}
 }
 
 func (d *decoder) fault(line int, path, format string, args ...any) {
@@ -176,6 +184,9 @@ func (d *decoder) scalar(n *yaml.Node, path string, v reflect.Value, tag reflect
 		return
 	}
 	text, err := expand(n.Value, d.env)
+	if unset := (unsetError{}); tag.Get("secret") != "" && errors.As(err, &unset) {
+		text, err = d.secretLacks(path, fmt.Errorf("environment variable %s is not set; set it, or use {file: path}", unset.name))
+	}
 	if err == nil {
 		err = set(v, text, n.Value, tag)
 	}
@@ -200,11 +211,23 @@ func (d *decoder) secretFile(n *yaml.Node, path string, v reflect.Value) {
 		return
 	}
 	data, err := readSmall(from.File)
+	text := strings.TrimRight(string(data), "\r\n")
+	if err != nil {
+		text, err = d.secretLacks(path, err)
+	}
 	if err != nil {
 		d.fault(n.Line, path, "%s", err)
 		return
 	}
-	v.SetString(strings.TrimRight(string(data), "\r\n"))
+	v.SetString(text)
+}
+
+// secretLacks is what a secret is that cannot be had, or why it cannot.
+func (d *decoder) secretLacks(path string, why error) (string, error) {
+	if d.withoutSecrets {
+		return path, nil
+	}
+	return "", why
 }
 
 func (d *decoder) resolve(path string) string {

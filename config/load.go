@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -19,35 +18,40 @@ import (
 
 // Load reads the file at path with the process's environment. Its error is the
 // file system's, or wraps Faults.
-func Load(path string) (Config, error) {
-	data, err := readConfiguration(path)
-	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
-	}
-	c, err := Parse(path, data, os.LookupEnv)
-	if err != nil {
-		return Config{}, fmt.Errorf("%s:\n%w", path, err)
-	}
-	return c, nil
+func Load(path string) (Config, error) { return load(path, (*decoder).whole) }
+
+// LoadWithoutSecrets is Load for who logs in nowhere: a secret that cannot be had is no fault.
+func LoadWithoutSecrets(path string) (Config, error) {
+	return load(path, func(d *decoder, data []byte) (Config, error) {
+		d.withoutSecrets = true
+		return d.whole(data)
+	})
 }
 
 // LoadOnly reads some keys at the top of the file at path: what is wrong with others is
 // nobody's concern. The rest is that of Default.
 func LoadOnly(path string, keys ...string) (Config, error) {
+	return load(path, func(d *decoder, data []byte) (Config, error) {
+		root, err := document(data)
+		if err != nil {
+			return Config{}, syntaxFaults(err, data)
+		}
+		c := Default()
+		if root != nil {
+			d.into(only(root, keys), "", &c)
+		}
+		return c, d.faults.err()
+	})
+}
+
+// load has decode read the file at path.
+func load(path string, decode func(d *decoder, data []byte) (Config, error)) (Config, error) {
 	data, err := readConfiguration(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
-	root, err := document(data)
+	c, err := decode(newDecoder(path, os.LookupEnv), data)
 	if err != nil {
-		return Config{}, fmt.Errorf("%s:\n%w", path, syntaxFaults(err, data))
-	}
-	c := Default()
-	d := &decoder{env: os.LookupEnv, dir: filepath.Dir(path), lines: map[string]int{}}
-	if root != nil {
-		d.into(only(root, keys), "", &c)
-	}
-	if err := d.faults.err(); err != nil {
 		return Config{}, fmt.Errorf("%s:\n%w", path, err)
 	}
 	return c, nil
@@ -86,12 +90,16 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (Config, e
 	if env == nil {
 		env = func(string) (string, bool) { return "", false }
 	}
+	return newDecoder(name, env).whole(data)
+}
+
+// whole reads the content of a file.
+func (d *decoder) whole(data []byte) (Config, error) {
 	root, err := document(data)
 	if err != nil {
 		return Config{}, syntaxFaults(err, data)
 	}
 	c := Default()
-	d := &decoder{env: env, dir: filepath.Dir(name), lines: map[string]int{}}
 	d.config(root, &c)
 	c = c.Complete()
 	d.adopt(c.Validate())

@@ -62,7 +62,14 @@ func lookup(ref string, env func(string) (string, bool)) (string, error) {
 	case ok:
 		return "", nil
 	}
-	return "", fmt.Errorf("environment variable %s is not set; set it or write ${%s:-default}", name, name)
+	return "", unsetError{name}
+}
+
+// unsetError is that of a variable which nobody has set.
+type unsetError struct{ name string }
+
+func (e unsetError) Error() string {
+	return fmt.Sprintf("environment variable %s is not set; set it or write ${%s:-default}", e.name, e.name)
 }
 
 func isName(s string) bool {

@@ -160,9 +160,13 @@ func (s *audited) nothing() error {
 
 func subject(ctx context.Context, f auditFlags) (*audited, error) {
 	var cfg config.Config
+	load := loadConfig
+	if f.schema != "" {
+		load = loadWithoutSecrets
+	}
 	if f.schema == "" || f.named {
 		var err error
-		if cfg, err = loadConfig(f.config); err != nil {
+		if cfg, err = load(f.config); err != nil {
 			return nil, err
 		}
 	}

@@ -42,7 +42,11 @@ or with --offline, only PostgreSQL's own objects are known.`,
 			if err != nil {
 				return err
 			}
-			cfg, err := loadConfig(f.config)
+			load := loadConfig
+			if f.offline {
+				load = loadWithoutSecrets
+			}
+			cfg, err := load(f.config)
 			if err != nil {
 				return err
 			}

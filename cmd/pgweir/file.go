@@ -16,6 +16,11 @@ var errReported = errors.New("reported")
 // loadConfig is config.Load with a next step for the commonest mistake.
 func loadConfig(path string) (config.Config, error) { return hinted(config.Load(path)) }
 
+// loadWithoutSecrets is loadConfig for commands that log in nowhere.
+func loadWithoutSecrets(path string) (config.Config, error) {
+	return hinted(config.LoadWithoutSecrets(path))
+}
+
 // loadHTTP reads only how the proxy on this host is reached, for commands that ask it: the rest of
 // the file may be faulty, or refer to what only the proxy's environment has.
 func loadHTTP(path string) (config.Config, error) {

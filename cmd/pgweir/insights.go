@@ -183,7 +183,7 @@ func summary(cmd *cobra.Command, f *insightFlags, files []string) (sum insight.S
 		}
 		return sum, nil
 	}
-	cfg, err := loadConfig(f.config)
+	cfg, err := loadHTTP(f.config)
 	if err != nil {
 		return sum, err
 	}

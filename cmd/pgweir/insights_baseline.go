@@ -41,7 +41,7 @@ another version of an application appears (application_name like shop/1.4.2).`,
 			return cobra.MaximumNArgs(1)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := loadConfig(config)
+			cfg, err := loadHTTP(config)
 			if err != nil {
 				return err
 			}

@@ -96,7 +96,7 @@ func (f *diffFlags) period(cmd *cobra.Command, name string) (*insight.Snapshot, 
 		s.Name = name
 		return s, nil
 	}
-	cfg, err := loadConfig(f.config)
+	cfg, err := loadHTTP(f.config)
 	if err != nil {
 		if name != "" {
 			return nil, fmt.Errorf("%s is no file, and no proxy can be asked for a baseline of that name: %w", name, err)

@@ -30,7 +30,7 @@ The proxy is found by the address that key http of the configuration names.`,
   pgweir report --config pgweir.yaml --json > week.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(path)
+			cfg, err := loadHTTP(path)
 			if err != nil {
 				return err
 			}

@@ -53,7 +53,7 @@ Clouds refuse some of it; --for takes that into account and says what to do:
 // is the one the documentation names.
 func setupAccount(path, cluster string, asked bool) (setup.Account, error) {
 	usual := setup.Account{User: "pgweir", Database: config.Default().Service.Database}
-	c, err := loadConfig(path)
+	c, err := loadWithoutSecrets(path)
 	if errors.Is(err, fs.ErrNotExist) && !asked {
 		return usual, nil
 	}
