@@ -82,7 +82,17 @@ func TestCheckAs(t *testing.T) {
 			t.Errorf("%v: exit %d", tc.args, code)
 		}
 	}
-	out, code := pgweir("", "check", "--config", plain, "--as", "app")
+	byUsers := write("own.yaml", fmt.Sprintf("servers: [%s]\nauth: {user_file: %s}\n", c.Primary.Addr(), write("app", `"app" "correct horse"`)))
+	t.Setenv("PGPASSWORD", "correct horse")
+	out, code := pgweir("", "check", "--connect", "--config", byUsers, "--as", "app", "--database", "postgres")
+	if wantOutput(t, out, "  warning: no account to log in with", "login: ok"); code != 0 || strings.Contains(out, "servers: ok") {
+		t.Errorf("who logs in where pgweir itself has no account: exit %d\n%s", code, out)
+	}
+	out, code = pgweir("", "check", "--connect", "--config", byUsers)
+	if wantOutput(t, out, "cluster default\n  fault: no account to log in with", "1 fault\n"); code != exitFailure {
+		t.Errorf("exit %d", code)
+	}
+	out, code = pgweir("", "check", "--config", plain, "--as", "app")
 	if wantOutput(t, out, "--as needs --connect"); code != exitFailure {
 		t.Errorf("exit %d", code)
 	}

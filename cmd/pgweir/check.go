@@ -50,8 +50,8 @@ and where a statement then runs and as whom. --from is where it comes from.`,
 			if !ask {
 				return nil
 			}
-			err = checkServers(cmd.Context(), cmd.OutOrStdout(), cfg, who)
-			if client.User != "" && (err == nil || errors.Is(err, errReported) || errors.Is(err, errNoAccount)) {
+			err = checkServers(cmd.Context(), cmd.OutOrStdout(), cfg, who, client.User != "")
+			if client.User != "" && (err == nil || errors.Is(err, errReported)) {
 				if trial.LogIn(cmd.Context(), cmd.OutOrStdout(), cfg, client) != nil {
 					err = errors.Join(err, errReported)
 				}

@@ -28,9 +28,10 @@ type serverState struct {
 	many    bool // another login was answered by another server
 }
 
-// checkServers prints a table for every cluster and what is wrong with it.
-func checkServers(ctx context.Context, out io.Writer, c config.Config, who account) error {
-	faults := 0
+// checkServers prints a table for every cluster and what is wrong with it. With loginToo a
+// client's login follows, which may do without an account of pgweir's own.
+func checkServers(ctx context.Context, out io.Writer, c config.Config, who account, loginToo bool) error {
+	faults, unasked := 0, 0
 	for _, name := range c.ClusterNames() {
 		cl, err := located(ctx, c.Clusters[name])
 		if err != nil {
@@ -39,8 +40,15 @@ func checkServers(ctx context.Context, out io.Writer, c config.Config, who accou
 			continue
 		}
 		cred, err := who.credentials(cl.Service)
-		if err != nil {
-			return fmt.Errorf("cluster %s: %w", name, err)
+		switch {
+		case err != nil && loginToo:
+			unasked++
+			_, _ = fmt.Fprintf(out, "cluster %s\n  warning: %v\n", name, err)
+			continue
+		case err != nil:
+			faults++
+			_, _ = fmt.Fprintf(out, "cluster %s\n  fault: %v\n", name, err)
+			continue
 		}
 		states := askAll(ctx, c, cl, cred)
 		if err := printCluster(out, name, cl, states); err != nil {
@@ -60,7 +68,9 @@ func checkServers(ctx context.Context, out io.Writer, c config.Config, who accou
 		_, _ = fmt.Fprintf(out, "%s\n", count(faults, "fault"))
 		return errReported
 	}
-	_, _ = fmt.Fprintln(out, "servers: ok")
+	if unasked == 0 {
+		_, _ = fmt.Fprintln(out, "servers: ok")
+	}
 	return nil
 }
 

@@ -21,7 +21,7 @@ no equivalent is said in comments. The user file is named by auth_file, or given
 
 It holds the passwords that were in the files: keep it to yourself.`,
 		Example: `  (umask 077; pgweir migrate /etc/pgbouncer/pgbouncer.ini > pgweir.yaml)
-  pgweir check --config pgweir.yaml --connect`,
+  PGPASSWORD=… pgweir check --config pgweir.yaml --connect --user postgres`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := pgbouncer.Read(args[0])
