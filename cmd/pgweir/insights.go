@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/insight/archive"
+	"github.com/pgweir/pgweir/internal/adminclient"
 	"github.com/pgweir/pgweir/internal/replay"
 	"github.com/pgweir/pgweir/internal/statements"
 )
@@ -187,7 +188,7 @@ func summary(cmd *cobra.Command, f *insightFlags, files []string) (sum insight.S
 	if err != nil {
 		return sum, err
 	}
-	answer, err := command(cmd.Context(), cfg, http.MethodGet, "/insights")
+	answer, err := adminclient.Ask(cmd.Context(), cfg.Web, http.MethodGet, "/insights")
 	if err != nil {
 		return sum, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgweir/pgweir/insight/archive"
+	"github.com/pgweir/pgweir/internal/adminclient"
 	"github.com/pgweir/pgweir/internal/statements"
 	"github.com/pgweir/pgweir/proxy/baselines"
 )
@@ -45,7 +46,9 @@ another version of an application appears (application_name like shop/1.4.2).`,
 			if err != nil {
 				return err
 			}
-			ask := func(method, what string) (string, error) { return command(cmd.Context(), cfg, method, what) }
+			ask := func(method, what string) (string, error) {
+				return adminclient.Ask(cmd.Context(), cfg.Web, method, what)
+			}
 			switch {
 			case len(args) == 0:
 				return listBaselines(cmd.OutOrStdout(), ask)

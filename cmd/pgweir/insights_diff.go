@@ -14,6 +14,7 @@ import (
 	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/insight/archive"
 	"github.com/pgweir/pgweir/insight/compare"
+	"github.com/pgweir/pgweir/internal/adminclient"
 )
 
 // diffFlags are the command line of insights diff.
@@ -103,7 +104,7 @@ func (f *diffFlags) period(cmd *cobra.Command, name string) (*insight.Snapshot, 
 		}
 		return nil, err
 	}
-	data, err := command(cmd.Context(), cfg, http.MethodGet, baselinePath(name))
+	data, err := adminclient.Ask(cmd.Context(), cfg.Web, http.MethodGet, baselinePath(name))
 	if err != nil {
 		return nil, err
 	}

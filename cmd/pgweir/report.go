@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgweir/pgweir/internal/adminclient"
 	"github.com/pgweir/pgweir/proxy/shadow"
 )
 
@@ -34,7 +35,7 @@ The proxy is found by the address that key http of the configuration names.`,
 			if err != nil {
 				return err
 			}
-			answer, err := command(cmd.Context(), cfg, http.MethodGet, "/shadow")
+			answer, err := adminclient.Ask(cmd.Context(), cfg.Web, http.MethodGet, "/shadow")
 			if err != nil {
 				return err
 			}

@@ -49,6 +49,8 @@ var floors = map[string]int{
 	"internal/serve":    3,
 	"internal/trial":    3,
 
+	"internal/adminclient": 3,
+
 	"pool/cluster": 2,
 	"pool/probe":   2,
 	"pool":         2,
@@ -134,6 +136,8 @@ var sideways = map[string][]string{
 	"internal/serve":    {"proxy", "proxy/admin", "proxy/console", "proxy/page", "proxy/reload"},
 	"proxy/preferences": {"proxy/tracing"},
 	"proxy/tracing":     {"proxy/batch", "proxy/session"},
+
+	"internal/adminclient": {"proxy/admin"},
 }
 
 // forbidden lists, for a package and all below it, what it may not depend on even
