@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -251,6 +252,10 @@ func (d *Database) loadOver(ctx context.Context, b *backend.Backend, previous *c
 	}
 	if previous == nil {
 		d.recommend(ctx, b.Query)
+	}
+	if names := snapshot.Folding(); len(names) > 0 && (previous == nil || !slices.Equal(names, previous.Folding())) {
+		d.log.Warn("functions are declared IMMUTABLE and depend on their session; servers' plans are discarded at each hand-over: declare them STABLE",
+			zap.String("database", d.label), zap.Strings("functions", names))
 	}
 	return snapshot, nil
 }

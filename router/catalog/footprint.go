@@ -381,15 +381,19 @@ func (b *body) asksSession() (asks bool) {
 		slices.ContainsFunc(b.words, func(w string) bool { return slices.Contains(identity, w) })
 }
 
-// folds finds Snapshot.Folds.
-func (l *loader) folds(p *footprints) bool {
+// folding finds Snapshot.Folding.
+func (l *loader) folding(p *footprints) (names []string) {
 	asks := map[int32]bool{}
 	for i := range l.sources {
 		if s := &l.sources[i]; s.body.asksSession() {
 			asks[s.function] = true
 		}
 	}
-	return slices.ContainsFunc(l.constant, func(id int32) bool {
-		return !p.visit(id, func(at int32) bool { return !asks[at] && p.loose[at] == 0 && p.table[at] == 0 })
-	})
+	for _, id := range l.constant {
+		if !p.visit(id, func(at int32) bool { return !asks[at] && p.loose[at] == 0 && p.table[at] == 0 }) {
+			names = append(names, l.g.nodes[id].schema+"."+l.g.nodes[id].name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

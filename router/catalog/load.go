@@ -262,7 +262,7 @@ func (l *loader) publish(s *Snapshot) {
 		}
 		objects[n.kind] = append(objects[n.kind], o)
 	}
-	s.folds = l.folds(feet)
+	s.folding = l.folding(feet)
 	s.functions = newNameTable(objects[kindFunction])
 	s.relations = newNameTable(objects[kindRelation])
 	s.types = newNameTable(objects[kindType])

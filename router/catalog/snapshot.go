@@ -24,7 +24,7 @@ type Snapshot struct {
 
 	implicit Fact
 	ddl      Fact
-	folds    bool
+	folding  []string
 	settings settings
 
 	// What the next load goes by; nil if it was not read from a database.
@@ -124,10 +124,13 @@ func (s *Snapshot) DDL() Fact { return s.ddl }
 // clean or not, or that is not known.
 func (s *Snapshot) Hooks() bool { a, read := s.answers[hooks]; return !read || len(a.rows) > 0 }
 
-// Folds reports whether a function that is declared IMMUTABLE may depend on its session all the
-// same, by settings, roles or tables, or nothing is known of functions: servers compute calls
-// of such a function once for each plan. Members of extensions are believed.
-func (s *Snapshot) Folds() bool { return s == nil || !s.loaded || s.folds }
+// Folding are the functions that are declared IMMUTABLE and may depend on their session all the
+// same, by settings, roles or tables, ordered: servers compute calls of such a function once for
+// each plan. Members of extensions are believed.
+func (s *Snapshot) Folding() []string { return s.folding }
+
+// Folds reports whether there are such functions, or nothing is known of functions.
+func (s *Snapshot) Folds() bool { return s == nil || !s.loaded || len(s.folding) > 0 }
 
 // Version tells contents apart: equal contents have equal versions, in every process.
 func (s *Snapshot) Version() uint64 { return s.version }
@@ -147,7 +150,7 @@ func (s *Snapshot) seal() *Snapshot {
 	for _, t := range []*nameTable{&s.functions, &s.operators, &s.types, &s.relations} {
 		t.sum(h)
 	}
-	for _, f := range []Fact{s.implicit, s.ddl, {Known: s.Hooks()}, {Known: s.folds}} {
+	for _, f := range []Fact{s.implicit, s.ddl, {Known: s.Hooks()}, {Known: s.Folds()}} {
 		unnamed := nameTable{entries: []entry{{}}, schemas: []string{""}, facts: []Relation{{Fact: f}}}
 		unnamed.sum(h)
 	}
