@@ -160,6 +160,10 @@ func TestExplainReadsTheCatalog(t *testing.T) {
 	}
 	out, _ = pgweir("", "explain", "--config", path, "SELECT * FROM scratch")
 	wantOutput(t, out, "target     primary", "reason     relation", "scratch (unlogged")
+	out, code = pgweir("", "explain", "--config", path, "--database", "nope", "SELECT 1")
+	if wantOutput(t, out, `database "nope" does not exist (SQLSTATE 3D000)`); code != exitFailure || strings.Contains(out, "target") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
 	out, _ = pgweir("", "explain", "--config", configFor(t, "127.0.0.1:1"), "SELECT * FROM orders")
 	wantOutput(t, out, "orders (unknown to the catalog)", "built in", "connection refused")
 }

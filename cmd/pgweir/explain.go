@@ -9,9 +9,11 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/grammar"
 	"github.com/pgweir/pgweir/router"
 	"github.com/pgweir/pgweir/router/catalog"
 )
@@ -88,8 +90,9 @@ func statement(arg string, stdin io.Reader) (string, error) {
 // Reason as they come out for the session's route.
 type explanation struct {
 	router.Explanation
-	Route   string `json:"route"`   // of the user, the database or the whole
-	Catalog string `json:"catalog"` // where the facts come from
+	Route   string `json:"route"`            // of the user, the database or the whole
+	Catalog string `json:"catalog"`          // where the facts come from
+	Parser  string `json:"parser,omitempty"` // why it refuses the text
 }
 
 func explain(ctx context.Context, cfg config.Config, f explainFlags, text string) (explanation, error) {
@@ -101,7 +104,10 @@ func explain(ctx context.Context, cfg config.Config, f explainFlags, text string
 	if !ok {
 		return explanation{}, fmt.Errorf("no database %q in %s; name one with --database", database, f.config)
 	}
-	snapshot, source := facts(ctx, cfg, e, f)
+	snapshot, source, err := facts(ctx, cfg, e, f)
+	if err != nil {
+		return explanation{}, err
+	}
 	plans := router.NewPlans(router.Options{
 		Rules:    cfg.RulesFor(database),
 		Safe:     cfg.Routing.SafeFunctions,
@@ -113,7 +119,10 @@ func explain(ctx context.Context, cfg config.Config, f explainFlags, text string
 		return explanation{}, fmt.Errorf("route %q is none of auto, primary, replica", e.Route)
 	}
 	plan := plans.Get([]byte(text)).For(f.who.user, f.application)
-	out := explanation{router.Explain(plan, snapshot), route.String(), source}
+	out := explanation{Explanation: router.Explain(plan, snapshot), Route: route.String(), Catalog: source}
+	if err := grammar.Valid(text); err != nil {
+		out.Parser = err.Error()
+	}
 	if d := router.Decide(plan, router.View{Route: route}); plan.Target != router.TargetAny {
 		out.Target, out.Reason = d.Target.String(), d.Reason.String()
 	}
@@ -121,10 +130,10 @@ func explain(ctx context.Context, cfg config.Config, f explainFlags, text string
 }
 
 // facts reads the catalog from the first server that answers, or takes
-// PostgreSQL's own objects, and says which.
-func facts(ctx context.Context, cfg config.Config, e config.Effective, f explainFlags) (*catalog.Snapshot, string) {
+// PostgreSQL's own objects, and says which. It is an error if there is no such database.
+func facts(ctx context.Context, cfg config.Config, e config.Effective, f explainFlags) (*catalog.Snapshot, string, error) {
 	if f.offline {
-		return catalog.Builtin(), "built in; objects of the database are unknown (--offline)"
+		return catalog.Builtin(), "built in; objects of the database are unknown (--offline)", nil
 	}
 	var errs []error
 	cl, err := located(ctx, cfg.Clusters[e.Cluster])
@@ -134,15 +143,19 @@ func facts(ctx context.Context, cfg config.Config, e config.Effective, f explain
 	for _, s := range cl.Servers {
 		snapshot, err := load(ctx, cfg, cl, s, e, f.who)
 		if err == nil {
-			return snapshot, fmt.Sprintf("database %s on %s", e.Database, s.Address)
+			return snapshot, fmt.Sprintf("database %s on %s", e.Database, s.Address), nil
 		}
 		errs = append(errs, err)
 		if errors.Is(err, errNoAccount) {
 			break
 		}
 	}
-	why := strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; ")
-	return catalog.Builtin(), "built in; objects of the database are unknown: " + why
+	err = errors.Join(errs...)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "3D000" {
+		return nil, "", fmt.Errorf("%w; name one with --database", refused)
+	}
+	return catalog.Builtin(), "built in; objects of the database are unknown: " + strings.ReplaceAll(err.Error(), "\n", "; "), nil
 }
 
 // load reads the catalog as clients of the database see it.
@@ -175,6 +188,9 @@ func (e explanation) print(out io.Writer, asJSON bool) error {
 	line("class", e.Class)
 	line("target", e.Target)
 	line("reason", e.Reason)
+	if e.Parser != "" {
+		line("parser", e.Parser)
+	}
 	if e.Route != router.RouteAuto.String() {
 		line("route", e.Route+" (of the user, the database or routing.route)")
 	}
