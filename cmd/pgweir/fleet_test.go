@@ -210,7 +210,7 @@ insight: {enabled: true, plans: {enabled: true, interval: 30s}}
 	require.Regexp(t, `(?m)^faster +×0\.\d+ +Seq Scan on public\.couriers → Index Scan by idx_couriers_org_status on public\.couriers +SELECT couriers\.`, out)
 	t.Log(regexp.MustCompile(`(?m)^(faster.*?→.*?)  SELECT couriers.*status = \$2$`).FindString(out))
 	until(func() bool { return !proposed() }) // once the plan it comes from is seen to be gone
-	until(func() bool { // other statements on couriers may have been planned, too, and are not executed again
+	until(func() bool {                       // other statements on couriers may have been planned, too, and are not executed again
 		sum = insight.Summary{}
 		insights(&sum, "findings")
 		return !slices.ContainsFunc(sum.Findings, func(f insight.Finding) bool {
