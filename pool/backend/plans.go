@@ -27,14 +27,30 @@ func (p *Plans) ChangedUnseen() { p.any, p.read = true, true }
 
 // HandPlansOver notes the changes with which a session takes the connection, and reports whether
 // plans are to be discarded for it if it is another session than before. folds is whether any setting may be in a plan.
-func (p *Plans) HandPlansOver(changes []setting.Change, folds bool) (discard bool) {
+func (b *Backend) HandPlansOver(changes []setting.Change, folds bool) (discard bool) {
+	p := &b.Plans
 	for i := range changes {
-		p.Changed(changes[i].Name)
+		if c := &changes[i]; c.Reset || c.Value == "" || b.Parameter(reportedAs(c.Name)) != c.Value {
+			p.Changed(c.Name)
+		}
 	}
 	if !p.made {
 		*p = Plans{made: true}
 	}
 	return p.read || folds && p.any
+}
+
+// reportedAs is the name by which a server tells the value of a setting, if it does.
+func reportedAs(name string) string {
+	switch name {
+	case "datestyle":
+		return "DateStyle"
+	case "intervalstyle":
+		return "IntervalStyle"
+	case "timezone":
+		return "TimeZone"
+	}
+	return name
 }
 
 // PlansDiscarded notes that this was done.

@@ -82,8 +82,8 @@ type Attempt struct {
 	Carries setting.Settings // what the connection carries then
 	User    string           // as whom the connection logged in
 	Replays Replay
-	Drops   Dropped // with Plans it takes ahead
-	Renew   bool    // prepared statements are prepared anew
+	Drops   Dropped
+	Renew   bool // prepared statements are prepared anew
 	// RefuseAt is 1 + the message that is refused although the batch was analysed without
 	// a refusal, with Refusal; 0 is none.
 	RefuseAt int

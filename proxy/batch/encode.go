@@ -94,6 +94,9 @@ func (e *Encoder) before() {
 	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
 	}
+	if e.Drops&Plans != 0 && e.Takes != TakesAhead {
+		e.discard("PLANS", Internal)
+	}
 	if e.Drops&Sequences != 0 && e.Takes != TakesAhead {
 		e.discard("SEQUENCES", Internal)
 	}

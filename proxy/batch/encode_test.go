@@ -227,6 +227,13 @@ var encodings = []struct {
 		a.Drops = Sequences
 		a.query("SELECT currval('s')")
 	}},
+	{"plans of another session's settings are not to be used, in one transaction", func(a *asked) {
+		a.Takes, a.Drops = TakesWithin, Plans
+		a.Changes = []setting.Change{{Name: "timezone", Value: "Asia/Tokyo"}}
+		a.parseMessage("", "SELECT f()")
+		a.run("")
+		a.sync()
+	}},
 	{"plans of another session's settings are not to be used", func(a *asked) {
 		a.Takes, a.Drops = TakesAhead, Plans
 		a.Changes = []setting.Change{{Name: "timezone", Value: "Asia/Tokyo"}}

@@ -234,7 +234,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	}
 	switch {
 	case t.Drops == 0 && len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
-	case t.Drops == 0 && !now && a.mayAdoptWithin(changes):
+	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
 		t.Takes = batch.TakesAhead

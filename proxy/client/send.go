@@ -27,15 +27,16 @@ func (w *work) encode() []byte {
 // transaction undone.
 func (w *work) carry(t *attempt) {
 	l := &w.c.lease
+	if t.Drops&batch.Plans != 0 {
+		l.b.PlansDiscarded()
+	}
 	switch t.Takes {
 	case batch.TakesAhead:
 		l.carried = session.Carrying(t.Carries, l.b.Defaults())
-		if t.Drops&batch.Plans != 0 {
-			l.b.PlansDiscarded()
-		}
 	case batch.TakesWithin:
 		for _, ch := range t.Changes {
 			l.carried.Set(router.Set{Name: ch.Name, Value: ch.Value, Reset: ch.Reset})
+			l.b.Plans.Changed(ch.Name) // back, if the batch fails
 		}
 	case batch.TakesNothing:
 	}
