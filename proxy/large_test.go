@@ -98,8 +98,12 @@ func TestLargeConnectionBreaks(t *testing.T) {
 	prepareBig(t, r)
 	r.query("rollback")
 	frame := bindBig(t, "s")
+	used := func(n float64) func() bool {
+		return func() bool { return s.metric(t, "pgweir_pool_connections", "state=used") == n }
+	}
+	until(t, "nothing is used", used(0))
 	r.write(frame[:500000], false)
-	until(t, "it is on its way", func() bool { return s.metric(t, "pgweir_pool_connections", "state=used") == 1 })
+	until(t, "it is on its way", used(1))
 	undo := cut(network.links[0])
 	r.write(frame[500000:600000], false)
 	if got := tail(r.wait("E")); !strings.Contains(got, "08006") {

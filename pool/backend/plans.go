@@ -26,11 +26,11 @@ func (p *Plans) Changed(name string) {
 func (p *Plans) ChangedUnseen() { p.any, p.read = true, true }
 
 // HandPlansOver notes the changes with which a session takes the connection, and reports whether
-// plans are to be discarded for it if it is another session than before. folds is whether any setting may be in a plan.
-func (b *Backend) HandPlansOver(changes []setting.Change, folds bool) (discard bool) {
-	p := &b.Plans
+// plans are to be discarded for it if it is another session than before. folds is whether any
+// setting may be in a plan; reported tells what the server says of a setting now.
+func (p *Plans) HandPlansOver(changes []setting.Change, folds bool, reported func(name string) string) (discard bool) {
 	for i := range changes {
-		if c := &changes[i]; c.Reset || c.Value == "" || b.Parameter(reportedAs(c.Name)) != c.Value {
+		if c := &changes[i]; c.Reset || c.Value == "" || reported(reportedAs(c.Name)) != c.Value {
 			p.Changed(c.Name)
 		}
 	}

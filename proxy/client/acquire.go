@@ -229,7 +229,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	}
 	t.Changes, t.Carries, t.User = changes, want, a.c.up.Credentials().User
 	t.Asserts = t.Asserts.Taking(changes, b.HadTemporary())
-	if mixed := b.HandPlansOver(changes, a.c.up.Database.Folds()); !mixed {
+	if mixed := b.HandPlansOver(changes, a.c.up.Database.Folds(), b.Parameter); !mixed {
 		t.Drops = 0
 	}
 	switch {
