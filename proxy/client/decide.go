@@ -71,7 +71,7 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 	if b.Traits.Has(batch.Large) && (!v.OnReplica || !l.midBatch() && !w.mustStay()) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge} // it cannot be sent again, nor its portal move
 	}
-	if v.OnReplica && !w.mustStay() && b.Chains() && (w.c.state.Known >= session.UnknownText || b.Traits.Has(batch.ChangesSettings)) {
+	if v.OnReplica && (w.c.state.Known >= session.UnknownText || b.Traits.Has(batch.ChangesSettings)) && b.Chains() && !w.mustStay() {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting} // what it commits could not leave this server
 	}
 	if !v.OnReplica && (b.Traits.Has(batch.UsesObjects) && w.c.up.Database.Stale() || l.held() && l.doubts.Any()) {

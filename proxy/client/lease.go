@@ -84,17 +84,25 @@ func (l *lease) follow(st *session.Executed, end session.End, modes router.Modes
 		l.rollback()
 	case session.NoEnd:
 	}
-	if !st.Followed() {
+	if st.Followed() {
+		l.carried.Follow(st.Plan, st.Sets, modes)
+	}
+}
+
+// changes notes which settings a statement may have changed for those behind it, whether it
+// succeeded or not: plans may have been made meanwhile.
+func (l *lease) changes(st *session.Executed) {
+	p := st.Plan
+	if !st.Followed() || len(st.Sets) == 0 && p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 || p.Pins&(router.PinSetting|router.PinOpaque) != 0 {
 		l.b.ChangedUnseen()
 		return
 	}
 	for i := range st.Sets {
 		l.b.Plans.Changed(st.Sets[i].Name)
 	}
-	if p := st.Plan; len(st.Sets) == 0 && p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 || p.Pins&(router.PinSetting|router.PinOpaque) != 0 {
-		l.b.ChangedUnseen()
+	for _, name := range p.Touches {
+		l.b.Plans.Changed(name)
 	}
-	l.carried.Follow(st.Plan, st.Sets, modes)
 }
 
 // ended says that the transaction on the connection ended, for its settings.

@@ -192,6 +192,7 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	before := s.Tx.Modes
 	e := s.Ran(st, out, o.c.svc.Config.Settings.Track)
 	o.c.lease.ran(&e)
+	o.c.lease.changes(st)
 	if out != session.Done {
 		return e
 	}

@@ -37,6 +37,7 @@ func (st settlement) readBack() error {
 		return st.unreadable(inspect, err)
 	}
 	if s.NeedsReadBack() {
+		l.b.ChangedUnseen()
 		l.b.NoteAsked(asked, setting.Names{}.With(found.Defined))
 	}
 	f := session.Found{Values: found.Settings, Defined: found.Defined, Kept: pinsOf(found.Leftovers)}
