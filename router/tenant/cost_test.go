@@ -67,7 +67,9 @@ var hostile = map[string]func(n int) string{
 	},
 }
 
-// TestCostIsBounded: no statement of the size a proxy meets takes long.
+// TestCostIsBounded: no statement of the size a proxy meets takes time without bound.
+// The longest takes a quarter of a second by itself and ten times that under the race
+// detector; what grows faster than with the square of its size would not end at all.
 func TestCostIsBounded(t *testing.T) {
 	j := New(casePolicy, caseSchema(t))
 	for name, make := range hostile {
@@ -79,7 +81,7 @@ func TestCostIsBounded(t *testing.T) {
 			took := time.Since(begin)
 			t.Logf("%s %d: %s, %d KB, %v", name, n, f.Verdict, len(sql)>>10, took)
 			require.NotEmpty(t, f.Tables)
-			require.Less(t, took, 3*time.Second, "%s %d", name, n)
+			require.Less(t, took, time.Minute, "%s %d", name, n)
 			if n <= 100 && !(name == "outer joins" && n == 100) { // one more inner join a round
 				require.Contains(t, []Verdict{Filtered, Many}, f.Verdict, "%s %d", name, n)
 			}
