@@ -15,6 +15,7 @@ func TestPlansAreOfTheirSession(t *testing.T) {
 create table doc (id int primary key, org text);
 insert into doc select i, (i % 2)::text from generate_series(1, 4) i;
 create table kept (v text, at timestamptz);
+create sequence seq;
 create function org() returns text language plpgsql immutable as $$ begin return current_setting('app.current_org_id', true); end $$;
 create function org_sql() returns text language sql immutable as $$ select org() $$;
 create function docs() returns setof doc language plpgsql stable as $$ begin return query select * from doc where org = org() order by 1; end $$;
@@ -51,6 +52,7 @@ create trigger stamp before insert on kept for each row execute function stamp()
 		among("an output, named", "set extra_float_digits = %s", [3]string{"0", "1", "-2"}, "P s insert into kept (v) values ((2/3.0::float8)::text) returning v\nB \"\" s\nE \"\"\nC S s\nS\nwait"),
 		among("a comparison with null, named", "set transform_null_equals = %s", [3]string{"off", "on", "off"}, "P s select 1 where null::int = null\nB \"\" s\nE \"\"\nC S s\nS\nwait"),
 		among("bytes, named", "set bytea_output = %s", [3]string{"hex", "escape", "hex"}, "P s select '\\\\x41ff'::bytea::text\nB \"\" s\nE \"\"\nC S s\nS\nwait"),
+		among("behind a Flush, with a sequence", zone, zones, "P \"\" select extract(epoch from timestamptz '2020-01-01 00:00'), nextval('seq')\nB \"\" \"\"\nE \"\"\nH\nwait C\nS\nwait"),
 		among("a zone's abbreviation, named", "set timezone_abbreviations = '%s'", [3]string{"Default", "Australia", "Default"}, "P s select extract(epoch from '2020-01-01 00:00 EST'::timestamptz)\nB \"\" s\nE \"\"\nC S s\nS\nwait"),
 	)
 }

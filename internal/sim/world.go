@@ -242,8 +242,9 @@ func (l *logged) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	}
 	told := strings.HasPrefix(e.Message, "server is not used") ||
 		strings.HasPrefix(e.Message, "several servers answer") && l.w.h.has(Exchange)
-	if e.Level >= zapcore.ErrorLevel && !told {
-		l.w.fault("the proxy logs an error: %s", b.String())
+	refused := strings.Contains(e.Message, "could not take over") && l.w.h.calm()
+	if (e.Level >= zapcore.ErrorLevel || refused) && !told {
+		l.w.fault("the proxy logs: %s", b.String())
 	} else {
 		l.w.note("proxy: %s", b.String())
 	}

@@ -260,7 +260,7 @@ func (e *Encoder) run(text string, origin Origin) {
 func (e *Encoder) discard(what string, origin Origin) {
 	portal := ""
 	if e.Batch.End == EndPart || e.Batch.End == EndFlush || e.Batch.Traits.Has(Resumes) {
-		portal = "pgweir: forget"
+		portal = "pgweir: discard " + what // two may stand in one transaction
 	}
 	st := e.Registry.Own("DISCARD " + what)
 	e.prepareOwn(st, origin)
