@@ -193,6 +193,25 @@ func TestShapes(t *testing.T) {
 	require.Equal(t, []string{"unbounded", "unfiltered"}, c.found())
 }
 
+// TestAudited: an unfiltered statement is as bad as the worst of its calls.
+func TestAudited(t *testing.T) {
+	c := newClient(Options{})
+	s := c.statement("s", Shape{Reads: true, Table: "t", Bound: BoundLimit, Unfiltered: true})
+	severity := func() string {
+		c.run(s, 1, 1, 0)
+		found := c.book.Summary().Findings
+		require.Len(t, found, 1)
+		return found[0].Severity
+	}
+	require.Equal(t, Warning, severity(), "nobody has audited it")
+	s.Audited(false)
+	require.Equal(t, Info, severity())
+	s.Audited(true)
+	require.Equal(t, Warning, severity())
+	s.Audited(false)
+	require.Equal(t, Warning, severity())
+}
+
 func TestRows(t *testing.T) {
 	c := newClient(Options{})
 	s := c.statement("s", child)

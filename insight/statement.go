@@ -70,6 +70,7 @@ type Statement struct {
 	slow    atomic.Pointer[slowCall] // nil if no call was timed
 	planned atomic.Pointer[Planned]  // nil if no server was asked
 	planAt  atomic.Int64             // when one should be, in seconds since 1970; a Planner's
+	audited atomic.Uint32            // a set of covered and exposed
 
 	mu      sync.Mutex // protects the fields below; never waited for
 	sampled uint32
@@ -79,6 +80,24 @@ type Statement struct {
 	tenants top
 	reasons top // of calls on the primary
 	place   Place
+}
+
+// What the tenant audit has found of calls of a statement that lacks a filter.
+const (
+	covered uint32 = 1 << iota // something else keeps other tenants' rows from one
+	exposed                    // nothing does
+)
+
+// Audited says what the tenant audit found of a call, by a statement that lacks a filter:
+// whether nothing else keeps it from other tenants' rows. s may be nil.
+func (s *Statement) Audited(unprotected bool) {
+	found := covered
+	if unprotected {
+		found = exposed
+	}
+	if s != nil && s.audited.Load()&found == 0 {
+		s.audited.Or(found)
+	}
 }
 
 // counts are those of one statement on one kind of server.

@@ -252,6 +252,10 @@ func (s *Statement) unfiltered(t *totals) *Finding {
 	}
 	f := s.single(Unfiltered, t)
 	f.Detail = "no filter by tenant on " + s.Shape().Table
+	if s.audited.Load() == covered {
+		f.Severity = Info
+		f.Detail += "; row-level security covers it, or it is exempt"
+	}
 	f.Cost = fmt.Sprintf("%s in all", rounded(t.took))
 	return f
 }

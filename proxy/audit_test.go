@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/insight"
 	"github.com/pgweir/pgweir/proxy"
 )
 
@@ -127,6 +128,33 @@ func TestAuditSeverity(t *testing.T) {
 	require.Equal(t, 2.0, a.metric(t, "pgweir_unfiltered_statements_total", "table=public.orders", "severity=danger", "kind=list"))
 	require.Equal(t, 1.0, a.metric(t, "pgweir_unfiltered_statements_total", "table=public.bare", "kind=bulk_write"))
 	require.Equal(t, 7.0, a.metric(t, "pgweir_audit_statements"))
+}
+
+// TestAuditCovers: a statement that the audit finds to be covered whenever it runs is no
+// warning among the insights either.
+func TestAuditCovers(t *testing.T) {
+	db := newDatabase(t, tenantTables)
+	a := startAudit(t, func(c *config.Config) { c.Insight.Enabled = true })
+	app, boss := a.connect(t, db, "user=audit_app"), a.connect(t, db)
+	exec(t, app, "SET app.tenant = '1'")
+	for range 2 {
+		exec(t, app, "SELECT state FROM orders LIMIT 1")
+		exec(t, app, "SELECT id FROM orders LIMIT 1")
+		exec(t, app, "SELECT state FROM bare LIMIT 1")
+	}
+	exec(t, boss, "SELECT id FROM orders LIMIT 1")
+	require.NoError(t, app.Close(t.Context()))
+	require.NoError(t, boss.Close(t.Context()))
+	got := map[string]string{}
+	for _, f := range a.insights(t).Findings {
+		if f.Kind == insight.Unfiltered.String() {
+			got[f.Statement] = f.Severity
+		}
+	}
+	require.Equal(t, map[string]string{
+		"SELECT state FROM orders LIMIT $1": insight.Info, "SELECT id FROM orders LIMIT $1": insight.Warning,
+		"SELECT state FROM bare LIMIT $1": insight.Warning,
+	}, got)
 }
 
 // TestAuditEntry: an entry says all but the literals, and tenants only hashed.

@@ -147,6 +147,7 @@ func (a *Auditor) record(st *Statement, by *Session, k tenant.Case, reason strin
 	if now.reason == "" {
 		now.reason = a.exempts(&k)
 	}
+	st.Plan.Statement.Audited(now.reason == "" && k.Severity != tenant.Info)
 	if now.mode == tenant.ModeOff && now.reason == "" {
 		return notices, nil
 	}
