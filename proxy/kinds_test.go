@@ -54,3 +54,51 @@ func TestRedefinedInBetween(t *testing.T) {
 			"Q create or replace function r%n%() returns text language sql as $$ select set_config('app.a', '2', false) $$\nQ select r%n%()\nQ select current_setting('app.a', true)\n@b\nQ select current_setting('app.a', true)"},
 	)
 }
+
+// TestWhereItHadToStay: what ran on a replica, or was refused there, because the snapshot of
+// its transaction is there, does not tie the session to it.
+func TestWhereItHadToStay(t *testing.T) {
+	t.Parallel()
+	var all []story
+	for name, sql := range map[string]string{
+		"insert":          "insert into def (s) values (3)",
+		"insert, CTE":     "with i as (insert into def (s) values (3) returning v) select * from i",
+		"insert, opaque":  "insert into def (s, v) values (3, op('select 1'))",
+		"update":          "update def set v = op('set app.a = ''u''')",
+		"delete":          "delete from def where v = op('select pg_advisory_lock(1)::text')",
+		"merge":           "merge into def using (select op('select 1') o) x on v = o when matched then delete",
+		"locking":         "select op('select 1') from def for update",
+		"explain analyze": "explain (analyze, costs off, timing off, summary off) insert into def (s) values (3)",
+		"nextval":         "select nextval('sq')",
+		"DDL":             "create table other%n% as select op('select 1')",
+		"temporary":       "create temporary table other%n% as select op('select 1')",
+		"comment":         "comment on table def is 'x'",
+		"within":          "select op('insert into def (s) values (3)')",
+		"DO":              "do $$ begin insert into def (s) values (3); end $$",
+		"DO, reads":       "do $$ begin perform count(*) from def; end $$",
+		"unknown":         "insert into nowhere%n% values (op('select 1'))",
+		"prepare":         "prepare p%n% as insert into def (s) values (3)",
+		"opaque":          "select op('select 1')",
+		"opaque, sets":    "select op('set app.a = ''o''')",
+		"opaque, local":   "select op('set local app.a = ''o''')",
+		"opaque, usual":   "select op('set work_mem = ''5MB''')",
+		"opaque, lock":    "select op('select pg_try_advisory_xact_lock_shared(1)')",
+		"opaque, fails":   "select op('select 1/0')",
+	} {
+		for _, end := range []string{"rollback", "commit"} {
+			all = append(all, story{name: name + ", " + end, mode: "outside", steps: "@c\nQ set app.a = 'c'\n@a\n" +
+				"Q begin isolation level repeatable read read only\nQ select count(*) from def\nQ " + sql + "\nQ " + end +
+				"\nQ select current_setting('app.a', true), current_setting('work_mem'), count(*) from def\nQ insert into def (s, v) values (4, 'x')\n@b\nQ select current_setting('app.a', true)\n" +
+				"@a\nQ select current_setting('app.a', true), current_setting('work_mem')"})
+		}
+	}
+	all = append(all,
+		story{name: "a snapshot and more", mode: "outside", steps: "Q begin isolation level repeatable read read only\nQ select count(*) from def where s = 9\n! insert into def (s, v) values (9, 'x')\n" +
+			"Q select op('select 1')\nQ select count(*) from def where s = 9\nQ select op('select 1'), count(*) from def where s = 9\nQ commit\nQ delete from def where s = 9"},
+		story{name: "a cursor", mode: "outside", steps: "Q begin read only\nQ declare c cursor for select generate_series(1, 3)\nQ fetch c\nQ select op('select 1')\nQ fetch c\nQ commit"},
+		story{name: "the end, and more", mode: "outside", steps: "@c\nQ set app.a = 'c'\n@a\nQ begin isolation level repeatable read read only\nQ select count(*) from def\nQ select op('set app.a = ''o''')\n" +
+			"Q commit ;; select current_setting('app.a', true)\nQ select current_setting('app.a', true)"},
+	)
+	stage{setup: "create sequence sq; create table def (s int, v text default set_config('app.a', 'by default', false));" +
+		"create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$"}.tell(t, all...)
+}

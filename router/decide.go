@@ -8,6 +8,7 @@ type View struct {
 	OnPrimary      bool   // which already runs on the primary
 	OnReplica      bool   // or on a replica
 	Read           bool   // it has read there
+	Fixed          bool   // it has something there that cannot move: a snapshot, a cursor, a portal
 	Cursor         bool   // the batch opens a cursor or a portal that outlives it
 	Leaves, AtOnce bool   // it runs something behind the transaction's end; and nothing before
 	// Modes of the transaction, those it was not given being the session's defaults, or of
@@ -25,6 +26,8 @@ type Decision struct {
 // session. It is a pure function; the rules are those of the package's comment.
 func Decide(p *Plan, v View) Decision {
 	switch {
+	case v.Pins != 0 && v.OnReplica && v.Fixed:
+		return Decision{TargetReplica, ReasonTransaction} // what ties it came about there
 	case v.Pins != 0:
 		return Decision{TargetPrimary, ReasonPinned}
 	case v.OnPrimary:
@@ -32,9 +35,7 @@ func Decide(p *Plan, v View) Decision {
 	case v.OnReplica:
 		return decideOnReplica(p, v)
 	case p.Target == TargetAny && p.Class != ClassSetting && p.Class != ClassEmpty:
-		// Nothing to stay with: a COMMIT without BEGIN, a FETCH without cursor. The
-		// primary answers as one server would.
-		return Decision{TargetPrimary, p.Reason}
+		return Decision{TargetPrimary, p.Reason} // nothing to stay with: a COMMIT without BEGIN, a FETCH without cursor
 	case p.Target == TargetPrimary:
 		if v.Route == RouteReplica && overridable(p) {
 			return Decision{TargetReplica, ReasonRoute}
@@ -58,15 +59,14 @@ func decideOnReplica(p *Plan, v View) Decision {
 		return Decision{TargetPrimary, ReasonIsolation}
 	case p.Target == TargetAny:
 		return stay
+	case p.Target == TargetReplica && v.Cursor && v.Modes.Access != ReadOnly:
+		return Decision{TargetPrimary, ReasonCursor}
 	case p.Target == TargetReplica:
-		if v.Cursor && v.Modes.Access != ReadOnly {
-			return Decision{TargetPrimary, ReasonCursor}
-		}
 		return Decision{TargetReplica, p.Reason}
 	case v.Modes.Access == ReadOnly && p.Class == ClassWrite && p.Reason != ReasonUtility && !v.Leaves:
 		return stay // the same refusal there as on the primary, which LISTEN and NOTIFY do not get
-	case v.Modes.Isolation == RepeatableRead && v.Read && !v.AtOnce:
-		return stay // its snapshot cannot move
+	case v.Fixed && !v.AtOnce:
+		return stay
 	}
 	return Decision{TargetPrimary, p.Reason}
 }

@@ -44,9 +44,11 @@ func TestDecideModes(t *testing.T) {
 		want Decision
 	}{
 		{"select 1", View{InTx: true, Modes: Modes{Access: ReadWrite}}, Decision{TargetPrimary, ReasonIsolation}},
-		{"delete from t", View{InTx: true, OnReplica: true, Read: true, Modes: rrRO}, Decision{TargetReplica, ReasonTransaction}},
-		{"delete from t", View{InTx: true, OnReplica: true, Read: true, Modes: rrRO, Leaves: true}, Decision{TargetReplica, ReasonTransaction}},
-		{"delete from t", View{InTx: true, OnReplica: true, Read: true, Modes: rrRO, Leaves: true, AtOnce: true}, Decision{TargetPrimary, ReasonWrite}},
+		{"delete from t", View{InTx: true, OnReplica: true, Read: true, Fixed: true, Modes: rrRO}, Decision{TargetReplica, ReasonTransaction}},
+		{"delete from t", View{InTx: true, OnReplica: true, Read: true, Fixed: true, Modes: rrRO, Leaves: true}, Decision{TargetReplica, ReasonTransaction}},
+		{"delete from t", View{InTx: true, OnReplica: true, Read: true, Fixed: true, Modes: rrRO, Leaves: true, AtOnce: true}, Decision{TargetPrimary, ReasonWrite}},
+		{"select 1", View{Pins: PinLock, InTx: true, OnReplica: true, Read: true, Fixed: true, Modes: rrRO}, Decision{TargetReplica, ReasonTransaction}},
+		{"select 1", View{Pins: PinLock, InTx: true, OnReplica: true, Read: true, Modes: rrRO}, Decision{TargetPrimary, ReasonPinned}},
 		{"delete from t", View{InTx: true, OnReplica: true, Read: true, Modes: Modes{Access: ReadOnly}, Leaves: true}, Decision{TargetPrimary, ReasonWrite}},
 		{"select 1", View{InTx: true, Modes: Modes{Access: ReadOnly}}, Decision{TargetReplica, ReasonRead}},
 		{"select 1", View{InTx: true}, Decision{TargetReplica, ReasonRead}},

@@ -14,13 +14,16 @@ import (
 // NotUnderstood reports whether a server refused a statement before running any of
 // it: what is unknown to the proxy need not be feared then. An error of the parser
 // points into the text; one from within a function has a context.
-func NotUnderstood(p *router.Plan, frame []byte) bool {
+func NotUnderstood(p *router.Plan, onReplica bool, frame []byte) bool {
 	code := string(wire.ErrorField(frame, 'C'))
 	if p == nil {
 		return code == "34000" // there is no such portal
 	}
 	if p.Statements == 1 && code == "25P02" {
 		return true // nothing runs in a failed transaction
+	}
+	if onReplica && p.Statements == 1 && p.Class == router.ClassWrite && code == "25006" && wire.ErrorField(frame, 'W') == nil {
+		return true // refused as it began, for there is nothing that it may write on a hot standby
 	}
 	if p.Statements > 1 || p.Pins&^router.PinOpaque != 0 ||
 		wire.ErrorField(frame, 'P') == nil || wire.ErrorField(frame, 'W') != nil {

@@ -47,6 +47,7 @@ func (w *work) view() router.View {
 		InTx:   running || b.Traits.Has(batch.Begins),
 		Cursor: b.Traits.Has(batch.OpensCursor),
 		Read:   s.Tx.Phase.InBlock() && s.Tx.Did.Has(session.DidRead),
+		Fixed:  w.c.mustStay(),
 	}
 	if l.held() && running {
 		v.OnReplica, v.OnPrimary = l.onReplica(), !l.onReplica()
@@ -139,7 +140,7 @@ func (w *work) mustStay() bool { return w.batch.Traits.Has(batch.Resumes) || w.c
 // mustStay reports whether the open transaction cannot leave its replica.
 func (c *Client) mustStay() bool {
 	tx := &c.state.Tx
-	return tx.Phase.InBlock() && tx.Did.Has(session.DidRead) && c.modes().Isolation == router.RepeatableRead || c.names.NamedPortals()
+	return tx.Phase.InBlock() && (tx.Did.Has(session.DidOpen) || tx.Did.Has(session.DidRead) && c.modes().Isolation == router.RepeatableRead) || c.names.NamedPortals()
 }
 
 // errStuck is the error of a session whose state cannot leave its replica.

@@ -190,9 +190,11 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	snapshot := o.c.up.Database.Plans.Snapshot()
 	st.Plan = doubt.Of(p, s, snapshot, func() string { return snapshot.Default(o.c.up.Config.ServerUser, "search_path") })
 	before := s.Tx.Modes
-	e := s.Ran(st, out, o.c.svc.Config.Settings.Track)
+	e := s.Ran(st, out, doubt.MaySet(p, o.c.lease.onReplica(), o.c.svc, o.c.up.Database))
 	o.c.lease.ran(&e)
-	o.c.lease.changes(st)
+	if o.c.lease.changes(st); p != nil && p.Pins&router.PinOpaque != 0 && o.c.lease.onReplica() {
+		o.c.lease.leave(session.Opaque)
+	}
 	if out != session.Done {
 		return e
 	}
@@ -354,7 +356,7 @@ func (o outcomes) failed(a *batch.Awaited, frame []byte) error {
 	}
 	if a.Message != nil && a.Kind.Executes() {
 		out := session.Failed
-		if batch.NotUnderstood(a.Message.Plan, frame) {
+		if batch.NotUnderstood(a.Message.Plan, o.c.lease.onReplica(), frame) {
 			out = session.NotRun
 		}
 		o.ran(a, out)

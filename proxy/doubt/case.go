@@ -95,3 +95,16 @@ func (c Case) resolve(plan func(text string) *router.Plan, last bool) (left []se
 	}
 	return left
 }
+
+// MaySet are the settings that code nobody can see through may have set: those the operator
+// declared, nil if he did not. On a replica, where it runs only because its transaction has to
+// stay, they are those that are known at all: a session could do nothing there but end. Its
+// connection is nobody else's then.
+func MaySet(p *router.Plan, onReplica bool, of *upstream.Service, db *upstream.Database) []string {
+	switch cfg := &of.Config; {
+	case cfg.Settings.Track != nil || !onReplica || p == nil || p.Pins&router.PinOpaque == 0:
+		return cfg.Settings.Track
+	default:
+		return append(append(db.Customs.Names(), cfg.Tenant.Settings...), cfg.Settings.Assert...) // not nil
+	}
+}

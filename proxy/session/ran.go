@@ -73,6 +73,9 @@ func (s *State) succeeded(p *router.Plan, st *Executed) (e Effects) {
 	if p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 || len(p.Sets) > 0 {
 		s.Tx.Did |= DidSet
 	}
+	if p.Flags.Has(router.FlagCursor) {
+		s.Tx.Did |= DidOpen
+	}
 	if p.Tx.Verb != router.TxNone {
 		e.Ended = s.follow(p)
 	}

@@ -51,6 +51,8 @@ const (
 	DidRead Deeds = 1 << iota
 	// DidQuery: a server ran something that takes a snapshot, behind which modes are refused.
 	DidQuery
+	// DidOpen: it opened a cursor.
+	DidOpen
 	// DidSet: it changed settings, if only for itself.
 	DidSet
 	// DidDDL: it changed the catalog, perhaps. DidRedefine, DidRemove and DidHook: see the flags of plans.

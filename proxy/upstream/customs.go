@@ -22,6 +22,16 @@ func (cs *Customs) Known(name string) bool {
 	return ok
 }
 
+// Names are all of them, in no order.
+func (cs *Customs) Names() []string {
+	names := make([]string, 0, cs.n.Load())
+	cs.names.Range(func(name, _ any) bool {
+		names = append(names, name.(string))
+		return true
+	})
+	return names
+}
+
 // Add remembers a name that a server has taken, unless an extension may have rules for it.
 func (cs *Customs) Add(name string) {
 	prefix, _, custom := strings.Cut(name, ".")
