@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
@@ -549,6 +550,27 @@ func TestLevelSources(t *testing.T) {
 	reader.do("set pgweir.consistency = eventual")
 	if got := reader.runs("select * from outbox"); got != "replica" {
 		t.Errorf("the session's own level is weaker than a rule: %s", got)
+	}
+}
+
+// TestLevelsBesideACursor: a cursor in a READ ONLY transaction is not lost to a level, and
+// the reads beside it obey it.
+func TestLevelsBesideACursor(t *testing.T) {
+	l := newLagging(t, registers, nil)
+	s := l.proxy(t)
+	for level, fresh := range map[string]bool{"eventual": false, "session": false, "tenant": true, "database": true, "strong": true} {
+		reader, writer := s.watch(t, "pgweir.consistency="+level), s.watch(t, "pgweir.consistency="+level)
+		writer.do("update r set v = 0 where id = 1")
+		l.settle(t, reader, "select v::text from r where id = 1")
+		reader.do("begin read only")
+		reader.do("declare c cursor for select generate_series(1, 3)::text")
+		require.Equal(t, "1", reader.value("fetch c"), level)
+		l.pause(t)
+		writer.do("update r set v = 1 where id = 1")
+		require.Equal(t, fresh, reader.value("select v::text from r where id = 1") == "1", level)
+		require.Equal(t, "2", reader.value("fetch c"), level)
+		reader.do("commit")
+		l.resume(t)
 	}
 }
 

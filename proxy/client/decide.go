@@ -72,6 +72,9 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 	if b.Traits.Has(batch.Large) && (!v.OnReplica || !l.midBatch() && !w.mustStay()) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge} // it cannot be sent again, nor its portal move
 	}
+	if v.Cursor && v.Modes.Isolation != router.RepeatableRead && !w.mustStay() && (needs{w}).levelOf(w.plan()) > router.Session {
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonCursor} // what it reads behind it could not be fresher
+	}
 	if v.OnReplica && (w.c.state.Known >= session.UnknownText || b.Traits.Has(batch.ChangesSettings)) && b.Chains() && !w.mustStay() {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting} // what it commits could not leave this server
 	}
