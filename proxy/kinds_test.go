@@ -3,6 +3,9 @@ package proxy_test
 import (
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
 	"github.com/pgweir/pgweir/config"
 )
 
@@ -59,6 +62,7 @@ func TestRedefinedInBetween(t *testing.T) {
 // its transaction is there, does not tie the session to it.
 func TestWhereItHadToStay(t *testing.T) {
 	t.Parallel()
+	const fixed = "Q begin isolation level repeatable read read only\nQ select count(*) from def where s = -1\n"
 	var all []story
 	for name, sql := range map[string]string{
 		"insert":          "insert into def (s) values (3)",
@@ -95,10 +99,54 @@ func TestWhereItHadToStay(t *testing.T) {
 	all = append(all,
 		story{name: "a snapshot and more", mode: "outside", steps: "Q begin isolation level repeatable read read only\nQ select count(*) from def where s = 9\n! insert into def (s, v) values (9, 'x')\n" +
 			"Q select op('select 1')\nQ select count(*) from def where s = 9\nQ select op('select 1'), count(*) from def where s = 9\nQ commit\nQ delete from def where s = 9"},
+		// What is left there is nobody else's, and is not lost to the next statement either.
+		story{name: "a cursor with hold, in a chain", mode: "outside", steps: fixed + "Q declare h%n% cursor with hold for select 'secret'\nQ commit and chain\nQ select 1\nQ fetch h%n%\n" +
+			"@b\nQ begin read only\nQ select 1\nQ fetch h%n%\nQ rollback\n@a\nQ close h%n%\nQ commit"},
+		story{name: "a role behind a portal", mode: "once", steps: "Q begin read only\nP st select 1\nB p1 st\nE p1\nS\nwait\nQ select op('set role pg_monitor')\nQ select current_user\nC P p1\nS\nwait\n" +
+			"Q select current_user\nQ commit\nQ select current_user\nQ reset role\n@b\nQ select current_user"},
+		story{name: "a setting behind a portal", mode: "once", steps: "@c\nQ set app.a = 'c'\n@a\nQ begin read only\nP st select 1\nB p1 st\nE p1\nS\nwait\nQ select sa('x')\nC P p1\nS\nwait\n" +
+			"Q select current_setting('app.a', true)\nQ commit\nQ select current_setting('app.a', true)"},
+		story{name: "a chain behind opaque code", mode: "outside", steps: fixed + "Q select op('select 1')\nQ commit and chain\nQ select count(*) from def\nQ select sa('q')\nQ commit and chain\nQ select current_setting('app.a', true)\n" +
+			"Q rollback\nQ select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a chain behind what is computed", mode: "outside", steps: fixed + "Q select set_config('app.a', (1 + 1)::text, false)\nQ commit and chain\nQ select current_setting('app.a', true), count(*) from def\n" +
+			"Q rollback\nQ select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "READ ONLY within a savepoint", mode: "outside", steps: "Q begin\nQ select count(*) from def\nQ savepoint s\nQ set transaction read only\nQ declare c cursor for select generate_series(1, 3)\n" +
+			"Q rollback to s\nQ insert into def (s, v) values (-5, 'x')\nQ commit"},
+		story{name: "a portal that nobody is sure of", mode: "once", steps: "Q begin read only\nP st select generate_series(1, 9)\nB p1 st\nE p1 2\nS\nwait\nQ savepoint s\nQ select 1/0\nQ rollback to s\nE p1 2\nS\nwait\n" +
+			"Q commit\nQ select count(*) from def\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a function's cursor", mode: "outside", steps: "Q begin\nQ select count(*) from def where s = -1\nQ select rc('r1')\nQ fetch r1\nQ insert into def (s, v) values (4, 'x')\nQ fetch r1\nQ commit\n" +
+			"Q begin read only\nQ select rc('r1')\nQ fetch r1\nQ select op('select 1')\nQ fetch r1\nQ commit"},
+		story{name: "a portal, without a block", mode: "once", steps: "P st select generate_series(1, 9)\nB p1 st\nE p1 2\nH\nwait s\nP \"\" insert into def (s, v) values (4, 'x')\nB \"\" \"\"\nE \"\"\nH\nwait C\nE p1 2\nS\nwait"},
+		story{name: "a portal with a limit", mode: "once", steps: "Q begin read only\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nE \"\" 2\nS\nwait\nP si select op('select 1')\nB p3 si\nE p3\nS\nwait\nE \"\" 2\nS\nwait\nQ commit"},
 		story{name: "a cursor", mode: "outside", steps: "Q begin read only\nQ declare c cursor for select generate_series(1, 3)\nQ fetch c\nQ select op('select 1')\nQ fetch c\nQ commit"},
 		story{name: "the end, and more", mode: "outside", steps: "@c\nQ set app.a = 'c'\n@a\nQ begin isolation level repeatable read read only\nQ select count(*) from def\nQ select op('set app.a = ''o''')\n" +
 			"Q commit ;; select current_setting('app.a', true)\nQ select current_setting('app.a', true)"},
 	)
-	stage{setup: "create sequence sq; create table def (s int, v text default set_config('app.a', 'by default', false));" +
+	const sets = "create function rc(c refcursor) returns refcursor language plpgsql stable as $$ begin open c for select generate_series(1, 3); return c; end $$;" +
+		"create function sa(v text) returns text language sql as $$ select set_config('app.a', v, false) $$;"
+	stage{setup: sets + "create sequence sq; create table def (s int, v text default set_config('app.a', 'by default', false));" +
 		"create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$"}.tell(t, all...)
+}
+
+// TestLockOnAReplica: an advisory lock is never taken where nobody else looks for it.
+func TestLockOnAReplica(t *testing.T) {
+	t.Parallel()
+	s := start(t, eventual)
+	db := newDatabase(t, "create table def (s int)")
+	conn, mode := s.connect(t, db), pgx.QueryExecModeSimpleProtocol
+	for _, lock := range []string{"select pg_advisory_lock(1)", "select pg_try_advisory_xact_lock(1)", "select 1; select pg_advisory_xact_lock(1)"} {
+		exec(t, conn, "begin isolation level repeatable read read only", mode)
+		exec(t, conn, "select count(*) from def", mode)
+		_, err := conn.Exec(t.Context(), lock, mode)
+		require.Equal(t, "25006", wantCode(err), lock)
+		_, err = conn.Exec(t.Context(), "select 1", mode)
+		require.Equal(t, "25P02", wantCode(err), lock)
+		exec(t, conn, "rollback", mode)
+		exec(t, conn, "begin isolation level repeatable read read only", mode)
+		exec(t, conn, "set local pgweir.route = primary", mode)
+		exec(t, conn, "select count(*) from def", mode)
+		exec(t, conn, lock, mode)
+		exec(t, conn, "commit", mode)
+		exec(t, conn, "select pg_advisory_unlock_all()", mode)
+	}
 }

@@ -501,6 +501,23 @@ func (b *Batch) Several() bool {
 	return n > 1
 }
 
+// ErrNoLock is the error of an advisory lock on a replica, which would exclude nobody elsewhere.
+var ErrNoLock = wire.Errorf("25006", "cannot take an advisory lock in a read-only transaction that goes on on a replica").
+	WithHint("Say SET LOCAL pgweir.route = 'primary' first in the transaction, or begin it READ WRITE.")
+
+// Locks returns 1 + the message that takes an advisory lock, and is for the primary; 0 for none.
+func (b *Batch) Locks() int {
+	locks := func(p *router.Plan) bool {
+		return p.Reason == router.ReasonLock && p.Target == router.TargetPrimary && p.Unpins == 0 && !p.Flags.Has(router.FlagNoSnapshot)
+	}
+	for i := range b.Messages {
+		if m := &b.Messages[i]; m.Plan != nil && !m.Here && m.Kind.Executes() && (locks(m.Plan) || slices.ContainsFunc(m.Plan.Parts, locks)) {
+			return i + 1
+		}
+	}
+	return 0
+}
+
 // Continues reports whether more may follow before the Sync that ends it.
 func (b *Batch) Continues() bool { return b.End == EndFlush || b.End == EndPart }
 

@@ -44,7 +44,7 @@ func (w *work) view() router.View {
 	v := router.View{
 		Route:  w.c.preferences().Route,
 		Pins:   s.Pins,
-		InTx:   running || b.Traits.Has(batch.Begins),
+		InTx:   running || b.Traits.Has(batch.Begins) || b.Traits.Has(batch.OpensCursor) && b.Continues(),
 		Cursor: b.Traits.Has(batch.OpensCursor),
 		Read:   s.Tx.Phase.InBlock() && s.Tx.Did.Has(session.DidRead),
 		Fixed:  w.c.mustStay(),
@@ -72,8 +72,8 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 	if b.Traits.Has(batch.Large) && (!v.OnReplica || !l.midBatch() && !w.mustStay()) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge} // it cannot be sent again, nor its portal move
 	}
-	if v.Cursor && v.Modes.Isolation != router.RepeatableRead && !w.mustStay() && (needs{w}).levelOf(w.plan()) > router.Session {
-		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonCursor} // what it reads behind it could not be fresher
+	if v.Cursor && v.Modes.Isolation != router.RepeatableRead && !w.mustStay() && ((needs{w}).levelOf(w.plan()) > router.Session || w.c.state.Tx.Varies()) {
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonCursor} // what it reads behind it could not be fresher, or not be followed by a write
 	}
 	if v.OnReplica && (w.c.state.Known >= session.UnknownText || b.Traits.Has(batch.ChangesSettings)) && b.Chains() && !w.mustStay() {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting} // what it commits could not leave this server
@@ -143,7 +143,7 @@ func (w *work) mustStay() bool { return w.batch.Traits.Has(batch.Resumes) || w.c
 // mustStay reports whether the open transaction cannot leave its replica.
 func (c *Client) mustStay() bool {
 	tx := &c.state.Tx
-	return tx.Phase.InBlock() && (tx.Did.Has(session.DidOpen) || tx.Did.Has(session.DidRead) && c.modes().Isolation == router.RepeatableRead) || c.names.NamedPortals()
+	return tx.Phase.InBlock() && (tx.Did&(session.DidOpen|session.DidKeep) != 0 || tx.Did.Has(session.DidRead) && c.modes().Isolation == router.RepeatableRead) || c.names.NamedPortals()
 }
 
 // errStuck is the error of a session whose state cannot leave its replica.

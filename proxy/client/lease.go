@@ -249,7 +249,7 @@ func (c *Client) leaveReplica() {
 	}
 	status, err := l.b.RoundTrip(c.ctx, frames)
 	committed := !inBlock && (c.state.Settings.Changed() || c.state.NeedsReadBack())
-	if err != nil || status != wire.TxIdle || l.residue != session.NoResidue || committed {
+	if err != nil || status != wire.TxIdle || l.residue != session.NoResidue || l.inspect != 0 || c.state.Pins != 0 || committed {
 		c.discard() // what it carries is not certain
 		return
 	}

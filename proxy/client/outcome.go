@@ -192,8 +192,10 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	before := s.Tx.Modes
 	e := s.Ran(st, out, doubt.MaySet(p, o.c.lease.onReplica(), o.c.svc, o.c.up.Database))
 	o.c.lease.ran(&e)
-	if o.c.lease.changes(st); p != nil && p.Pins&router.PinOpaque != 0 && o.c.lease.onReplica() {
-		o.c.lease.leave(session.Opaque)
+	if o.c.lease.changes(st); o.c.lease.onReplica() {
+		if s.RanOnReplica(st, o.batch.Traits.Has(batch.OpensCursor)); p == nil || p.Pins&router.PinOpaque != 0 {
+			o.c.lease.leave(session.Opaque)
+		}
 	}
 	if out != session.Done {
 		return e

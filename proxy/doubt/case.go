@@ -102,7 +102,7 @@ func (c Case) resolve(plan func(text string) *router.Plan, last bool) (left []se
 // connection is nobody else's then.
 func MaySet(p *router.Plan, onReplica bool, of *upstream.Service, db *upstream.Database) []string {
 	switch cfg := &of.Config; {
-	case cfg.Settings.Track != nil || !onReplica || p == nil || p.Pins&router.PinOpaque == 0:
+	case cfg.Settings.Track != nil || !onReplica || p != nil && p.Pins&router.PinOpaque == 0:
 		return cfg.Settings.Track
 	default:
 		return append(append(db.Customs.Names(), cfg.Tenant.Settings...), cfg.Settings.Assert...) // not nil

@@ -73,9 +73,6 @@ func (s *State) succeeded(p *router.Plan, st *Executed) (e Effects) {
 	if p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 || len(p.Sets) > 0 {
 		s.Tx.Did |= DidSet
 	}
-	if p.Flags.Has(router.FlagCursor) {
-		s.Tx.Did |= DidOpen
-	}
 	if p.Tx.Verb != router.TxNone {
 		e.Ended = s.follow(p)
 	}
@@ -188,7 +185,7 @@ func (s *State) ended(p *router.Plan) End {
 	commit := p.Tx.Verb != router.TxRollback && !s.Tx.Phase.Failed()
 	modes := s.passedOn()
 	s.end(commit)
-	did := DidCommit
+	did := DidCommit | s.Tx.Did&DidKeep
 	if p.Tx.Verb != router.TxRollback {
 		did |= s.Tx.Did & DidChange
 	}

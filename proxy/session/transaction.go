@@ -51,8 +51,10 @@ const (
 	DidRead Deeds = 1 << iota
 	// DidQuery: a server ran something that takes a snapshot, behind which modes are refused.
 	DidQuery
-	// DidOpen: it opened a cursor.
+	// DidOpen: it opened a cursor or a portal on a replica.
 	DidOpen
+	// DidKeep: it left something on a replica that only this one has. AND CHAIN does not end that.
+	DidKeep
 	// DidSet: it changed settings, if only for itself.
 	DidSet
 	// DidDDL: it changed the catalog, perhaps. DidRedefine, DidRemove and DidHook: see the flags of plans.
@@ -124,6 +126,21 @@ func (s *State) Queried(onReplica bool) {
 		s.Tx.Did |= DidRead
 	}
 }
+
+// RanOnReplica says what a replica ran, whether it succeeded or not, and whether it opened a
+// cursor or a portal. Nobody else can be made to have what is not followed.
+func (s *State) RanOnReplica(st *Executed, opened bool) {
+	if opened {
+		s.Tx.Did |= DidOpen
+	}
+	p := st.Plan
+	if p == nil || st.Text == "" && (p.Pins != 0 || !st.Followed() || len(st.Sets) == 0 && p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0) {
+		s.Tx.Did |= DidKeep
+	}
+}
+
+// Varies reports whether the return to a savepoint changes the transaction's modes.
+func (t *Transaction) Varies() bool { return t.Modes != t.opening }
 
 // next returns what follows a COMMIT or ROLLBACK that passes modes on by AND CHAIN.
 func (t *Transaction) next(chain bool, modes router.Modes) Transaction {

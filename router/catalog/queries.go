@@ -105,13 +105,15 @@ SELECT NULL, false, name || '=' || reset_val
   'idle_session_timeout', 'idle_in_transaction_session_timeout')
    AND source IN ('default', 'environment variable', 'configuration file', 'command line')`
 
-// functionsQuery: oid, schema, name, volatility, kind, language, extension, source
+// functionsQuery: oid, schema, name, volatility (what may open a cursor is volatile), kind, language, extension, source
 // (LANGUAGE sql and plpgsql), references of a parsed body, of default arguments,
 // the built-in functions that a LANGUAGE internal function of a user is, and the names
 // in its own SET clause. Of PostgreSQL's own or of users.
 func functionsQuery(of string) string {
 	return `
-SELECT x.oid, n.nspname, x.proname, x.provolatile, x.prokind, l.lanname, e.extname,
+SELECT x.oid, n.nspname, x.proname,
+  CASE WHEN 'pg_catalog.refcursor'::pg_catalog.regtype::pg_catalog.oid IN (SELECT x.prorettype UNION ALL SELECT pg_catalog.unnest(x.proargtypes::pg_catalog.oid[] || x.proallargtypes))
+    THEN 'v' ELSE x.provolatile END, x.prokind, l.lanname, e.extname,
   CASE WHEN x.oid >= 16384 AND x.prosqlbody IS NULL AND l.lanname IN ('sql', 'plpgsql') THEN
     CASE WHEN pg_catalog.octet_length(x.prosrc) > ` + maxTree + ` THEN 'EXECUTE too large' ELSE x.prosrc END END,
   CASE WHEN x.oid >= 16384 AND x.prosqlbody IS NOT NULL THEN ` + refs("x.prosqlbody") + ` END,
