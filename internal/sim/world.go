@@ -242,7 +242,7 @@ func (l *logged) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	}
 	told := strings.HasPrefix(e.Message, "server is not used") ||
 		strings.HasPrefix(e.Message, "several servers answer") && l.w.h.has(Exchange)
-	refused := strings.Contains(e.Message, "could not take over") && l.w.h.calm()
+	refused := strings.Contains(e.Message, "could not take over") && l.w.h.calm() && enc.Fields["sqlstate"] != "57014"
 	if (e.Level >= zapcore.ErrorLevel || refused) && !told {
 		l.w.fault("the proxy logs: %s", b.String())
 	} else {
