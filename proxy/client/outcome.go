@@ -193,7 +193,7 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	e := s.Ran(st, out, doubt.MaySet(p, o.c.lease.onReplica(), o.c.svc, o.c.up.Database))
 	o.c.lease.ran(&e)
 	if o.c.lease.changes(st); o.c.lease.onReplica() {
-		if s.RanOnReplica(st, o.batch.Traits.Has(batch.OpensCursor)); p == nil || p.Pins&router.PinOpaque != 0 {
+		if s.RanOnReplica(st, o.batch.Traits.Has(batch.OpensCursor) && o.c.modes().Access == router.ReadOnly); p == nil || p.Pins&router.PinOpaque != 0 {
 			o.c.lease.leave(session.Opaque)
 		}
 	}

@@ -51,7 +51,7 @@ const (
 	DidRead Deeds = 1 << iota
 	// DidQuery: a server ran something that takes a snapshot, behind which modes are refused.
 	DidQuery
-	// DidOpen: it opened a cursor or a portal on a replica.
+	// DidOpen: it is READ ONLY and opened a cursor or a portal on a replica.
 	DidOpen
 	// DidKeep: it left something on a replica that only this one has. AND CHAIN does not end that.
 	DidKeep
