@@ -117,6 +117,10 @@ func TestWhereItHadToStay(t *testing.T) {
 		story{name: "a function's cursor", mode: "outside", steps: "Q begin\nQ select count(*) from def where s = -1\nQ select rc('r1')\nQ fetch r1\nQ insert into def (s, v) values (4, 'x')\nQ fetch r1\nQ commit\n" +
 			"Q begin read only\nQ select rc('r1')\nQ fetch r1\nQ select op('select 1')\nQ fetch r1\nQ commit"},
 		story{name: "a portal, without a block", mode: "once", steps: "P st select generate_series(1, 9)\nB p1 st\nE p1 2\nH\nwait s\nP \"\" insert into def (s, v) values (4, 'x')\nB \"\" \"\"\nE \"\"\nH\nwait C\nE p1 2\nS\nwait"},
+		story{name: "a path in a string, then a write", mode: "outside", steps: "Q begin ;; set local search_path = public, pg_catalog ;; select count(*) from def where s = -1\nQ select current_setting('search_path')\n" +
+			"Q insert into def (s, v) values (4, 'x')\nQ select current_setting('search_path')\nQ commit"},
+		story{name: "a computed setting in a string, then a write", mode: "outside", steps: "Q begin ;; select set_config('app.a', (1 + 1)::text, true) ;; select count(*) from def where s = -1\n" +
+			"Q insert into def (s, v) values (4, 'x')\nQ select current_setting('app.a', true)\nQ commit"},
 		story{name: "a portal with a limit", mode: "once", steps: "Q begin read only\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nE \"\" 2\nS\nwait\nP si select op('select 1')\nB p3 si\nE p3\nS\nwait\nE \"\" 2\nS\nwait\nQ commit"},
 		story{name: "a cursor", mode: "outside", steps: "Q begin read only\nQ declare c cursor for select generate_series(1, 3)\nQ fetch c\nQ select op('select 1')\nQ fetch c\nQ commit"},
 		story{name: "the end, and more", mode: "outside", steps: "@c\nQ set app.a = 'c'\n@a\nQ begin isolation level repeatable read read only\nQ select count(*) from def\nQ select op('set app.a = ''o''')\n" +

@@ -206,8 +206,8 @@ func (w *work) attempt() error {
 	if (rowCheck{w}).checkRows(); t.RefuseAt == 0 {
 		drawing{w}.begins()
 	}
-	if at := w.batch.Locks(); at > 0 && w.c.lease.onReplica() && t.RefuseAt == 0 && !w.c.state.Tx.Phase.Failed() {
-		t.RefuseAt, t.Refusal = at, batch.ErrNoLock
+	if w.c.lease.onReplica() && w.mustStay() && t.RefuseAt == 0 && !w.c.state.Tx.Phase.Failed() {
+		t.RefuseAt, t.Refusal = w.batch.Locks(), batch.ErrNoLock
 	}
 	bytes := w.encode()
 	if !t.AsksServer() {
