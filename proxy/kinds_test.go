@@ -132,6 +132,27 @@ func TestWhereItHadToStay(t *testing.T) {
 		"create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$"}.tell(t, all...)
 }
 
+// TestPortalsOfOthers: what the proxy runs of its own is never in a client's portal, and takes none away.
+func TestPortalsOfOthers(t *testing.T) {
+	t.Parallel()
+	const asks = "D P \"\"\nS\nwait\nE \"\"\nS\nwait\nC P \"\"\nE \"\"\nS\nwait\n"
+	const suspended = "Q begin\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nE \"\" 2\nS\nwait\n"
+	const more = "E \"\" 2\nS\nwait\n"
+	var all []story
+	for name, steps := range map[string]string{
+		"none":              asks + "@b\nQ set app.a = 'x'\n" + asks + "Q select 1\n@a\n" + asks + "Q begin\n" + asks + "Q rollback",
+		"none, and a Flush": "@b\nQ set app.a = 'x'\n@a\nE \"\"\nH\nwait E\nS\nwait\n@b\nE \"\"\nS\nwait",
+		"opaque":            suspended + "P s select op('set app.a = ''x''')\nB p s\nE p\nS\nwait\n" + more + "P i insert into def (s) values (3)\nB q i\nE q\nS\nwait\n" + more + "Q commit",
+		"sequences": "@b\nQ select nextval('sq') > 0\n@a\n" + suspended + "P s select nextval('sq') > 0\nB p s\nE p\nS\nwait\n" + more +
+			"P u select lastval() > 0\nB q u\nE q\nS\nwait\n" + more + "Q commit",
+		"SQL-level prepared": "Q prepare q%n% as select 1\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nP e execute q%n%\nB p e\nE p\n" + more,
+	} {
+		all = append(all, story{name: name, mode: "once", steps: steps})
+	}
+	stage{setup: "create sequence sq; create table def (s int, v text);" +
+		"create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$"}.tell(t, all...)
+}
+
 // TestLockOnAReplica: an advisory lock is never taken where nobody else looks for it.
 func TestLockOnAReplica(t *testing.T) {
 	t.Parallel()

@@ -526,9 +526,9 @@ func (a *Analysis) portal(name []byte) session.Portal {
 	held, bound := a.names.Portal(name)
 	if !bound {
 		held.Parse = 0
-		if !held.Here {
-			a.b.Traits |= batch.Resumes
-		}
+	}
+	if !bound && !held.Here || held.Plan == nil { // closed in this one: the server says so
+		a.b.Traits |= batch.Resumes
 	}
 	return held
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/setting"
-	"github.com/pgweir/pgweir/internal/wire"
 )
 
 // Assertion is what a session makes sure of when a server connection comes to it from
@@ -195,14 +194,13 @@ func (a *Assertion) statementFor(s setting.Settings) *prepared.Statement {
 	return a.thorough
 }
 
-// appendBind adds the Bind of st with a session's values.
-func (a *Assertion) appendBind(p []byte, st *prepared.Statement, s setting.Settings, user string) []byte {
-	var room [256]byte
+// appendValues adds the parameters of st, as a Bind has them, with a session's values.
+func (a *Assertion) appendValues(v []byte, st *prepared.Statement, s setting.Settings, user string) []byte {
 	n := uint16(2)
 	if st == a.all || st == a.thorough {
 		n += uint16(len(a.names))
 	}
-	v := append(room[:0], 0, 0)
+	v = append(v, 0, 0)
 	v = binary.BigEndian.AppendUint16(v, n)
 	a.values(s, user, func(value string, ok bool) {
 		switch {
@@ -216,7 +214,7 @@ func (a *Assertion) appendBind(p []byte, st *prepared.Statement, s setting.Setti
 		}
 		n--
 	})
-	return wire.AppendBind(p, nil, st.Name, append(v, 0, 0))
+	return append(v, 0, 0)
 }
 
 // assert makes sure that the connection carries what isolation rests on.
@@ -226,8 +224,6 @@ func (e *Encoder) assert() {
 	}
 	st := e.Asserts.statementFor(e.Carries)
 	e.prepareOwn(st, Setup)
-	e.Out = e.Asserts.appendBind(e.Out, st, e.Carries, e.User)
-	e.Out = wire.AppendExecute(e.Out, "")
-	e.own(Bind, Setup)
-	e.own(Execute, Setup)
+	var room [256]byte
+	e.execute(st.Name, e.Asserts.appendValues(room[:0], st, e.Carries, e.User), Awaited{Kind: Execute, Origin: Setup})
 }

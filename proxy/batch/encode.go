@@ -19,6 +19,10 @@ const missingStatement = "pgweir: refused"
 // taken over. It is bound, not run.
 const sentinel = "pgweir: adopted"
 
+// ownName names a portal of the proxy's own, and the statement by which one is prepared under
+// its client's name.
+const ownName = "pgweir: own"
+
 // setQuery carries a setting to a server. Its parameters are name, value (NULL is the
 // default) and whether it is for the transaction only.
 const setQuery = "SELECT pg_catalog.set_config($1, $2, $3)"
@@ -43,6 +47,7 @@ type Encoder struct {
 	Registry *prepared.Registry
 
 	unnamed uint64 // the tag of the unnamed statement there, as of the message at hand
+	within  bool   // some of the client's messages are written
 }
 
 // Encode returns the bytes for the server. They are valid until the client's next read.
@@ -55,8 +60,9 @@ type Encoder struct {
 //	BenchmarkEncode/opening           465 ns/op   64 B/op  3 allocs/op
 func (e *Encoder) Encode() []byte {
 	e.Queue, e.Head, e.Out, e.Tail = e.Queue[:0], 0, e.Out[:0], 0
-	e.unnamed = e.Held.Unnamed
+	e.unnamed, e.within = e.Held.Unnamed, false
 	e.before()
+	e.within = true
 	b := e.Batch
 	if !b.Traits.Has(Rewritten) && e.RefuseAt == 0 && len(e.Out) == 0 && b.End != EndPart && !e.lacksUnnamed() {
 		for i := range b.Messages {
@@ -95,10 +101,10 @@ func (e *Encoder) before() {
 		e.replay(Internal)
 	}
 	if e.Drops&Plans != 0 && e.Takes != TakesAhead {
-		e.discard("PLANS", Internal)
+		e.run("DISCARD PLANS", Internal)
 	}
 	if e.Drops&Sequences != 0 && e.Takes != TakesAhead {
-		e.discard("SEQUENCES", Internal)
+		e.run("DISCARD SEQUENCES", Internal)
 	}
 }
 
@@ -108,19 +114,21 @@ func (e *Encoder) before() {
 func (e *Encoder) ahead() {
 	e.takeOver()
 	if e.Drops&Plans != 0 {
-		e.discard("PLANS", Setup)
+		e.run("DISCARD PLANS", Setup)
 	}
 	if e.Drops&Sequences != 0 {
-		e.discard("SEQUENCES", Setup)
+		e.run("DISCARD SEQUENCES", Setup)
 	}
 	e.Out = wire.AppendParse(e.Out, sentinel, "BEGIN", nil)
 	e.own(Parse, Setup)
 	e.Out = wire.AppendSync(e.Out)
 	e.own(Sync, Setup)
-	e.Out = wire.AppendBind(e.Out, nil, sentinel, noParameters)
+	portal := e.portal()
+	e.Out = wire.AppendBind(e.Out, []byte(portal), sentinel, noParameters)
 	e.own(Bind, Sentinel)
 	e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', sentinel)
 	e.own(Close, Sentinel)
+	e.closePortal(portal, Sentinel)
 }
 
 // open brings a server to where the open transaction is.
@@ -203,10 +211,35 @@ func (e *Encoder) set(changes []setting.Change, origin Origin) {
 	e.prepareOwn(st, origin)
 	var room [128]byte
 	for _, c := range changes {
-		e.Out = wire.AppendBind(e.Out, nil, st.Name, appendSet(room[:0], c))
-		e.Out = wire.AppendExecute(e.Out, "")
-		e.own(Bind, origin)
-		e.own(Execute, origin)
+		e.execute(st.Name, appendSet(room[:0], c), Awaited{Kind: Execute, Origin: origin})
+	}
+}
+
+// portal is the portal for a statement of the proxy's own: the unnamed one, but where the
+// client's may be in it, or be asked for.
+func (e *Encoder) portal() string {
+	b := e.Batch
+	if e.within || b.End == EndPart || b.End == EndFlush || b.Traits.Has(Resumes) || e.State.Tx.Phase.InBlock() && !e.Opens() {
+		return ownName
+	}
+	return ""
+}
+
+// execute binds and runs a prepared statement of the proxy's own.
+func (e *Encoder) execute(statement string, parameters []byte, a Awaited) {
+	portal := e.portal()
+	e.Out = wire.AppendBind(e.Out, []byte(portal), statement, parameters)
+	e.Out = wire.AppendExecute(e.Out, portal)
+	e.own(Bind, a.Origin)
+	e.Queue = append(e.Queue, a)
+	e.closePortal(portal, a.Origin)
+}
+
+// closePortal makes room for the next one of the same name.
+func (e *Encoder) closePortal(name string, origin Origin) {
+	if name != "" {
+		e.Out = wire.AppendTarget(e.Out, wire.Close, 'P', name)
+		e.own(Close, origin)
 	}
 }
 
@@ -249,25 +282,7 @@ func (e *Encoder) await(m *Message) {
 func (e *Encoder) run(text string, origin Origin) {
 	st := e.Registry.Own(text)
 	e.prepareOwn(st, origin)
-	e.Out = wire.AppendBind(e.Out, nil, st.Name, nil)
-	e.Out = wire.AppendExecute(e.Out, "")
-	e.own(Bind, origin)
-	e.own(Execute, origin)
-}
-
-// discard has the server forget what other sessions left in it that does not tie them to it.
-// Where the client is in the middle of a pipeline its unnamed portal is left alone.
-func (e *Encoder) discard(what string, origin Origin) {
-	portal := ""
-	if e.Batch.End == EndPart || e.Batch.End == EndFlush || e.Batch.Traits.Has(Resumes) {
-		portal = "pgweir: discard " + what // two may stand in one transaction
-	}
-	st := e.Registry.Own("DISCARD " + what)
-	e.prepareOwn(st, origin)
-	e.Out = wire.AppendBind(e.Out, []byte(portal), st.Name, nil)
-	e.Out = wire.AppendExecute(e.Out, portal)
-	e.own(Bind, origin)
-	e.own(Execute, origin)
+	e.execute(st.Name, nil, Awaited{Kind: Execute, Origin: origin})
 }
 
 // prepareOwn prepares a statement of the proxy's own if the server does not hold it.
@@ -285,11 +300,8 @@ func (e *Encoder) prepareOwn(st *prepared.Statement, origin Origin) {
 func (e *Encoder) runUnnamed(text string, makes *prepared.Statement, origin Origin) {
 	e.unnamed, e.Held.Unnamed = 0, 0
 	e.Out = wire.AppendParse(e.Out, "", text, nil)
-	e.Out = wire.AppendBind(e.Out, nil, "", nil)
-	e.Out = wire.AppendExecute(e.Out, "")
 	e.own(Parse, origin)
-	e.own(Bind, origin)
-	e.Queue = append(e.Queue, Awaited{Kind: Execute, Origin: origin, Shared: makes})
+	e.execute("", nil, Awaited{Kind: Execute, Origin: origin, Shared: makes})
 }
 
 // addRest adds the Sync after a refused message; the rest would be discarded.
@@ -444,10 +456,6 @@ func (e *Encoder) ensure(p *session.Prepared) {
 	e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Shared: st})
 }
 
-// given names the statement and the portal of the proxy's own by which one is prepared under
-// its client's name.
-const given = "pgweir: given"
-
 // give prepares a statement under its client's name. The client's unnamed statement and portal
 // are left alone: what gives may be a portal's Execute.
 func (e *Encoder) give(g *Given) {
@@ -459,13 +467,13 @@ func (e *Encoder) give(g *Given) {
 		e.Out = wire.AppendParse(e.Out, g.Name, st.Text, []byte(st.Types))
 		e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Given: g})
 	default:
-		e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', given) // left by one that failed
+		e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', ownName) // left by one that failed
 		e.own(Close, Internal)
-		e.Out = wire.AppendParse(e.Out, given, st.Named(setting.Identifier(g.Name)), nil)
-		e.Out = wire.AppendBind(e.Out, []byte(given), given, nil)
-		e.Out = wire.AppendExecute(e.Out, given)
-		e.Out = wire.AppendTarget(e.Out, wire.Close, 'P', given)
-		e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', given)
+		e.Out = wire.AppendParse(e.Out, ownName, st.Named(setting.Identifier(g.Name)), nil)
+		e.Out = wire.AppendBind(e.Out, []byte(ownName), ownName, nil)
+		e.Out = wire.AppendExecute(e.Out, ownName)
+		e.Out = wire.AppendTarget(e.Out, wire.Close, 'P', ownName)
+		e.Out = wire.AppendTarget(e.Out, wire.Close, 'S', ownName)
 		e.own(Parse, Internal)
 		e.own(Bind, Internal)
 		e.Queue = append(e.Queue, Awaited{Kind: Execute, Origin: Internal, Given: g})

@@ -184,6 +184,12 @@ var encodings = []struct {
 		a.Takes, a.Changes = TakesAhead, []setting.Change{{Name: "app.tenant", Value: "7"}}
 		a.query("COMMIT")
 	}},
+	{"ahead of one that asks for a portal of an earlier batch", func(a *asked) {
+		a.Takes, a.Changes = TakesAhead, []setting.Change{{Name: "app.tenant", Value: "7"}}
+		a.Batch.Traits |= Resumes
+		a.add(Message{Kind: Execute, Plan: a.plans.Get([]byte("SELECT 1"))}, &pgproto3.Execute{})
+		a.sync()
+	}},
 	{"what isolation rests on is made sure of", func(a *asked) {
 		a.asserts("App.Tenant", "app.region")
 		a.Carries = setting.From(map[string]string{"app.tenant": "7", "app.region": "eu", "role": "reader"})
