@@ -18,20 +18,23 @@ type histGen struct {
 	options  []string // of each session's startup
 	// calm: nothing but what the session follows by itself.
 	calm     bool
-	failed   bool              // the session's transaction has failed
-	track    bool              // opaque code sets declared settings only
-	prepared []map[string]bool // by session, names of prepared statements
-	given    bool              // a default that some connections began with, and others did not
-	probes   bool              // others look at every free connection after each step
-	held     func(i int) bool  // reports whether a session holds a connection
-	latin    []bool            // by session: it may have an encoding that lacks what its settings hold
+	failed   bool                // the session's transaction has failed
+	track    bool                // opaque code sets declared settings only
+	prepared []map[string]bool   // by session, names of prepared statements
+	bound    []map[string]string // by session, texts of what its portals were made of
+	broken   []bool              // by session: something failed in its transaction
+	given    bool                // a default that some connections began with, and others did not
+	probes   bool                // others look at every free connection after each step
+	held     func(i int) bool    // reports whether a session holds a connection
+	latin    []bool              // by session: it may have an encoding that lacks what its settings hold
 }
 
 func newHistGen(rnd *rand.Rand, role, database string, size int, track bool) *histGen {
 	g := &histGen{Rand: rnd, role: role, database: database, size: size, track: track, calm: rnd.IntN(3) == 0, probes: rnd.IntN(4) == 0}
 	for range 2 + rnd.IntN(3) {
 		g.options = append(g.options, g.startup())
-		g.prepared, g.latin = append(g.prepared, map[string]bool{}), append(g.latin, false)
+		g.prepared, g.bound, g.latin = append(g.prepared, map[string]bool{}), append(g.bound, map[string]string{}), append(g.latin, false)
+		g.broken = append(g.broken, false)
 	}
 	return g
 }
@@ -140,12 +143,21 @@ func (g *histGen) set(bound bool) piece {
 func (g *histGen) odd() piece {
 	n, v := g.name(), g.literal(g.value())
 	sql, opaque, pins := "", false, false
-	switch g.IntN(40) {
+	switch g.IntN(46) {
+	case 40:
+		// Shared, so that nobody waits for another's.
+		return piece{sql: pick(g, "select pg_advisory_lock_shared(7)", "select pg_advisory_lock_shared(7)", "select pg_advisory_unlock_shared(7)", "select pg_advisory_unlock_all()"), pins: true, alone: true}
+	case 41, 42, 43:
+		// Code that nobody can look into, with what it may do on a replica, too.
+		opaque, sql = true, "select f_do("+g.literal(pick(g, "select 1", "select 1", "select count(*) from w", "select 1/0", "insert into w values (9, 'x')",
+			"set role "+g.role, "reset role", "set app.a = 'of code'", "set local app.b = 'of code'", "select pg_advisory_xact_lock_shared(7)"))+")"
+	case 44, 45:
+		pins, sql = true, pick(g, "select f_open('fc')", "select f_open('fc')", "fetch fc", "close fc", "move fc", "declare fc scroll cursor for select generate_series(1, 3)")
 	case 32:
 		// What a function does changes; whoever calls it next meets the new one.
-		return piece{sql: pick(g, "create or replace function f_new() returns text language sql as $$ select set_config('app.a', 'anew', false) $$",
-			"create or replace function f_new() returns text language sql as $$ select current_setting('app.a', true) $$",
-			"create or replace function f_new() returns text language plpgsql as $$ begin set app.b = 'anew'; return 'anew'; end $$"), alone: true}
+		return piece{sql: pick(g, "create or replace function public.f_new() returns text language sql as $$ select set_config('app.a', 'anew', false) $$",
+			"create or replace function public.f_new() returns text language sql as $$ select current_setting('app.a', true) $$",
+			"create or replace function public.f_new() returns text language plpgsql as $$ begin set app.b = 'anew'; return 'anew'; end $$"), alone: true}
 	case 33, 34:
 		sql = "select f_new()"
 	case 35:
@@ -262,6 +274,7 @@ func (g *histGen) work(session int) piece {
 func (g *histGen) control(open bool) piece {
 	if !open {
 		return piece{sql: pick(g, "begin", "begin", "begin", "start transaction", "begin read only", "begin isolation level repeatable read",
+			"begin isolation level repeatable read read only", "begin isolation level repeatable read read only",
 			"begin isolation level serializable", "begin read write", "begin isolation level serializable, read only, not deferrable",
 			"start transaction isolation level repeatable read, read write", "commit", "rollback", "savepoint a")}
 	}
@@ -334,7 +347,10 @@ func (g *histGen) steps(w *histWorld) (steps []histStep) {
 func (g *histGen) step(i int, status byte) histStep {
 	open := status != 'I'
 	g.failed = status == 'E'
-	switch n := g.IntN(20); {
+	g.broken[i] = open && (g.broken[i] || g.failed)
+	switch n := g.IntN(21); {
+	case n == 20:
+		return g.further(i)
 	case n < 9:
 		for {
 			if p := g.any(i, open, false); !p.alone || !open {
@@ -387,16 +403,21 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 		s.pins = g.unreadable(i, p.sql, unread) || s.pins
 		s.text += fmt.Sprintf(" | %s %q", abridge(p.sql), abridge(string(joined(p.params))))
 		parse := &pgproto3.Parse{Query: p.sql}
-		bind := &pgproto3.Bind{Parameters: p.params}
+		bind := &pgproto3.Bind{Parameters: p.params, DestinationPortal: g.portal()}
+		g.bound[i][bind.DestinationPortal] = p.sql
+		execute := &pgproto3.Execute{Portal: bind.DestinationPortal, MaxRows: pick(g, uint32(0), 0, 0, 0, 0, 1, 2)}
+		if execute.MaxRows > 0 || execute.Portal != "" {
+			s.text += fmt.Sprintf(" | portal %q, %d rows", execute.Portal, execute.MaxRows)
+		}
 		if p.binary {
 			bind.ParameterFormatCodes = []int16{1}
 			parse.ParameterOIDs = []uint32{25}
 		}
 		s.msgs = append(s.msgs, parse, bind)
 		if g.IntN(3) == 0 {
-			s.msgs = append(s.msgs, &pgproto3.Describe{ObjectType: 'P'})
+			s.msgs = append(s.msgs, &pgproto3.Describe{ObjectType: 'P', Name: execute.Portal})
 		}
-		s.msgs = append(s.msgs, &pgproto3.Execute{})
+		s.msgs = append(s.msgs, execute)
 		if g.IntN(12) == 0 {
 			s.msgs = append(s.msgs, &pgproto3.Flush{})
 			s.text += " | Flush"
@@ -408,6 +429,21 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 	}
 	s.msgs = append(s.msgs, &pgproto3.Sync{})
 	return s
+}
+
+// portal is the name of a portal, mostly of the unnamed one.
+func (g *histGen) portal() string { return pick(g, "", "", "", "", "", "", "", "po", "pq") }
+
+// further goes on with a portal that may be there, or closes it.
+func (g *histGen) further(i int) histStep {
+	name, rows := g.portal(), pick(g, uint32(0), 1)
+	if sql := g.bound[i][name]; g.broken[i] || sql != "" && !strings.HasPrefix(sql, "select") && !strings.HasPrefix(sql, "with") {
+		return g.query(i, g.look()) // PostgreSQL 15 may crash when RELEASE, or what failed, is executed again
+	}
+	if g.IntN(5) == 0 {
+		return histStep{session: i, text: fmt.Sprintf("close portal %q", name), msgs: []pgproto3.FrontendMessage{&pgproto3.Close{ObjectType: 'P', Name: name}, &pgproto3.Sync{}}}
+	}
+	return histStep{session: i, text: fmt.Sprintf("execute portal %q, %d rows", name, rows), vague: true, msgs: []pgproto3.FrontendMessage{&pgproto3.Execute{Portal: name, MaxRows: rows}, &pgproto3.Sync{}}}
 }
 
 // rereads reports whether what a statement sets is not known until its batch is over, so that
@@ -482,6 +518,7 @@ func (g *histGen) named(i int) histStep {
 
 // abridge shortens what people read.
 func abridge(s string) string {
+	s = strings.ReplaceAll(s, histLook, "look")
 	if len(s) > 400 {
 		return fmt.Sprintf("%s…(%d)", s[:300], len(s))
 	}
