@@ -1,12 +1,14 @@
 package proxy_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
 // TestBeforeAnyQuery: what must come before a transaction's first query may, whatever the
@@ -126,6 +128,14 @@ func TestWhereItHadToStay(t *testing.T) {
 		story{name: "the end, and more", mode: "outside", steps: "@c\nQ set app.a = 'c'\n@a\nQ begin isolation level repeatable read read only\nQ select count(*) from def\nQ select op('set app.a = ''o''')\n" +
 			"Q commit ;; select current_setting('app.a', true)\nQ select current_setting('app.a', true)"},
 	)
+	// Where transactions are SERIALIZABLE by default a standby is asked, and set, in others.
+	const serializable = "@c\nQ set app.a = 'c'\n@a\nQ set default_transaction_isolation = serializable\n" + fixed
+	all = append(all,
+		story{name: "SERIALIZABLE by default, read back", mode: "outside", steps: serializable + "Q select op('set app.a = ''x''')\nQ commit\nQ select current_setting('app.a', true)"},
+		story{name: "SERIALIZABLE by default, handed over", mode: "outside", steps: serializable + "Q commit\n@b\nQ set app.a = 'b'\nQ select count(*) from def where s = -1\nQ begin read only\nQ select 1\nQ commit\n@a\nQ select 1"},
+		story{name: "SERIALIZABLE by default, and once more", mode: "outside", steps: serializable + "Q commit\n@b\nQ set default_transaction_isolation = serializable\nQ set default_transaction_read_only = on\n" +
+			"Q set default_transaction_deferrable = on\n" + fixed + "Q commit\n@a\nQ set app.b = 'x'\n" + fixed + "Q select op('set app.a = ''x''')\nQ commit\nQ select current_setting('app.a', true)"},
+	)
 	const sets = "create function rc(c refcursor) returns refcursor language plpgsql stable as $$ begin open c for select generate_series(1, 3); return c; end $$;" +
 		"create function sa(v text) returns text language sql as $$ select set_config('app.a', v, false) $$;"
 	stage{setup: sets + "create sequence sq; create table def (s int, v text default set_config('app.a', 'by default', false));" +
@@ -151,6 +161,35 @@ func TestPortalsOfOthers(t *testing.T) {
 	}
 	stage{setup: "create sequence sq; create table def (s int, v text);" +
 		"create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$"}.tell(t, all...)
+}
+
+// TestSerializableByDefault: replicas of servers whose transactions are SERIALIZABLE unless they
+// say otherwise serve those that do.
+func TestSerializableByDefault(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.New(t, pgtest.Options{Replicas: 1, Conf: map[string]string{"default_transaction_isolation": "serializable"}})
+	must(t, cluster.Exec(t.Context(), "create table def (s int); create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$"))
+	must(t, cluster.WaitReplay(t.Context()))
+	cfg := failoverConfig(t, cluster)
+	cfg.Tenant.Settings = []string{"app.a"}
+	s := startConfig(t, cfg)
+	s.state(t, cluster.Replicas[0], "replica", "serving")
+	conns, mode := []*pgx.Conn{s.connect(t, "postgres"), s.connect(t, "postgres")}, pgx.QueryExecModeSimpleProtocol
+	const committed, repeatable = "begin isolation level read committed read only", "begin isolation level repeatable read read only"
+	for i, tx := range [][2]string{{committed, "select 1"}, {repeatable, "select 1"}, {repeatable, "select op('select 1')"}, {repeatable, "select op('set app.a = ''x''')"}} {
+		for k, c := range conns {
+			a, b := fmt.Sprint(i, k), fmt.Sprint("b", i, k)
+			exec(t, c, "set app.a = '"+a+"'", mode)
+			exec(t, c, "set app.b = '"+b+"'", mode)
+			exec(t, c, tx[0], mode)
+			exec(t, c, "select count(*) from def", mode)
+			require.Equal(t, a+b, valueOn(t, c, "select current_setting('app.a') || current_setting('app.b')"))
+			exec(t, c, tx[1], mode)
+			exec(t, c, "commit", mode)
+			exec(t, c, "insert into def values (1)", mode)
+		}
+	}
+	require.GreaterOrEqual(t, s.metric(t, "pgweir_statements_total", "target=replica"), 20.0)
 }
 
 // TestLockOnAReplica: an advisory lock is never taken where nobody else looks for it.

@@ -25,7 +25,7 @@ func quoteKeyword(v string) string {
 
 // connect logs in as the superuser over the Unix-domain socket, where it is trusted.
 func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d dbname=%s user=%s sslmode=disable application_name=pgtest",
+	return pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d dbname=%s user=%s sslmode=disable application_name=pgtest default_transaction_isolation='read committed'",
 		quoteKeyword(s.SocketDir), s.Port, quoteKeyword(database), Superuser))
 }
 

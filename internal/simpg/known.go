@@ -39,8 +39,8 @@ var knownQueries []knownQuery
 func init() { // they refer to what refers to them
 	knownQueries = []knownQuery{
 		{"state", "pg_catalog.pg_control_checkpoint() c", 7, (*asked).state, 0},
-		{"defaults", "COALESCE(g.context, 'user')", 3, (*asked).defaults, 1},
-		{"admission", "NOT r.rolcanlogin, r.rolvaliduntil", 8, (*asked).admission, 1},
+		{"defaults", "COALESCE(g.context, 'user')", 3, (*asked).defaults, 0},
+		{"admission", "NOT r.rolcanlogin, r.rolvaliduntil", 8, (*asked).admission, 0},
 		{"few", "ANY ($1::pg_catalog.name[])", 5, (*asked).few, 1},
 		{"fingerprint", "pg_catalog.hashtextextended", 2, (*asked).fingerprint, 0},
 		{"settings", "SELECT COALESCE(r.rolname, ''), s.setdatabase <> 0, c.config", 3, (*asked).settings, 0},
@@ -164,8 +164,15 @@ func (k *asked) eachFunction(f func(f *function)) {
 	}
 }
 
+// literal is the string constant behind a mark in the text.
+func (k *asked) literal(mark string) string {
+	_, rest, _ := strings.Cut(k.text, mark+"'")
+	value, _, _ := strings.Cut(rest, "'")
+	return value
+}
+
 func (k *asked) defaults() (rows [][]datum) {
-	role := output(k.params[0])
+	role := k.literal("AND (")
 	for _, of := range [][2]bool{{false, false}, {false, true}, {true, false}, {true, true}} {
 		for _, d := range k.st.defaults {
 			g := gucs[strings.ToLower(d.name)]
@@ -182,11 +189,11 @@ func (k *asked) defaults() (rows [][]datum) {
 // admission is what the login of a role to a database depends on. The model has no role or
 // database that is bound in number or time.
 func (k *asked) admission() [][]datum {
-	database := strings.Trim(k.text[strings.LastIndex(k.text, "=")+1:], "') ")
-	noRole, noDatabase := k.st.roles[output(k.params[0])] == nil, k.st.databases[database] == nil
+	role, database := k.literal("FROM (SELECT "), k.literal("d.datname OPERATOR(pg_catalog.=) ")
+	noRole, noDatabase := k.st.roles[role] == nil, k.st.databases[database] == nil
 	row := []datum{yesNo(noRole), nil, nil, nil, yesNo(noDatabase), nil, nil, nil}
 	if !noRole {
-		row[1], row[3] = yesNo(!k.st.roles[output(k.params[0])].login), "f"
+		row[1], row[3] = yesNo(!k.st.roles[role].login), "f"
 	}
 	if !noDatabase {
 		row[5], row[7] = "f", "f"

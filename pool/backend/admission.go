@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -20,19 +21,19 @@ type Admission struct {
 	noDatabase, closed, noConnect, dbFull bool // of the database
 }
 
-// admissionQuery asks by one parameter, the role. Superusers are bound by LOGIN only.
+// admissionQuery asks for a role ($1) and a database ($2). Superusers are bound by LOGIN only.
 const admissionQuery = `
 SELECT r.oid IS NULL, NOT r.rolcanlogin, r.rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now(), NOT r.rolsuper AND r.rolconnlimit OPERATOR(pg_catalog.=) 0,
        d.oid IS NULL, NOT d.datallowconn, NOT r.rolsuper AND NOT pg_catalog.has_database_privilege(r.oid, d.oid, 'CONNECT'),
        NOT r.rolsuper AND d.datconnlimit OPERATOR(pg_catalog.=) 0
   FROM (SELECT $1::pg_catalog.text) w(role)
   LEFT JOIN pg_catalog.pg_roles r ON r.rolname OPERATOR(pg_catalog.=) w.role
-  LEFT JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) `
+  LEFT JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) $2`
 
 // AskAdmission asks over b, whoever that is logged in as.
 func AskAdmission(ctx context.Context, b *Backend, role, database string) (a Admission, err error) {
 	a.Role, a.Database = role, database
-	err = b.QueryParam(ctx, admissionQuery+setting.Literal(database), role, func(v [][]byte) error {
+	err = b.Query(ctx, AnyDefault+strings.NewReplacer("$1", setting.Literal(role), "$2", setting.Literal(database)).Replace(admissionQuery), func(v [][]byte) error {
 		for i, found := range []*bool{&a.noRole, &a.noLogin, &a.expired, &a.roleFull, &a.noDatabase, &a.closed, &a.noConnect, &a.dbFull} {
 			*found = string(v[i]) == "t" // NULL is not
 		}
@@ -100,7 +101,7 @@ const slotsQuery = `SELECT name, setting FROM pg_catalog.pg_settings
 // AskSlots asks how many sessions of ordinary roles a server lets in, and how many more it keeps
 // for others.
 func AskSlots(ctx context.Context, b *Backend) (free, reserved int, err error) {
-	err = b.Query(ctx, slotsQuery, func(v [][]byte) error {
+	err = b.Query(ctx, AnyDefault+slotsQuery, func(v [][]byte) error {
 		n, err := strconv.Atoi(string(v[1]))
 		if string(v[0]) == "max_connections" {
 			free += n

@@ -23,14 +23,14 @@ func (b *Backend) Adopt(ctx context.Context, want setting.Settings, defined sett
 	// client_encoding goes first and alone: it decides how the bytes of the other values are read.
 	first := slices.IndexFunc(changes, setting.Change.Recodes)
 	if first >= 0 {
-		if err := b.Set(ctx, changes[first:first+1]); err != nil {
+		if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, AnyDefault+changes[first].SQL())); err != nil {
 			b.Close()
 			return err
 		}
 		changes = slices.Delete(changes, first, first+1)
 	}
 	if len(changes) > 0 {
-		if err := b.Set(ctx, changes); err != nil {
+		if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, AnyDefault+joined(changes))); err != nil {
 			b.Close()
 			return err
 		}
@@ -40,14 +40,22 @@ func (b *Backend) Adopt(ctx context.Context, want setting.Settings, defined sett
 	return nil
 }
 
+// AnyDefault has what follows in the same string run whatever default_transaction_isolation is:
+// a standby takes no SERIALIZABLE, and a deferrable one waits.
+const AnyDefault = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; "
+
 // Set changes settings for its user, all or none, without a note of it: Settings stays as it was.
 func (b *Backend) Set(ctx context.Context, changes []setting.Change) error {
+	_, err := b.RoundTrip(ctx, wire.AppendQuery(nil, joined(changes)))
+	return err
+}
+
+func joined(changes []setting.Change) string {
 	texts := make([]string, len(changes))
 	for i, c := range changes {
 		texts[i] = c.SQL()
 	}
-	_, err := b.RoundTrip(ctx, wire.AppendQuery(nil, strings.Join(texts, "; ")))
-	return err
+	return strings.Join(texts, "; ")
 }
 
 // Reset returns b to what a fresh connection is: DISCARD ALL. Custom settings that are

@@ -9,7 +9,7 @@ import (
 
 // defaultsQuery asks for the settings that ALTER ROLE and ALTER DATABASE … SET give new
 // sessions in the database, those nearest to a session last, as far as a session may set
-// them itself; an empty role is all. A name that pg_settings does not show is a custom
+// them itself; an empty role ($1) is all. A name that pg_settings does not show is a custom
 // one, or role.
 // https://www.postgresql.org/docs/current/config-setting.html#CONFIG-SETTING-SQL
 const defaultsQuery = `
@@ -67,7 +67,7 @@ func (d *Defaults) Of(role string) setting.Settings {
 // one, if it is named.
 func (b *Backend) AskDefaults(ctx context.Context, role string) (*Defaults, error) {
 	d := &Defaults{byRole: map[string]setting.Settings{}}
-	err := b.QueryParam(ctx, defaultsQuery, role, func(v [][]byte) error {
+	err := b.Query(ctx, AnyDefault+strings.ReplaceAll(defaultsQuery, "$1", setting.Literal(role)), func(v [][]byte) error {
 		role, name, value := string(v[0]), string(v[1]), string(v[2])
 		switch {
 		case strings.HasSuffix(name, "_preload_libraries"):
@@ -103,7 +103,7 @@ func (b *Backend) AskBegan(ctx context.Context, named []string) error {
 		name = setting.Literal(name)
 		parts = append(parts, "SELECT "+name+", pg_catalog.current_setting("+name+", true)")
 	}
-	err := b.Query(ctx, strings.Join(parts, " UNION ALL "), func(v [][]byte) error {
+	err := b.Query(ctx, AnyDefault+strings.Join(parts, " UNION ALL "), func(v [][]byte) error {
 		name, value := setting.Fold(string(v[0])), string(v[1])
 		if name == "" {
 			b.origin.Started = value

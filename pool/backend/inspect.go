@@ -89,7 +89,7 @@ func (q *Question) text() string {
 	if q.Prepared {
 		parts = append(parts, "SELECT 'prepared', name, '', '', '' FROM pg_catalog.pg_prepared_statements")
 	}
-	return strings.Join(parts, "\nUNION ALL ")
+	return AnyDefault + strings.Join(parts, "\nUNION ALL ")
 }
 
 var errRow = errors.New("the answer has another shape than expected")

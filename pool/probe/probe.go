@@ -7,6 +7,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 )
@@ -15,6 +16,19 @@ import (
 // error is cluster.ErrNoLogin as long as nobody's login is known. It must honour ctx and
 // may be called concurrently.
 type Open func(ctx context.Context, s *cluster.Server) (*backend.Backend, error)
+
+// call calls o. A standby takes no question in a transaction that is SERIALIZABLE by default.
+func (o Open) call(ctx context.Context, s *cluster.Server) (*backend.Backend, error) {
+	b, err := o(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = b.RoundTrip(ctx, wire.AppendQuery(nil, "SET default_transaction_isolation = 'read committed'")); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
 
 // keeper keeps one connection to each server, for whoever asks next. Safe for concurrent
 // use: a connection is taken out while it is used.

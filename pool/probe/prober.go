@@ -69,7 +69,7 @@ func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (clust
 			return p.renewed(ctx, s, k, found, era)
 		}
 	}
-	b, err := p.open(ctx, s)
+	b, err := p.open.call(ctx, s)
 	if err != nil {
 		return cluster.Probe{}, err
 	}
@@ -82,7 +82,7 @@ func (p *Prober) Probe(ctx context.Context, s *cluster.Server, anew bool) (clust
 func (p *Prober) renewed(ctx context.Context, s *cluster.Server, k *kept, found cluster.Probe, era uint64) (cluster.Probe, error) {
 	soon, cancel := context.WithTimeout(ctx, p.answer*3/4) // before the server counts as slow
 	defer cancel()
-	b, err := p.open(soon, s)
+	b, err := p.open.call(soon, s)
 	switch {
 	case err == nil:
 		p.keeper.Forget(s)

@@ -121,7 +121,7 @@ func (sm *Sampler) ask(ctx context.Context, s *cluster.Server, query string) (at
 
 // connect opens a connection and asks for the sizes of its server's log.
 func (sm *Sampler) connect(ctx context.Context, s *cluster.Server) (*logReader, error) {
-	b, err := sm.open(ctx, s)
+	b, err := sm.open.call(ctx, s)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,12 @@ const (
 	TakesWithin
 	// TakesAhead: in a set-up batch of its own before it, in the same write.
 	TakesAhead
+	// TakesApart: ahead, in a transaction block, for a standby that takes no transaction without.
+	TakesApart
 )
+
+// Ahead reports whether it is in a set-up batch.
+func (t Takes) Ahead() bool { return t >= TakesAhead }
 
 // Replay says what of the transaction under way is done again on the server.
 type Replay uint8

@@ -88,7 +88,7 @@ func (e *Encoder) before() {
 	for _, st := range e.Owed {
 		e.close(st)
 	}
-	if e.Takes == TakesAhead {
+	if e.Takes.Ahead() {
 		e.ahead()
 	}
 	switch {
@@ -100,10 +100,10 @@ func (e *Encoder) before() {
 	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
 	}
-	if e.Drops&Plans != 0 && e.Takes != TakesAhead {
+	if e.Drops&Plans != 0 && !e.Takes.Ahead() {
 		e.run("DISCARD PLANS", Internal)
 	}
-	if e.Drops&Sequences != 0 && e.Takes != TakesAhead {
+	if e.Drops&Sequences != 0 && !e.Takes.Ahead() {
 		e.run("DISCARD SEQUENCES", Internal)
 	}
 }
@@ -112,12 +112,18 @@ func (e *Encoder) before() {
 // batch, but in a transaction of their own: they stay whatever becomes of the batch. If
 // it fails there is no sentinel, and by its failure the server discards the batch too.
 func (e *Encoder) ahead() {
+	if e.Takes == TakesApart {
+		e.run("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", Setup)
+	}
 	e.takeOver()
 	if e.Drops&Plans != 0 {
 		e.run("DISCARD PLANS", Setup)
 	}
 	if e.Drops&Sequences != 0 {
 		e.run("DISCARD SEQUENCES", Setup)
+	}
+	if e.Takes == TakesApart {
+		e.run("COMMIT", Setup)
 	}
 	e.Out = wire.AppendParse(e.Out, sentinel, "BEGIN", nil)
 	e.own(Parse, Setup)

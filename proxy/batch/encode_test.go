@@ -184,6 +184,10 @@ var encodings = []struct {
 		a.Takes, a.Changes = TakesAhead, []setting.Change{{Name: "app.tenant", Value: "7"}}
 		a.query("COMMIT")
 	}},
+	{"ahead of it on a standby that is SERIALIZABLE by default", func(a *asked) {
+		a.Takes, a.Changes = TakesApart, []setting.Change{{Name: "app.tenant", Value: "7"}}
+		a.query("SELECT 1")
+	}},
 	{"ahead of one that asks for a portal of an earlier batch", func(a *asked) {
 		a.Takes, a.Changes = TakesAhead, []setting.Change{{Name: "app.tenant", Value: "7"}}
 		a.Batch.Traits |= Resumes

@@ -237,7 +237,9 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
-		t.Takes = batch.TakesAhead
+		if t.Takes = batch.TakesAhead; a.c.lease.onReplica() && a.c.up.Isolation(b.Settings()) == router.Serializable {
+			t.Takes = batch.TakesApart
+		}
 	default:
 		if err := a.adoptNow(want); err != nil {
 			return err
@@ -252,7 +254,7 @@ func (a acquisition) adoptNow(want setting.Settings) error {
 	t, b, began := &a.try, a.c.lease.b, time.Now()
 	err := b.Adopt(a.c.ctx, want, a.c.state.Defined)
 	if err == nil && t.Asserts != nil {
-		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, t.Asserts.Query(want, a.c.up.Credentials().User)))
+		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, backend.AnyDefault+t.Asserts.Query(want, a.c.up.Credentials().User)))
 	}
 	if err == nil && t.Drops != 0 {
 		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, "DISCARD PLANS"))

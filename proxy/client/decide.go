@@ -107,13 +107,9 @@ func (c *Client) modes() router.Modes {
 	}
 	m := now.said
 	if m.Isolation == router.IsolationDefault {
-		value, ok := now.settings.Value("default_transaction_isolation")
-		if !ok {
-			value = now.catalog.DefaultIsolation(c.up.Config.ServerUser)
-		}
-		m.Isolation, _ = router.ParseIsolation(value)
+		m.Isolation = c.up.Isolation(now.settings)
 	}
-	if m.Access == router.AccessDefault && c.defaultReadOnly() {
+	if m.Access == router.AccessDefault && c.up.ReadOnly(now.settings) {
 		m.Access = router.ReadOnly
 	}
 	c.modesKnown.of, c.modesKnown.modes = now, m
@@ -125,15 +121,6 @@ type modesOf struct {
 	catalog  *catalog.Snapshot
 	settings setting.Settings
 	said     router.Modes
-}
-
-func (c *Client) defaultReadOnly() bool {
-	value, ok := c.state.Settings.Now().Value("default_transaction_read_only")
-	if !ok {
-		value = c.up.Database.Plans.Snapshot().DefaultReadOnly(c.up.Config.ServerUser)
-	}
-	on, _ := setting.ParseBool(value)
-	return on
 }
 
 // mustStay reports whether the batch cannot leave the replica it meets: there is a portal that

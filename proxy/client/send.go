@@ -31,7 +31,7 @@ func (w *work) carry(t *attempt) {
 		l.b.PlansDiscarded()
 	}
 	switch t.Takes {
-	case batch.TakesAhead:
+	case batch.TakesAhead, batch.TakesApart:
 		l.carried = session.Carrying(t.Carries, l.b.Defaults())
 	case batch.TakesWithin:
 		for _, ch := range t.Changes {
@@ -40,7 +40,7 @@ func (w *work) carry(t *attempt) {
 		}
 	case batch.TakesNothing:
 	}
-	l.asserted = l.asserted || t.Asserts != nil && t.Takes != batch.TakesAhead
+	l.asserted = l.asserted || t.Asserts != nil && !t.Takes.Ahead()
 	if log := w.c.state.Settings.Log(); t.Replays != batch.ReplaysNothing && len(log) > 0 {
 		w.c.told.pending = w.c.told.pending || slices.ContainsFunc(log, session.Step.MayBeReported)
 		l.carried.Replay(&w.c.state.Settings)
