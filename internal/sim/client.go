@@ -212,6 +212,10 @@ func (s *Step) encode(marker string) ([]byte, *waits) {
 			add("3", &pgproto3.Close{ObjectType: 'S', Name: c.Name})
 			continue
 		}
+		if c.Again {
+			add("CsI", &pgproto3.Execute{MaxRows: c.Rows})
+			continue
+		}
 		if c.Parse != "" {
 			add("1", &pgproto3.Parse{Name: c.Name, Query: mark(c.Parse, marker)})
 		}

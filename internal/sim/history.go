@@ -79,6 +79,7 @@ type Call struct {
 	Rows  uint32 // at most; 0 is all
 	Close bool   // the statement, in place of running it
 	Only  bool   // Parse and Describe only
+	Again bool   // go on with the unnamed portal, whatever it holds
 }
 
 // Event happens to servers at a time after the beginning.
@@ -189,6 +190,8 @@ func (c *Call) String() string {
 		return fmt.Sprintf("Close %q", c.Name)
 	case c.Only:
 		return fmt.Sprintf("Parse %q: %s", c.Name, c.Parse)
+	case c.Again:
+		return fmt.Sprintf("Execute (%d rows at most)", c.Rows)
 	}
 	text := fmt.Sprintf("%q", c.Name)
 	if c.Parse != "" {

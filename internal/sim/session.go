@@ -29,6 +29,8 @@ type session struct {
 	alone  *talk
 	step   int
 
+	holding   bool      // a cursor WITH HOLD, which may tie it to a replica
+	readOnly  bool      // its transactions may be
 	called    bool      // functions, whose names the proxy may have had no catalog for
 	pending   []string  // markers appended in the open transaction
 	requests  int       // cancel requests on their way; these three are protected by world.mu
@@ -206,7 +208,7 @@ func (s *session) lost(step *Step, got []frame, err error) {
 	switch {
 	case !end:
 		s.w.fault("%s: %v", s.marker(), err)
-	case s.w.h.calm():
+	case s.w.h.calm() && !(s.holding && strings.Contains(text(got), "is on a replica and cannot be moved")):
 		s.w.fault("%s: the connection ended: %v, having said %s", s.marker(), err, text(got))
 	}
 	s.abandon(step)
@@ -244,6 +246,10 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		before = s.w.oracle.rowsAlone(s.owner())
 	}
 	want, ok := s.follow(step)
+	if ok && s.stuck(step, got, want) {
+		s.abandon(step)
+		return
+	}
 	a, b := comparable(step, got), comparable(step, want)
 	leave := a != b && known(got, want) // what it has prepared may differ from then on
 	if leave {
@@ -307,12 +313,31 @@ func (s *session) blockLost(step *Step, got, want []frame) bool {
 // has defined: DISCARD ALL frees the session of its connection, and while servers fail the
 // catalog may never have told what the function does.
 func (s *session) forgotten(step *Step) bool {
-	said := step.Simple
-	for i := range step.Calls {
-		said += step.Calls[i].Parse
-	}
+	said := step.said()
+	s.holding = s.holding || strings.Contains(said, "with hold")
+	s.readOnly = s.readOnly || strings.Contains(said, "read only") || strings.Contains(said, "read_only")
 	s.called = s.called || strings.Contains(said, "set_tenant(")
 	return s.called && strings.Contains(said, "discard all") && !s.w.h.calm()
+}
+
+// stuck reports whether a replica refused what the primary would not: the session is tied to
+// it, or went on in a string or pipeline behind the end of a transaction that had to stay there.
+func (s *session) stuck(step *Step, got, want []frame) bool {
+	said := step.said()
+	return strings.Contains(refusal(got), " 25006: ") && refusal(want) == "" &&
+		(s.holding || (s.readOnly || strings.Contains(said, "read only")) && ofThePrimary.MatchString(said))
+}
+
+// ofThePrimary are texts that a READ ONLY transaction takes on the primary only.
+var ofThePrimary = regexp.MustCompile(`(commit|rollback)[^|]*[;|]|notify|listen`)
+
+// said is all texts of a step.
+func (s *Step) said() string {
+	said := s.Simple
+	for i := range s.Calls {
+		said += s.Calls[i].Parse + " | "
+	}
+	return said
 }
 
 // placeholders are texts that define a custom setting, which reads empty for ever after and not NULL.

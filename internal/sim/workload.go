@@ -251,6 +251,8 @@ var idioms = [][]string{
 	{"set app.tenant = 't1'", "begin", "set local app.tenant = 't2'", "insert into items values ('%o', 91, 't2', '%m')", "commit", whoami},
 	{"begin", "savepoint a", "select '%m', 1/0", "rollback to a", whoami, "commit"},
 	{"begin read only", whoami, "commit and chain", "delete from items where owner = '%o'", "rollback"},
+	{"begin isolation level repeatable read read only", whoami, "declare c cursor with hold for select '%m', 1", "commit and chain", whoami, "fetch 1 from c", "commit", "fetch 1 from c", whoami, "close c"},
+	{"begin isolation level repeatable read read only", "select '%m', set_tenant('t2')", "commit and chain", whoami, "commit", whoami},
 	{"begin read only", "commit and chain", "select nosuch", "commit and chain", "delete from items where owner = '%o'", "rollback"},
 	{"begin", "set application_name = 'x%m'", "set transaction isolation level repeatable read", "delete from items where owner = '%o'", "commit"},
 	{"listen \"%o\"", "unlisten \"%o\"; set transaction read only", "select pg_notify('%o', '%m')", "commit"},
@@ -325,7 +327,7 @@ func (g *generator) text(among bool) string {
 // boundary begins or ends a transaction.
 func (g *generator) boundary() string {
 	if g.inside = !g.inside; g.inside {
-		return pick(g.r, "begin", "begin", "begin", "start transaction", "begin read only", "begin isolation level repeatable read")
+		return pick(g.r, "begin", "begin", "begin", "start transaction", "begin read only", "begin isolation level repeatable read", "begin isolation level repeatable read read only")
 	}
 	return pick(g.r, "commit", "commit", "commit", "rollback")
 }
@@ -384,6 +386,8 @@ func (g *generator) extended(s *Step) {
 		switch {
 		case g.on[named] > 0 && chance(r, 500):
 			s.Calls = append(s.Calls, g.useNamed())
+		case chance(r, 60):
+			s.Calls = append(s.Calls, Call{Again: true, Rows: uint32(r.IntN(2))})
 		case chance(r, 300):
 			s.Calls = append(s.Calls, Call{Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}, Rows: uint32(r.IntN(3))})
 		case g.on[longs] > 0 && chance(r, 200):
