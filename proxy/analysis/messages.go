@@ -468,6 +468,7 @@ func (a *Analysis) execute(m *batch.Message, frame []byte) {
 	m.Plan, m.SQL, m.Prepared, m.Params = held.Plan, held.SQL, held.Prepared, held.Params
 	if m.Parse = held.Parse; held.Here {
 		a.executeHere(m)
+		a.names.DefinePortal("", held.Ran())
 		return
 	}
 	if limit > 0 && len(portal) == 0 {
@@ -494,6 +495,10 @@ func (a *Analysis) execute(m *batch.Message, frame []byte) {
 // executeHere adds the execution of a portal that was bound for the proxy to execute.
 func (a *Analysis) executeHere(m *batch.Message) {
 	p := m.Plan
+	if m.Parse == session.PortalRan {
+		a.b.Refuse(wire.Errorf("55000", "portal \"\" cannot be run")) // once more
+		return
+	}
 	if !a.executable(p) { // no longer: the transaction failed or ended, or a server has taken part
 		refused := wire.Errorf("34000", "portal \"\" does not exist")
 		if a.state().Tx.Phase.Failed() {
@@ -525,9 +530,9 @@ func (a *Analysis) forgets(p *router.Plan) {
 func (a *Analysis) portal(name []byte) session.Portal {
 	held, bound := a.names.Portal(name)
 	if !bound {
-		held.Parse = 0
+		held.Parse = min(held.Parse, 0)
 	}
-	if !bound && !held.Here || held.Plan == nil { // closed in this one: the server says so
+	if !held.Here && (!bound || held.Plan == nil) { // closed in this one: the server says so
 		a.b.Traits |= batch.Resumes
 	}
 	return held

@@ -35,6 +35,7 @@ func (w *work) emit(m *batch.Message) {
 		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
 	case batch.Execute:
 		w.reply = w.c.local().Execute(w.reply, m)
+		w.c.names.RanHere()
 	case batch.Sync, batch.FunctionCall:
 	}
 	if m.Kind.Executes() {

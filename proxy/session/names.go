@@ -103,6 +103,20 @@ type Portal struct {
 	Parse    int       // 1 + the message that parsed its unnamed statement, in the batch that bound it; 0 is an earlier one
 }
 
+// PortalRan in place of a message says that the proxy has executed the portal.
+const PortalRan = -1
+
+// Ran is what is left of a portal once the proxy has executed it.
+func (p Portal) Ran() Portal {
+	if p.Here && p.Plan.Class != router.ClassEmpty {
+		p.Parse = PortalRan
+	}
+	return p
+}
+
+// RanHere says that the proxy has executed the unnamed portal.
+func (n *Names) RanHere() { n.portal = n.portal.Ran() }
+
 // Statement returns the prepared statement of a name, nil if there is none.
 func (n *Names) Statement(name string) *Prepared { return n.statements[name] }
 
