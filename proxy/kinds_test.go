@@ -104,6 +104,9 @@ func TestWhereItHadToStay(t *testing.T) {
 		// What is left there is nobody else's, and is not lost to the next statement either.
 		story{name: "a cursor with hold, in a chain", mode: "outside", steps: fixed + "Q declare h%n% cursor with hold for select 'secret'\nQ commit and chain\nQ select 1\nQ fetch h%n%\n" +
 			"@b\nQ begin read only\nQ select 1\nQ fetch h%n%\nQ rollback\n@a\nQ close h%n%\nQ commit"},
+		story{name: "a cursor with hold, behind the transaction", mode: "outside", steps: fixed + "Q declare h%n% cursor with hold for select generate_series(1, 4)\nQ commit\nQ fetch h%n%\nQ select 1\nQ set app.a = 'x'\nQ select current_setting('app.a')\nQ begin\nQ set local app.a = 'y'\nQ fetch h%n%\nQ select current_setting('app.a')\nQ commit\nQ close h%n%\nQ insert into def (s, v) values (4, 'x')\nQ select count(*) from def"},
+		story{name: "a cursor with hold, and another session", mode: "outside", steps: fixed + "Q declare h%n% cursor with hold for select generate_series(1, 4)\nQ commit\nQ fetch h%n%\n@b\nQ select current_setting('app.a', true)\nQ begin read only\nQ select 1\nQ fetch h%n%\nQ commit\n@a\nQ fetch h%n%\nQ discard all\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a cursor with hold, and another transaction", mode: "outside", steps: fixed + "Q declare h%n% cursor with hold for select generate_series(1, 4)\nQ commit\nQ begin isolation level repeatable read read only\nQ fetch h%n%\nQ select 1\nQ close h%n%\nQ commit\nQ insert into def (s, v) values (4, 'x')"},
 		story{name: "a role behind a portal", mode: "once", steps: "Q begin read only\nP st select 1\nB p1 st\nE p1\nS\nwait\nQ select op('set role pg_monitor')\nQ select current_user\nC P p1\nS\nwait\n" +
 			"Q select current_user\nQ commit\nQ select current_user\nQ reset role\n@b\nQ select current_user"},
 		story{name: "a setting behind a portal", mode: "once", steps: "@c\nQ set app.a = 'c'\n@a\nQ begin read only\nP st select 1\nB p1 st\nE p1\nS\nwait\nQ select sa('x')\nC P p1\nS\nwait\n" +
@@ -155,6 +158,8 @@ func TestPortalsOfOthers(t *testing.T) {
 		"opaque":            suspended + "P s select op('set app.a = ''x''')\nB p s\nE p\nS\nwait\n" + more + "P i insert into def (s) values (3)\nB q i\nE q\nS\nwait\n" + more + "Q commit",
 		"sequences": "@b\nQ select nextval('sq') > 0\n@a\n" + suspended + "P s select nextval('sq') > 0\nB p s\nE p\nS\nwait\n" + more +
 			"P u select lastval() > 0\nB q u\nE q\nS\nwait\n" + more + "Q commit",
+		"once more": "P \"\" reset app.a\nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait\nQ begin\nP \"\" set app.a = 'x'\nB \"\" \"\"\nE \"\"\nS\nwait\nD P \"\"\nE \"\"\nS\nwait\nQ rollback\n" +
+			"P \"\" \nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait\nP \"\" begin\nB \"\" \"\"\nE \"\"\nS\nwait\nE \"\"\nS\nwait\nQ rollback\nP \"\" set app.a = 'x'\nB \"\" \"\"\nE \"\"\nP \"\" select 1\nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait",
 		"SQL-level prepared": "Q prepare q%n% as select 1\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nP e execute q%n%\nB p e\nE p\n" + more,
 	} {
 		all = append(all, story{name: name, mode: "once", steps: steps})
