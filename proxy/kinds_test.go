@@ -113,6 +113,8 @@ func TestWhereItHadToStay(t *testing.T) {
 			"Q select current_setting('app.a', true)\nQ commit\nQ select current_setting('app.a', true)"},
 		story{name: "a chain behind opaque code", mode: "outside", steps: fixed + "Q select op('select 1')\nQ commit and chain\nQ select count(*) from def\nQ select sa('q')\nQ commit and chain\nQ select current_setting('app.a', true)\n" +
 			"Q rollback\nQ select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a chain behind what is computed, and opaque code", mode: "outside", steps: "@c\nQ set app.a = 'c'\n@a\n" + fixed + "Q select set_config('app.a', (1 + 1)::text, false)\nQ commit and chain\nQ select op('select 1')\n" +
+			"Q select current_setting('app.a', true)\nQ commit\nQ select current_setting('app.a', true)"},
 		story{name: "a chain behind what is computed", mode: "outside", steps: fixed + "Q select set_config('app.a', (1 + 1)::text, false)\nQ commit and chain\nQ select current_setting('app.a', true), count(*) from def\n" +
 			"Q rollback\nQ select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
 		story{name: "READ ONLY within a savepoint", mode: "outside", steps: "Q begin\nQ select count(*) from def\nQ savepoint s\nQ set transaction read only\nQ declare c cursor for select generate_series(1, 3)\n" +
@@ -166,6 +168,29 @@ func TestPortalsOfOthers(t *testing.T) {
 	}
 	stage{setup: "create sequence sq; create table def (s int, v text);" +
 		"create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$"}.tell(t, all...)
+}
+
+// TestNamedPortals: a named portal is where its transaction goes on, whatever it holds.
+func TestNamedPortals(t *testing.T) {
+	t.Parallel()
+	portal := func(sql string) string { return "P \"\" " + sql + "\nB pq \"\"\nE pq\nS\nwait\n" }
+	const begun, insert = "Q begin\nQ select count(*) from def\n", "Q insert into def (s) values (1)\n"
+	sets := portal("select set_config('app.b', 'x', false), pg_catalog.set_config('app.s', 'Case', false)")
+	var all []story
+	for name, steps := range map[string]string{
+		"that sets, and again":      begun + sets + "Q select count(*) from def\n" + portal("select 1") + "Q rollback",
+		"that sets, at once":        "Q begin\n" + sets + "Q set app.c = 'x'\nQ select 1\n" + portal("select 1") + "Q rollback",
+		"that sets, then a write":   begun + sets + insert + "E pq\nS\nwait\nQ commit",
+		"of SAVEPOINT":              begun + portal("savepoint a") + insert + "Q rollback to a\n" + portal("select 1") + "Q commit",
+		"of COMMIT":                 begun + portal("commit") + insert,
+		"of BEGIN, then a write":    portal("begin") + "Q select count(*) from def\n" + insert + "Q commit",
+		"of BEGIN, and again":       portal("begin") + "Q select count(*) from def\n" + insert + portal("select 1") + "Q rollback",
+		"of a read in READ ONLY":    "Q begin read only\n" + portal("select count(*) from def") + "Q set local app.b = 'y'\n" + portal("select 1") + "Q commit",
+		"of a setting in READ ONLY": "Q begin read only\nQ select count(*) from def\n" + sets + insert + "Q commit",
+	} {
+		all = append(all, story{name: name, mode: "once", steps: steps})
+	}
+	stage{setup: "create table def (s int, v text)"}.tell(t, all...)
 }
 
 // TestSerializableByDefault: replicas of servers whose transactions are SERIALIZABLE unless they

@@ -57,10 +57,10 @@ func decideOnReplica(p *Plan, v View) Decision {
 	switch {
 	case refused(p, v):
 		return Decision{TargetPrimary, ReasonIsolation}
+	case p.Target != TargetPrimary && v.Cursor && v.Modes.Access != ReadOnly && !p.Tx.Ends():
+		return Decision{TargetPrimary, ReasonCursor}
 	case p.Target == TargetAny:
 		return stay
-	case p.Target == TargetReplica && v.Cursor && v.Modes.Access != ReadOnly:
-		return Decision{TargetPrimary, ReasonCursor}
 	case p.Target == TargetReplica:
 		return Decision{TargetReplica, p.Reason}
 	case v.Modes.Access == ReadOnly && p.Class == ClassWrite && p.Reason != ReasonUtility && !v.Leaves:
