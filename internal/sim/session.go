@@ -208,7 +208,7 @@ func (s *session) lost(step *Step, got []frame, err error) {
 	switch {
 	case !end:
 		s.w.fault("%s: %v", s.marker(), err)
-	case s.w.h.calm() && !(s.holding && strings.Contains(text(got), "is on a replica and cannot be moved")):
+	case s.w.h.calm() && !(s.holding && s.w.h.Knobs.Consistency != "eventual" && strings.Contains(text(got), "is on a replica and cannot be moved")):
 		s.w.fault("%s: the connection ended: %v, having said %s", s.marker(), err, text(got))
 	}
 	s.abandon(step)

@@ -252,7 +252,7 @@ var idioms = [][]string{
 	{"begin", "savepoint a", "select '%m', 1/0", "rollback to a", whoami, "commit"},
 	{"begin read only", whoami, "commit and chain", "delete from items where owner = '%o'", "rollback"},
 	{"begin isolation level repeatable read read only", whoami, "declare c cursor with hold for select '%m', 1", "commit and chain", whoami, "fetch 1 from c", "commit", "fetch 1 from c", whoami, "close c"},
-	{"begin isolation level repeatable read read only", "select '%m', set_tenant('t2')", "commit and chain", whoami, "commit", whoami},
+	{"begin isolation level repeatable read read only", whoami, "select '%m', set_config('app.tenant', 't' || '2', false)", "commit and chain", "select '%m', set_tenant('t1')", whoami, "commit", whoami},
 	{"begin read only", "commit and chain", "select nosuch", "commit and chain", "delete from items where owner = '%o'", "rollback"},
 	{"begin", "set application_name = 'x%m'", "set transaction isolation level repeatable read", "delete from items where owner = '%o'", "commit"},
 	{"listen \"%o\"", "unlisten \"%o\"; set transaction read only", "select pg_notify('%o', '%m')", "commit"},
