@@ -16,6 +16,7 @@ type histGen struct {
 	database string
 	size     int      // of the pools
 	options  []string // of each session's startup
+	modelled bool     // nothing that the model of PostgreSQL has not
 	// calm: nothing but what the session follows by itself.
 	calm     bool
 	failed   bool                // the session's transaction has failed
@@ -143,7 +144,11 @@ func (g *histGen) set(bound bool) piece {
 func (g *histGen) odd() piece {
 	n, v := g.name(), g.literal(g.value())
 	sql, opaque, pins := "", false, false
-	switch g.IntN(46) {
+	kinds := 46
+	if g.modelled {
+		kinds = 40
+	}
+	switch g.IntN(kinds) {
 	case 40:
 		// Shared, so that nobody waits for another's.
 		return piece{sql: pick(g, "select pg_advisory_lock_shared(7)", "select pg_advisory_lock_shared(7)", "select pg_advisory_unlock_shared(7)", "select pg_advisory_unlock_all()"), pins: true, alone: true}
@@ -350,7 +355,7 @@ func (g *histGen) step(i int, status byte) histStep {
 	g.failed = status == 'E'
 	g.broken[i] = open && (g.broken[i] || g.failed)
 	switch n := g.IntN(21); {
-	case n == 20:
+	case n == 20 && !g.modelled:
 		return g.further(i)
 	case n < 9:
 		for {
@@ -407,7 +412,7 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 		parse := &pgproto3.Parse{Query: p.sql}
 		bind := &pgproto3.Bind{Parameters: p.params, DestinationPortal: g.portal()}
 		g.bound[i][bind.DestinationPortal] = p.sql
-		execute := &pgproto3.Execute{Portal: bind.DestinationPortal, MaxRows: pick(g, uint32(0), 0, 0, 0, 0, 1, 2)}
+		execute := &pgproto3.Execute{Portal: bind.DestinationPortal, MaxRows: g.rows()}
 		if execute.MaxRows > 0 || execute.Portal != "" {
 			s.text += fmt.Sprintf(" | portal %q, %d rows", execute.Portal, execute.MaxRows)
 		}
@@ -434,7 +439,20 @@ func (g *histGen) pipeline(i int, open bool) histStep {
 }
 
 // portal is the name of a portal, mostly of the unnamed one.
-func (g *histGen) portal() string { return pick(g, "", "", "", "", "", "", "", "po", "pq") }
+func (g *histGen) portal() string {
+	if g.modelled {
+		return ""
+	}
+	return pick(g, "", "", "", "", "", "", "", "po", "pq")
+}
+
+// rows is how many rows an Execute asks for at most; 0 is all.
+func (g *histGen) rows() uint32 {
+	if g.modelled {
+		return 0
+	}
+	return pick(g, uint32(0), 0, 0, 0, 0, 1, 2)
+}
 
 // further goes on with a portal that may be there, or closes it.
 func (g *histGen) further(i int) histStep {

@@ -77,6 +77,7 @@ func TestModelHistories(t *testing.T) {
 		model := modelOf(t, database, schema+"; create or replace function f_new() returns text language sql as $$ select 'new' $$")
 		addr := listenModel(t, model.Primary())
 		g := newHistGen(rand.New(rand.NewPCG(seed, uint64(n))), role, database, h.size, true)
+		g.modelled = true
 		h.reset()
 		begun := slices.Clone(g.options)
 		w, err := openWorld(h.direct, database, begun)
