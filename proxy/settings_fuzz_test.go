@@ -402,14 +402,17 @@ func (p *probe) look(free int) string {
 
 // refusedOnReplica reports whether the last of the steps met the replica on which a transaction
 // had to stay: it is a string that ends it and goes on, or a cursor WITH HOLD is left there
-// (docs/routing.md, Transactions).
+// (docs/routing.md, Transactions); or the replica had to make way for its recovery.
 func refusedOnReplica(steps []histStep, got, want []string) bool {
-	refused := func(line string) bool { return strings.HasPrefix(line, "E ERROR 25006") }
 	last := steps[len(steps)-1]
-	may := strings.Contains(last.text, "; ") || slices.ContainsFunc(steps, func(s histStep) bool {
-		return s.session == last.session && strings.Contains(s.text, "with hold")
-	})
-	return may && slices.ContainsFunc(got, refused) && !slices.ContainsFunc(want, refused)
+	said := func(of []string, what string) bool {
+		return slices.ContainsFunc(of, func(line string) bool { return strings.Contains(line, what) })
+	}
+	before := func(what string) bool {
+		return slices.ContainsFunc(steps, func(s histStep) bool { return s.session == last.session && strings.Contains(s.text, what) })
+	}
+	return strings.Contains(last.text, "; ") && said(got, "E ERROR 25006") && !said(want, "E ERROR 25006") ||
+		said(got, "is on a replica and cannot be moved") && before("with hold") || said(got, "conflict with recovery") && before("read only")
 }
 
 func isError(line string) bool { return strings.HasPrefix(line, "E ") }

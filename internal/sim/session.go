@@ -29,7 +29,7 @@ type session struct {
 	alone  *talk
 	step   int
 
-	holding   bool      // a cursor WITH HOLD, which may tie it to a replica
+	holding   bool      // a cursor WITH HOLD, which may be on a replica
 	readOnly  bool      // its transactions may be
 	called    bool      // functions, whose names the proxy may have had no catalog for
 	pending   []string  // markers appended in the open transaction
@@ -208,7 +208,7 @@ func (s *session) lost(step *Step, got []frame, err error) {
 	switch {
 	case !end:
 		s.w.fault("%s: %v", s.marker(), err)
-	case s.w.h.calm() && !(s.holding && s.w.h.Knobs.Consistency != "eventual" && strings.Contains(text(got), "is on a replica and cannot be moved")):
+	case s.w.h.calm() && !(s.holding && strings.Contains(text(got), "is on a replica and cannot be moved")):
 		s.w.fault("%s: the connection ended: %v, having said %s", s.marker(), err, text(got))
 	}
 	s.abandon(step)
@@ -320,12 +320,12 @@ func (s *session) forgotten(step *Step) bool {
 	return s.called && strings.Contains(said, "discard all") && !s.w.h.calm()
 }
 
-// stuck reports whether a replica refused what the primary would not: the session is tied to
-// it, or went on in a string or pipeline behind the end of a transaction that had to stay there.
+// stuck reports whether a replica refused what the primary would not, in a transaction that had
+// to stay there, or in a string or pipeline that went on behind its end.
 func (s *session) stuck(step *Step, got, want []frame) bool {
 	said := step.said()
 	return strings.Contains(refusal(got), " 25006: ") && refusal(want) == "" &&
-		(s.holding || (s.readOnly || strings.Contains(said, "read only")) && ofThePrimary.MatchString(said))
+		(s.readOnly || strings.Contains(said, "read only")) && ofThePrimary.MatchString(said)
 }
 
 // ofThePrimary are texts that a READ ONLY transaction takes on the primary only.

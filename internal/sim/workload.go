@@ -251,7 +251,7 @@ var idioms = [][]string{
 	{"set app.tenant = 't1'", "begin", "set local app.tenant = 't2'", "insert into items values ('%o', 91, 't2', '%m')", "commit", whoami},
 	{"begin", "savepoint a", "select '%m', 1/0", "rollback to a", whoami, "commit"},
 	{"begin read only", whoami, "commit and chain", "delete from items where owner = '%o'", "rollback"},
-	{"begin isolation level repeatable read read only", whoami, "declare c cursor with hold for select '%m', 1", "commit and chain", whoami, "fetch 1 from c", "commit", "fetch 1 from c", whoami, "close c"},
+	{"begin isolation level repeatable read read only", whoami, "declare c cursor with hold for select '%m', 1", "commit and chain", whoami, "fetch 1 from c", "close c", "commit", whoami},
 	{"begin isolation level repeatable read read only", whoami, "select '%m', set_config('app.tenant', 't' || '2', false)", "commit and chain", "select '%m', set_tenant('t1')", whoami, "commit", whoami},
 	{"begin read only", "commit and chain", "select nosuch", "commit and chain", "delete from items where owner = '%o'", "rollback"},
 	{"begin", "set application_name = 'x%m'", "set transaction isolation level repeatable read", "delete from items where owner = '%o'", "commit"},

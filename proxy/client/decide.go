@@ -52,9 +52,6 @@ func (w *work) view() router.View {
 	if l.held() && running {
 		v.OnReplica, v.OnPrimary = l.onReplica(), !l.onReplica()
 	}
-	if s.Pins != 0 && l.held() && l.onReplica() {
-		v.OnReplica, v.Fixed = true, true // a cursor WITH HOLD of a transaction that had to stay there
-	}
 	if v.OnReplica {
 		v.Leaves, v.AtOnce = b.Leaves()
 		v.Cursor = v.Cursor && !b.Traits.Has(batch.Resumes) // the portal that it needs is there
