@@ -134,6 +134,8 @@ func TestWhereItHadToStay(t *testing.T) {
 	const serializable = "@c\nQ set app.a = 'c'\n@a\nQ set default_transaction_isolation = serializable\n" + fixed
 	all = append(all,
 		story{name: "SERIALIZABLE by default, read back", mode: "outside", steps: serializable + "Q select op('set app.a = ''x''')\nQ commit\nQ select current_setting('app.a', true)"},
+		story{name: "SERIALIZABLE by default, failed and in a chain", mode: "outside", steps: serializable + "Q insert into def (s) values (3)\nQ commit and chain\nQ select count(*) from def where s = -1\nQ show transaction_isolation\nQ commit"},
+		story{name: "SERIALIZABLE by default, failed behind what is computed", mode: "outside", steps: "Q set app.a = 'mine'\n" + serializable + "Q select set_config('app.a', (1 + 1)::text, false)\nQ select 1/0\nQ rollback and chain\nQ select current_setting('app.a', true)\nQ commit\nQ select current_setting('app.a', true)"},
 		story{name: "SERIALIZABLE by default, handed over", mode: "outside", steps: serializable + "Q commit\n@b\nQ set app.a = 'b'\nQ select count(*) from def where s = -1\nQ begin read only\nQ select 1\nQ commit\n@a\nQ select 1"},
 		story{name: "SERIALIZABLE by default, and once more", mode: "outside", steps: serializable + "Q commit\n@b\nQ set default_transaction_isolation = serializable\nQ set default_transaction_read_only = on\n" +
 			"Q set default_transaction_deferrable = on\n" + fixed + "Q commit\n@a\nQ set app.b = 'x'\n" + fixed + "Q select op('set app.a = ''x''')\nQ commit\nQ select current_setting('app.a', true)"},

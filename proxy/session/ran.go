@@ -185,7 +185,10 @@ func (s *State) ended(p *router.Plan) End {
 	commit := p.Tx.Verb != router.TxRollback && !s.Tx.Phase.Failed()
 	modes := s.passedOn()
 	s.end(commit)
-	did := DidCommit | s.Tx.Did&DidKeep
+	did := DidCommit
+	if commit || s.Pins != 0 { // a rollback leaves what it does not undo, such as a session's lock
+		did |= s.Tx.Did & DidKeep
+	}
 	if p.Tx.Verb != router.TxRollback {
 		did |= s.Tx.Did & DidChange
 	}
