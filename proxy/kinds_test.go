@@ -177,15 +177,17 @@ func TestNamedPortals(t *testing.T) {
 	sets := portal("select set_config('app.b', 'x', false), pg_catalog.set_config('app.s', 'Case', false)")
 	var all []story
 	for name, steps := range map[string]string{
-		"that sets, and again":      begun + sets + "Q select count(*) from def\n" + portal("select 1") + "Q rollback",
-		"that sets, at once":        "Q begin\n" + sets + "Q set app.c = 'x'\nQ select 1\n" + portal("select 1") + "Q rollback",
-		"that sets, then a write":   begun + sets + insert + "E pq\nS\nwait\nQ commit",
-		"of SAVEPOINT":              begun + portal("savepoint a") + insert + "Q rollback to a\n" + portal("select 1") + "Q commit",
-		"of COMMIT":                 begun + portal("commit") + insert,
-		"of BEGIN, then a write":    portal("begin") + "Q select count(*) from def\n" + insert + "Q commit",
-		"of BEGIN, and again":       portal("begin") + "Q select count(*) from def\n" + insert + portal("select 1") + "Q rollback",
-		"of a read in READ ONLY":    "Q begin read only\n" + portal("select count(*) from def") + "Q set local app.b = 'y'\n" + portal("select 1") + "Q commit",
-		"of a setting in READ ONLY": "Q begin read only\nQ select count(*) from def\n" + sets + insert + "Q commit",
+		"that sets, and again":         begun + sets + "Q select count(*) from def\n" + portal("select 1") + "Q rollback",
+		"that sets, at once":           "Q begin\n" + sets + "Q set app.c = 'x'\nQ select 1\n" + portal("select 1") + "Q rollback",
+		"that sets, then a write":      begun + sets + insert + "E pq\nS\nwait\nQ commit",
+		"of SAVEPOINT":                 begun + portal("savepoint a") + insert + "Q rollback to a\n" + portal("select 1") + "Q commit",
+		"of COMMIT":                    begun + portal("commit") + insert,
+		"of BEGIN, then a write":       portal("begin") + "Q select count(*) from def\n" + insert + "Q commit",
+		"of BEGIN, and again":          portal("begin") + "Q select count(*) from def\n" + insert + portal("select 1") + "Q rollback",
+		"of a read in READ ONLY":       "Q begin read only\n" + portal("select count(*) from def") + "Q set local app.b = 'y'\n" + portal("select 1") + "Q commit",
+		"behind a failure, in a chain": "Q begin isolation level repeatable read read only\n" + portal("select count(*) from def") + "Q select 1/0\nQ rollback and chain\n" + insert + portal("select 1") + "Q commit",
+		"in a chain":                   "Q begin read only\n" + portal("select count(*) from def") + "Q commit and chain\n" + portal("select 1") + "Q rollback",
+		"of a setting in READ ONLY":    "Q begin read only\nQ select count(*) from def\n" + sets + insert + "Q commit",
 	} {
 		all = append(all, story{name: name, mode: "once", steps: steps})
 	}

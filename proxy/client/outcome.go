@@ -191,9 +191,11 @@ func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Ef
 	st.Plan = doubt.Of(p, s, snapshot, func() string { return snapshot.Default(o.c.up.Config.ServerUser, "search_path") })
 	before := s.Tx.Modes
 	e := s.Ran(st, out, doubt.MaySet(p, o.c.lease.onReplica(), o.c.svc, o.c.up.Database))
-	o.c.lease.ran(&e)
+	if o.c.lease.ran(&e); e.Ended != session.NoEnd {
+		o.c.names.ClosePortals() // a chain goes on without them
+	}
 	if o.c.lease.changes(st); o.c.lease.onReplica() {
-		if s.RanOnReplica(st, o.batch.Traits.Has(batch.OpensCursor) && o.c.modes().Access == router.ReadOnly); p == nil || p.Pins&router.PinOpaque != 0 {
+		if s.RanOnReplica(st, e.Ended == session.NoEnd && o.batch.Traits.Has(batch.OpensCursor) && o.c.modes().Access == router.ReadOnly); p == nil || p.Pins&router.PinOpaque != 0 {
 			o.c.lease.leave(session.Opaque)
 		}
 	}
