@@ -495,12 +495,11 @@ func (a *Analysis) execute(m *batch.Message, frame []byte) {
 // executeHere adds the execution of a portal that was bound for the proxy to execute.
 func (a *Analysis) executeHere(m *batch.Message) {
 	p := m.Plan
-	if m.Parse == session.PortalRan {
-		a.b.Refuse(wire.Errorf("55000", "portal \"\" cannot be run")) // once more
-		return
-	}
-	if !a.executable(p) { // no longer: the transaction failed or ended, or a server has taken part
+	if m.Parse == session.PortalRan || !a.executable(p) { // no longer: the transaction failed or ended, or a server has taken part
 		refused := wire.Errorf("34000", "portal \"\" does not exist")
+		if m.Parse == session.PortalRan {
+			refused = wire.Errorf("55000", "portal \"\" cannot be run")
+		}
 		if a.state().Tx.Phase.Failed() {
 			refused = ErrAborted
 		}
