@@ -68,7 +68,8 @@ func TestFullReplica(t *testing.T) {
 	if err := c.QueryRow(t.Context(), "select v from r where id = 1").Scan(&v); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.metric(t, "pgweir_statements_total", "target=primary", "reason=retried"); n != 1 {
+	// As one that was retried, or, on a busy machine, as one that found no replica any more.
+	if n := s.metric(t, "pgweir_statements_total", "target=primary"); n != 1 {
 		t.Errorf("%v reads ran on the primary instead", n)
 	}
 	if n := s.metric(t, "pgweir_retries_total", "reason=connection_lost"); n == 0 {
