@@ -100,11 +100,18 @@ func (e *Encoder) before() {
 	if e.Replays == ReplaysImplicit {
 		e.replay(Internal)
 	}
-	if e.Drops&Plans != 0 && !e.Takes.Ahead() {
-		e.run("DISCARD PLANS", Internal)
+	if !e.Takes.Ahead() {
+		e.drop(Internal)
 	}
-	if e.Drops&Sequences != 0 && !e.Takes.Ahead() {
-		e.run("DISCARD SEQUENCES", Internal)
+}
+
+// drop has the server forget what other sessions left in it that does not tie them to it.
+func (e *Encoder) drop(origin Origin) {
+	if e.Drops&Plans != 0 {
+		e.run("DISCARD PLANS", origin)
+	}
+	if e.Drops&Sequences != 0 {
+		e.run("DISCARD SEQUENCES", origin)
 	}
 }
 
@@ -116,12 +123,7 @@ func (e *Encoder) ahead() {
 		e.run("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", Setup)
 	}
 	e.takeOver()
-	if e.Drops&Plans != 0 {
-		e.run("DISCARD PLANS", Setup)
-	}
-	if e.Drops&Sequences != 0 {
-		e.run("DISCARD SEQUENCES", Setup)
-	}
+	e.drop(Setup)
 	if e.Takes == TakesApart {
 		e.run("COMMIT", Setup)
 	}
