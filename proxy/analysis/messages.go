@@ -496,14 +496,14 @@ func (a *Analysis) execute(m *batch.Message, frame []byte) {
 func (a *Analysis) executeHere(m *batch.Message) {
 	p := m.Plan
 	if m.Parse == session.PortalRan || !a.executable(p) { // no longer: the transaction failed or ended, or a server has taken part
-		refused := wire.Errorf("34000", "portal \"\" does not exist")
-		if m.Parse == session.PortalRan {
-			refused = wire.Errorf("55000", "portal \"\" cannot be run")
+		switch {
+		case a.state().Tx.Phase.Failed():
+			a.b.Refuse(ErrAborted)
+		case m.Parse == session.PortalRan:
+			a.b.Refuse(wire.Errorf("55000", "portal \"\" cannot be run"))
+		default:
+			a.b.Refuse(wire.Errorf("34000", "portal \"\" does not exist"))
 		}
-		if a.state().Tx.Phase.Failed() {
-			refused = ErrAborted
-		}
-		a.b.Refuse(refused)
 		return
 	}
 	if refused := a.refusal(m); refused != nil {
