@@ -209,18 +209,16 @@ func (s *Server) warm(cfg *config.Config) {
 }
 
 // tend lets all pools close what is old and open what they should keep, has idle connections
-// verified, and the audit log what is due, and gives back memory.
+// verified, and the audit log what is due.
 func (s *Server) tend() {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	var memory memory
 	for {
 		s.phase.tended.Store(time.Now().UnixNano())
 		select {
 		case <-s.ctx.Done():
 			return
 		case now := <-ticker.C:
-			memory.tend(now)
 			s.audit.Flush(now, false)
 			s.upstream.Maintain(now)
 			s.lookups.tellUserFile()

@@ -41,6 +41,7 @@ func runService(ctx, now context.Context, cfg config.Config, log *zap.Logger, o 
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	background.Go(func() { systemd.Watchdog(ctx, running.Proxy.Alive) })
+	background.Go(func() { serve.GiveBackMemory(ctx) })
 	background.Go(func() { upgradeOnSignal(ctx, running, cfg, log) })
 	background.Go(func() { reloadOnSignal(ctx, running, hangups) })
 	running.Wait(ctx)

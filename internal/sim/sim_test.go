@@ -56,7 +56,8 @@ func TestSimulation(t *testing.T) {
 	first, limit := *seedFlag, *timeFlag
 	tell = *sqlFlag
 	image() // in real time
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	percent := debug.SetGCPercent(400)
+	t.Cleanup(func() { debug.SetGCPercent(percent) }) // when the workers have ended, which are parallel
 	if first == 0 {
 		first = 1
 		if limit == 0 {

@@ -1,6 +1,7 @@
-package proxy
+package serve
 
 import (
+	"context"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -18,21 +19,32 @@ const (
 	quietLeast    = 16 << 20         // what is worth it, in bytes
 )
 
+// GiveBackMemory looks for memory to give back until ctx ends. It is for the process, however
+// many proxies it runs.
+func GiveBackMemory(ctx context.Context) {
+	ticker := time.NewTicker(quietInterval)
+	defer ticker.Stop()
+	var m memory
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			m.look()
+		}
+	}
+}
+
 // memory is what is known of the process's memory since the last look. It belongs to one
 // goroutine.
 type memory struct {
-	next   time.Time
 	cycles uint64 // of the collector
 	kept   uint64 // bytes that were held when all was given back, fading: it is looked again after a while
 }
 
-// tend gives back what is not used, if much more is held than the last time and memory is not
+// look gives back what is not used, if much more is held than the last time and memory is not
 // being collected all the time anyway.
-func (m *memory) tend(now time.Time) {
-	if now.Before(m.next) {
-		return
-	}
-	m.next = now.Add(quietInterval)
+func (m *memory) look() {
 	cycles, held := memoryHeld()
 	busy := cycles > m.cycles+1
 	m.kept = min(m.kept-m.kept/16, held)
