@@ -116,6 +116,25 @@ func TestWhereItHadToStay(t *testing.T) {
 			"Q rollback\nQ select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
 		story{name: "READ ONLY within a savepoint", mode: "outside", steps: "Q begin\nQ select count(*) from def\nQ savepoint s\nQ set transaction read only\nQ declare c cursor for select generate_series(1, 3)\n" +
 			"Q rollback to s\nQ insert into def (s, v) values (-5, 'x')\nQ commit"},
+		story{name: "a string in a failed transaction", mode: "outside", steps: "@c\nQ set app.a = 'c'\n@a\nQ set app.a = 'b'\n" + fixed + "Q declare c cursor for select generate_series(1, 9)\nQ select op('set app.a = ''o''')\nQ select 1/0\n" +
+			"Q select sa('x') ;; delete from def where s = 3\nQ select 1 ;; rollback\nQ savepoint s ;; select 1\nQ rollback ;; select current_setting('app.a', true) ;; select 1\nQ select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a string in a failed transaction, which goes on with a write", mode: "outside", steps: fixed + "Q declare c cursor for select generate_series(1, 9)\nQ select 1/0\n" +
+			"Q select 1 ;; delete from def where s = 3\nQ rollback ;; insert into def (s, v) values (4, 'x')"},
+		story{name: "a string in a failed transaction, behind a chain", mode: "outside", steps: fixed + "Q select sa('x')\nQ commit and chain\nQ select count(*) from def\nQ select sa('y')\nQ select 1/0\nQ rollback and chain ;; select current_setting('app.a', true)\n" +
+			"Q select current_setting('app.a', true)\nQ rollback\nQ select current_setting('app.a', true)"},
+		story{name: "a string that returns to a savepoint", mode: "outside", steps: "Q set app.a = 'b'\n" + fixed + "Q declare c cursor for select generate_series(1, 9)\nQ fetch c\nQ savepoint s\nQ select 1/0\nQ rollback to s ;; fetch c\nQ select sa('q')\nQ savepoint s2\nQ select 1/0\n" +
+			"Q rollback to s2 ;; select current_setting('app.a', true) ;; fetch c\nQ select 1/0\nQ rollback to s ;; select current_setting('app.a', true) ;; fetch c ;; insert into def (s, v) values (4, 'x')\nQ rollback to s ;; commit\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a string that returns to a savepoint, and may leave", mode: "outside", steps: "Q begin\nQ select count(*) from def where s = -1\nQ savepoint s\nQ select 1/0\nQ rollback to s ;; insert into def (s, v) values (4, 'x')\nQ commit"},
+		story{name: "a pipeline that commits what is computed, and waits", mode: "once", steps: fixed + "P \"\" select set_config('app.a', (1 + 1)::text, false)\nB \"\" \"\"\nE \"\"\nP \"\" commit\nB \"\" \"\"\nE \"\"\nH\nwait C C\nS\nwait\n" +
+			"Q select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a pipeline that commits what is computed, waits, and reads", mode: "once", steps: fixed + "P \"\" select sa('x')\nB \"\" \"\"\nE \"\"\nP \"\" commit\nB \"\" \"\"\nE \"\"\nH\nwait C C\nP \"\" select current_setting('app.a', true)\nB \"\" \"\"\nE \"\"\nS\nwait\n" +
+			"Q select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a pipeline that commits what is opaque, waits, and reads", mode: "once", steps: fixed + "P \"\" select op('set app.a = ''o''')\nB \"\" \"\"\nE \"\"\nP \"\" commit\nB \"\" \"\"\nE \"\"\nH\nwait C C\nP \"\" select current_setting('app.a', true), count(*) from def\nB \"\" \"\"\nE \"\"\nH\nwait C\nS\nwait\n" +
+			"Q select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a pipeline that commits, and is synchronized", mode: "once", steps: fixed + "Q set app.a = 'é' ;; select sa('y')\nP \"\" select set_config('app.a', (1 + 1)::text, false)\nB po \"\"\nE po\nP \"\" commit\nB \"\" \"\"\nE \"\"\nH\nS\nwait\n" +
+			"Q select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
+		story{name: "a pipeline that commits what is set there, and is synchronized", mode: "once", steps: fixed + "Q set app.a = 'é'\nP \"\" select sa('x')\nB \"\" \"\"\nE \"\"\nP \"\" commit\nB \"\" \"\"\nE \"\"\nH\nS\nwait\n" +
+			"Q select current_setting('app.a', true)\nQ insert into def (s, v) values (4, 'x')"},
 		story{name: "a portal that nobody is sure of", mode: "once", steps: "Q begin read only\nP st select generate_series(1, 9)\nB p1 st\nE p1 2\nS\nwait\nQ savepoint s\nQ select 1/0\nQ rollback to s\nE p1 2\nS\nwait\n" +
 			"Q commit\nQ select count(*) from def\nQ insert into def (s, v) values (4, 'x')"},
 		story{name: "a function's cursor", mode: "outside", steps: "Q begin\nQ select count(*) from def where s = -1\nQ select rc('r1')\nQ fetch r1\nQ insert into def (s, v) values (4, 'x')\nQ fetch r1\nQ commit\n" +

@@ -188,6 +188,14 @@ func TestFormerFaults(t *testing.T) {
 				}},
 			}},
 		}},
+		"a string in a failed transaction that cannot leave its replica": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin isolation level repeatable read read only"}, {Simple: "declare c cursor for select '%m', id from items where owner = '%o'"},
+				{Simple: "select '%m', set_tenant('t2')"}, {Simple: "select nosuch"},
+				{Simple: "select '%m', set_tenant('t2'); delete from items where owner = '%o' and id = 1 and v <> '%m'"}, {Simple: "select '%m', 1; rollback"},
+				{Simple: "rollback; select '%m', id, tenant, v from items where owner = '%o' order by id"}, {Simple: "insert into log values ('%m')", Check: appends},
+			}},
+		}},
 		"UNLISTEN among other statements": {Knobs: alone, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten \"%o\"; set transaction read only; reset role"}, {Simple: "select pg_notify('%o', '%m')"},

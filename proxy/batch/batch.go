@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -259,18 +260,15 @@ func (b *Batch) BindOf(m *Message) *Message {
 }
 
 // GoesOn reports whether a batch that meets an aborted transaction may run something
-// behind the end of it.
+// behind what ends it, or returns to a savepoint.
 func (b *Batch) GoesOn() bool {
-	ended := false
-	for i := range b.Messages {
-		m := &b.Messages[i]
-		if !m.Kind.Executes() || m.Plan == nil {
-			continue
-		}
-		if ended || m.Plan.Statements > 1 || m.Plan.Tx.Verb == router.TxPrepare {
+	open := false
+	for p := range b.statements() {
+		tx := &p.Tx
+		if open || tx.Verb == router.TxPrepare || p.Statements > 1 && p.Flags.Has(router.FlagTxControl) {
 			return true
 		}
-		ended = m.Plan.Tx.Ends()
+		open = tx.Ends() || tx.Verb == router.TxRollbackTo // anything else is refused
 	}
 	return false
 }
@@ -279,26 +277,37 @@ func (b *Batch) GoesOn() bool {
 // behind that; atOnce is that it runs nothing in the block before.
 func (b *Batch) Leaves() (leaves, atOnce bool) {
 	ended, first := false, true
-	for i := range b.Messages {
-		m := &b.Messages[i]
-		if !m.Kind.Executes() || m.Plan == nil {
-			continue
+	for p := range b.statements() {
+		if ended {
+			return true, atOnce
 		}
-		statements := m.Plan.Parts
-		if statements == nil {
-			statements = []*router.Plan{m.Plan}
+		if ended = p.Tx.Ends(); ended {
+			atOnce = first
 		}
-		for _, p := range statements {
-			if ended {
-				return true, atOnce
-			}
-			if ended = p.Tx.Ends(); ended {
-				atOnce = first
-			}
-			first = false
-		}
+		first = false
 	}
 	return false, false
+}
+
+// statements are the plans of what the batch runs, in order: of each statement of a string, if
+// they can be told apart.
+func (b *Batch) statements() iter.Seq[*router.Plan] {
+	return func(yield func(*router.Plan) bool) {
+		for i := range b.Messages {
+			m := &b.Messages[i]
+			if !m.Kind.Executes() || m.Plan == nil {
+				continue
+			}
+			if m.Plan.Parts == nil && !yield(m.Plan) {
+				return
+			}
+			for _, p := range m.Plan.Parts {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Chains reports whether the batch has a COMMIT AND CHAIN.

@@ -71,9 +71,8 @@ func (a acquisition) acquire() error {
 
 // moveToPrimary ends what a transaction or batch did on a replica, to go on elsewhere.
 func (a acquisition) moveToPrimary() error {
-	inBlock := a.c.state.Tx.Phase.InBlock()
 	// A portal that the batch needs is there, or COMMIT AND CHAIN kept what only its server knows.
-	if a.c.state.Pins != 0 && !inBlock || a.batch.Traits.Has(batch.Resumes) || a.c.state.Known >= session.UnknownPartly || a.c.state.Tx.Did.Has(session.DidKeep) {
+	if a.c.state.Pins != 0 && !a.c.state.Tx.Phase.InBlock() || a.batch.Traits.Has(batch.Resumes) || a.c.state.Known >= session.UnknownPartly || a.c.state.Tx.Did.Has(session.DidKeep) {
 		a.c.discard()
 		return errStuck
 	}

@@ -86,10 +86,12 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 
 // decideAborted is decide in an aborted transaction. It stays where it failed: wherever
 // else it went, it would begin anew. But a replica only does for what ends it, or is
-// refused; what comes behind that end in the same batch may be anything.
+// refused; what comes behind that end in the same batch may be anything. It stays for what
+// exists on that replica only, which a batch that returns to a savepoint first may need.
 func (w *work) decideAborted() router.Decision {
 	d := router.Decision{Target: w.c.lease.target(), Reason: router.ReasonTransaction}
-	if w.c.lease.onReplica() && !w.c.lease.midBatch() && w.batch.GoesOn() {
+	leaves := w.c.lease.onReplica() && !w.c.lease.midBatch() && w.batch.GoesOn()
+	if _, atOnce := w.batch.Leaves(); leaves && (!w.mustStay() || atOnce && !w.c.state.Tx.Did.Has(session.DidKeep)) {
 		d.Target = router.TargetPrimary
 	}
 	return d
@@ -127,10 +129,17 @@ type modesOf struct {
 // it needs, or the transaction's snapshot.
 func (w *work) mustStay() bool { return w.batch.Traits.Has(batch.Resumes) || w.c.mustStay() }
 
-// mustStay reports whether the open transaction cannot leave its replica.
+// mustStay reports whether the open transaction cannot leave its replica, or what follows one in
+// the same batch.
 func (c *Client) mustStay() bool {
 	tx := &c.state.Tx
-	return tx.Phase.InBlock() && (tx.Did&(session.DidOpen|session.DidKeep) != 0 || tx.Did.Has(session.DidRead) && c.modes().Isolation == router.RepeatableRead) || c.names.NamedPortals()
+	switch {
+	case c.names.NamedPortals():
+		return true
+	case tx.Phase.InBlock():
+		return tx.Did&(session.DidOpen|session.DidKeep) != 0 || tx.Did.Has(session.DidRead) && c.modes().Isolation == router.RepeatableRead
+	}
+	return c.lease.midBatch() && (c.state.Pins != 0 || c.state.Known >= session.UnknownPartly || tx.Did.Has(session.DidKeep))
 }
 
 // errStuck is the error of a session whose state cannot leave its replica.
