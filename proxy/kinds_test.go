@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -211,6 +212,32 @@ func TestNamedPortals(t *testing.T) {
 		all = append(all, story{name: name, mode: "once", steps: steps})
 	}
 	stage{setup: "create table def (s int, v text)"}.tell(t, all...)
+}
+
+// TestPortalsAgain: a portal runs once, and one whose statement ends the transaction is gone then.
+func TestPortalsAgain(t *testing.T) {
+	t.Parallel()
+	outside := map[string]string{"outside": ""}
+	blocks := map[string]string{"in a block": "Q begin\n", "in one that has run": "Q begin\nQ select 1\n"}
+	anywhere := map[string]string{}
+	maps.Copy(anywhere, outside)
+	maps.Copy(anywhere, blocks)
+	var all []story
+	for sql, where := range map[string]map[string]string{
+		"begin": anywhere, "commit": anywhere, "rollback": anywhere, "commit and chain": blocks, "savepoint s": blocks, "set app.a = 'x'": anywhere, "set local app.a = 'y'": anywhere,
+		"reset all": anywhere, "deallocate all": anywhere, "discard all": outside, "discard plans": anywhere, "show work_mem": anywhere, "select 1": anywhere, "listen a": anywhere, "unlisten *": anywhere,
+	} {
+		for begun, first := range where {
+			for _, portal := range []string{`""`, "po"} {
+				bind := first + "P \"\" " + sql + "\nB " + portal + " \"\"\nE " + portal + "\n"
+				again := "E " + portal + "\n"
+				all = append(all,
+					story{name: sql + " " + begun + ", at once, " + portal, mode: "once", steps: bind + again + "S\nwait\n" + again + "S\nwait\nQ rollback"},
+					story{name: sql + " " + begun + ", behind Flush, " + portal, mode: "once", steps: bind + "H\nwait C\n" + again + "P \"\" select 1\nB \"\" \"\"\nE \"\"\nS\nwait\nQ rollback"})
+			}
+		}
+	}
+	stage{}.tell(t, all...)
 }
 
 // TestSerializableByDefault: replicas of servers whose transactions are SERIALIZABLE unless they

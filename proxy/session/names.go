@@ -108,9 +108,13 @@ const PortalRan = -1
 
 // Ran is what is left of a portal once the proxy has executed it.
 func (p Portal) Ran() Portal {
-	if p.Here && p.Plan.Class != router.ClassEmpty {
-		p.Parse = PortalRan
+	switch {
+	case !p.Here || p.Plan.Class == router.ClassEmpty:
+		return p
+	case p.Plan.Tx.Ends() || p.Plan.Flags.Has(router.FlagForgets):
+		return Portal{} // it ended with its transaction
 	}
+	p.Parse = PortalRan
 	return p
 }
 
