@@ -30,6 +30,19 @@ func TestBeforeAnyQuery(t *testing.T) {
 	}
 }
 
+// TestLevelBehindAQuery: a transaction that has run a query has run one, on whichever server.
+func TestLevelBehindAQuery(t *testing.T) {
+	t.Parallel()
+	var all []story
+	for _, sql := range []string{"listen a", "unlisten a", "notify a", "set default_transaction_read_only = on", "set role pg_monitor", "set search_path = public", "lock table items in access share mode", "savepoint s", "deallocate all",
+		"prepare p%n% as insert into items values (1)", "set transaction read write", "show work_mem", "reset all", "load 'plpgsql'", "set session authorization default", "checkpoint", "set temp_buffers = 100", "close all", "discard plans", "select 1"} {
+		for _, level := range []string{"set transaction isolation level serializable", "begin isolation level repeatable read"} {
+			all = append(all, story{name: sql + ", " + level, steps: "Q begin\nQ select count(*) from items\nQ " + sql + "\nQ " + level + "\nQ rollback"})
+		}
+	}
+	stage{setup: items}.tell(t, all...)
+}
+
 // TestPreparedAndExecutedAtOnce: PREPARE, EXECUTE and DEALLOCATE of one name in one pipeline.
 func TestPreparedAndExecutedAtOnce(t *testing.T) {
 	t.Parallel()

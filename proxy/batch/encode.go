@@ -149,8 +149,8 @@ func (e *Encoder) open() {
 		e.assert()
 	}
 	e.replay(Opening)
-	if e.State.Tx.Did.Has(session.DidRead) && e.Batch.saysModes() {
-		e.run("SELECT 1", Opening) // it has run a query, of which no server is to know less
+	if e.State.Tx.Did.Has(session.DidRead) && (e.Batch.saysModes() || !e.Batch.TakesSnapshot()) {
+		e.run("SELECT 1", Opening) // it has run a query, of which no server is to know less, now or behind this batch
 	}
 }
 
