@@ -47,6 +47,14 @@ func TestFormerFaults(t *testing.T) {
 				slices.Repeat([]Step{{Wait: 20 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}}, 12)...)},
 		}, Events: []Event{{At: 1970 * time.Millisecond, Do: Promote, On: "replica1", For: time.Second, Text: unchanged}},
 			Faults: []Fault{{From: proxyHost, To: serverName(1), Kind: Hang}}},
+		"the primary comes back as the first question to its successor ends": {Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "database", Wait: 10 * time.Millisecond, Delay: time.Millisecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: slices.Repeat([]Step{{Wait: 200 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}}, 24)},
+		}, Events: []Event{{At: 1168 * time.Millisecond, Do: Promote, On: "replica1", For: 3 * time.Second, Text: unchanged}},
+			Faults: []Fault{{From: proxyHost, To: serverName(1), Kind: Hang}}},
+		"the primary comes back that was lost before anything was known": {Knobs: Knobs{Replicas: 1, PoolSize: 1, Consistency: "session", Wait: 10 * time.Millisecond, Delay: time.Millisecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: slices.Repeat([]Step{{Wait: 200 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}}, 24)},
+		}, Events: []Event{{At: 991 * time.Millisecond, Do: Promote, On: "replica1", For: time.Second, Text: unchanged}},
+			Faults: []Fault{{From: proxyHost, To: serverName(1), Kind: Hang}}},
 		"the primary comes back at an address that was a replica's": {Knobs: Knobs{Replicas: 2, PoolSize: 8, Consistency: "database", Lag: time.Millisecond, Async: true, Delay: 100 * time.Microsecond, SCRAM: true}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Simple: "select who from log", Check: observes}, {Simple: "begin"}, {Simple: "select who from log", Check: observes}, {Simple: "commit"},
@@ -194,6 +202,12 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "select '%m', set_tenant('t2')"}, {Simple: "select nosuch"},
 				{Simple: "select '%m', set_tenant('t2'); delete from items where owner = '%o' and id = 1 and v <> '%m'"}, {Simple: "select '%m', 1; rollback"},
 				{Simple: "rollback; select '%m', id, tenant, v from items where owner = '%o' order by id"}, {Simple: "insert into log values ('%m')", Check: appends},
+			}},
+		}},
+		"a portal that is not there, or has run, beside what is for the primary": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Calls: []Call{{Parse: "begin"}}}, {Simple: "select '%m', 1"}, {Calls: []Call{{Again: true, Rows: 1}, {Parse: "drop table tt"}}}, {Simple: "rollback"},
+				{Simple: "begin"}, {Simple: "select '%m', 2"}, {Calls: []Call{{Again: true}, {Parse: "insert into log values ($1)", Args: []string{"%m"}}}}, {Simple: "rollback"},
 			}},
 		}},
 		"UNLISTEN among other statements": {Knobs: alone, Scripts: []Script{

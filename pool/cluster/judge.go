@@ -17,7 +17,8 @@ import (
 //     which is right.
 //     Two that were started at the same microsecond are one server, configured twice.
 //   - A primary that was lost and comes back as it was is none as long as another server keeps
-//     the monitor waiting, from the start perhaps, for that may have been promoted meanwhile.
+//     the monitor waiting, from the start perhaps, or has not been asked since in vain: it may have
+//     been promoted meanwhile.
 //   - A replica below the primary's timeline does not follow that primary. What it
 //     replays may never have happened, so nothing is read from it.
 //   - A server that leaves the cluster is read from no more. If it is the primary, and no
@@ -113,11 +114,17 @@ func (t *Topology) elect() {
 // doubt takes back the election of a primary that was lost, and may have been succeeded by
 // one that does not answer.
 func (t *Topology) doubt(before *Topology) {
-	if t.Primary == nil || before.Primary != nil || t.Timeline > before.Timeline {
+	if t.Primary == nil || before.Primary != nil {
 		return
 	}
+	was := before.State(t.Primary)
+	back := !was.Up && was.Role == RolePrimary && was.Timeline == t.Timeline // known already when nothing was of the cluster
+	if t.Timeline > before.Timeline && !back {
+		return
+	}
+	lost := MomentOf(was.Since)
 	for i := range t.States {
-		if o := &t.States[i]; o.awaited() && o.Server != t.Primary {
+		if o := &t.States[i]; (o.awaited() || o.Status == StatusDown && o.Probed < lost) && o.Server != t.Primary {
 			st := find(t.States, t.Primary)
 			st.Status, t.Primary = StatusUnknown, nil
 			st.Err = fmt.Errorf("it was lost and is back, and %s, which may have been promoted meanwhile, does not answer", o.Server.Address)

@@ -150,13 +150,38 @@ func TestJudgeDoubts(t *testing.T) {
 		{lost, []string{"p1-", "p2"}, true},
 		{lost, []string{"p1~", "p2"}, true}, // a new timeline tells who it is
 	} {
-		got := judge(said(test.servers...), test.before, true)
+		states := said(test.servers...)
+		for i := range states {
+			states[i].Probed = Now()
+		}
+		got := judge(states, test.before, true)
 		if (got.Primary != nil) != test.primary {
 			t.Errorf("%v: primary %v", test.servers, got.Primary)
 		}
 		if !test.primary && (got.States[0].Status != StatusUnknown || got.States[0].Err == nil) {
 			t.Errorf("%v: %+v", test.servers, got.States[0])
 		}
+	}
+	again := func(of *Topology, texts ...string) []State {
+		states := said(texts...)
+		for i := range states {
+			states[i].Server = of.States[i].Server
+		}
+		return states
+	}
+	lost.States[0].Since = time.Now()
+	asked := again(lost, "p1", "r1-")
+	asked[1].Probed = MomentOf(lost.States[0].Since) - 1
+	if got := judge(asked, lost, true); got.Primary != nil {
+		t.Errorf("nobody has asked since: %+v", got)
+	}
+	asked[1].Probed = MomentOf(lost.States[0].Since)
+	if got := judge(asked, lost, true); got.Primary == nil {
+		t.Errorf("it was asked: %+v", got)
+	}
+	early := judge(said("p1-", "!"), &Topology{}, false) // lost before the other one had time to answer
+	if got := judge(again(early, "p1", "r1~"), early, true); got.Primary != nil {
+		t.Errorf("it was known: %+v", got)
 	}
 }
 
