@@ -56,7 +56,7 @@ func (l *lookups) roles(ctx context.Context, database, user string) (names []str
 	cl := l.s.upstream.Clusters()[eff.Cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
 		names = nil
-		return b.QueryParam(ctx, rolesQuery, user, func(v [][]byte) error {
+		return backend.QueryApart(ctx, b, rolesQuery, user, func(v [][]byte) error {
 			names = append(names, string(v[0]))
 			return nil
 		})
@@ -68,7 +68,7 @@ func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) 
 	cl := l.s.upstream.Clusters()[k.cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
 		secret, found = "", false
-		return b.QueryParam(ctx, k.query, user, func(v [][]byte) error {
+		return backend.QueryApart(ctx, b, k.query, user, func(v [][]byte) error {
 			if len(v) < 2 {
 				return fmt.Errorf("auth.query returns %d column; it must return the name and the secret", len(v))
 			}

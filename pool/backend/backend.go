@@ -216,12 +216,32 @@ func (b *Backend) Query(ctx context.Context, sql string, row func(values [][]byt
 
 // QueryParam does what Query does, for one statement with one text parameter.
 func (b *Backend) QueryParam(ctx context.Context, sql, param string, row func(values [][]byte) error) error {
+	return b.rows(ctx, wire.AppendSync(appendParam(nil, sql, param)), row)
+}
+
+// QueryApart does what b.QueryParam does in a transaction block of its own, whatever
+// default_transaction_isolation is (see AnyDefault). None may be open.
+func QueryApart(ctx context.Context, b *Backend, sql, param string, row func(values [][]byte) error) error {
+	frames := appendParam(appendStatement(nil, "BEGIN ISOLATION LEVEL READ COMMITTED"), sql, param)
+	err := b.rows(ctx, wire.AppendSync(appendStatement(frames, "COMMIT")), row)
+	if err == nil {
+		return nil
+	}
+	_, ended := b.RoundTrip(ctx, wire.AppendQuery(nil, "ROLLBACK"))
+	return errors.Join(err, ended)
+}
+
+// appendStatement adds an execution of one statement without parameters.
+func appendStatement(to []byte, sql string) []byte {
+	to = wire.AppendBind(wire.AppendParse(to, "", sql, nil), nil, "", []byte{0, 0, 0, 0, 0, 0})
+	return wire.AppendExecute(to, "")
+}
+
+// appendParam adds one of a statement with one text parameter.
+func appendParam(to []byte, sql, param string) []byte {
 	values := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1}, uint32(len(param)))
-	values = append(append(values, param...), 0, 0)
-	frames := wire.AppendParse(nil, "", sql, nil)
-	frames = wire.AppendBind(frames, nil, "", values)
-	frames = wire.AppendExecute(frames, "")
-	return b.rows(ctx, wire.AppendSync(frames), row)
+	to = wire.AppendBind(wire.AppendParse(to, "", sql, nil), nil, "", append(append(values, param...), 0, 0))
+	return wire.AppendExecute(to, "")
 }
 
 func (b *Backend) rows(ctx context.Context, frames []byte, row func(values [][]byte) error) error {

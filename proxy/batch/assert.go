@@ -16,7 +16,10 @@ import (
 // authorization, and no temporary object may be there. If it does not hold, the
 // statement fails, and what is behind it does not run. It is immutable.
 //
-// It has three texts, as every expression costs the server. The thorough one does all of
+// Within a transaction block nothing is set, as its rollback would undo that while the session
+// goes on there: what the session has is compared with what is in force.
+//
+// It has four texts, as every expression costs the server. The thorough one does all of
 // it. The others are for sessions that have all of the settings, or none: they refuse
 // another role or authorization than is believed and any temporary schema, one without
 // objects too. By pgbench on PostgreSQL 15, prepared and pipelined:
@@ -27,7 +30,8 @@ import (
 type Assertion struct {
 	names               []string // custom settings
 	all, none, thorough *prepared.Statement
-	careful             *Assertion // with the thorough statement only
+	same                *prepared.Statement // sets nothing
+	careful             *Assertion          // with the thorough statement only
 }
 
 // AssertionPrefix begins what is said where an Assertion does not hold.
@@ -55,17 +59,30 @@ func NewAssertion(names []string, r *prepared.Registry) *Assertion {
 		}
 		none += isSet(n)
 	}
-	a.careful = &Assertion{names: a.names, all: a.thorough, none: a.thorough, thorough: a.thorough}
+	same := ""
+	for i, n := range a.names {
+		same += isOther(n, "$"+strconv.Itoa(i+3))
+	}
+	a.same = prepare("SELECT CASE" + believed + same + " END")
+	a.careful = &Assertion{
+		names: a.names, all: a.thorough, none: a.thorough, thorough: a.thorough,
+		same: prepare("SELECT CASE" + identity + " WHEN " + hasTemporary + failure("temporary objects") + same + " END"),
+	}
 	a.all, a.none = prepare(all), prepare(none+" END")
 	return a
 }
 
 // believed refuses what is believed not to be so.
-var believed = " WHEN " + differs(setting.Authorization, "$1") + " THEN " + failure("another session authorization") +
-	" WHEN " + differs(setting.Role, "$2") + " THEN " + failure("another role") +
-	" WHEN " + hasTemporarySchema + " THEN " + failure(TemporarySchema)
+var believed = identity + " WHEN " + hasTemporarySchema + " THEN " + failure(TemporarySchema)
+
+var identity = " WHEN " + differs(setting.Authorization, "$1") + " THEN " + failure("another session authorization") +
+	" WHEN " + differs(setting.Role, "$2") + " THEN " + failure("another role")
 
 const hasTemporarySchema = "pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0"
+
+const hasTemporary = hasTemporarySchema + " AND EXISTS (SELECT FROM pg_catalog.pg_depend WHERE" +
+	" refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass" +
+	" AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN "
 
 // differs is whether the setting reads something else than value.
 func differs(name, value string) string {
@@ -80,6 +97,11 @@ func set(name, value string) string {
 // isSet refuses a custom setting that has a value.
 func isSet(name string) string {
 	return " WHEN pg_catalog.current_setting(" + setting.Literal(name) + ", true) OPERATOR(pg_catalog.<>) '' THEN " + failure(name+" is set")
+}
+
+// isOther refuses a custom setting that has another value, or one where there is to be none.
+func isOther(name, value string) string {
+	return " WHEN coalesce(pg_catalog.current_setting(" + setting.Literal(name) + ", true), '') OPERATOR(pg_catalog.<>) coalesce(" + value + "::pg_catalog.text, '') THEN " + failure("another "+name)
 }
 
 // failure is an expression that fails when it is evaluated, and says what: the server
@@ -101,9 +123,7 @@ func (a *Assertion) statement(value func(i int) string) string {
 		v := value(i)
 		q.WriteString("CASE WHEN " + differs(name, v) + " THEN " + set(name, v) + " END, ")
 	}
-	q.WriteString("CASE WHEN " + hasTemporarySchema + " AND EXISTS (SELECT FROM pg_catalog.pg_depend WHERE" +
-		" refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass" +
-		" AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) THEN " + failure("temporary objects") + " END")
+	q.WriteString("CASE WHEN " + hasTemporary + failure("temporary objects") + " END")
 	return q.String()
 }
 
@@ -197,7 +217,7 @@ func (a *Assertion) statementFor(s setting.Settings) *prepared.Statement {
 // appendValues adds the parameters of st, as a Bind has them, with a session's values.
 func (a *Assertion) appendValues(v []byte, st *prepared.Statement, s setting.Settings, user string) []byte {
 	n := uint16(2)
-	if st == a.all || st == a.thorough {
+	if st != a.none || st == a.thorough {
 		n += uint16(len(a.names))
 	}
 	v = append(v, 0, 0)
@@ -219,10 +239,12 @@ func (a *Assertion) appendValues(v []byte, st *prepared.Statement, s setting.Set
 
 // assert makes sure that the connection carries what isolation rests on.
 func (e *Encoder) assert() {
-	if e.Asserts == nil {
-		return
+	if e.Asserts != nil {
+		e.assertBy(e.Asserts.statementFor(e.Carries))
 	}
-	st := e.Asserts.statementFor(e.Carries)
+}
+
+func (e *Encoder) assertBy(st *prepared.Statement) {
 	e.prepareOwn(st, Setup)
 	var room [256]byte
 	e.execute(st.Name, e.Asserts.appendValues(room[:0], st, e.Carries, e.User), Awaited{Kind: Execute, Origin: Setup})

@@ -145,8 +145,8 @@ func (e *Encoder) open() {
 	for _, text := range e.State.Tx.Chained() {
 		e.run(text, Opening)
 	}
-	if e.Takes == TakesNothing {
-		e.assert()
+	if e.Takes == TakesNothing && e.Asserts != nil {
+		e.assertBy(e.Asserts.same)
 	}
 	e.replay(Opening)
 	if e.State.Tx.Did.Has(session.DidRead) && (e.Batch.saysModes() || !e.Batch.TakesSnapshot()) {

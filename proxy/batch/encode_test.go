@@ -214,6 +214,18 @@ var encodings = []struct {
 		a.Asserts = a.Asserts.Taking([]setting.Change{{Name: setting.Role, Value: "reader"}}, false)
 		a.query("SELECT 1")
 	}},
+	{"within a transaction that is opened", func(a *asked) {
+		a.asserts("app.tenant", "app.region")
+		a.Takes, a.Carries = TakesNothing, setting.From(map[string]string{"app.tenant": "7"})
+		a.begin("BEGIN", "SET LOCAL app.tenant = '8'")
+		a.query("SELECT 1")
+	}},
+	{"within one, where there may be a temporary schema", func(a *asked) {
+		a.asserts("app.tenant")
+		a.Takes, a.Asserts = TakesNothing, a.Asserts.Taking(nil, true)
+		a.begin("BEGIN")
+		a.query("SELECT 1")
+	}},
 	{"a transaction is opened, with what it did", func(a *asked) {
 		a.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", `SET app.a = 'kept'`, `SAVEPOINT "a "" \ é"`, "SET LOCAL app.a = 'local'", "SET LOCAL app.b TO DEFAULT")
 		a.query("SELECT 1")

@@ -236,9 +236,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
-		if t.Takes = batch.TakesAhead; a.c.lease.onReplica() && a.c.up.Isolation(b.Settings()) == router.Serializable {
-			t.Takes = batch.TakesApart
-		}
+		t.Takes = a.ahead()
 	default:
 		if err := a.adoptNow(want); err != nil {
 			return err
@@ -246,6 +244,15 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 	}
 	b.NoteMayDefine(defined)
 	return nil
+}
+
+// ahead is how what is sent ahead of the batch runs: a transaction by the defaults that the
+// connection carries may be refused by a standby, or wait.
+func (a acquisition) ahead() batch.Takes {
+	if a.c.up.Isolation(a.c.lease.b.Settings()) == router.Serializable {
+		return batch.TakesApart
+	}
+	return batch.TakesAhead
 }
 
 // adoptNow is adopt in round trips of its own.
@@ -256,7 +263,7 @@ func (a acquisition) adoptNow(want setting.Settings) error {
 		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, backend.AnyDefault+t.Asserts.Query(want, a.c.up.Credentials().User)))
 	}
 	if err == nil && t.Drops != 0 {
-		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, "DISCARD PLANS"))
+		_, err = b.RoundTrip(a.c.ctx, wire.AppendQuery(nil, backend.AnyDefault+"DISCARD PLANS"))
 		b.PlansDiscarded()
 	}
 	a.spans.Took(tracing.TakeOver, began)
@@ -378,12 +385,15 @@ func (a acquisition) adoptElsewhere(refused *adoptError) error {
 		a.c.Log().Error("server connection is not clean; it is closed: what ran on it is not what the catalog says, or a fault of the proxy",
 			server, zap.String("found", why), zap.Strings("ran", a.c.lease.b.Trail()))
 	}
-	pinned := a.c.state.Pins != 0
+	pinned, again := a.c.state.Pins != 0, &retry{reason: metrics.RetryLost, err: refused}
+	if a.c.lease.onReplica() {
+		again.lessons = onPrimary // whose settings may be others
+	}
 	a.c.discard()
 	if pinned || !repetition(a).untouched() && a.c.state.Tx.Phase != session.Deferred {
 		return wire.Fatalf("08006", "%v", refused)
 	}
-	return &retry{reason: metrics.RetryLost, err: refused}
+	return again
 }
 
 // hasNoTemporary reports whether the connection, whose batch failed, has no temporary

@@ -24,6 +24,9 @@ func (w *work) decide() router.Decision {
 	if d.Target != router.TargetReplica {
 		return d
 	}
+	if leaves, _ := w.batch.Leaves(); leaves && w.c.up.Isolation(w.c.state.Settings.Now()) == router.Serializable && (!v.OnReplica || mayLeave(w)) {
+		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonIsolation} // of what is behind the end
+	}
 	if !v.OnReplica && w.c.svc.OnlyPrimary {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRoute}
 	}
@@ -47,7 +50,7 @@ func (w *work) view() router.View {
 		InTx:   running || b.Traits.Has(batch.Begins) || b.Traits.Has(batch.OpensCursor) && b.Continues(),
 		Cursor: b.Traits.Has(batch.OpensCursor),
 		Read:   s.Tx.Phase.InBlock() && s.Tx.Did.Has(session.DidRead),
-		Fixed:  w.c.mustStay(),
+		Fixed:  w.mustStay(),
 	}
 	if l.held() && running {
 		v.OnReplica, v.OnPrimary = l.onReplica(), !l.onReplica()
@@ -90,11 +93,17 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 // exists on that replica only, which a batch that returns to a savepoint first may need.
 func (w *work) decideAborted() router.Decision {
 	d := router.Decision{Target: w.c.lease.target(), Reason: router.ReasonTransaction}
-	leaves := w.c.lease.onReplica() && !w.c.lease.midBatch() && w.batch.GoesOn()
-	if _, atOnce := w.batch.Leaves(); leaves && (!w.mustStay() || atOnce && !w.c.state.Tx.Did.Has(session.DidKeep)) {
+	if w.c.lease.onReplica() && !w.c.lease.midBatch() && w.batch.GoesOn() && mayLeave(w) {
 		d.Target = router.TargetPrimary
 	}
 	return d
+}
+
+// mayLeave reports whether the batch can leave the replica it meets: nothing keeps it there, or
+// the end of the transaction, which comes first, does away with that.
+func mayLeave(w *work) bool {
+	_, atOnce := w.batch.Leaves()
+	return !w.mustStay() || atOnce && !w.c.state.Tx.Did.Has(session.DidKeep)
 }
 
 // anyPlan is the plan of messages that only make sense where the session is.

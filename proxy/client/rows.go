@@ -4,6 +4,7 @@ import (
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/described"
 	"github.com/pgweir/pgweir/proxy/session"
+	"github.com/pgweir/pgweir/router"
 )
 
 // noteRows notes the answer to a client's Describe of a statement, or of a portal of it.
@@ -39,9 +40,10 @@ func (r rowCheck) checkRows() {
 		if !r.mustAsk(m) {
 			continue
 		}
-		s := &r.c.state
+		s, b := &r.c.state, r.c.lease.b
+		inBlock := s.Tx.Phase.InBlock() && !r.try.Opens()
 		check := described.Check{
-			Backend: r.c.lease.b, Registry: r.c.svc.Registry, InBlock: s.Tx.Phase.InBlock() && !r.try.Opens(), Names: s.Meaning(r.try.definitions),
+			Backend: b, Registry: r.c.svc.Registry, InBlock: inBlock, Apart: !inBlock && r.c.up.Isolation(b.Settings()) == router.Serializable, Names: s.Meaning(r.try.definitions),
 		}
 		refusal, ok := check.Compare(r.c.ctx, m.Prepared)
 		if refusal != nil {

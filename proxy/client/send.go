@@ -40,7 +40,7 @@ func (w *work) carry(t *attempt) {
 		}
 	case batch.TakesNothing:
 	}
-	l.asserted = l.asserted || t.Asserts != nil && !t.Takes.Ahead()
+	l.asserted = l.asserted || t.Asserts != nil && t.Takes == batch.TakesWithin
 	if log := w.c.state.Settings.Log(); t.Replays != batch.ReplaysNothing && len(log) > 0 {
 		w.c.told.pending = w.c.told.pending || slices.ContainsFunc(log, session.Step.MayBeReported)
 		l.carried.Replay(&w.c.state.Settings)

@@ -52,7 +52,7 @@ func (d drawing) begins() {
 	t.Drops |= batch.Sequences
 	alone := (d.leavesBlock() || !d.batch.Plain() && !d.batch.Traits.Has(batch.Resumes)) && !t.Opens() && !d.c.state.Tx.Phase.InBlock() && !l.midBatch()
 	if t.Takes == batch.TakesNothing && (early || alone) {
-		t.Takes, t.Carries = batch.TakesAhead, l.b.Settings()
+		t.Takes, t.Carries = acquisition(d).ahead(), l.b.Settings()
 	}
 }
 

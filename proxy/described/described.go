@@ -22,13 +22,25 @@ type Check struct {
 	Registry *prepared.Registry
 	// InBlock is that a transaction of the client's is open there, which fails with what is asked.
 	InBlock bool
-	Names   session.Meaning // now
+	// Apart is that it is asked in a block of its own, as a standby takes no transaction by the
+	// connection's defaults.
+	Apart bool
+	Names session.Meaning // now
 }
 
 // Compare returns the error that a statement deserves if the server has other rows for it than its
 // client was told of; ok is false if the connection is lost. The statement gets the parameter types
 // that its client was told of, as values are sent by these, unless they are gone.
 func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire.Error, ok bool) {
+	if c.Apart {
+		if _, err := c.Backend.RoundTrip(ctx, wire.AppendQuery(nil, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")); err != nil {
+			return nil, false
+		}
+		defer func() {
+			_, err := c.Backend.RoundTrip(ctx, wire.AppendQuery(nil, "ROLLBACK"))
+			ok = ok && err == nil
+		}()
+	}
 	rows, types, err := c.ask(ctx, p.Statement)
 	if err == nil && p.Told.Types != "" && types != p.Told.Types {
 		st := c.Registry.Statement([]byte(p.Text), []byte(p.Told.Types), p.Statement.Name)

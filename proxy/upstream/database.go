@@ -237,11 +237,14 @@ func (d *Database) load(ctx context.Context, previous *catalog.Snapshot) (snapsh
 
 // loadOver reads the catalog over a connection, and has it used.
 func (d *Database) loadOver(ctx context.Context, b *backend.Backend, previous *catalog.Snapshot) (*catalog.Snapshot, error) {
-	snapshot, err := catalog.Load(ctx, b.Query, catalog.LoadOptions{Previous: previous, Tables: d.audit.Policy() != nil})
+	ask := func(ctx context.Context, sql string, row func(values [][]byte) error) error {
+		return b.Query(ctx, backend.AnyDefault+sql, row)
+	}
+	snapshot, err := catalog.Load(ctx, ask, catalog.LoadOptions{Previous: previous, Tables: d.audit.Policy() != nil})
 	if err != nil {
 		return nil, err
 	}
-	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.directory.logins(d), b.Query))
+	d.protection.Store(d.audit.Inspect(ctx, d.label, d.protection.Load(), snapshot, d.directory.logins(d), ask))
 	d.Commits.WhileTablesChange(func() bool {
 		before := d.Plans.Snapshot()
 		d.Plans.SetSnapshot(snapshot)
@@ -251,7 +254,7 @@ func (d *Database) loadOver(ctx context.Context, b *backend.Backend, previous *c
 		d.learnDefaults(defaults)
 	}
 	if previous == nil {
-		d.recommend(ctx, b.Query)
+		d.recommend(ctx, ask)
 	}
 	if names := snapshot.Folding(); len(names) > 0 && (previous == nil || !slices.Equal(names, previous.Folding())) {
 		d.log.Warn("functions are declared IMMUTABLE and depend on their session; servers' plans are discarded at each hand-over: declare them STABLE",
