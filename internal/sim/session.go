@@ -247,7 +247,8 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 	}
 	want, ok := s.follow(step)
 	if ok && s.stuck(step, got, want) {
-		s.abandon(step)
+		s.w.oracle.forget(s.owner()) // what is behind the refusal was not done
+		s.close()
 		return
 	}
 	a, b := comparable(step, got), comparable(step, want)
