@@ -194,7 +194,8 @@ func TestPortalsOfOthers(t *testing.T) {
 			"P u select lastval() > 0\nB q u\nE q\nS\nwait\n" + more + "Q commit",
 		"once more": "P \"\" reset app.a\nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait\nQ begin\nP \"\" set app.a = 'x'\nB \"\" \"\"\nE \"\"\nS\nwait\nD P \"\"\nE \"\"\nS\nwait\nQ rollback\n" +
 			"P \"\" \nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait\nP \"\" begin\nB \"\" \"\"\nE \"\"\nS\nwait\nE \"\"\nS\nwait\nQ rollback\nP \"\" set app.a = 'x'\nB \"\" \"\"\nE \"\"\nP \"\" select 1\nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait",
-		"SQL-level prepared": "Q prepare q%n% as select 1\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nP e execute q%n%\nB p e\nE p\n" + more,
+		"of a block that is opened": "Q begin\nP s select set_config('app.a', '7', false)\nB pq s\nE pq\nS\nwait\nE \"\"\nS\nwait\nQ rollback\nQ begin\nP s2 select 1\nD S s2\nS\nwait\nE \"\"\nS\nwait\nQ rollback",
+		"SQL-level prepared":        "Q prepare q%n% as select 1\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nP e execute q%n%\nB p e\nE p\n" + more,
 	} {
 		all = append(all, story{name: name, mode: "once", steps: steps})
 	}

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -90,5 +91,25 @@ func TestUndoneAssertion(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A default given past the proxy is not a session's that began before, also on a connection that is
+// opened for it with its own startup parameters.
+func TestDefaultsOfABegunConnection(t *testing.T) {
+	t.Parallel()
+	for i, reset := range []string{"reset default_transaction_isolation", "reset all", "select set_config('default_transaction_isolation', null, false)"} {
+		db := newDatabase(t, "")
+		s := start(t, poolSize(2), func(c *config.Config) { c.Servers = c.Servers[:2] })
+		r := raw(t, s.addr, db, "options", "-c default_transaction_isolation=serializable")
+		r.query("select 1")
+		name := "app.since" + strconv.Itoa(i)
+		run(t, db, "alter database "+db+" set "+name+" = 'since'")
+		const look = "; select current_setting('%', true)"
+		for _, sql := range []string{reset + look, reset + look, "select 1" + look} {
+			if got := strings.Join(r.query(strings.Replace(sql, "%", name, 1)), " "); strings.Contains(got, "since\"") {
+				t.Errorf("%s: %s", sql, got)
+			}
+		}
 	}
 }

@@ -434,6 +434,11 @@ func (b *Batch) Undoable() bool {
 // notUndone are the flags of what may commit by itself, or must not be seen twice.
 const notUndone = router.FlagDDL | router.FlagTemporary | router.FlagStays | router.FlagTxControl | router.FlagCopyIn | router.FlagDirty
 
+// bindsUnnamed reports whether the server makes a portal without a name for it.
+func (b *Batch) bindsUnnamed() bool {
+	return slices.ContainsFunc(b.Messages, func(m Message) bool { return !m.Here && (m.Kind == Query || m.Kind == Bind && m.Name == "") })
+}
+
 // TakesSnapshot reports whether the first statement that a server runs may take its
 // transaction's snapshot. Before one that does not, nothing else may: what comes next may
 // have to be the first query of the transaction.

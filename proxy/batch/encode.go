@@ -224,10 +224,10 @@ func (e *Encoder) set(changes []setting.Change, origin Origin) {
 }
 
 // portal is the portal for a statement of the proxy's own: the unnamed one, but where the
-// client's may be in it, or be asked for.
+// client's may be in it, or be asked for, or it would be left in the client's block.
 func (e *Encoder) portal() string {
 	b := e.Batch
-	if e.within || b.End == EndPart || b.End == EndFlush || b.Traits.Has(Resumes) || e.State.Tx.Phase.InBlock() && !e.Opens() {
+	if e.within || b.End == EndPart || b.End == EndFlush || b.Traits.Has(Resumes) || e.State.Tx.Phase.InBlock() && !(e.Opens() && b.bindsUnnamed()) {
 		return ownName
 	}
 	return ""

@@ -24,9 +24,6 @@ func (p *Pools) Aside(ctx context.Context, s *cluster.Server, application string
 	if err != nil {
 		return nil, err
 	}
-	if err := b.AskBegan(ctx, p.Database.defaultNames()); err != nil {
-		b.Close()
-		return nil, err
-	}
-	return b, nil
+	_, err = p.learn(ctx, b, nil)
+	return b, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,21 +118,43 @@ func (dir *Directory) refused(server *cluster.Server, key Key, b *backend.Backen
 }
 
 // Begin opens a connection that begins with a session's startup settings, and is for that
-// session only.
+// session only. Custom settings that sessions have by default since are empty there: RESET
+// returns to what a connection began with.
 func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Settings) (*backend.Backend, error) {
-	b, err := p.Database.account.dial(ctx, s, p.Credentials(), p.Database.name, maps.Collect(with.All()))
+	params := maps.Collect(with.All())
+	hide := func(now setting.Settings) (more bool) {
+		for name := range now.All() {
+			if _, has := params[name]; !has && setting.IsCustom(name) {
+				params[name], more = "", true
+			}
+		}
+		return more
+	}
+	hide(p.Usual())
+	for {
+		b, err := p.Database.account.dial(ctx, s, p.Credentials(), p.Database.name, params)
+		if err != nil {
+			return nil, err
+		}
+		defaults, err := p.learn(ctx, b, slices.Collect(maps.Keys(params)))
+		if err != nil || !hide(defaults.Of(p.Config.ServerUser)) {
+			return b, err
+		}
+		b.Close() // one was given meanwhile
+	}
+}
+
+// learn finds out what the session of a new connection begins with, custom settings of those names
+// included, and what others begin with by now. If that cannot be told, the connection is closed.
+func (p *Pools) learn(ctx context.Context, b *backend.Backend, named []string) (*backend.Defaults, error) {
+	defaults, err := b.AskDefaults(ctx, p.Config.ServerUser)
+	if err == nil {
+		err = b.AskBegan(ctx, slices.Concat(named, defaults.Names().List(), p.Database.defaultNames()))
+	}
 	if err != nil {
-		return nil, err
-	}
-	names := p.Database.defaultNames()
-	for name := range with.All() {
-		names = append(names, name)
-	}
-	if err := b.AskBegan(ctx, names); err != nil {
 		b.Close()
-		return nil, err
 	}
-	return b, nil
+	return defaults, err
 }
 
 // Usual are the settings that a session began with when they were last asked for.
@@ -194,12 +217,7 @@ func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backe
 	if err != nil {
 		return nil, err
 	}
-	defaults, err := b.AskDefaults(ctx, p.Config.ServerUser)
-	if err == nil {
-		err = b.AskBegan(ctx, append(defaults.Names().List(), p.Database.defaultNames()...))
-	}
-	if err != nil {
-		b.Close()
+	if _, err := p.learn(ctx, b, nil); err != nil {
 		return nil, err
 	}
 	p.Cluster.Saw(s, b.Origin().Started)
