@@ -61,8 +61,10 @@ func joined(changes []setting.Change) string {
 // Reset returns b to what a fresh connection is: DISCARD ALL. Custom settings that are
 // defined stay defined.
 func (b *Backend) Reset(ctx context.Context) error {
-	if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, "DISCARD ALL")); err != nil {
-		return err
+	for _, text := range []string{"SET default_transaction_isolation = 'read committed'", "DISCARD ALL"} { // see AnyDefault
+		if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, text)); err != nil {
+			return err
+		}
 	}
 	b.NoteSettings(b.began)
 	b.Plans = Plans{}

@@ -163,7 +163,7 @@ const patience = 10 * time.Second
 
 // listened are the channels that b listens to, but for that of fences.
 func listened(ctx context.Context, b *backend.Backend) (channels []string, err error) {
-	err = b.Query(ctx, "SELECT pg_catalog.pg_listening_channels()", func(row [][]byte) error {
+	err = b.Query(ctx, backend.AnyDefault+"SELECT pg_catalog.pg_listening_channels()", func(row [][]byte) error {
 		if name := string(row[0]); name != fences {
 			channels = append(channels, name)
 		}

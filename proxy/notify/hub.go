@@ -47,7 +47,7 @@ const noTimeouts = `SELECT pg_catalog.set_config(name, '0', false) FROM pg_catal
 
 // Start makes a Hub of a connection that is at rest, and that it closes in the end.
 func Start(ctx context.Context, b *backend.Backend) (*Hub, error) {
-	if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, noTimeouts+"; LISTEN "+fences)); err != nil {
+	if _, err := b.RoundTrip(ctx, wire.AppendQuery(nil, backend.AnyDefault+noTimeouts+"; LISTEN "+fences)); err != nil {
 		b.Close()
 		return nil, err
 	}
@@ -283,6 +283,7 @@ type move struct {
 // then, and returns both parts.
 func (m *move) fence(ctx context.Context, b *backend.Backend) (before, behind []byte, err error) {
 	var q strings.Builder
+	q.WriteString(backend.AnyDefault)
 	if !m.begin {
 		for _, ch := range m.in.channels {
 			q.WriteString("LISTEN " + quote(ch) + ";")

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/freshness"
 )
@@ -49,7 +50,7 @@ func (d *Database) gone(s *cluster.Server, pid uint32, age time.Duration) bool {
 	}
 	defer b.Close()
 	alive := true
-	err = b.Query(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid = `+strconv.FormatUint(uint64(pid), 10)+`
+	err = b.Query(ctx, backend.AnyDefault+`SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid = `+strconv.FormatUint(uint64(pid), 10)+`
   AND coalesce(backend_start < pg_catalog.clock_timestamp() - `+strconv.FormatInt(age.Microseconds(), 10)+` * interval '1 microsecond', true))`,
 		func(v [][]byte) error { alive = string(v[0]) == "t"; return nil })
 	return err == nil && !alive
