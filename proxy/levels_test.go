@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -570,6 +571,34 @@ func TestLevelsBesideACursor(t *testing.T) {
 		require.Equal(t, fresh, reader.value("select v::text from r where id = 1") == "1", level)
 		require.Equal(t, "2", reader.value("fetch c"), level)
 		reader.do("commit")
+		l.resume(t)
+	}
+}
+
+// TestSnapshotIsFresh: where a statement without tables takes the snapshot of those behind it, it has to
+// be as fresh as they need.
+func TestSnapshotIsFresh(t *testing.T) {
+	l := newLagging(t, registers, nil)
+	s := l.proxy(t)
+	settling := s.watch(t)
+	const look = "select v::text from r where id = 1"
+	for i, script := range [][]string{
+		{"begin isolation level repeatable read read only", "select current_setting('timezone')", look, "commit"},
+		{"begin isolation level repeatable read read only; select current_setting('timezone')", look, "commit"},
+		{"set default_transaction_isolation = 'repeatable read'", "begin read only", "select 1", look, "commit"},
+		{"set default_transaction_isolation = 'repeatable read'", "select 1; " + look},
+		{"begin read only", "set transaction isolation level repeatable read", "select 1", look, "commit"},
+		{"begin isolation level repeatable read read only", "declare c cursor for select 1", look, "commit"},
+	} {
+		l.settle(t, settling)
+		r, want := raw(t, s.addr, "postgres"), strconv.Itoa(100+i)
+		l.pause(t)
+		r.query("update r set v = " + want + " where id = 1")
+		var got []string
+		for _, sql := range script {
+			got = append(got, r.query(sql)...)
+		}
+		require.Contains(t, strings.Join(got, "\n"), `D "`+want+`"`, "%q", script)
 		l.resume(t)
 	}
 }

@@ -210,6 +210,19 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "begin"}, {Simple: "select '%m', 2"}, {Calls: []Call{{Again: true}, {Parse: "insert into log values ($1)", Args: []string{"%m"}}}}, {Simple: "rollback"},
 			}},
 		}},
+		"a snapshot taken by what reads no table": {Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "database", Declared: true, Lag: 30 * time.Millisecond, Delay: time.Millisecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "set app.tenant = 't1'"}, {Simple: "insert into items values ('%o', 90, 't1', '%m')"}, {Simple: "begin isolation level repeatable read read only"},
+				{Simple: "select '%m', current_setting('app.tenant', true), current_setting('app.other', true), current_user, session_user"},
+				{Simple: "select '%m', id, tenant, v from items where owner = '%o' order by id"}, {Simple: "commit"},
+			}},
+		}},
+		"a portal in a failed transaction, which is ended behind it": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "clerk", Steps: []Step{
+				{Calls: []Call{{Parse: "begin isolation level repeatable read read only"}, {Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}}}},
+				{Simple: "select nosuch"}, {Calls: []Call{{Again: true}, {Parse: "commit"}, {Parse: "insert into log values ($1)", Args: []string{"%m"}}}}, {Simple: "rollback"},
+			}},
+		}},
 		"UNLISTEN among other statements": {Knobs: alone, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten \"%o\"; set transaction read only; reset role"}, {Simple: "select pg_notify('%o', '%m')"},

@@ -268,7 +268,9 @@ func (b *Batch) GoesOn() bool {
 		if open || tx.Verb == router.TxPrepare || p.Statements > 1 && p.Flags.Has(router.FlagTxControl) {
 			return true
 		}
-		open = tx.Ends() || tx.Verb == router.TxRollbackTo // anything else is refused
+		if open = tx.Ends() || tx.Verb == router.TxRollbackTo; !open && p.Class != router.ClassEmpty {
+			return false // it is refused, and with it what is behind
+		}
 	}
 	return false
 }

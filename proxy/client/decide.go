@@ -103,7 +103,7 @@ func (w *work) decideAborted() router.Decision {
 // the end of the transaction, which comes first, does away with that.
 func mayLeave(w *work) bool {
 	_, atOnce := w.batch.Leaves()
-	return !w.mustStay() || atOnce && !w.c.state.Tx.Did.Has(session.DidKeep)
+	return !w.mustStay() || atOnce && !w.batch.Traits.Has(batch.Resumes) && !w.c.state.Tx.Did.Has(session.DidKeep)
 }
 
 // anyPlan is the plan of messages that only make sense where the session is.

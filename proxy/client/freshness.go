@@ -8,6 +8,7 @@ import (
 	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/router"
@@ -23,13 +24,15 @@ type needs struct{ *work }
 func (n needs) need() (required cluster.Moment, level router.Consistency) {
 	required = cluster.AnyTime
 	least := n.c.preferences().MinLSN
+	// What comes behind it reads by the same snapshot.
+	keeps := n.batch.Traits.Has(batch.Begins) || n.c.modes().Isolation == router.RepeatableRead
 	for i := range n.batch.Messages {
 		m := &n.batch.Messages[i]
 		if !m.Kind.Executes() || m.Here || m.Plan == nil {
 			continue
 		}
 		tables := m.Plan.Reads
-		if m.Plan.Version != n.c.up.Database.Plans.Version() {
+		if keeps || m.Plan.Version != n.c.up.Database.Plans.Version() {
 			tables = catalog.Footprint{} // any
 		}
 		l := n.levelOf(m.Plan)
