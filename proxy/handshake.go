@@ -56,6 +56,9 @@ type handshake struct {
 	minor  int
 	params map[string]string
 	asked  []string // protocol options the client asked for, none of which is known
+
+	// unwatch has the end of the service no longer close the connection: it is a session's.
+	unwatch func() bool
 }
 
 // serveConn takes a connection from its first byte to its last.
@@ -67,9 +70,9 @@ func (s *Server) serveConn(conn net.Conn) {
 	}
 	h := &handshake{s: s, terms: terms, nc: conn, front: wire.NewConn(conn, wire.SmallBuffer)}
 	_ = conn.SetDeadline(time.Now().Add(terms.cfg.Auth.Timeout))
-	stop := context.AfterFunc(s.ctx, func() { _ = conn.Close() })
+	h.unwatch = context.AfterFunc(s.ctx, func() { _ = conn.Close() })
 	m, err := h.begin()
-	stop()
+	h.unwatch()
 	if err != nil {
 		s.refuseClient(h, err)
 		return

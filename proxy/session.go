@@ -100,6 +100,7 @@ func (h *handshake) reply(ctx context.Context, as auth.Identity, up *upstream.Po
 		c.Drop()
 		return nil, err
 	}
+	h.unwatch() // it is told why it ends, from here on
 	if err := h.greet(reported, m.pid, m.secret); err != nil {
 		s.members.unregister(m)
 		c.Drop()

@@ -56,6 +56,8 @@ func (s *State) Ran(st *Executed, out Outcome, declared []string) Effects {
 	p := st.Plan
 	if p == nil {
 		p = unknownPlan
+	} else if out == Failed && s.Tx.Phase.Failed() && p.Tx.Verb == router.TxNone && !p.Flags.Has(router.FlagTxControl) {
+		return Effects{} // it is refused unseen
 	}
 	var e Effects
 	if out == Done {
