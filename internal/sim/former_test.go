@@ -210,6 +210,18 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "begin"}, {Simple: "select '%m', 2"}, {Calls: []Call{{Again: true}, {Parse: "insert into log values ($1)", Args: []string{"%m"}}}}, {Simple: "rollback"},
 			}},
 		}},
+		"a portal nobody knows in a failed transaction, which leaves its replica then": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: "select '%m', 1"}, {Simple: "select nosuch"}, {Calls: []Call{{Again: true, Rows: 1}}}, {Calls: []Call{{Parse: "commit"}, {Parse: "listen \"%o\""}}},
+			}},
+		}},
+		"a write behind COMMIT and BEGIN in one string": {Knobs: Knobs{Replicas: 1, PoolSize: 8, Consistency: "session", Wait: 100 * time.Millisecond, Lag: 30 * time.Millisecond, Delay: time.Millisecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "set app.tenant = 't1'"}, {Simple: "commit; begin; insert into items values ('%o', 2, 't1', '%m')"}, {Wait: 200 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}, {Simple: "savepoint a"},
+				{Wait: 250 * time.Millisecond, Simple: "rollback to a"}, {Simple: "commit"},
+				{Simple: "select '%m', id, tenant, v from items where owner = '%o' order by id"},
+			}},
+		}},
 		"a snapshot taken by what reads no table": {Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "database", Declared: true, Lag: 30 * time.Millisecond, Delay: time.Millisecond}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{
 				{Simple: "set app.tenant = 't1'"}, {Simple: "insert into items values ('%o', 90, 't1', '%m')"}, {Simple: "begin isolation level repeatable read read only"},

@@ -187,6 +187,9 @@ func (o outcomes) believed(m *batch.Message, p *router.Plan) *router.Plan {
 // outcome of one statement.
 func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Effects {
 	s, p := &o.c.state, st.Plan
+	if s.Refuses(p, out) {
+		return session.Effects{}
+	}
 	snapshot := o.c.up.Database.Plans.Snapshot()
 	st.Plan = doubt.Of(p, s, snapshot, func() string { return snapshot.Default(o.c.up.Config.ServerUser, "search_path") })
 	before := s.Tx.Modes

@@ -50,8 +50,10 @@ func (r recorder) recordWrites(ended bool) {
 	did := &r.c.state.Tx.Did
 	if r.c.writes.Wrote() && (ended || did.Has(session.DidCommit)) {
 		r.c.recordCommit()
-		r.c.writes = noWrites
 		*did &^= session.DidCommit
+		if ended { // else some of it may be of the transaction that goes on
+			r.c.writes = noWrites
+		}
 	}
 	if did.Has(session.DidDDL) && ended {
 		r.changesCatalog(*did)

@@ -44,6 +44,12 @@ const Inspectable = router.PinTemp | router.PinCursor | router.PinLock | router.
 // of it since a savepoint.
 const undone = router.PinSetting | router.PinTemp | router.PinCursor | router.PinListen
 
+// Refuses reports whether a statement with such an outcome was refused unseen, as a failed transaction
+// refuses all that does not end it or return to a savepoint. p may be nil.
+func (s *State) Refuses(p *router.Plan, out Outcome) bool {
+	return out == Failed && s.Tx.Phase.Failed() && (p == nil || p.Tx.Verb == router.TxNone && !p.Flags.Has(router.FlagTxControl) && p.Reason != router.ReasonUnparsed)
+}
+
 // Ran says that a server has answered a statement. declared are the settings that the
 // operator declared code nobody can see through may set; nil if he did not. With the Ready behind it:
 //
@@ -56,8 +62,6 @@ func (s *State) Ran(st *Executed, out Outcome, declared []string) Effects {
 	p := st.Plan
 	if p == nil {
 		p = unknownPlan
-	} else if out == Failed && s.Tx.Phase.Failed() && p.Tx.Verb == router.TxNone && !p.Flags.Has(router.FlagTxControl) {
-		return Effects{} // it is refused unseen
 	}
 	var e Effects
 	if out == Done {
