@@ -195,7 +195,9 @@ func TestPortalsOfOthers(t *testing.T) {
 		"once more": "P \"\" reset app.a\nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait\nQ begin\nP \"\" set app.a = 'x'\nB \"\" \"\"\nE \"\"\nS\nwait\nD P \"\"\nE \"\"\nS\nwait\nQ rollback\n" +
 			"P \"\" \nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait\nP \"\" begin\nB \"\" \"\"\nE \"\"\nS\nwait\nE \"\"\nS\nwait\nQ rollback\nP \"\" set app.a = 'x'\nB \"\" \"\"\nE \"\"\nP \"\" select 1\nB \"\" \"\"\nE \"\"\nE \"\"\nS\nwait",
 		"of a block that is opened": "Q begin\nP s select set_config('app.a', '7', false)\nB pq s\nE pq\nS\nwait\nE \"\"\nS\nwait\nQ rollback\nQ begin\nP s2 select 1\nD S s2\nS\nwait\nE \"\"\nS\nwait\nQ rollback",
-		"SQL-level prepared":        "Q prepare q%n% as select 1\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nP e execute q%n%\nB p e\nE p\n" + more,
+		"answered by the proxy": "Q begin\nP \"\" select 1\nB \"\" \"\"\nE \"\"\nS\nwait\nQ deallocate all\nE \"\"\nS\nwait\nQ rollback\nQ begin\nP \"\" select 1\nB \"\" \"\"\nE \"\"\nS\nwait\n" +
+			"P \"\" deallocate all\nB \"\" \"\"\nE \"\"\nS\nwait\nC P \"\"\nS\nwait\nE \"\"\nS\nwait\nQ rollback",
+		"SQL-level prepared": "Q prepare q%n% as select 1\nP \"\" select generate_series(1, 9)\nB \"\" \"\"\nP e execute q%n%\nB p e\nE p\n" + more,
 	} {
 		all = append(all, story{name: name, mode: "once", steps: steps})
 	}

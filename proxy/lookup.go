@@ -65,6 +65,9 @@ func (l *lookups) roles(ctx context.Context, database, user string) (names []str
 }
 
 func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) (secret string, found bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.s.ctx, cancel)() // it outlives the client that asked, not the service
 	cl := l.s.upstream.Clusters()[k.cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
 		secret, found = "", false

@@ -21,7 +21,7 @@ var exceptions = map[string]bounds{
 	"internal/simpg": {methods: 134, fields: 26, cycle: 37, lines: 10600}, // a server in one piece, for tests only: an interpreter calls itself everywhere
 	// Listening, sequences and doubts keep or take a connection in the midst of a life. They want a room of
 	// their own beside lease and settle before more comes.
-	"proxy/client":   {fields: 21, cycle: 10, lines: 4660},
+	"proxy/client":   {fields: 21, cycle: 10, lines: 4670},
 	"proxy/upstream": {cycle: 10},   // what users, databases and clusters share refers to each other
 	"router/catalog": {lines: 3580}, // the questions are a fifth of it
 	"router":         {methods: 72, fields: 32, cycle: 9, lines: 5552},

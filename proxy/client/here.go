@@ -17,6 +17,7 @@ func (w *work) emit(m *batch.Message) {
 		m.Parsed(&w.c.names, w.bytes())
 	case batch.Bind:
 		w.reply = append(w.reply, bindComplete...)
+		w.c.dropUnnamed()
 		w.c.names.DefinePortal(m.Name, m.Portal)
 	case batch.Describe:
 		w.reply = append(w.reply, m.Canned...)
@@ -24,6 +25,7 @@ func (w *work) emit(m *batch.Message) {
 		w.reply = append(w.reply, closeComplete...)
 		m.Closed(&w.c.names)
 	case batch.Query:
+		w.c.dropUnnamed()
 		w.c.names.Queried()
 		if m.Plan.Own.Verb == router.OwnShow {
 			w.reply = append(w.reply, analysis.DescribeHere(m.Plan)...)
@@ -45,6 +47,14 @@ func (w *work) emit(m *batch.Message) {
 		w.spans.Answered(m)
 		w.counted(router.TargetAny, router.ReasonLocal, m.Plan.Class)
 		w.answered(router.TargetAny, m.Plan.Class)
+	}
+}
+
+// dropUnnamed has the server forget the unnamed portal of the block, which what is answered here
+// takes the place of: it may be asked for later.
+func (c *Client) dropUnnamed() {
+	if c.lease.held() && !c.lease.midBatch() && c.state.Tx.Phase.InBlock() {
+		_, _ = c.lease.b.RoundTrip(c.ctx, wire.AppendSync(wire.AppendTarget(nil, wire.Close, 'P', "")))
 	}
 }
 
