@@ -95,6 +95,7 @@ func (w *work) answerAlone() error {
 		case m.Refusal != nil:
 			w.fail(m.Refusal, false)
 		default:
+			w.c.dropUnnamed(m)
 			w.emit(m)
 		}
 	}
@@ -108,6 +109,7 @@ func (w *work) answerFirst() {
 		if !m.Here {
 			return
 		}
+		w.c.dropUnnamed(m)
 		w.emit(m)
 		w.batch.Here++
 	}

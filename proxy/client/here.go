@@ -17,7 +17,6 @@ func (w *work) emit(m *batch.Message) {
 		m.Parsed(&w.c.names, w.bytes())
 	case batch.Bind:
 		w.reply = append(w.reply, bindComplete...)
-		w.c.dropUnnamed()
 		w.c.names.DefinePortal(m.Name, m.Portal)
 	case batch.Describe:
 		w.reply = append(w.reply, m.Canned...)
@@ -25,7 +24,6 @@ func (w *work) emit(m *batch.Message) {
 		w.reply = append(w.reply, closeComplete...)
 		m.Closed(&w.c.names)
 	case batch.Query:
-		w.c.dropUnnamed()
 		w.c.names.Queried()
 		if m.Plan.Own.Verb == router.OwnShow {
 			w.reply = append(w.reply, analysis.DescribeHere(m.Plan)...)
@@ -50,10 +48,11 @@ func (w *work) emit(m *batch.Message) {
 	}
 }
 
-// dropUnnamed has the server forget the unnamed portal of the block, which what is answered here
-// takes the place of: it may be asked for later.
-func (c *Client) dropUnnamed() {
-	if c.lease.held() && !c.lease.midBatch() && c.state.Tx.Phase.InBlock() {
+// dropUnnamed has the server forget the unnamed portal of the block if a message that is answered
+// here takes its place: it may be asked for later. Nothing is asked of the server meanwhile.
+func (c *Client) dropUnnamed(m *batch.Message) {
+	takes := m.Kind == batch.Query || m.Kind == batch.Bind && m.Name == ""
+	if takes && c.lease.held() && !c.lease.midBatch() && c.state.Tx.Phase.InBlock() {
 		_, _ = c.lease.b.RoundTrip(c.ctx, wire.AppendSync(wire.AppendTarget(nil, wire.Close, 'P', "")))
 	}
 }
