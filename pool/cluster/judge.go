@@ -17,8 +17,8 @@ import (
 //     which is right.
 //     Two that were started at the same microsecond are one server, configured twice.
 //   - A primary that was lost and comes back as it was is none as long as another server keeps
-//     the monitor waiting, from the start perhaps, or has not been asked since in vain: it may have
-//     been promoted meanwhile.
+//     the monitor waiting, from the start perhaps, or has not been asked since: it may have been
+//     promoted meanwhile. What it answers clients does not tell.
 //   - A replica below the primary's timeline does not follow that primary. What it
 //     replays may never have happened, so nothing is read from it.
 //   - A server that leaves the cluster is read from no more. If it is the primary, and no
@@ -124,7 +124,7 @@ func (t *Topology) doubt(before *Topology) {
 	}
 	lost := MomentOf(was.Since)
 	for i := range t.States {
-		if o := &t.States[i]; (o.awaited() || o.Status == StatusDown && o.Probed < lost) && o.Server != t.Primary {
+		if o := &t.States[i]; (o.awaited() || o.Probed < lost) && o.Server != t.Primary {
 			st := find(t.States, t.Primary)
 			st.Status, t.Primary = StatusUnknown, nil
 			st.Err = fmt.Errorf("it was lost and is back, and %s, which may have been promoted meanwhile, does not answer", o.Server.Address)

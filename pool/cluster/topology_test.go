@@ -179,6 +179,11 @@ func TestJudgeDoubts(t *testing.T) {
 	if got := judge(asked, lost, true); got.Primary == nil {
 		t.Errorf("it was asked: %+v", got)
 	}
+	asked = again(lost, "p1", "r1") // it answers clients, not the question
+	asked[1].Probed = MomentOf(lost.States[0].Since) - 1
+	if got := judge(asked, lost, true); got.Primary != nil {
+		t.Errorf("nobody has asked since: %+v", got)
+	}
 	early := judge(said("p1-", "!"), &Topology{}, false) // lost before the other one had time to answer
 	if got := judge(again(early, "p1", "r1~"), early, true); got.Primary != nil {
 		t.Errorf("it was known: %+v", got)
