@@ -214,6 +214,15 @@ func (a *Assertion) statementFor(s setting.Settings) *prepared.Statement {
 	return a.thorough
 }
 
+// comparing returns the statement that sets nothing for a session with s. That for sessions without
+// any of the settings is one, and costs less.
+func (a *Assertion) comparing(s setting.Settings) *prepared.Statement {
+	if st := a.statementFor(s); st == a.none && st != a.thorough {
+		return st
+	}
+	return a.same
+}
+
 // appendValues adds the parameters of st, as a Bind has them, with a session's values.
 func (a *Assertion) appendValues(v []byte, st *prepared.Statement, s setting.Settings, user string) []byte {
 	n := uint16(2)

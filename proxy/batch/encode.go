@@ -146,7 +146,7 @@ func (e *Encoder) open() {
 		e.run(text, Opening)
 	}
 	if e.Takes == TakesNothing && e.Asserts != nil {
-		e.assertBy(e.Asserts.same)
+		e.assertBy(e.Asserts.comparing(e.Carries))
 	}
 	e.replay(Opening)
 	if e.State.Tx.Did.Has(session.DidRead) && (e.Batch.saysModes() || !e.Batch.TakesSnapshot()) {
