@@ -227,8 +227,8 @@ func QueryApart(ctx context.Context, b *Backend, sql, param string, row func(val
 	if err == nil {
 		return nil
 	}
-	_, ended := b.RoundTrip(ctx, wire.AppendQuery(nil, "ROLLBACK"))
-	return errors.Join(err, ended)
+	_, _ = b.RoundTrip(ctx, wire.AppendQuery(nil, "ROLLBACK")) // if that fails too, nobody uses it again
+	return err
 }
 
 // appendStatement adds an execution of one statement without parameters.

@@ -291,6 +291,16 @@ func (b *Batch) Leaves() (leaves, atOnce bool) {
 	return false, false
 }
 
+// Repeats reports whether the batch begins a transaction that is, or may be, REPEATABLE READ.
+func (b *Batch) Repeats() bool {
+	for p := range b.statements() {
+		if p.Tx.Modes.Isolation == router.RepeatableRead || p.Statements > 1 && p.Flags.Has(router.FlagTxControl) {
+			return true
+		}
+	}
+	return false
+}
+
 // statements are the plans of what the batch runs, in order: of each statement of a string, if
 // they can be told apart.
 func (b *Batch) statements() iter.Seq[*router.Plan] {

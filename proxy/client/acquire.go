@@ -232,7 +232,7 @@ func (a acquisition) adopt(want setting.Settings, now bool) error {
 		t.Drops = 0
 	}
 	switch {
-	case t.Drops == 0 && len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot()):
+	case t.Drops == 0 && len(changes) == 0 && (t.Asserts == nil || t.Opens() && !now && a.batch.TakesSnapshot() && !a.learned.has(trustNothing)):
 	case !now && a.mayAdoptWithin(changes):
 		t.Takes = batch.TakesWithin
 	case !now && a.batch.End != batch.EndPart && !slices.ContainsFunc(changes, setting.Change.Recodes):
@@ -385,9 +385,9 @@ func (a acquisition) adoptElsewhere(refused *adoptError) error {
 		a.c.Log().Error("server connection is not clean; it is closed: what ran on it is not what the catalog says, or a fault of the proxy",
 			server, zap.String("found", why), zap.Strings("ran", a.c.lease.b.Trail()))
 	}
-	pinned, again := a.c.state.Pins != 0, &retry{reason: metrics.RetryLost, err: refused}
+	pinned, again := a.c.state.Pins != 0, &retry{reason: metrics.RetryLost, err: refused, lessons: trustNothing}
 	if a.c.lease.onReplica() {
-		again.lessons = onPrimary // whose settings may be others
+		again.lessons |= onPrimary // whose settings may be others
 	}
 	a.c.discard()
 	if pinned || !repetition(a).untouched() && a.c.state.Tx.Phase != session.Deferred {

@@ -24,7 +24,7 @@ func (w *work) decide() router.Decision {
 	if d.Target != router.TargetReplica {
 		return d
 	}
-	if leaves, _ := w.batch.Leaves(); leaves && w.c.up.Isolation(w.c.state.Settings.Now()) == router.Serializable && (!v.OnReplica || mayLeave(w)) {
+	if v.Leaves && w.c.up.Isolation(w.c.state.Settings.Now()) == router.Serializable && (!v.OnReplica || mayLeave(w)) {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonIsolation} // of what is behind the end
 	}
 	if !v.OnReplica && w.c.svc.OnlyPrimary {
@@ -55,8 +55,10 @@ func (w *work) view() router.View {
 	if l.held() && running {
 		v.OnReplica, v.OnPrimary = l.onReplica(), !l.onReplica()
 	}
-	if v.OnReplica {
+	if v.InTx {
 		v.Leaves, v.AtOnce = b.Leaves()
+	}
+	if v.OnReplica {
 		v.Cursor = v.Cursor && !b.Traits.Has(batch.Resumes) // the portal that it needs is there
 	}
 	if v.Modes = w.c.modes(); !v.InTx && !v.Cursor && v.Modes.Isolation != router.Serializable {

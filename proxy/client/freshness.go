@@ -8,7 +8,6 @@ import (
 	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
-	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/router"
@@ -24,8 +23,7 @@ type needs struct{ *work }
 func (n needs) need() (required cluster.Moment, level router.Consistency) {
 	required = cluster.AnyTime
 	least := n.c.preferences().MinLSN
-	// What comes behind it reads by the same snapshot.
-	keeps := n.batch.Traits.Has(batch.Begins) || n.c.modes().Isolation == router.RepeatableRead
+	keeps := n.batch.Repeats() || n.c.modes().Isolation == router.RepeatableRead // what comes behind reads by the same snapshot
 	for i := range n.batch.Messages {
 		m := &n.batch.Messages[i]
 		if !m.Kind.Executes() || m.Here || m.Plan == nil {

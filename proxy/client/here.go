@@ -52,7 +52,7 @@ func (w *work) emit(m *batch.Message) {
 // here takes its place: it may be asked for later. Nothing is asked of the server meanwhile.
 func (c *Client) dropUnnamed(m *batch.Message) {
 	takes := m.Kind == batch.Query || m.Kind == batch.Bind && m.Name == ""
-	if takes && c.lease.held() && !c.lease.midBatch() && c.state.Tx.Phase.InBlock() {
+	if takes && c.lease.held() && !c.lease.midBatch() && c.state.Tx.Phase.InBlock() && c.lease.b.CancelDone(c.ctx) == nil {
 		_, _ = c.lease.b.RoundTrip(c.ctx, wire.AppendSync(wire.AppendTarget(nil, wire.Close, 'P', "")))
 	}
 }

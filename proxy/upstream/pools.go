@@ -11,6 +11,7 @@ import (
 	"weak"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
@@ -133,6 +134,11 @@ func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Setti
 	hide(p.Usual())
 	for {
 		b, err := p.Database.account.dial(ctx, s, p.Credentials(), p.Database.name, params)
+		if own := maps.Collect(with.All()); errors.As(err, new(*pgconn.PgError)) && len(own) < len(params) {
+			// One of them is an extension's, and not empty: it is as built-in ones are then.
+			params, hide = own, func(setting.Settings) bool { return false }
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
