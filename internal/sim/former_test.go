@@ -243,6 +243,9 @@ func TestFormerFaults(t *testing.T) {
 				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten *; set application_name = 'x'"}, {Simple: "select pg_notify('%o', '%m')"},
 			}},
 		}},
+		"a connection lost while what ran there is in doubt": {Knobs: Knobs{PoolSize: 2, Consistency: "database", Delay: 5 * time.Millisecond}, Events: []Event{{At: 190 * time.Millisecond, Do: Reset, On: "primary"}}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{{Calls: []Call{{Parse: "create table \"t %o\"(a text)"}, {Parse: "select $1::text, *, $2::text from \"t %o\" order by 2", Args: []string{"%m", "%o"}}}}}},
+		}},
 		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},
 		}},

@@ -41,6 +41,9 @@ func (c Case) All(ctx context.Context) []session.Effects {
 			db.CatalogChanged(upstream.Change{}) // somebody else made it
 		}
 	}
+	if c.Backend.AtRest() != nil { // it was lost while it was asked
+		left = append(left, session.Effects{Residue: session.Opaque})
+	}
 	if !c.Any() {
 		return left
 	}
@@ -68,7 +71,7 @@ func (c Case) ask(ctx context.Context) *catalog.Few {
 	c.Service.Metrics.ReadBack()
 	few, err := catalog.AskFew(ctx, c.Backend.QueryParam, snapshot, names)
 	if err != nil {
-		return nil // of a connection that is lost the next batch finds out
+		return nil
 	}
 	few.Add(c.made)
 	return few
