@@ -49,6 +49,20 @@ type observer struct {
 
 var markers = regexp.MustCompile(`\bc\d+\.\d+\.\d+\b`)
 
+// unmarked reports quickly that a text has no marker, as most have none: they are the proxy's own.
+func unmarked(text string) bool {
+	for {
+		i := strings.IndexByte(text, '.')
+		if i < 0 {
+			return true
+		}
+		if i > 0 && text[i-1] >= '0' && text[i-1] <= '9' {
+			return false
+		}
+		text = text[i+1:]
+	}
+}
+
 // statement is told of a statement when it is over.
 func (ob *observer) statement(e *simpg.Event) {
 	if e.Err != nil && strings.HasPrefix(e.Err.Message, "simpg:") {
@@ -88,6 +102,9 @@ func markerOf(e *simpg.Event) string {
 		if m := markers.Find(p); m != nil {
 			return string(m)
 		}
+	}
+	if unmarked(e.Text) {
+		return ""
 	}
 	return markers.FindString(e.Text)
 }

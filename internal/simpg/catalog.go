@@ -87,27 +87,50 @@ func relationOID(name string) uint32 {
 	return 0
 }
 
-func settingsRows(se *session, _ *state, each func(r ...datum)) {
+// settingRow is a row of pg_settings where nobody has set anything.
+type settingRow struct {
+	low  string
+	of   *guc
+	bare []datum
+}
+
+// settingTable is the rows of pg_settings, made once: sessions are asked for them all the time.
+var settingTable = func() (rows []settingRow) {
 	for _, low := range slices.Sorted(maps.Keys(gucs)) {
 		g := gucs[low]
-		if low == "client_encoding" {
+		switch low {
+		case "role", "session_authorization", "is_superuser": // GUC_NO_SHOW_ALL
+			continue
+		case "client_encoding":
 			g = &guc{name: g.name, context: g.context, boot: "SQL_ASCII"}
 		}
-		if low == "role" || low == "session_authorization" || low == "is_superuser" { // GUC_NO_SHOW_ALL
-			continue
+		rows = append(rows, settingRow{low, g, []datum{g.name, g.plain(g.boot), g.context, "default", g.boot, g.boot}})
+	}
+	return rows
+}()
+
+func settingsRows(se *session, _ *state, each func(r ...datum)) {
+	for _, row := range settingTable {
+		low, g := row.low, row.of
+		source, reset := "default", g.boot
+		conf, configured := se.set.conf[low]
+		if configured {
+			source, reset = "configuration file", g.plain(conf)
 		}
-		source := "default"
-		reset := g.boot
-		if v, ok := se.set.conf[low]; ok {
-			source, reset = "configuration file", g.plain(v)
+		began, given := se.set.began[low]
+		if given {
+			source, reset = cmp.Or(se.set.source[low], "client"), g.plain(began)
 		}
-		if v, ok := se.set.began[low]; ok {
-			source, reset = cmp.Or(se.set.source[low], "client"), g.plain(v)
-		}
-		if _, ok := se.set.now[low]; ok {
+		_, set := se.set.now[low]
+		if set {
 			source = "session"
 		}
-		each(g.name, g.plain(se.shown(low)), g.context, source, g.boot, reset)
+		shown := se.shown(low)
+		if !configured && !given && !set && shown == g.boot {
+			each(row.bare...)
+			continue
+		}
+		each(g.name, g.plain(shown), g.context, source, g.boot, reset)
 	}
 }
 
