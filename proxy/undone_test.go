@@ -5,7 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
 // A connection on which a function that is declared safe has set another tenant comes to a session
@@ -112,4 +115,20 @@ func TestDefaultsOfABegunConnection(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A default of a library's setting that was given since, which may not be empty, keeps no session from
+// a connection, also not from one that is opened for it; it has that default there, as of a built-in one.
+func TestDefaultsOfAnExtension(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.New(t, pgtest.Options{Conf: map[string]string{"shared_preload_libraries": "pg_trgm"}})
+	s := startConfig(t, failoverConfig(t, cluster))
+	r := raw(t, s.addr, "postgres", "options", "-c default_transaction_isolation=serializable -c app.own=mine")
+	plain := raw(t, s.addr, "postgres")
+	r.query("select 1")
+	must(t, cluster.Exec(t.Context(), "alter database postgres set pg_trgm.similarity_threshold = 0.5; alter database postgres set app.since = 'since'"))
+	must(t, cluster.Exec(t.Context(), "select pg_terminate_backend(pid) from pg_stat_activity where application_name = ''"))
+	const look = "reset default_transaction_isolation; select current_setting('default_transaction_isolation'), current_setting('app.own', true), current_setting('app.since', true)"
+	require.Contains(t, strings.Join(r.query(look), " "), `D "serializable" "mine" ""`)
+	require.Contains(t, strings.Join(plain.query(look), " "), `D "read committed" NULL ""`)
 }

@@ -18,7 +18,7 @@ var aim = bounds{methods: 45, fields: 20, cycle: 8, function: 80, lines: 3500}
 // exceptions are the bounds of packages beyond the aim; what is 0 is the aim's. One
 // that is not needed any more is a failure.
 var exceptions = map[string]bounds{
-	"internal/simpg": {methods: 134, fields: 26, cycle: 37, lines: 10600}, // a server in one piece, for tests only: an interpreter calls itself everywhere
+	"internal/simpg": {methods: 134, fields: 26, cycle: 37, lines: 10620}, // a server in one piece, for tests only: an interpreter calls itself everywhere
 	// Listening, sequences and doubts keep or take a connection in the midst of a life. They want a room of
 	// their own beside lease and settle before more comes.
 	"proxy/client":   {fields: 21, cycle: 10, lines: 4670},

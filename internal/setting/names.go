@@ -21,7 +21,7 @@ func (s Names) With(names []string) Names {
 	var all []string
 	for _, n := range names {
 		n = Fold(n)
-		if !strings.Contains(n, ".") || s.has(n) {
+		if !strings.Contains(n, ".") || s.Has(n) {
 			continue
 		}
 		if all == nil {
@@ -53,8 +53,8 @@ func (s Names) all() iter.Seq[string] {
 	}
 }
 
-// has reports whether name, folded, is in s.
-func (s Names) has(name string) bool {
+// Has reports whether name, folded, is in s.
+func (s Names) Has(name string) bool {
 	for n := range s.all() {
 		if n >= name {
 			return n == name
@@ -80,7 +80,7 @@ func (s Names) Within(o Names) bool {
 		return true
 	}
 	for n := range s.all() {
-		if !o.has(n) {
+		if !o.Has(n) {
 			return false
 		}
 	}
@@ -93,7 +93,7 @@ func (s Names) Missing(o Names) (names []string) {
 		return nil
 	}
 	for n := range o.all() {
-		if !s.has(n) {
+		if !s.Has(n) {
 			names = append(names, n)
 		}
 	}

@@ -87,50 +87,37 @@ func relationOID(name string) uint32 {
 	return 0
 }
 
-// settingRow is a row of pg_settings where nobody has set anything.
-type settingRow struct {
-	low  string
-	of   *guc
-	bare []datum
-}
-
-// settingTable is the rows of pg_settings, made once: sessions are asked for them all the time.
-var settingTable = func() (rows []settingRow) {
+// bareSettings are the rows of pg_settings where nobody has set anything.
+var bareSettings = func() (rows [][]datum) {
 	for _, low := range slices.Sorted(maps.Keys(gucs)) {
-		g := gucs[low]
-		switch low {
-		case "role", "session_authorization", "is_superuser": // GUC_NO_SHOW_ALL
-			continue
-		case "client_encoding":
-			g = &guc{name: g.name, context: g.context, boot: "SQL_ASCII"}
+		if g := gucs[low]; !slices.Contains([]string{"role", "session_authorization", "is_superuser"}, low) { // GUC_NO_SHOW_ALL
+			rows = append(rows, []datum{g.name, g.plain(g.boot), g.context, "default", g.boot, g.boot})
 		}
-		rows = append(rows, settingRow{low, g, []datum{g.name, g.plain(g.boot), g.context, "default", g.boot, g.boot}})
 	}
 	return rows
 }()
 
 func settingsRows(se *session, _ *state, each func(r ...datum)) {
-	for _, row := range settingTable {
-		low, g := row.low, row.of
-		source, reset := "default", g.boot
-		conf, configured := se.set.conf[low]
-		if configured {
-			source, reset = "configuration file", g.plain(conf)
+	for _, row := range bareSettings {
+		low := strings.ToLower(row[0].(string))
+		g, boot := gucs[low], row[4].(string)
+		if low == "client_encoding" {
+			boot = "SQL_ASCII"
 		}
-		began, given := se.set.began[low]
-		if given {
-			source, reset = cmp.Or(se.set.source[low], "client"), g.plain(began)
+		source, reset := "default", boot
+		if v, ok := se.set.conf[low]; ok {
+			source, reset = "configuration file", g.plain(v)
 		}
-		_, set := se.set.now[low]
-		if set {
+		if v, ok := se.set.began[low]; ok {
+			source, reset = cmp.Or(se.set.source[low], "client"), g.plain(v)
+		}
+		if _, ok := se.set.now[low]; ok {
 			source = "session"
 		}
-		shown := se.shown(low)
-		if !configured && !given && !set && shown == g.boot {
-			each(row.bare...)
-			continue
+		if shown := se.shown(low); source != "default" || shown != g.boot || boot != g.boot {
+			row = []datum{g.name, g.plain(shown), g.context, source, boot, reset}
 		}
-		each(g.name, g.plain(shown), g.context, source, g.boot, reset)
+		each(row...)
 	}
 }
 

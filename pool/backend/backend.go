@@ -81,6 +81,8 @@ func New(l *Login, maxStatements int) *Backend {
 type Origin struct {
 	Created time.Time // when it logged in
 	Started string    // when its server was started, by which others at the same address are told from it; empty if it was not asked
+	// Libraries are settings that its session has by default and that libraries define: they are as built-in ones.
+	Libraries setting.Names
 }
 
 // Origin returns where b comes from.

@@ -83,8 +83,8 @@ func (b *Backend) AskDefaults(ctx context.Context, role string) (*Defaults, erro
 
 // beganQuery asks for the built-in settings that a session began with because of ALTER ROLE
 // (of all roles, too) or ALTER DATABASE … SET, as far as it may set them itself.
-const beganQuery = `SELECT '', ` + Started + `::pg_catalog.text
- UNION ALL SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings
+const beganQuery = `SELECT '', ` + Started + `::pg_catalog.text, ''
+ UNION ALL SELECT name, pg_catalog.current_setting(name), 'known' FROM pg_catalog.pg_settings
  WHERE source OPERATOR(pg_catalog.=) ANY ('{global,user,database,"database user"}'::pg_catalog.text[])
    AND context OPERATOR(pg_catalog.=) 'user' AND name OPERATOR(pg_catalog.!~~) '%\_preload\_libraries'`
 
@@ -101,8 +101,9 @@ func (b *Backend) AskBegan(ctx context.Context, named []string) error {
 	parts := []string{beganQuery}
 	for _, name := range append(named, setting.Role) {
 		name = setting.Literal(name)
-		parts = append(parts, "SELECT "+name+", pg_catalog.current_setting("+name+", true)")
+		parts = append(parts, "SELECT "+name+", pg_catalog.current_setting("+name+", true), ''")
 	}
+	var libraries []string
 	err := b.Query(ctx, AnyDefault+strings.Join(parts, " UNION ALL "), func(v [][]byte) error {
 		name, value := setting.Fold(string(v[0])), string(v[1])
 		if name == "" {
@@ -110,11 +111,15 @@ func (b *Backend) AskBegan(ctx context.Context, named []string) error {
 		} else if v[1] != nil && (name != setting.Role || value != "none") {
 			began = began.With(name, value)
 		}
+		if len(v[2]) > 0 && setting.IsCustom(name) {
+			libraries = append(libraries, name) // no placeholder is in pg_settings
+		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	b.origin.Libraries = setting.Names{}.With(libraries)
 	b.Began(began)
 	return nil
 }
@@ -139,18 +144,18 @@ var standIns = map[string]string{"role": "none", "search_path": `"$user", public
 // changes the slice.
 func (b *Backend) StandIns(changes []setting.Change) []setting.Change {
 	for i := range changes {
-		changes[i] = standIn(changes[i], b.began)
+		changes[i] = standIn(changes[i], b.began, b.origin.Libraries)
 	}
 	return changes
 }
 
 // standIn is the change to be made in place of a RESET of a setting that began has a value
-// of, which the session that wants it never had.
-func standIn(c setting.Change, began setting.Settings) setting.Change {
+// of, which the session that wants it never had. What a library defines may refuse to be empty.
+func standIn(c setting.Change, began setting.Settings, libraries setting.Names) setting.Change {
 	if _, ok := began.Value(c.Name); !c.Reset || !ok {
 		return c
 	}
-	if value, ok := standIns[c.Name]; ok || setting.IsCustom(c.Name) {
+	if value, ok := standIns[c.Name]; ok || setting.IsCustom(c.Name) && !libraries.Has(c.Name) {
 		c.Value, c.Reset = value, false
 	}
 	return c

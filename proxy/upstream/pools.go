@@ -123,30 +123,29 @@ func (dir *Directory) refused(server *cluster.Server, key Key, b *backend.Backen
 // returns to what a connection began with.
 func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Settings) (*backend.Backend, error) {
 	params := maps.Collect(with.All())
-	hide := func(now setting.Settings) (more bool) {
+	hide := func(now setting.Settings, but setting.Names) (more bool) {
 		for name := range now.All() {
-			if _, has := params[name]; !has && setting.IsCustom(name) {
+			if _, has := params[name]; !has && setting.IsCustom(name) && !but.Has(name) {
 				params[name], more = "", true
 			}
 		}
 		return more
 	}
-	hide(p.Usual())
-	for {
+	hide(p.Usual(), setting.Names{})
+	for refused := false; ; {
 		b, err := p.Database.account.dial(ctx, s, p.Credentials(), p.Database.name, params)
-		if own := maps.Collect(with.All()); errors.As(err, new(*pgconn.PgError)) && len(own) < len(params) {
-			// One of them is an extension's, and not empty: it is as built-in ones are then.
-			params, hide = own, func(setting.Settings) bool { return false }
+		if own := maps.Collect(with.All()); errors.As(err, new(*pgconn.PgError)) && !refused && len(own) < len(params) {
+			params, refused = own, true // one of them is a library's, and not empty
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
 		defaults, err := p.learn(ctx, b, slices.Collect(maps.Keys(params)))
-		if err != nil || !hide(defaults.Of(p.Config.ServerUser)) {
+		if err != nil || !hide(defaults.Of(p.Config.ServerUser), b.Origin().Libraries) {
 			return b, err
 		}
-		b.Close() // one was given meanwhile
+		b.Close() // one was given meanwhile, or may be hidden
 	}
 }
 
