@@ -78,12 +78,13 @@ func TestTakingOverOnAStandby(t *testing.T) {
 func TestTakingOverWaitsForNobody(t *testing.T) {
 	t.Parallel()
 	for _, declared := range [][]string{nil, {"app.a"}} {
-		for _, next := range []string{"insert into items values (6)", "select count(*) from items", "begin; insert into items values (6); commit"} {
-			db := newDatabase(t, items)
+		for _, next := range []string{"insert into items values (6)", "select count(*) from items", "begin; insert into items values (6); commit", "discard all", "listen heard", "insert into drawn default values"} {
+			db := newDatabase(t, items+"create table drawn (id serial);")
 			s := start(t, poolSize(1), func(c *config.Config) {
 				c.Servers, c.Routing.Route, c.Tenant.Settings = c.Servers[:2], "primary", declared
 			})
 			first, second := raw(t, s.addr, db), raw(t, s.addr, db)
+			first.query("insert into drawn default values")
 			first.query("set session characteristics as transaction isolation level serializable, read only, deferrable")
 			first.query("select count(*) from items where id < 3")
 			writer := raw(t, shared(t).Primary.Addr(), db)
