@@ -23,17 +23,22 @@ const (
 	Hang    Kind = "hang"    // it is never opened, nor refused
 )
 
-// Fault happens to one connection: the Nth (from 0) that From opens to To.
+// Fault happens to one connection: the Nth (from 0) that From opens to To, or the one over which
+// the Step-th step (from 1) goes that has a marker.
 type Fault struct {
 	From, To string
 	Nth      int
+	Step     int  // 0 is none
 	Back     bool // of the bytes from To to From
-	Byte     int
+	Byte     int  // counted from the connection's beginning, or from the step
 	Kind     Kind
 }
 
 func (f *Fault) String() string {
 	s := fmt.Sprintf("%s: connection %d of %s to %s", f.Kind, f.Nth, f.From, f.To)
+	if f.Step > 0 {
+		s = fmt.Sprintf("%s: step %d that %s sends to %s", f.Kind, f.Step, f.From, f.To)
+	}
 	if f.Kind == Cut || f.Kind == Silence {
 		way := "sent"
 		if f.Back {
@@ -56,6 +61,7 @@ type Network struct {
 	hosts  map[string]*listener
 	names  map[string]string // of hosts, that lead to addresses
 	opened map[string]int    // by from and to
+	steps  map[*Fault]int    // that went from and to where it happens
 	links  []*link
 	dead   bool
 }
@@ -65,13 +71,14 @@ type link struct {
 	from, to    string
 	forth, back *pipe
 	note        func(what string)
+	awaits      []*Fault // that happen at a step
 }
 
 // NewNetwork makes a network of which nothing is known but its faults.
 func NewNetwork(seed Seed, d delays, faults []Fault, note func(string)) *Network {
 	return &Network{
 		seed: seed, delay: d, faults: faults, note: note,
-		hosts: map[string]*listener{}, names: map[string]string{}, opened: map[string]int{},
+		hosts: map[string]*listener{}, names: map[string]string{}, opened: map[string]int{}, steps: map[*Fault]int{},
 	}
 }
 
@@ -159,7 +166,7 @@ func (n *Network) dial(ctx context.Context, from, name string) (*Conn, error) {
 	n.mu.Unlock()
 	var fault *Fault
 	for i := range n.faults {
-		if f := &n.faults[i]; f.From == from && n.resolves(f.To, to) && f.Nth == nth {
+		if f := &n.faults[i]; f.From == from && n.resolves(f.To, to) && f.Nth == nth && f.Step == 0 {
 			fault = f
 		}
 	}
@@ -196,10 +203,20 @@ func (n *Network) resolves(name, addr string) bool {
 // connect makes a connection that is accepted.
 func (n *Network) connect(from, to string, nth int, fault *Fault) (*Conn, error) {
 	k := newLink(from, to, nth, n.seed, n.delay, n.note)
-	if fault != nil && fault.Back {
-		k.back.fault = fault
-	} else {
-		k.forth.fault = fault
+	switch {
+	case fault == nil:
+	case fault.Back:
+		k.back.fail(fault)
+	default:
+		k.forth.fail(fault)
+	}
+	for i := range n.faults {
+		if f := &n.faults[i]; f.Step > 0 && f.From == from && n.resolves(f.To, to) {
+			k.awaits = append(k.awaits, f)
+		}
+	}
+	if len(k.awaits) > 0 {
+		k.forth.passes = func(of piece) { n.pass(k, of) }
 	}
 	here := address(fmt.Sprintf("%s:%d", strings.TrimSuffix(from, ":6432"), 40000+nth))
 	ours := &Conn{in: k.back, out: k.forth, local: here, remote: address(to)}
@@ -217,6 +234,25 @@ func (n *Network) connect(from, to string, nth int, fault *Fault) (*Conn, error)
 	}
 	n.links = append(n.links, k)
 	return ours, nil
+}
+
+// pass counts the steps among bytes that arrived, and has the fault happen whose turn it is.
+func (n *Network) pass(k *link, of piece) {
+	if !markers.Match(of) {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, f := range k.awaits {
+		if n.steps[f]++; n.steps[f] != f.Step {
+			continue
+		}
+		p := k.forth
+		if f.Back {
+			p = k.back
+		}
+		p.fail(f)
+	}
 }
 
 func newLink(from, to string, nth int, seed Seed, d delays, note func(string)) *link {

@@ -38,11 +38,13 @@ type pipe struct {
 	of      *link
 	r       *rand.Rand
 	delay   delays
-	instant bool // what is written arrives at once, whole
+	instant bool           // what is written arrives at once, whole
+	passes  func(of piece) // told of what arrived; nil is nobody
 
 	mu       sync.Mutex // protects the fields below
 	cond     sync.Cond
 	fault    *Fault // nil is none
+	due      int    // when it happens, in bytes that arrived
 	flight   []piece
 	last     time.Time // when the last piece arrives
 	inflight int       // bytes
@@ -148,9 +150,9 @@ func (p *pipe) arrive() {
 		return
 	}
 	f := p.fault
-	due := f != nil && p.counted+len(of) >= f.Byte
+	due := f != nil && p.counted+len(of) >= p.due
 	if due {
-		of = of[:max(f.Byte-p.counted, 0)]
+		of = of[:max(p.due-p.counted, 0)]
 		p.fault = nil
 		p.silent = f.Kind == Silence
 	}
@@ -158,6 +160,9 @@ func (p *pipe) arrive() {
 	p.arrived = append(p.arrived, of...)
 	p.cond.Broadcast()
 	p.mu.Unlock()
+	if p.passes != nil {
+		p.passes(of)
+	}
 	if due {
 		p.of.note(f.String())
 		if f.Kind == Cut {
@@ -166,6 +171,13 @@ func (p *pipe) arrive() {
 			time.AfterFunc(keepAlive, p.of.reset)
 		}
 	}
+}
+
+// fail has a fault happen after so many bytes more.
+func (p *pipe) fail(f *Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault, p.due = f, p.counted+f.Byte
 }
 
 // read waits for bytes and takes some of them.

@@ -163,6 +163,8 @@ func drawFaults(r *rand.Rand, h *History) {
 			Kind: pick(r, Cut, Cut, Cut, Silence, Refused, Hang)}
 		if chance(r, 250) {
 			f.From, f.To, f.Nth = fmt.Sprintf("c%d", r.IntN(len(h.Scripts))), proxyAddress, r.IntN(2)
+		} else if chance(r, 500) { // where something is under way
+			f.Step, f.Byte, f.Kind = 1+r.IntN(pick(r, 5, 30)), pick(r, 0, r.IntN(20), r.IntN(200)), pick(r, Cut, Cut, Cut, Silence)
 		}
 		h.Faults = append(h.Faults, f)
 	}
