@@ -43,8 +43,7 @@ type pipe struct {
 
 	mu       sync.Mutex // protects the fields below
 	cond     sync.Cond
-	fault    *Fault // nil is none
-	due      int    // when it happens, in bytes that arrived
+	fault    due // none is the zero value
 	flight   []piece
 	last     time.Time // when the last piece arrives
 	inflight int       // bytes
@@ -61,6 +60,12 @@ type pipe struct {
 
 // piece is bytes on their way; nil are the writer's end.
 type piece []byte
+
+// due is a fault that happens after so many bytes that arrived.
+type due struct {
+	*Fault
+	at int
+}
 
 // deadline is that of reads (0) or writes (1).
 type deadline struct {
@@ -150,10 +155,10 @@ func (p *pipe) arrive() {
 		return
 	}
 	f := p.fault
-	due := f != nil && p.counted+len(of) >= p.due
-	if due {
-		of = of[:max(p.due-p.counted, 0)]
-		p.fault = nil
+	now := f.Fault != nil && p.counted+len(of) >= f.at
+	if now {
+		of = of[:max(f.at-p.counted, 0)]
+		p.fault = due{}
 		p.silent = f.Kind == Silence
 	}
 	p.counted += len(of)
@@ -163,7 +168,7 @@ func (p *pipe) arrive() {
 	if p.passes != nil {
 		p.passes(of)
 	}
-	if due {
+	if now {
 		p.of.note(f.String())
 		if f.Kind == Cut {
 			p.of.reset()
@@ -177,7 +182,7 @@ func (p *pipe) arrive() {
 func (p *pipe) fail(f *Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fault, p.due = f, p.counted+f.Byte
+	p.fault = due{f, p.counted + f.Byte}
 }
 
 // read waits for bytes and takes some of them.

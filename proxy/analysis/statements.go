@@ -16,7 +16,7 @@ import (
 )
 
 func (a *Analysis) newPrepared(shared *prepared.Statement, p *router.Plan, sql *session.SQLPrepared) *session.Prepared {
-	return &session.Prepared{Statement: shared, Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
+	return &session.Prepared{Statement: shared, First: shared, Under: session.NamesKey(a.state().Settings.Now()), Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
 }
 
 // plan is the plan of a text for this session.
@@ -74,18 +74,19 @@ func (a *Analysis) planOf(sql *session.SQLPrepared, p *router.Plan) *router.Plan
 // reading tells apart what the same text may mean where it is parsed: prepared statements are
 // shared among those only to whom it means the same. Names in it mean what the catalog holds
 // when it is parsed, and a server that has parsed it before need not find out what was remade
-// since; literals are read by the session's settings.
+// since, nor of which types parameters are by another search_path; literals are read by the
+// session's settings.
 func (a *Analysis) reading(p *router.Plan, text []byte) string {
 	literals := p.LiteralsOf(text)
 	if literals == router.LiteralsNone && !p.Uses {
 		return ""
 	}
-	if p.Uses && a.hasOwnObjects() || literals != router.LiteralsNone && a.readsByItself(literals) {
+	if p.Uses && (a.hasOwnObjects() || a.namesUnknown()) || literals != router.LiteralsNone && a.readsByItself(literals) {
 		return fmt.Sprintf("%d.%d.%d", a.ID, a.Batch, len(a.b.Messages))
 	}
 	var b strings.Builder
 	if p.Uses {
-		b.WriteString(strconv.FormatUint(a.Up.Database.Definitions(), 10) + "\x00")
+		b.WriteString(strconv.FormatUint(a.Up.Database.Definitions(), 10) + "\x00" + session.NamesKey(a.state().Settings.Now()))
 	}
 	now := a.state().Settings.Now()
 	if literals == router.LiteralsNone || now == (setting.Settings{}) {
@@ -103,6 +104,12 @@ func (a *Analysis) reading(p *router.Plan, text []byte) string {
 // open transaction and of the batch, and temporary ones.
 func (a *Analysis) hasOwnObjects() bool {
 	return a.state().SeesOwnObjects() || a.b.Traits.Has(batch.ChangesCatalog)
+}
+
+// namesUnknown reports whether the settings by which names are looked up are not known where a
+// message stands.
+func (a *Analysis) namesUnknown() bool {
+	return a.state().Known != session.Known || a.b.Traits.Has(batch.Renames) || a.b.Traits.Has(batch.EndsTx) && a.state().NamesChanged()
 }
 
 // readsByItself reports whether the session reads literals by settings that are not known or

@@ -26,7 +26,7 @@ const (
 )
 
 // Traits are what analysis found out about a batch as a whole.
-type Traits uint16
+type Traits uint32
 
 // The traits.
 const (
@@ -53,6 +53,10 @@ const (
 	HasSync
 	// Rereads: some statement may change how texts behind it are read.
 	Rereads
+	// Renames: some statement may change what names in texts behind it mean.
+	Renames
+	// EndsTx: some statement ends a transaction, or a part of it.
+	EndsTx
 	// Begins: it has a BEGIN for a server, whose block takes in what stands before it.
 	Begins
 	// ChangesCatalog: some statement changes the catalog, or makes temporary objects.
@@ -114,14 +118,20 @@ func (b *Batch) Note(p *router.Plan) {
 	if p.Tx.Verb == router.TxBegin {
 		b.Traits |= Begins
 	}
+	if p.Tx.Ends() || p.Tx.Verb == router.TxRollbackTo {
+		b.Traits |= EndsTx
+	}
 	if p.CommitsWithin() {
 		b.Traits |= CommitsWithin
 	}
 	if p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0 {
 		b.Traits |= ChangesSettings
 	}
-	if rereads(p) {
+	if sets(p, session.DecidesReading) {
 		b.Traits |= Rereads
+	}
+	if sets(p, session.DecidesNames) {
+		b.Traits |= Renames
 	}
 	if p.Flags.Has(router.FlagCursor) {
 		b.Traits |= OpensCursor
@@ -140,13 +150,13 @@ func (b *Batch) Note(p *router.Plan) {
 	}
 }
 
-// rereads reports whether a statement sets what decides how texts are read, or the session
-// does not follow what it sets.
-func rereads(p *router.Plan) bool {
+// sets reports whether a statement sets what decides something, or the session does not follow
+// what it sets.
+func sets(p *router.Plan, decides func(name string) bool) bool {
 	if len(p.Sets) == 0 {
 		return p.Flags&(router.FlagSetsState|router.FlagSetsLocal) != 0
 	}
-	return slices.ContainsFunc(p.Sets, func(set router.Set) bool { return session.DecidesReading(set.Name) })
+	return slices.ContainsFunc(p.Sets, func(set router.Set) bool { return decides(set.Name) })
 }
 
 // mindsChannels reports whether a statement may ask what the session listens to, or change that,

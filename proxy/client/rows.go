@@ -36,15 +36,14 @@ func (r rowCheck) mustAsk(m *batch.Message) bool {
 // not, as PostgreSQL does.
 func (r rowCheck) checkRows() {
 	for i := range r.batch.Messages {
-		m := &r.batch.Messages[i]
+		m, s, b := &r.batch.Messages[i], &r.c.state, r.c.lease.b
+		m.Prepared.ParsedNow(s.Settings.Now(), b.Held(), r.c.svc.Registry)
 		if !r.mustAsk(m) {
 			continue
 		}
-		s, b := &r.c.state, r.c.lease.b
 		inBlock := s.Tx.Phase.InBlock() && !r.try.Opens()
-		check := described.Check{
-			Backend: b, Registry: r.c.svc.Registry, InBlock: inBlock, Apart: !inBlock && r.c.up.Isolation(b.Settings()) == router.Serializable, Names: s.Meaning(r.try.definitions),
-		}
+		check := described.Check{Backend: b, Registry: r.c.svc.Registry, InBlock: inBlock, Names: s.Meaning(r.try.definitions)}
+		check.Apart = !inBlock && r.c.up.Isolation(b.Settings()) == router.Serializable
 		refusal, ok := check.Compare(r.c.ctx, m.Prepared)
 		if refusal != nil {
 			r.try.RefuseAt, r.try.Refusal = i+1, refusal

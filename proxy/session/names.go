@@ -22,6 +22,8 @@ type Names struct {
 // Prepared is a named prepared statement of the session.
 type Prepared struct {
 	*prepared.Statement
+	First    *prepared.Statement // what it was as the client parsed it, when names meant what Under says
+	Under    string
 	Plan     *router.Plan
 	Snapshot *catalog.Snapshot // what Plan was made with
 	Told     Told
@@ -71,6 +73,20 @@ func (s *State) Meaning(definitions uint64) Meaning {
 // Same reports whether names are sure to mean the same at both moments.
 func (m Meaning) Same(now Meaning) bool {
 	return m.Definitions != 0 && m.Definitions == now.Definitions && sameNames(m.Settings, now.Settings)
+}
+
+// ParsedNow sees to it that where the statement has to be parsed anew, while names mean something else
+// than when its client parsed it, other sessions do not take it for theirs: the types of parameters
+// that were never named would be those of what the names mean now. A nil p is none.
+func (p *Prepared) ParsedNow(by setting.Settings, held *prepared.Held, known *prepared.Registry) {
+	if p == nil || !p.Plan.Uses || p.Told.Types != "" || p.Statement.SQL != "" || held.Holds(p.Statement) {
+		return
+	}
+	if now := NamesKey(by); now == p.Under {
+		p.Statement = p.First
+	} else {
+		p.Statement = known.Statement([]byte(p.Text), []byte(p.Types), p.First.Name+"\x00"+now)
+	}
 }
 
 // Tag tells unnamed statements apart, over all sessions; 0 is none.

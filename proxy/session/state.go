@@ -229,6 +229,25 @@ func sameNames(a, b setting.Settings) bool {
 // decideNames are the settings that decide what a name means.
 var decideNames = [...]string{"search_path", setting.Role, setting.Authorization}
 
+// NamesKey tells apart by what settings names in a text are looked up. They decide with it of which types
+// parameters are, which servers find out only when they first parse a text.
+// https://www.postgresql.org/docs/current/sql-prepare.html
+func NamesKey(now setting.Settings) string {
+	if now == (setting.Settings{}) {
+		return ""
+	}
+	var b strings.Builder
+	for _, name := range decideNames {
+		if v, ok := now.Value(name); ok {
+			b.WriteString(name + "=" + v + "\x00")
+		}
+	}
+	return b.String()
+}
+
+// DecidesNames reports whether a setting decides what a name means; an empty one is known later.
+func DecidesNames(name string) bool { return name == "" || slices.Contains(decideNames[:], name) }
+
 // SeesOwnObjects reports whether the session may see objects that others do not: those of its
 // open transaction, and temporary ones.
 func (s *State) SeesOwnObjects() bool {

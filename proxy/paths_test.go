@@ -1,0 +1,51 @@
+package proxy_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/pgweir/pgweir/config"
+)
+
+// paths is a stage of schemas whose tables have one name and columns of other types, and of a
+// shared one with code that is for whatever the path leads to.
+func paths() stage {
+	return stage{setup: `create schema q1; create schema q2;
+		create type q1.mood as enum ('a', 'b'); create type q2.mood as enum ('a', 'c');
+		create table q1.k (id int, b int, m q1.mood, c int); create table q2.k (id numeric, b bigint, m q2.mood, d text);
+		insert into q1.k values (1, 1, 'a', 1); insert into q2.k values (2.5, 2, 'c', 'd');`}
+}
+
+// TestParametersByPath: of which types the parameters of a prepared statement are is what the names in
+// it mean to the session that prepares it, whoever has prepared the same text before.
+func TestParametersByPath(t *testing.T) {
+	t.Parallel()
+	const a, b = "@a\nQ set search_path = q1\n", "@b\nQ set search_path = q2\n"
+	prepared := func(sql string) string { return "P s " + sql + "\nD S s\nS\nwait\n" }
+	bound := func(value string) string { return "B \"\" s " + value + "\nE \"\"\nS\nwait\n" }
+	const insert, update, enum = "insert into k(id) values ($1) returning id", "update k set b = $1", "update k set m = $1"
+	paths().tell(t,
+		story{name: "numeric behind int", mode: "once", steps: a + prepared(insert) + bound("1") + b + prepared(insert) + bound("1.5") + "@a\n" + bound("2") + "@b\n" + bound("2.5")},
+		story{name: "not described", mode: "once", steps: a + "P s " + insert + "\n" + bound("1") + b + "P s " + insert + "\n" + bound("1.5") + "@a\n" + bound("2")},
+		story{name: "bigint behind int", mode: "once", steps: a + prepared(update) + bound("1") + b + prepared(update) + bound("5000000000")},
+		story{name: "another enum", mode: "once", steps: a + "P s " + enum + "\n" + bound("b") + b + "P s " + enum + "\n" + bound("c") + "@a\n" + bound("b")},
+		story{name: "another enum for a transaction", mode: "once", steps: "@b\nQ begin\nQ set local search_path = q2\nP s " + enum + "\n" + bound("c") + "Q commit\n" + a + "P s " + enum + "\n" + bound("b")},
+		story{name: "one session", mode: "once", steps: a + prepared(insert) + bound("1") + "Q set search_path = q2\nP s1 " + insert + "\nD S s1\nB \"\" s1 1.5\nE \"\"\nS\nwait"},
+		story{name: "in one pipeline", mode: "once", steps: a + prepared(insert) + bound("1") + "@b\nP \"\" set search_path = q2\nB \"\" \"\"\nE \"\"\n" + prepared(insert) + bound("1.5")},
+		story{name: "behind a rollback in the pipeline", mode: "once", steps: a + prepared(insert) + bound("1") + b + "Q begin\nQ set local search_path = q1\nP \"\" rollback\nB \"\" \"\"\nE \"\"\n" + prepared(insert) + bound("1.5")},
+		story{name: "a column that is not there", mode: "once", steps: a + prepared("select c from k") + b + "P m select c from k\nS\nwait\nP m select id from k\nD S m\nS\nwait\nB \"\" m\nE \"\"\nS\nwait"},
+		story{name: "taken elsewhere", mode: "once", steps: a + "P s update k set id = $1\nS\nwait\n" + bound("1") + b + "P s update k set id = $1\nS\nwait\n" + bound("1.5") +
+			"@a\nQ set search_path = q2\n" + bound("1") + "Q set search_path = q1\n" + bound("1") + "@b\n" + bound("1.5") + "Q select id from q2.k"},
+		story{name: "SQL's PREPARE", mode: "once", steps: a + "Q prepare p%n% as update k set b = $1\nQ execute p%n%(2)\n" + b + "Q prepare p%n% as update k set b = $1\nQ execute p%n%(5000000000)\n@a\nQ execute p%n%(3)"},
+	)
+	const set = "update k set id = $1"
+	few := paths()
+	few.change = []func(*config.Config){func(c *config.Config) { c.Pool.MaxStatements = 4 }}
+	others := ""
+	for i := range 4 {
+		others += strings.ReplaceAll("P o% /* pgweir:primary */ select %\nB \"\" o%\nE \"\"\nS\nwait\n", "%", strconv.Itoa(i))
+	}
+	few.tell(t, story{name: "parsed anew under another path", mode: "once", steps: a + "P s " + set + "\n" + bound("1") + "@b\nQ set search_path = q1\nP s " + set + "\n" + bound("1") + others +
+		"@a\nQ set search_path = q2\n" + bound("2") + "@b\n" + bound("1.5") + "Q select count(*) from k"})
+}
