@@ -7,22 +7,28 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/demo"
+	"github.com/pgweir/pgweir/internal/logs"
 	"github.com/pgweir/pgweir/internal/serve"
 )
 
 // startProxy starts the proxy inside this process for the demo.
 var startProxy demo.StartFunc = func(ctx context.Context, cfg config.Config) (*demo.Proxy, error) {
-	running, err := serve.Start(ctx, cfg, newLogger(cfg.Log, levelOf(cfg.Log), zapcore.AddSync(os.Stderr)), serve.Options{})
+	log := logs.Open(cfg.Log, os.Stderr)
+	running, err := serve.Start(ctx, cfg, log.Logger, serve.Options{LogDropped: log.Dropped})
 	if err != nil {
+		log.Close(flushPatience)
 		return nil, err
 	}
 	b := running.Proxy.Baselines
 	return &demo.Proxy{
-		Stop: running.Stop, Insights: &demo.Insights{Write: running.Proxy.WriteInsights, Take: b.Take, Baseline: b.Write},
+		Stop: func(ctx context.Context) error {
+			defer log.Close(flushPatience)
+			return running.Stop(ctx)
+		},
+		Insights: &demo.Insights{Write: running.Proxy.WriteInsights, Take: b.Take, Baseline: b.Write},
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
 
 	"github.com/pgweir/pgweir/internal/pgtest"
 )
@@ -155,4 +157,48 @@ func TestReadsDuringAnUpgrade(t *testing.T) {
 	after.Close(t.Context())
 	must(t, successor.Process.Signal(syscall.SIGTERM))
 	must(t, successor.Wait())
+}
+
+// TestNobodyReadsTheLog: a reader of the log that has stopped reading holds up neither clients, nor what cleans up behind
+// them, nor the end of the service.
+func TestNobodyReadsTheLog(t *testing.T) {
+	at := freeAddresses(t, 2)
+	g := newGenerations(t, pgtest.Shared(t), fmt.Sprintf("listen: %s\nhttp: %s\n", at[0], at[1]))
+	g.edit("connections: false", "connections: true, level: debug")
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	defer w.Close()
+	_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096)
+	must(t, err)
+	_, err = w.Write(make([]byte, 4096))
+	must(t, err)
+	g.log = w
+	process := g.start()
+	page := "http://" + at[1]
+	eventually(t, "it serves", func() bool {
+		answer, err := http.Get(page + "/readyz")
+		if err != nil {
+			return false // not yet
+		}
+		defer answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
+	})
+	for range 50 {
+		conn, err := pgx.Connect(t.Context(), dsn(at[0], "postgres"))
+		must(t, err)
+		_, err = conn.Exec(t.Context(), "select 1")
+		must(t, err)
+		must(t, conn.Close(t.Context()))
+	}
+	eventually(t, "they have left", func() bool { return strings.Contains(exposition(t, page+"/metrics"), "\npgweir_clients 0\n") })
+	must(t, process.Process.Signal(syscall.SIGTERM))
+	ended := make(chan error, 1)
+	go func() { ended <- process.Wait() }()
+	select {
+	case err := <-ended:
+		must(t, err)
+	case <-time.After(time.Minute):
+		t.Fatal("it does not end")
+	}
 }

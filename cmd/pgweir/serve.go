@@ -9,16 +9,20 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/pgweir/pgweir/config"
+	"github.com/pgweir/pgweir/internal/logs"
 	"github.com/pgweir/pgweir/internal/serve"
 	"github.com/pgweir/pgweir/internal/systemd"
 	"github.com/pgweir/pgweir/proxy/admin"
 )
+
+// flushPatience is how long the end of the process may be put off by who reads its log.
+const flushPatience = 2 * time.Second
 
 // serveFunc runs the proxy until ctx ends and then at most cfg.ShutdownTimeout
 // longer, or until now ends. It is a variable so that tests can look at what surrounds it.
@@ -104,13 +108,17 @@ same path and with the same arguments.`,
 			if err != nil {
 				return err
 			}
-			level := zap.NewAtomicLevelAt(levelOf(cfg.Log))
-			log := newLogger(cfg.Log, level, zapcore.AddSync(cmd.ErrOrStderr()))
+			log := logs.Open(cfg.Log, cmd.ErrOrStderr())
+			defer log.Close(flushPatience)
 			info, _ := debug.ReadBuildInfo()
 			o.Version = buildVersion(info)
 			o.File, o.Load = path, func() (config.Config, error) { return loadOpen(path) }
-			o.Applied = func(cfg config.Config) { level.SetLevel(levelOf(cfg.Log)) }
-			return serveUntilSignal(cmd.Context(), cfg, log, o)
+			o.Applied, o.LogDropped = func(cfg config.Config) { log.Follow(cfg.Log) }, log.Dropped
+			if err := serveUntilSignal(cmd.Context(), cfg, log.Logger, o); err != nil {
+				_, _ = fmt.Fprintf(log, "pgweir: %s\n", err) // behind the log, and as patient
+				return errReported
+			}
+			return nil
 		},
 	}
 	configFlag(cmd, &path)

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/serve"
@@ -131,21 +128,5 @@ func TestServeError(t *testing.T) {
 	out, code := pgweir("", "serve", "--config", "testdata/smallest.yaml")
 	if code != exitFailure || out != "pgweir: serve: port is taken\n" {
 		t.Errorf("exit %d, %q", code, out)
-	}
-}
-
-func TestLogger(t *testing.T) {
-	var out bytes.Buffer
-	log := newLogger(config.Log{Format: "json"}, levelOf(config.Log{Level: "warn"}), zapcore.AddSync(&out))
-	log.Info("unseen")
-	log.Warn("seen", zap.String("user", "app"))
-	var line map[string]any
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["msg"] != "seen" || line["user"] != "app" || line["level"] != "warn" {
-		t.Errorf("%v: %s", err, out.String())
-	}
-	out.Reset()
-	newLogger(config.Log{Format: "console"}, levelOf(config.Log{Level: "debug"}), zapcore.AddSync(&out)).Debug("seen")
-	if !strings.HasSuffix(out.String(), "  DEBUG  seen\n") {
-		t.Errorf("%q", out.String())
 	}
 }

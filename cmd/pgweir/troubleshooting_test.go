@@ -89,7 +89,7 @@ func saidBy(t *testing.T) *saying {
 	t.Helper()
 	s := &saying{messages: map[string]bool{}, states: map[string]bool{}, texts: map[string]bool{}, events: map[string]bool{}, levels: map[string]string{}}
 	files := token.NewFileSet()
-	for _, root := range []string{"cmd/pgweir", "config", "internal/serve", "internal/systemd", "internal/handover", "internal/wire", "pool", "proxy", "router"} {
+	for _, root := range []string{"cmd/pgweir", "config", "internal/logs", "internal/serve", "internal/systemd", "internal/handover", "internal/wire", "pool", "proxy", "router"} {
 		must(t, filepath.WalkDir(filepath.Join("../..", root), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err

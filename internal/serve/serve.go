@@ -50,6 +50,8 @@ type Options struct {
 	Load func() (config.Config, error)
 	// File is where it is read from, to be watched; empty for nothing.
 	File string
+	// LogDropped is how many lines of the log have been lost; nil where that is not known.
+	LogDropped func() uint64
 	// Applied is called with every configuration that was read again and is in force.
 	Applied func(config.Config)
 }
@@ -65,7 +67,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 		log = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, events) }))
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(o.Version), logDropped(o.LogDropped))
 	r := &Running{cfg: cfg, log: log, kin: newKin(), orders: make(chan console.Shutdown, 1)}
 	r.watching.ctx, r.watching.stop = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -97,7 +99,7 @@ func Start(ctx context.Context, cfg config.Config, log *zap.Logger, o Options) (
 		r.http, err = admin.Start(admin.Options{
 			Address: cfg.HTTP, Listen: r.kin.sockets.Listen, Gatherer: reg, Ready: r.Proxy.Ready, Alive: r.Proxy.Alive,
 			Reload: r.Reload, Shadow: r.Proxy.Shadow.WriteJSON, Insights: r.Proxy.WriteInsights, Baselines: r.Proxy.Baselines, Profiles: o.Profiles,
-			Page: r.page, Web: cfg.HTTPWebConfig,
+			Page: r.page, Web: cfg.HTTPWebConfig, Log: log,
 		})
 		if err != nil {
 			return nil, err
@@ -122,6 +124,18 @@ func buildInfo(version string) prometheus.Collector {
 	})
 	info.Set(1)
 	return info
+}
+
+// logDropped is the metric of lines of the log that were lost.
+func logDropped(count func() uint64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "pgweir_log_lines_dropped_total", Help: "Lines of the log that were dropped because nobody read them in time, or they could not be written.",
+	}, func() float64 {
+		if count == nil {
+			return 0
+		}
+		return float64(count())
+	})
 }
 
 // giveUp ends what was started.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/proxy/baselines"
 )
@@ -42,6 +44,8 @@ type Options struct {
 	Page http.Handler
 	// Web is a file of exporter-toolkit's, with TLS and users, for all paths; empty for neither.
 	Web string
+	// Log is told what is wrong with requests; nil for nobody.
+	Log *zap.Logger
 	// Profiles serves /debug/pprof/ as well.
 	Profiles bool
 }
@@ -61,6 +65,9 @@ func Start(o Options) (*Server, error) {
 	if o.Listen == nil {
 		o.Listen = net.Listen
 	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
 	if err := CheckWeb(o.Web); err != nil {
 		return nil, err
 	}
@@ -69,12 +76,23 @@ func Start(o Options) (*Server, error) {
 		return nil, fmt.Errorf("listen for http on %s: %w", o.Address, err)
 	}
 	s := &Server{
-		http:     &http.Server{Handler: handler(o), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
+		http: &http.Server{
+			Handler: handler(o), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+			ErrorLog: log.New(complaints{o.Log}, "", 0),
+		},
 		listener: l, done: make(chan struct{}), busy: map[net.Conn]struct{}{},
 	}
 	s.http.ConnState = s.note
 	go s.serve(o.Web)
 	return s, nil
+}
+
+// complaints are the lines that net/http has to say.
+type complaints struct{ log *zap.Logger }
+
+func (c complaints) Write(line []byte) (int, error) {
+	c.log.Warn("http", zap.ByteString("error", bytes.TrimSpace(line)))
+	return len(line), nil
 }
 
 func (s *Server) serve(web string) {

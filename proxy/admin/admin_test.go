@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -138,5 +141,26 @@ func TestCommands(t *testing.T) {
 	}
 	if reloads != 4 {
 		t.Errorf("%d reloads", reloads)
+	}
+}
+
+// TestComplaints: what goes wrong with a request is in the log.
+func TestComplaints(t *testing.T) {
+	core, seen := observer.New(zap.InfoLevel)
+	s, err := Start(Options{
+		Address: "127.0.0.1:0", Gatherer: prometheus.NewRegistry(), Log: zap.New(core), Ready: func() error { return nil },
+		Page: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a fault") }),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + s.Addr().String() + "/")
+	if err == nil {
+		_ = r.Body.Close()
+		t.Error("answered")
+	}
+	s.Close(context.Background())
+	if all := seen.FilterMessage("http").All(); len(all) != 1 || !strings.Contains(fmt.Sprint(all[0].ContextMap()["error"]), "a fault") {
+		t.Errorf("logged: %v", seen.All())
 	}
 }
