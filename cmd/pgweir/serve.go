@@ -108,6 +108,7 @@ same path and with the same arguments.`,
 			if err != nil {
 				return err
 			}
+			signal.Ignore(syscall.SIGPIPE) // it would end the process once who reads the log is gone
 			log := logs.Open(cfg.Log, cmd.ErrOrStderr())
 			defer log.Close(flushPatience)
 			info, _ := debug.ReadBuildInfo()

@@ -130,3 +130,25 @@ func TestServeError(t *testing.T) {
 		t.Errorf("exit %d, %q", code, out)
 	}
 }
+
+// TestReaderOfTheLogGoes: the service outlives it. Other commands end by SIGPIPE, as in any pipeline.
+func TestReaderOfTheLogGoes(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	cmd := exec.Command(os.Args[0], "serve", "--config", "testdata/smallest.yaml")
+	cmd.Env, cmd.Stderr, cmd.Stdout = append(os.Environ(), childVariable+"=end"), w, w
+	must(t, cmd.Start())
+	waitLine(t, bufio.NewScanner(r), "serving")
+	must(t, r.Close())
+	must(t, cmd.Process.Signal(syscall.SIGTERM)) // which it has something to say about
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("serve ended with %v", err)
+	}
+	cmd = exec.Command(os.Args[0], "explain", "--help")
+	cmd.Env, cmd.Stdout = append(os.Environ(), childVariable+"=end"), w
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
+		t.Errorf("explain ended with %v", err)
+	}
+	must(t, w.Close())
+}
