@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,6 +96,14 @@ func (c complaints) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// faults are what is wrong with metrics.
+type faults struct{ log *zap.Logger }
+
+// Println implements promhttp.Logger.
+func (f faults) Println(said ...any) {
+	f.log.Warn("metrics are not shown, or not all of them", zap.String("error", strings.TrimSpace(fmt.Sprintln(said...))))
+}
+
 func (s *Server) serve(web string) {
 	defer close(s.done)
 	_ = s.serveWeb(web)
@@ -147,7 +156,9 @@ func (s *Server) awaitRequests(ctx context.Context) {
 
 func handler(o Options) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
+		ErrorLog: faults{o.Log}, ErrorHandling: promhttp.ContinueOnError, // what is in order is shown
+	}))
 	if o.Alive == nil {
 		o.Alive = func() error { return nil }
 	}

@@ -164,3 +164,27 @@ func TestComplaints(t *testing.T) {
 		t.Errorf("logged: %v", seen.All())
 	}
 }
+
+// TestFaultyMetric: a metric that cannot be shown does not hide the others, and is told of in the log.
+func TestFaultyMetric(t *testing.T) {
+	core, seen := observer.New(zap.InfoLevel)
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "test_total"}), faulty{})
+	answer := httptest.NewRecorder()
+	handler(Options{Gatherer: reg, Log: zap.New(core)}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+	if text := answer.Body.String(); answer.Code != 200 || !strings.Contains(text, "test_total 0") || strings.Contains(text, "goroutine") {
+		t.Errorf("%d %s", answer.Code, text)
+	}
+	if seen.FilterMessage("metrics are not shown, or not all of them").Len() != 1 {
+		t.Errorf("logged: %v", seen.All())
+	}
+}
+
+// faulty panics when it is collected, with a label that is none.
+type faulty struct{}
+
+func (faulty) Describe(chan<- *prometheus.Desc) {}
+
+func (faulty) Collect(to chan<- prometheus.Metric) {
+	to <- prometheus.MustNewConstMetric(prometheus.NewDesc("faulty", "", []string{"user"}, nil), prometheus.GaugeValue, 1, "caf\xe9")
+}

@@ -196,7 +196,7 @@ func (fs *findings) counters(c *tenant.Case) (list []*uint64) {
 	defer fs.mu.Unlock()
 	for i := range c.Tables {
 		t := &c.Tables[i]
-		k := tableCount{table: t.Qualified(), kind: t.Kind.String(), severity: c.Severity}
+		k := tableCount{table: valid(t.Qualified()), kind: t.Kind.String(), severity: c.Severity}
 		if c.Mismatch {
 			k.kind = tenant.Mismatch
 		}

@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pgweir/pgweir/router/tenant"
@@ -57,13 +59,22 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(c.evicted, st.evicted)
 	count(c.rejected, st.rejected)
 	count(c.exempted, st.exempted)
+	all := map[string]*[tenant.GapKinds]int{}
 	c.databases(func(label string, found *tenant.Inspection) {
-		var gaps [tenant.GapKinds]int
-		for i := range found.Gaps {
-			gaps[found.Gaps[i].Kind]++
+		label = valid(label)
+		if all[label] == nil {
+			all[label] = new([tenant.GapKinds]int)
 		}
+		for i := range found.Gaps {
+			all[label][found.Gaps[i].Kind]++
+		}
+	})
+	for label, gaps := range all {
 		for k, n := range gaps {
 			gauge(c.gaps, n, label, tenant.GapKind(k).String())
 		}
-	})
+	}
 }
+
+// valid is a label of a name in whatever encoding: Prometheus takes UTF-8 only.
+func valid(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }

@@ -1,6 +1,8 @@
 package console
 
 import (
+	"strings"
+
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -62,6 +64,9 @@ func (t *table) row(types *pgtype.Map, row []any, formats []int16) (*pgproto3.Da
 	for i, v := range row {
 		if v == nil {
 			continue
+		}
+		if s, is := v.(string); is { // names come in the encoding of who said them; this session's is UTF-8
+			v = strings.ToValidUTF8(s, "\uFFFD")
 		}
 		b, err := types.Encode(t.columns[i].oid, format(formats, i), v, []byte{})
 		if err != nil {

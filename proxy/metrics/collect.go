@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,11 +19,20 @@ func (to sink) count(d *prometheus.Desc, v uint64, labels ...string) {
 }
 
 func (to sink) total(d *prometheus.Desc, v float64, labels ...string) {
-	to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	to.send(d, prometheus.CounterValue, v, labels)
 }
 
 func (to sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
-	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	to.send(d, prometheus.GaugeValue, v, labels)
+}
+
+// send passes on a metric. One that cannot be is an error in its place: the others are shown.
+func (to sink) send(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) {
+	one, err := prometheus.NewConstMetric(d, kind, v, labels...)
+	if err != nil {
+		one = prometheus.NewInvalidMetric(d, err)
+	}
+	to <- one
 }
 
 // is is a gauge of 1 or 0.
@@ -46,13 +56,20 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.collectPins(to, &now.OldestPins)
 	m.collectSettings(to)
 	pools := map[poolID]pool.Stats{}
-	m.sources.Pools(func(p Pool) { pools[poolID{p.Server, p.Database, p.User}] = p.Stats })
+	m.sources.Pools(func(p Pool) {
+		id := poolID{valid(p.Server), valid(p.Database), valid(p.User)}
+		pools[id] = plus(pools[id], p.Stats)
+	})
 	m.bounded.pools.collect(pools, func(id poolID, st pool.Stats) { m.collectPool(to, Pool{id.server, id.database, id.user, st}) })
 	plans := map[string]router.Stats{}
-	m.sources.Databases(func(d Database) { plans[d.Label] = d.Stats })
+	m.sources.Databases(func(d Database) { plans[valid(d.Label)] = m.bounded.plans.plus(plans[valid(d.Label)], d.Stats) })
 	m.bounded.plans.collect(plans, func(label string, st router.Stats) { m.collectDatabase(to, Database{label, st}) })
 	m.sources.Clusters(func(c Cluster) { m.collectCluster(to, c) })
 }
+
+// valid is a label of a name that a client or server has said in whatever encoding: Prometheus takes UTF-8 only. Names that differ in
+// nothing else are added up.
+func valid(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
 
 func (m *Metrics) collectStatements(to sink) {
 	n := &m.names.statements

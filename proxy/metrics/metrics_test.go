@@ -283,3 +283,21 @@ func TestManyDatabases(t *testing.T) {
 	require.LessOrEqual(t, bytes, float64(10*len(databases)))
 	require.GreaterOrEqual(t, hits, float64(len(databases)))
 }
+
+// TestNamesOfOtherEncodings: names that are not UTF-8 hide neither themselves nor others, even where they look alike then.
+func TestNamesOfOtherEncodings(t *testing.T) {
+	m := newMetrics(false)
+	m.sources.Pools = func(each func(Pool)) {
+		each(Pool{"a:5432", "db", "caf\xe9", pool.Stats{Size: 3}})
+		each(Pool{"a:5432", "db", "caf\xe8", pool.Stats{Size: 4}})
+		each(Pool{"a:5432", "db", "user", pool.Stats{Size: 5}})
+	}
+	m.sources.Databases = func(each func(Database)) {
+		each(Database{"c/\xe9", router.Stats{Hits: 7}})
+		each(Database{"c/\xe8", router.Stats{Hits: 8}})
+	}
+	got := gathered(t, m)
+	require.EqualValues(t, 7, got["pool_size[db a:5432 caf\uFFFD]"])
+	require.EqualValues(t, 5, got["pool_size[db a:5432 user]"])
+	require.EqualValues(t, 15, got["plan_cache_total[c/\uFFFD hit]"])
+}

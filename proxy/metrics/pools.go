@@ -83,6 +83,7 @@ func (b *bounded[ID, V]) drop(there map[ID]V) {
 	}
 }
 
+// poolID is of valid labels.
 type poolID struct{ server, database, user string }
 
 func newPools() *bounded[poolID, pool.Stats] {

@@ -101,7 +101,7 @@ func (t *Tracer) Record(b *Batch, of *Source, from int) *Batch {
 			if !parent.IsSampled() {
 				continue
 			}
-			b = &Batch{tracer: t, started: of.Started, database: of.Database}
+			b = &Batch{tracer: t, started: of.Started, database: valid(of.Database)}
 			return t.Record(b, of, 0)
 		}
 		b.set(m, parent, of)
@@ -269,7 +269,7 @@ func (b *Batch) span(s *statement, steps []step) {
 	attributes := []attribute.KeyValue{semconv.DBSystemNamePostgreSQL, semconv.DBNamespace(b.database), semconv.DBQueryText(s.shown.text)}
 	target := b.database
 	if p := s.message.Plan; p != nil && len(p.Relations) == 1 {
-		target = p.Relations[0]
+		target = valid(p.Relations[0])
 		attributes = append(attributes, semconv.DBCollectionName(target))
 	}
 	name := target

@@ -75,6 +75,9 @@ func (t *Tracer) Close() {
 	t.spans.giveUp()
 }
 
+// valid is what may stand in a span: collectors take UTF-8 only, and with one name that is not they refuse all that comes with it.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
 // show is what is told of a text that p is the plan of, which may be nil.
 func (t *Tracer) show(p *router.Plan, text []byte) shown {
 	if p != nil {

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgweir/pgweir/proxy/batch"
 )
 
 const (
@@ -96,4 +99,13 @@ func BenchmarkInComment(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestNamesOfOtherEncodings: one span with bytes that are not UTF-8 would have a collector refuse all it comes with.
+func TestNamesOfOtherEncodings(t *testing.T) {
+	parent, _ := inComment("select 1 /*traceparent='" + sampled + "'*/")
+	of := &Source{Batch: &batch.Batch{Messages: []batch.Message{{Kind: batch.Query}}}, Database: "caf\xe9", Session: parent}
+	recorded := (&Tracer{}).Record(nil, of, 0)
+	require.Equal(t, "caf\uFFFD", recorded.database)
+	require.True(t, utf8.ValidString((&Tracer{}).show(nil, []byte("select 1 as \"caf\xe9\"")).text))
 }
