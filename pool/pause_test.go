@@ -39,7 +39,7 @@ func TestPause(t *testing.T) {
 		wantStats(t, p, 1, 1, 0, 0)
 
 		p.Pause(true)
-		if got := <-acquire(p, Want{}, context.Background()); !errors.Is(got.err, ErrTimeout) {
+		if got := <-acquire(p, Want{}, context.Background()); !errors.Is(got.err, ErrPaused) || !errors.Is(got.err, ErrTimeout) {
 			t.Errorf("who waits for too long: %v", got.err)
 		}
 		waiting = acquire(p, Want{}, context.Background())

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -21,6 +22,9 @@ import (
 
 // ErrTimeout is that no connection became free within the acquire timeout.
 var ErrTimeout = errors.New("no server connection became free in time")
+
+// ErrPaused is ErrTimeout of a pool that was paused when the time was over (Pause).
+var ErrPaused = fmt.Errorf("%w: the pool is paused", ErrTimeout)
 
 // ErrGone is that the server went away while the connection was waited for.
 var ErrGone = errors.New("the server went away")
@@ -179,7 +183,7 @@ type SlowPath interface {
 const fastWait = 250 * time.Millisecond
 
 // Acquire takes a connection: an idle one, a new one, or the next that is given
-// back, in the order callers came. Errors: ErrTimeout, ErrClosed, ErrGone, those of the
+// back, in the order callers came. Errors: ErrTimeout (ErrPaused), ErrClosed, ErrGone, those of the
 // context, or those of dialling. The caller must Release or Discard what it gets.
 func (p *Pool) Acquire(want Want, caller SlowPath) (*backend.Backend, error) {
 	started := time.Now()
@@ -255,6 +259,9 @@ func (p *Pool) await(w *waiter, caller SlowPath) (*backend.Backend, error) {
 		p.timeouts.Add(1)
 	}
 	p.mu.Lock()
+	if p.paused && errors.Is(err, ErrTimeout) {
+		err = ErrPaused
+	}
 	granted := w.granted
 	if !granted {
 		p.waiters.remove(w)

@@ -125,16 +125,33 @@ func TestPause(t *testing.T) {
 	command(t, outside, "select 3")
 }
 
-// TestPauseIsBounded: who waits is refused after acquire_timeout, as in a full pool.
+// TestPauseIsBounded: who waits is refused after acquire_timeout, and told that it is because of PAUSE or KILL; so is who logs in.
 func TestPauseIsBounded(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *config.Config) { c.Pool.AcquireTimeout = 200 * time.Millisecond })
 	conn, client := s.admin(t), s.client(t)
-	command(t, conn, "PAUSE")
-	_, err := client.Exec(bounded(t), "select 1")
-	require.Equal(t, "53300", code(err))
-	command(t, conn, "RESUME")
-	command(t, client, "select 1")
+	refused := func(err error) {
+		t.Helper()
+		require.Equal(t, "53300", code(err))
+		require.ErrorContains(t, err, "the database is paused at the admin console")
+		require.Equal(t, "RESUME at the admin console has clients go on.", hint(err))
+	}
+	for _, pause := range []string{"PAUSE", "PAUSE " + s.db, "KILL " + s.db, "KILL"} {
+		command(t, conn, pause)
+		if strings.HasPrefix(pause, "PAUSE") {
+			_, err := client.Exec(bounded(t), "select 1")
+			refused(err)
+		}
+		late, err := pgx.Connect(bounded(t), s.dsn(pgtest.Superuser, s.db, "options='-c work_mem=4321kB'")) // which servers are asked for
+		if err == nil {
+			_, err = late.Exec(bounded(t), "select 1")
+			require.NoError(t, late.Close(t.Context()))
+		}
+		refused(err)
+		command(t, conn, "RESUME")
+		client = s.client(t)
+		command(t, client, "select 1")
+	}
 }
 
 // TestKill: KILL ends the clients of a database and what runs for them, and pauses it; KILL_CLIENT ends

@@ -93,6 +93,9 @@ func Told(err error, primaryWait time.Duration) *wire.Error {
 			told.Severity = "FATAL" // the session's own has been dropped, or has another name now
 		}
 		return told
+	case errors.Is(err, pool.ErrPaused):
+		return wire.Errorf("53300", "no server connection was to be had in time: the database is paused at the admin console").
+			WithHint("RESUME at the admin console has clients go on.")
 	case errors.Is(err, pool.ErrTimeout):
 		return toldTimeout(err)
 	case errors.Is(err, cluster.ErrNoPrimary), errors.Is(err, context.DeadlineExceeded):
