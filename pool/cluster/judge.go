@@ -22,7 +22,7 @@ import (
 //   - A replica below the primary's timeline does not follow that primary. What it
 //     replays may never have happened, so nothing is read from it.
 //   - A server that leaves the cluster is read from no more. If it is the primary, and no
-//     other is, it stays that: who lists the servers may err, or be late. Once another is,
+//     other is, it stays that: who lists the servers may err, or be late. It is Unlisted then, which is said. Once another is,
 //     it is fenced like any.
 
 // judge gives each state its Status and derives the topology. known says that all
@@ -215,11 +215,19 @@ func (t *Topology) diverged(st *State) bool {
 	return false
 }
 
-// explain says in words why a server is not used, where that is not an error of its own.
+// errUnlisted is of a primary that is used though it is no longer one of the cluster's.
+var errUnlisted = errors.New("it is not listed any more, but still used: no other primary is known")
+
+// explain says in words why a server is not used, or is though it should not be, where that is not an error of its own.
 func (st *State) explain(t *Topology) {
+	if st.Err == errUnlisted { //nolint:errorlint // it is never wrapped, and is of what was before
+		st.Err = nil
+	}
 	switch st.Status {
 	case StatusServing:
-		st.Err = nil
+		if st.Err = nil; st.Unlisted() {
+			st.Err = errUnlisted
+		}
 	case StatusFenced:
 		if st.Timeline == t.Timeline {
 			st.Err = errors.New("it is a primary, no longer one of the cluster's, and another one is: stop it")
@@ -280,7 +288,7 @@ func identify(states []State) (id string, agreed bool) {
 func (t *Topology) reasons() string {
 	var texts []string
 	for _, st := range t.States {
-		if st.Err != nil && st.Status != StatusSlow {
+		if st.Err != nil && !st.Status.Usable() {
 			texts = append(texts, fmt.Sprintf("%s: %v", st.Server.Address, st.Err))
 		}
 	}

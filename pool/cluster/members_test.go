@@ -79,9 +79,16 @@ func TestPrimaryThatLeaves(t *testing.T) {
 		old := w.servers[0]
 		_ = w.SetMembers(members("server1"))
 		settle()
-		if tp := w.Topology(); tp.Primary != old || tp.State(old).Status != StatusServing {
-			t.Fatalf("it is the only one: %+v", tp.States)
+		st := w.Topology().State(old)
+		if w.Topology().Primary != old || st.Status != StatusServing || !st.Unlisted() || st.Err == nil {
+			t.Fatalf("it is the only one: %+v", w.Topology().States)
 		}
+		_ = w.SetMembers(members("server0", "server1"))
+		if st := w.Topology().State(old); st.Unlisted() || st.Err != nil {
+			t.Fatalf("it is listed again: %+v", st)
+		}
+		_ = w.SetMembers(members("server1"))
+		settle()
 		old.Begin() // a session writes there
 		w.fakes.set(1, primary(2), nil)
 		settle()

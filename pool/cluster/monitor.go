@@ -333,6 +333,7 @@ func (c *Cluster) publish(change func(states []State) []State) {
 	for i := range states {
 		st, old := &states[i], find(before.States, states[i].Server)
 		if old != nil && st.Status == old.Status && (st.Unproved == nil) == (old.Unproved == nil) && st.Many == old.Many && (st.Status == StatusUnknown || st.Role == old.Role && st.Timeline == old.Timeline) {
+			same = same && st.Unlisted() == old.Unlisted()
 			continue
 		}
 		st.Since, same = now, false

@@ -167,8 +167,11 @@ type State struct {
 	Probed Moment    // when the probe began that found this
 	Since  time.Time // of Status
 	Status Status
-	Err    error // why it is not used, or is slow
+	Err    error // why it is not used, or is slow; or used though it is Unlisted
 }
+
+// Unlisted reports whether it is used though it is no longer one of the cluster's: as the only primary.
+func (st *State) Unlisted() bool { return st.Status.Usable() && !st.Leaving.IsZero() }
 
 // Topology is all servers at one moment. It is immutable.
 type Topology struct {

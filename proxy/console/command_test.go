@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
@@ -392,4 +394,32 @@ func (s *service) ends(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the service does not end")
 	}
+}
+
+// TestPrimaryThatIsNotListed: it is used as long as no other primary is known, and it is said that it is.
+func TestPrimaryThatIsNotListed(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	conn, client, cluster := s.admin(t), s.client(t), pgtest.Shared(t)
+	command(t, client, "create table w (a int)")
+	all, primary := s.file.Clusters, cluster.Primary.Addr()
+	without := all["default"]
+	without.Servers = slices.DeleteFunc(slices.Clone(without.Servers), func(s config.Server) bool { return s.Address == primary })
+	require.Len(t, without.Servers, len(cluster.Servers())-1)
+	because := func() any { return of(show(t, conn, "TOPOLOGY"), "server", primary)[0]["because"] }
+	require.Nil(t, because())
+	s.file.Clusters = map[string]config.Cluster{"default": without}
+	command(t, conn, "RELOAD")
+	require.Equal(t, "it is not listed any more, but still used: no other primary is known", because())
+	time.Sleep(1100 * time.Millisecond) // it would have been forgotten
+	command(t, client, "insert into w values (1)")
+	said := func() int {
+		return s.logs.FilterLevelExact(zap.WarnLevel).FilterMessage("the primary is not listed any more, but still used: no other primary is known").Len()
+	}
+	until(t, "it is said", func() bool { return said() == 1 })
+	s.file.Clusters = all
+	command(t, conn, "RELOAD")
+	require.Nil(t, because())
+	require.Equal(t, 1, said())
+	command(t, client, "insert into w values (2)")
 }

@@ -70,6 +70,8 @@ func ofServers(st *status, cfg *config.Config) (all []Notice) {
 			all = append(all, Notice{"warning", because("Server "+s.Address+" is "+s.Status, s.Because), "What runs there goes elsewhere; see the word under status.", "failover"})
 		case s.Status == cluster.StatusSlow.String():
 			all = append(all, Notice{"warning", because("Server "+s.Address+" is slow to answer: reads go elsewhere", s.Because), "Look at its load, and at the network.", "failover"})
+		case s.Because != "":
+			all = append(all, Notice{"warning", because("Server "+s.Address+" serves", s.Because), "List it again, or list the primary that takes its place.", "failover"})
 		case s.Disabled:
 			all = append(all, Notice{"info", "Server " + s.Address + " gets no reads: it is disabled.", "ENABLE SERVER at the console gives it reads.", "console"})
 		}

@@ -161,6 +161,9 @@ func TestNotices(t *testing.T) {
 		{"no primary", func(f *fake) {
 			f.servers = []console.Server{{Cluster: "c", Address: "a:1", Role: "unknown", Status: "down", Err: "refused"}, {Cluster: "c", Address: "b:1", Role: "replica", Status: "serving"}}
 		}, []string{"Cluster c has no primary", "Server a:1 is down: refused."}},
+		{"a primary that is not listed", func(f *fake) {
+			f.servers = []console.Server{{Cluster: "c", Address: "a:1", Role: "primary", Status: "serving", Err: "it is not listed any more"}}
+		}, []string{"Server a:1 serves: it is not listed any more.|List it again"}},
 		{"paused and disabled", func(f *fake) {
 			f.databases = []console.Database{{Name: "d", Paused: true}, {Name: "e", Disabled: true}}
 		}, []string{"Database d is paused", "Database e is disabled"}},

@@ -23,6 +23,8 @@ type reaction struct {
 
 	primary *cluster.Server // the latest
 	lost    time.Time       // when it was, if there is none
+	// unlisted is when it was said last that it is not listed any more.
+	unlisted time.Time
 
 	failovers atomic.Uint64 // times another server became the primary
 }
@@ -43,6 +45,7 @@ func (r *reaction) changed(before, after *cluster.Topology) {
 		}
 		r.logMany(old, now)
 		r.logUnproved(old, now)
+		r.logUnlisted(old, now)
 		if now.Status.Usable() && now.Started != old.Started && !old.Many {
 			r.started(now.Server)
 		}
@@ -121,6 +124,18 @@ func (r *reaction) logUnproved(old, now cluster.State) {
 	case now.Unproved == nil && old.Unproved != nil && now.Up:
 		r.log.Info("a server tells how far it is again", r.fields(now)...)
 	}
+}
+
+// unlistedInterval is how often it is said at most that the primary is not listed: who finds servers may name it now and then.
+const unlistedInterval = time.Minute
+
+// logUnlisted says that the primary is used though it is no longer one of the cluster's.
+func (r *reaction) logUnlisted(old, now cluster.State) {
+	if !now.Unlisted() || old.Unlisted() || !r.unlisted.IsZero() && time.Since(r.unlisted) < unlistedInterval {
+		return
+	}
+	r.unlisted = time.Now()
+	r.log.Warn("the primary is not listed any more, but still used: no other primary is known", r.fields(now)...)
 }
 
 // logServer says what became of a server, and what is to be done.
