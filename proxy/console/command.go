@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -105,10 +106,38 @@ func find(st statement) *command {
 	}
 	for i := range commands {
 		c := &commands[i]
-		n := len(strings.Fields(c.words))
-		more := len(st.text) - n
-		if more >= c.least && more <= c.most && strings.Join(st.upper[:n], " ") == c.words {
+		switch more, begins := st.behind(c.words); {
+		case !begins || more > c.most:
+		case more < c.least:
+			return nil // malformed
+		default:
 			return c
+		}
+	}
+	return nil
+}
+
+// behind is how many words follow those that a command begins with. What is quoted is a name, and no word of a command.
+func (s statement) behind(words string) (more int, begins bool) {
+	n := 0
+	for word := range strings.FieldsSeq(words) {
+		if s.word(n) != word || n > 0 && s.quoted[n] {
+			return 0, false
+		}
+		n++
+	}
+	return len(s.text) - n, true
+}
+
+// malformed is the error of a statement that begins as a command does, and lacks what must follow or has more; nil for others.
+func malformed(st statement) *wire.Error {
+	for i := range commands {
+		c := &commands[i]
+		switch more, begins := st.behind(c.words); {
+		case begins && more < c.least:
+			return wire.Errorf("42601", "a value is missing: %s", cmp.Or(c.syntax, c.words)).WithHint("SHOW HELP lists the commands.")
+		case begins && more > c.most && c.verb == verbCommand:
+			return wire.Errorf("42601", "too many words: %s", c.syntax).WithHint("SHOW HELP lists the commands.")
 		}
 	}
 	return nil
@@ -166,7 +195,7 @@ func route(_ context.Context, s *Session, st statement) error {
 // set is SET key = value or SET key TO value. The value is as the file would have it.
 func set(_ context.Context, s *Session, st statement) error {
 	words := st.text[1:]
-	if len(words) < 2 || words[1] != "=" && st.word(2) != "TO" {
+	if len(words) < 3 || words[1] != "=" && st.word(2) != "TO" {
 		return wire.Errorf("42601", "a value is missing: SET %s = value", words[0])
 	}
 	if err := s.Service.Set(words[0], strings.Join(words[2:], " ")); err != nil {

@@ -188,10 +188,12 @@ func TestConversation(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"SELECT 1": "0A000", "SELECT d.datname as \"Name\" FROM pg_catalog.pg_database d": "0A000", "SELECT version()": "0A000",
-		"SHOW nonsense": "42704", "SHOW 'a": "42601", "PAUSE nothing more": "0A000", "KILL_CLIENT x": "22P02", "KILL_CLIENT 4711": "22023",
+		"SHOW nonsense": "42704", "SHOW 'a": "42601", "PAUSE nothing more": "42601", "KILL_CLIENT x": "22P02", "KILL_CLIENT 4711": "22023",
 		"ROUTE SOMEWHERE": "42601", "SHUTDOWN MAYBE": "42601", "SET pool.size": "42601", "SET pool.sice = 3": "22023",
 		"SET listen = '127.0.0.1:1'": "22023", "SET users.boss.password = 'x'": "22023", "SET pool.size = many": "22023", "SET pool.size = 0": "22023",
 		"DISABLE SERVER nowhere:1": "42704",
+		"KILL_CLIENT":              "42601", "DISABLE": "42601", "ENABLE": "42601", "DISABLE SERVER": "42601", "ENABLE SERVER": "42601", "RECONNECT SERVER": "42601",
+		"ROUTE": "42601", "SET": "42601", "SET pool.size =": "42601", "DEALLOCATE": "42601",
 	} {
 		_, err := conn.Exec(bounded(t), text, pgx.QueryExecModeSimpleProtocol)
 		require.Equal(t, want, code(err), "%s: %v", text, err)
@@ -199,6 +201,13 @@ func TestConversation(t *testing.T) {
 			require.NotEmpty(t, hint(err), text)
 		}
 	}
+	for _, text := range []string{"KILL_CLIENT", "DISABLE", "ENABLE", "DISABLE SERVER", "ENABLE SERVER", "RECONNECT SERVER", "ROUTE", "SET", "SET pool.size =", "DEALLOCATE"} {
+		_, err := conn.Exec(bounded(t), text, pgx.QueryExecModeSimpleProtocol)
+		require.Equal(t, "42601", code(err), "%s: %v", text, err)
+		require.ErrorContains(t, err, "a value is missing: "+strings.TrimSuffix(text, " ="))
+	}
+	command(t, conn, `DISABLE "server"`) // a database
+	command(t, conn, `ENABLE "server"`)
 	_, err := conn.Exec(bounded(t), "SHOW STATE WHERE $1", 1)
 	require.Error(t, err)
 	require.NotEmpty(t, show(t, conn, "STATE"))

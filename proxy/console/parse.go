@@ -10,8 +10,9 @@ import (
 // statement is what a client asks: its words, without the semicolon. Comments are left out,
 // quotes taken off. Key words are looked for in upper; names and values are in text.
 type statement struct {
-	text  []string
-	upper []string
+	text   []string
+	upper  []string
+	quoted []bool // whether it begins with a quote
 }
 
 // word is the i-th word in upper case, "" behind the last.
@@ -49,6 +50,7 @@ func parse(text string) (all []statement, err *wire.Error) {
 			s.upper[n-1] += strings.ToUpper(word)
 		} else {
 			s.text, s.upper = append(s.text, word), append(s.upper, strings.ToUpper(word))
+			s.quoted = append(s.quoted, text[t.Start] == '"' || text[t.Start] == '\'')
 		}
 		end = t.End
 	}

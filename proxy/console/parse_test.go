@@ -48,7 +48,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		all, err := parse(text)
 		for _, st := range all {
-			if len(st.text) == 0 || len(st.text) != len(st.upper) || err != nil {
+			if len(st.text) == 0 || len(st.text) != len(st.upper) || len(st.text) != len(st.quoted) || err != nil {
 				t.Errorf("%q, %v", st.text, err)
 			}
 		}

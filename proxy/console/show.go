@@ -303,6 +303,9 @@ func (s *Session) columnsOf(st statement) ([]column, error) {
 
 // unknown is the error of a statement that is none of the console's.
 func unknown(st statement) *wire.Error {
+	if fault := malformed(st); fault != nil {
+		return fault
+	}
 	if st.word(0) == "SHOW" {
 		return wire.Errorf("42704", "the console does not show \"%s\"", strings.Join(st.text[1:], " ")).
 			WithHint("SHOW HELP lists what it shows.")
