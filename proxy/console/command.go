@@ -25,12 +25,13 @@ type command struct {
 	// least and most are how many words may follow.
 	least, most int
 	verb        verb
+	waits       bool // for clients, with its effect there already: so its beginning is logged too
 	do          func(context.Context, *Session, statement) error
 }
 
 // commands are in the order of SHOW HELP; what begins like another one, with more words, is before it.
 var commands = []command{
-	{words: "PAUSE", syntax: "PAUSE [database]", tag: "PAUSE", most: 1,
+	{words: "PAUSE", syntax: "PAUSE [database]", tag: "PAUSE", most: 1, waits: true,
 		help: "no batch begins; answers once all server connections are closed",
 		do:   func(ctx context.Context, s *Session, st statement) error { return s.Service.Pause(ctx, name(st, 1)) }},
 	{words: "RESUME", syntax: "RESUME [database]", tag: "RESUME", most: 1,

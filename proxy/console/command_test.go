@@ -100,6 +100,10 @@ func TestPause(t *testing.T) {
 		paused <- err
 	}()
 	second := s.admin(t)
+	until(t, "it is said who does", func() bool {
+		said := s.logs.FilterMessage("console command has begun").FilterField(zap.String("command", "PAUSE "+s.db)).All()
+		return len(said) == 1 && said[0].ContextMap()["by"] == "boss"
+	})
 	until(t, "it is paused", func() bool { return of(show(t, second, "DATABASES"), "name", s.db)[0]["paused"] == int64(1) })
 	waits := make(chan error, 1)
 	go func() {

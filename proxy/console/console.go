@@ -288,10 +288,14 @@ func (s *Session) run(ctx context.Context, st statement) (t *table, tag string, 
 	defer cancel(nil)
 	s.running.Store(&cancel)
 	defer s.running.Store(nil)
+	log := s.Log.With(zap.String("by", s.User), zap.String("command", st.String()))
+	if c.waits {
+		log.Info("console command has begun")
+	}
 	began := time.Now()
 	err = c.do(ctx, s, st)
 	result := zap.Error(err) // nothing if there is none
-	s.Log.Info("console command", zap.String("event", "console_command"), zap.String("by", s.User), zap.String("command", st.String()), zap.Duration("took", time.Since(began)), result)
+	log.Info("console command", zap.String("event", "console_command"), zap.Duration("took", time.Since(began)), result)
 	return nil, c.tag, err
 }
 
