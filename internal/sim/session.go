@@ -32,6 +32,7 @@ type session struct {
 	holding   bool      // a cursor WITH HOLD, which may be on a replica
 	readOnly  bool      // its transactions may be
 	called    bool      // functions, whose names the proxy may have had no catalog for
+	untold    bool      // it has yet to be told of settings that a lost transaction had
 	pending   []string  // markers appended in the open transaction
 	requests  int       // cancel requests on their way; these three are protected by world.mu
 	cancels   time.Time // when the last one was delivered
@@ -305,7 +306,7 @@ func (s *session) blockLost(step *Step, got, want []frame) bool {
 	for _, m := range s.pending {
 		s.w.oracle.never(m)
 	}
-	s.pending = nil
+	s.pending, s.untold = nil, true
 	if placeholders.MatchString(step.Simple) || strings.Contains(step.Simple, "_advisory_") {
 		s.close() // one server has defined what its statement names, or locked what it says, and the other has not
 	}
@@ -363,6 +364,11 @@ func (s *session) follow(step *Step) (want []frame, ok bool) {
 
 // compareReported compares the settings the client was told of.
 func (s *session) compareReported(when string) {
+	if s.untold { // the next answer of a server tells it, which this one may not be
+		maps.Copy(s.main.reported, s.alone.reported)
+		s.untold = false
+		return
+	}
 	for name, want := range s.alone.reported {
 		if got := s.main.reported[name]; got != want {
 			s.w.fault("%s %s: the client believes that %s is %q, not %q", s.owner(), when, name, got, want)
