@@ -61,10 +61,28 @@ func (l *lookups) roles(ctx context.Context, database, user string) (names []str
 			return nil
 		})
 	})
+	if noName(err) {
+		return nil, nil
+	}
 	return names, err
 }
 
+// ask looks the secret of a user up. A refusal is held to be the account's only if the account
+// cannot look up its own either: clients choose names, and may choose one that the query fails for.
 func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) (secret string, found bool, err error) {
+	secret, found, err = l.askServers(ctx, k, user)
+	own, of := accountOf(under.cfg, k.cluster).User, err
+	if user != own && refusesAll(refusalCode(err)) {
+		_, _, of = l.askServers(ctx, k, own)
+	}
+	l.note(k, under, of)
+	if noName(err) {
+		return "", false, nil
+	}
+	return secret, found, err
+}
+
+func (l *lookups) askServers(ctx context.Context, k lookup, user string) (secret string, found bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.s.ctx, cancel)() // it outlives the client that asked, not the service
@@ -81,7 +99,6 @@ func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) 
 			return nil
 		})
 	})
-	l.note(k, under, err)
 	return secret, found, err
 }
 
@@ -93,23 +110,24 @@ type lookups struct {
 	s        *Server
 	userFile string // what was told of the user file last
 
-	mu      sync.Mutex // protects the field below
-	refused map[lookup]refusal
+	mu     sync.Mutex // protects the field below
+	latest map[lookup]verdict
 }
 
-// refusal is what a server said to the service account.
-type refusal struct {
-	err  error
-	told time.Time // when it was logged
+// verdict is what a server said to the service account.
+type verdict struct {
+	refused error     // nil: it may
+	told    time.Time // when a refusal was logged
 }
 
 // tellRefusal is how often it is logged that secrets cannot be looked up.
 const tellRefusal = time.Minute
 
-// note takes in what became of a look-up that began under some terms. One that no server answered
-// says nothing of the account, and one under other terms nothing of what is asked now.
+// note takes in what became of a look-up that began under some terms. One that no server answered,
+// or that failed for another reason than the account and the query, says nothing of these; and one
+// under other terms nothing of what is asked now.
 func (l *lookups) note(k lookup, under *terms, err error) {
-	if err != nil && refusalCode(err) == "" {
+	if err != nil && !refusesAll(refusalCode(err)) {
 		return
 	}
 	now := time.Now()
@@ -118,22 +136,19 @@ func (l *lookups) note(k lookup, under *terms, err error) {
 		l.mu.Unlock()
 		return
 	}
-	before, known := l.refused[k]
-	tell := err != nil && (!known || now.Sub(before.told) >= tellRefusal)
-	switch {
-	case err == nil:
-		delete(l.refused, k)
-	case tell:
-		l.refused[k] = refusal{err, now}
-	default:
-		l.refused[k] = refusal{err, before.told}
+	before := l.latest[k]
+	next := verdict{err, before.told}
+	tell := err != nil && (before.refused == nil || now.Sub(before.told) >= tellRefusal)
+	if tell {
+		next.told = now
 	}
+	l.latest[k] = next
 	l.mu.Unlock()
 	if tell {
-		advice, sql := setup.Cure(refusalCode(err), accountOf(l.s.terms.Load().cfg, k.cluster), k.query)
+		advice, sql := setup.Cure(refusalCode(err), accountOf(under.cfg, k.cluster), k.query)
 		l.s.log.Error("passwords cannot be looked up", zap.String("cluster", k.cluster), zap.NamedError("because", err),
 			zap.String("cure", advice), zap.String("sql", strings.Join(sql, " ")))
-	} else if err == nil && known {
+	} else if err == nil && before.refused != nil {
 		l.s.log.Info("passwords can be looked up", zap.String("cluster", k.cluster))
 	}
 }
@@ -154,14 +169,38 @@ func refusalCode(err error) string {
 	return ""
 }
 
+// refusesAll reports whether a refusal may be of every look-up, rather than of one name, of one
+// moment (57014, 53300) or of what a function says of its own accord (P0001).
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+func refusesAll(code string) bool {
+	if code == "55000" { // a database that lets nobody in, a materialized view that was never filled
+		return true
+	}
+	switch code[:min(2, len(code))] {
+	case "0A", "28", "3D", "3F", "42": // not supported, the login, no database, no schema, the query and what it uses
+		return true
+	}
+	return false
+}
+
+// noName reports whether a server refused a name because it is none in the encoding that the
+// server has: so nobody is called that.
+func noName(err error) bool {
+	switch refusalCode(err) {
+	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character
+		return true
+	}
+	return false
+}
+
 // accountOf is the service account of a cluster.
 func accountOf(c config.Config, cluster string) setup.Account {
 	service := c.Clusters[cluster].Service
 	return setup.Account{User: service.User, Database: service.Database}
 }
 
-// try finds out, before a client comes, whether secrets can be looked up, and again
-// every few seconds while they cannot and the terms are in force.
+// try finds out, before a client comes, whether secrets can be looked up, and again every few
+// seconds as long as that is not known or they cannot, while the terms are in force.
 func (l *lookups) try(t *terms) {
 	var tries sync.WaitGroup
 	for name, c := range t.cfg.Clusters {
@@ -172,23 +211,25 @@ func (l *lookups) try(t *terms) {
 	tries.Wait()
 }
 
-// follow drops what became of look-ups that c does not have.
+// follow keeps the refusals of look-ups that c has. Whether others can be made is to be found out
+// again: the account may be another.
 func (l *lookups) follow(c *config.Config) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.refused, func(k lookup, _ refusal) bool { return !slices.Contains(c.AuthQueries(k.cluster), k.query) })
+	maps.DeleteFunc(l.latest, func(k lookup, v verdict) bool {
+		return v.refused == nil || !slices.Contains(c.AuthQueries(k.cluster), k.query)
+	})
 }
 
-// tryInterval is how long after a refusal a look-up is tried again.
+// tryInterval is how long after a refusal a look-up is tried again, at most.
 const tryInterval = 5 * time.Second
 
 func (l *lookups) tryOne(t *terms, k lookup, user string) {
 	for l.s.terms.Load() == t {
-		ctx, cancel := context.WithTimeout(l.s.ctx, t.cfg.Auth.Timeout)
-		_, _, err := l.ask(ctx, t, k, user)
-		cancel()
-		if err == nil {
-			return
+		if !l.work(k) {
+			ctx, cancel := context.WithTimeout(l.s.ctx, t.cfg.Auth.Timeout)
+			_, _, _ = l.ask(ctx, t, k, user) // notes what became of it
+			cancel()
 		}
 		select {
 		case <-l.s.ctx.Done():
@@ -198,6 +239,14 @@ func (l *lookups) tryOne(t *terms, k lookup, user string) {
 	}
 }
 
+// work reports whether the latest look-up that says something of it was answered.
+func (l *lookups) work(k lookup) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v, known := l.latest[k]
+	return known && v.refused == nil
+}
+
 // nobodyLogsIn says why no client can log in, as far as that is known.
 func (l *lookups) nobodyLogsIn() error {
 	if l.s.terms.Load().verifier.KnowsSomebody() {
@@ -205,9 +254,12 @@ func (l *lookups) nobodyLogsIn() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for k, r := range l.refused {
-		advice, _ := setup.Cure(refusalCode(r.err), accountOf(l.s.terms.Load().cfg, k.cluster), k.query)
-		return fmt.Errorf("cluster %s: nobody can log in: passwords cannot be looked up: %w\n%s", k.cluster, r.err, advice)
+	for k, v := range l.latest {
+		if v.refused == nil {
+			continue
+		}
+		advice, _ := setup.Cure(refusalCode(v.refused), accountOf(l.s.terms.Load().cfg, k.cluster), k.query)
+		return fmt.Errorf("cluster %s: nobody can log in: passwords cannot be looked up: %w\n%s", k.cluster, v.refused, advice)
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func NewOver(network Network, cfg config.Config, log *zap.Logger, reg prometheus
 		members: members{all: map[uint32]*member{}}, consoles: newConsoles(),
 	}
 	s.userClients.of = map[string]int{}
-	s.lookups.s, s.lookups.refused = s, map[lookup]refusal{}
+	s.lookups.s, s.lookups.latest = s, map[lookup]verdict{}
 	if s.network.Listen == nil {
 		s.network.Listen = sockets.New().Listen
 	}
