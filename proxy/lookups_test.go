@@ -2,12 +2,17 @@ package proxy_test
 
 import (
 	"context"
+	"crypto/md5"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
@@ -99,4 +104,123 @@ func TestRefusedLookUpsAreTriedAgain(t *testing.T) {
 		run(t, database, "alter function away rename to look_up")
 		until(t, "it is found that passwords can be looked up", func() bool { return s.Ready() == nil })
 	}
+}
+
+// lockOuts are what keeps a role that is logged in from logging in again, by what it logs in, and
+// what the next login is told. %r% is the role.
+var lockOuts = []struct{ name, method, change, next string }{
+	{"password", "scram-sha-256", "alter role %r% password 'two'", "28P01"},
+	{"plain", "password", "alter role %r% password 'two'", "28P01"},
+	{"another kind", "md5", "alter role %r% password 'one'", "in"}, // the hash logs in to nothing any more
+	{"no password", "scram-sha-256", "alter role %r% password null", "28P01"},
+	{"nologin", "scram-sha-256", "alter role %r% nologin", "28"},
+	{"no connect", "scram-sha-256", "revoke connect on database postgres from public", "42501"},
+	{"dropped", "scram-sha-256", "drop role %r%", "28P01"},
+}
+
+// TestLockedOut: a session whose role the servers let in no more lives as long as its connections,
+// and then ends, so that its client logs in again; the log says why.
+func TestLockedOut(t *testing.T) {
+	cluster := scramCluster(t)
+	for i, c := range lockOuts {
+		t.Run(c.name, func(t *testing.T) {
+			role := fmt.Sprint("lock_", i)
+			must(t, cluster.Exec(bounded(t, patience), "create role "+role+" login password 'one'; grant connect on database postgres to public, watcher"))
+			if c.method == "md5" {
+				must(t, cluster.Exec(bounded(t, patience), fmt.Sprintf("alter role %s password 'md5%x'", role, md5.Sum([]byte("one"+role)))))
+			}
+			s := startAt(t, cluster, c.method)
+			var sessions []*pgx.Conn
+			for range 3 {
+				sessions = append(sessions, s.connect(t, "postgres", "user="+role, "password=one"))
+			}
+			must(t, ask(sessions[0], aRead))
+			must(t, cluster.Exec(bounded(t, patience), strings.ReplaceAll(c.change, "%r%", role)))
+			if err := ask(sessions[0], aRead); err != nil {
+				t.Errorf("over the connection there is: %v", err)
+			}
+			ended(t, cluster)
+			for i, conn := range sessions {
+				if i == 1 {
+					must(t, ask(conn, "begin"))
+				}
+				err := ask(conn, aRead)
+				var told *pgconn.PgError
+				if !errors.As(err, &told) || told.Severity != "FATAL" || told.Code != "57P01" || !strings.Contains(told.Message, role) || told.Detail == "" || told.Hint == "" {
+					t.Errorf("session %d: %v", i, err)
+				}
+				if !conn.IsClosed() {
+					t.Errorf("session %d is open", i)
+				}
+			}
+			told := s.logs.FilterMessageSnippet("does not let their role in again").All()
+			if len(told) != 1 || told[0].ContextMap()["user"] != role {
+				t.Errorf("logged: %v", told)
+			}
+			time.Sleep(1100 * time.Millisecond) // for as long as it is relied on what the servers said
+			if got := logInAt(t, s.addr, role, "one", "postgres"); !strings.HasPrefix(got, c.next) {
+				t.Errorf("the next login: %s, want %s", got, c.next)
+			}
+		})
+	}
+}
+
+// TestNewPasswordOpensConnections: sessions that logged in with the password of before go on over
+// connections opened with what another client has shown since.
+func TestNewPasswordOpensConnections(t *testing.T) {
+	cluster := scramCluster(t)
+	must(t, cluster.Exec(bounded(t, patience), "create role app login password 'one'"))
+	s := startAt(t, cluster, "scram-sha-256")
+	conn := s.connect(t, "postgres", "user=app", "password=one")
+	must(t, ask(conn, "set application_name = 'mine'"))
+	must(t, ask(conn, aRead))
+	must(t, cluster.Exec(bounded(t, patience), "alter role app password 'two'"))
+	until(t, "the new password counts", func() bool { return logInAt(t, s.addr, "app", "two", "postgres") == "in" })
+	for range 2 {
+		ended(t, cluster)
+		var name string
+		err := conn.QueryRow(bounded(t, patience), "select current_setting('application_name') from pg_class limit 1", pgx.QueryExecModeSimpleProtocol).Scan(&name)
+		if err != nil || name != "mine" {
+			t.Errorf("the session goes on with %q, %v", name, err)
+		}
+	}
+}
+
+// aRead needs a server.
+const aRead = "select 1 from pg_class limit 1"
+
+// ask has a session run a simple query.
+func ask(conn *pgx.Conn, sql string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+// scramCluster is a server that asks for passwords, with an account for the proxy.
+func scramCluster(t *testing.T) *pgtest.Cluster {
+	t.Helper()
+	cluster := pgtest.New(t, pgtest.Options{HBA: []string{"host all all 127.0.0.1/32 md5"}}) // SCRAM where that is stored
+	must(t, cluster.Exec(bounded(t, patience), "create role watcher superuser login password 'w'"))
+	return cluster
+}
+
+// startAt is a proxy before such a cluster, whose clients come by a method.
+func startAt(t *testing.T, cluster *pgtest.Cluster, method string) *service {
+	t.Helper()
+	return start(t, func(c *config.Config) {
+		c.Servers = []config.Server{{Address: cluster.Primary.Addr(), Weight: 1}}
+		c.Service = config.Service{User: "watcher", Password: "w", Database: "postgres"}
+		c.Auth.Method, c.Auth.FailureDelay, c.Auth.AllowPlainPassword = method, 0, true
+		c.Pool.IdleTimeout = 500 * time.Millisecond
+	})
+}
+
+// ended waits until the server has no sessions left but the proxy's own.
+func ended(t *testing.T, cluster *pgtest.Cluster) {
+	t.Helper()
+	until(t, "idle connections are closed", func() bool {
+		n, err := cluster.Primary.Value(t.Context(), "postgres", "select count(*) from pg_stat_activity where backend_type = 'client backend' and usename is distinct from 'watcher' and pid <> pg_backend_pid()")
+		return err == nil && n == "0"
+	})
 }

@@ -139,14 +139,14 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 		if a.moveOn(l.server, err) {
 			return true, nil
 		}
-		if err != nil && l.onReplica() && errors.As(err, new(*pgconn.PgError)) {
+		if err != nil && l.onReplica() && (errors.As(err, new(*pgconn.PgError)) || upstream.LockedOut(err)) {
 			// It lets nobody in, or not this user yet; the primary knows best.
 			a.c.svc.Metrics.Retried(metrics.RetryLost)
 			t.decision = router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRetried}
 			return true, nil
 		}
 		if err != nil {
-			return false, unserved(err)
+			return false, a.c.up.Unserved(l.server, err)
 		}
 	} else if (a.learned.has(trustNothing) || a.batch.Started.Sub(b.Pooled().Released) > staleAfter || !a.batch.Reads()) && !b.Alive() {
 		l.pool.Discard(b)

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
@@ -67,12 +66,4 @@ func (a acquisition) lostUnused(s *cluster.Server, err error) bool {
 	a.c.up.Cluster.ReportLost(s)
 	a.learned |= trustNothing
 	return time.Since(a.batch.Started) < a.c.svc.Config.Routing.PrimaryWait
-}
-
-// unserved is the error of a batch that no server took.
-func unserved(err error) error {
-	if upstream.Unreachable(err) {
-		return fmt.Errorf("%w: %w", cluster.ErrNoPrimary, err)
-	}
-	return err
 }

@@ -17,9 +17,8 @@ func (p *Pools) Aside(ctx context.Context, s *cluster.Server, application string
 	if p.paused.Load() {
 		return nil, errPaused
 	}
-	a := p.Database.account
-	b, err := a.slots.Of(s).Own(ctx, func(ctx context.Context) (*backend.Backend, error) {
-		return a.dial(ctx, s, p.Credentials(), p.Database.name, map[string]string{"application_name": application})
+	b, err := p.Database.account.slots.Of(s).Own(ctx, func(ctx context.Context) (*backend.Backend, error) {
+		return p.open(ctx, s, map[string]string{"application_name": application})
 	})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,19 @@ func Unreachable(err error) bool {
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// LockedOut reports whether a server refused a login because of who logs in, and by what: it will
+// refuse the next one too.
+func LockedOut(err error) bool {
+	if err == nil {
+		return false // the usual case, which allocates nothing
+	}
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return errors.Is(err, backend.ErrNoSecret)
+	}
+	return strings.HasPrefix(refused.Code, "28") || refused.Code == "42501" && refused.Routine == "CheckMyDatabase" // no CONNECT
+}
+
 // CutOff reports whether a round trip failed because its connection ended, rather
 // than because the server refused what it was asked.
 func CutOff(err error) bool {

@@ -49,6 +49,8 @@ type Pools struct {
 	directory *Directory
 	paused    atomic.Bool // so are the pools, and those that are yet to be made
 	servers   perserver.Pools
+	// toldLockOut is when it was last logged that sessions end for want of a login; nil for never.
+	toldLockOut atomic.Pointer[time.Time]
 
 	mu      sync.Mutex // protects replies
 	replies map[setting.Settings]map[string]string
@@ -89,7 +91,7 @@ func (dir *Directory) newPool(p *Pools, s *cluster.Server) *pool.Pool {
 		return dir.verify(s, p.Key, b)
 	}
 	o.Refused = func(b *backend.Backend, why error) { dir.refused(s, p.Key, b, why) }
-	o.Dial = func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, p.Database.account, s) }
+	o.Dial = func(ctx context.Context) (*backend.Backend, error) { return p.dial(ctx, s) }
 	pl := p.Database.account.slots.Of(s).NewPool(o, p.Key.User, p.Terms().Effective)
 	if p.paused.Load() {
 		pl.Pause(true)
@@ -133,7 +135,7 @@ func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Setti
 	}
 	hide(p.Usual(), setting.Names{})
 	for refused := false; ; {
-		b, err := p.Database.account.dial(ctx, s, p.Credentials(), p.Database.name, params)
+		b, err := p.open(ctx, s, params)
 		if own := maps.Collect(with.All()); errors.As(err, new(*pgconn.PgError)) && !refused && len(own) < len(params) {
 			params, refused = own, true // one of them is a library's, and not empty
 			continue
@@ -217,8 +219,8 @@ func (p *Pools) proven() bool {
 }
 
 // dial opens a connection and learns what its session begins with.
-func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backend.Backend, error) {
-	b, err := a.dial(ctx, s, *p.cred.Load(), p.Config.Database, nil)
+func (p *Pools) dial(ctx context.Context, s *cluster.Server) (*backend.Backend, error) {
+	b, err := p.open(ctx, s, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +229,18 @@ func (p *Pools) dial(ctx context.Context, a *Account, s *cluster.Server) (*backe
 	}
 	p.Cluster.Saw(s, b.Origin().Started)
 	return b, nil
+}
+
+// open logs in to a server as clients do. Refused, it does so again by what another client has
+// shown meanwhile.
+func (p *Pools) open(ctx context.Context, s *cluster.Server, params map[string]string) (*backend.Backend, error) {
+	for {
+		cred := p.cred.Load()
+		b, err := p.Database.account.dial(ctx, s, *cred, p.Database.name, params)
+		if !LockedOut(err) || p.cred.Load() == cred {
+			return b, err
+		}
+	}
 }
 
 // expire has connections that began with other defaults than sessions do now used no
