@@ -170,7 +170,8 @@ type Auth struct {
 	// UserFile is a userlist file: lines of "name" "secret".
 	UserFile string `yaml:"user_file" file:"true"`
 	// Query finds a secret with the service account on the primary of the
-	// client's cluster; $1 is the user's name, the second column is the secret.
+	// client's cluster; $1 is the user's name, the second column is the secret, a third one
+	// that of a role that may not log in, which lets nobody in.
 	// Empty means DefaultAuthQuery where a service account is given and Method
 	// needs secrets.
 	Query string `yaml:"query"`

@@ -23,14 +23,14 @@ import (
 
 // secret is auth.query: asked of the primary of the database's cluster, or of a replica
 // while there is none.
-func (l *lookups) secret(ctx context.Context, database, user string) (secret string, found bool, err error) {
+func (l *lookups) secret(ctx context.Context, database, user string) (auth.Found, error) {
 	t := l.s.terms.Load()
 	eff, ok := t.cfg.Resolve(user, database)
 	if names := t.cfg.ClusterNames(); t.cfg.Console.Is(database) && len(names) == 1 {
 		eff, ok = config.Effective{Cluster: names[0], AuthQuery: t.cfg.Auth.Query}, true
 	}
 	if !ok || eff.AuthQuery == "" {
-		return "", false, nil
+		return auth.Found{}, nil
 	}
 	return l.ask(ctx, t, lookup{eff.Cluster, eff.AuthQuery}, user)
 }
@@ -69,37 +69,40 @@ func (l *lookups) roles(ctx context.Context, database, user string) (names []str
 
 // ask looks the secret of a user up. A refusal is held to be the account's only if the account
 // cannot look up its own either: clients choose names, and may choose one that the query fails for.
-func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) (secret string, found bool, err error) {
-	secret, found, err = l.askServers(ctx, k, user)
+func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) (auth.Found, error) {
+	found, err := l.askServers(ctx, k, user)
 	own, of := accountOf(under.cfg, k.cluster).User, err
 	if user != own && refusesAll(refusalCode(err)) {
-		_, _, of = l.askServers(ctx, k, own)
+		_, of = l.askServers(ctx, k, own)
 	}
 	l.note(k, under, of)
 	if noName(err) {
-		return "", false, nil
+		return auth.Found{}, nil
 	}
-	return secret, found, err
+	return found, err
 }
 
-func (l *lookups) askServers(ctx context.Context, k lookup, user string) (secret string, found bool, err error) {
+func (l *lookups) askServers(ctx context.Context, k lookup, user string) (found auth.Found, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.s.ctx, cancel)() // it outlives the client that asked, not the service
 	cl := l.s.upstream.Clusters()[k.cluster]
 	err = cl.Account.Ask(ctx, cl.Cluster, func(b *backend.Backend) error {
-		secret, found = "", false
+		found = auth.Found{}
 		return backend.QueryApart(ctx, b, k.query, user, func(v [][]byte) error {
 			if len(v) < 2 {
 				return fmt.Errorf("auth.query returns %d column; it must return the name and the secret", len(v))
 			}
-			if v[1] != nil {
-				secret, found = string(v[1]), true
+			switch {
+			case v[1] != nil:
+				found = auth.Found{Secret: string(v[1])}
+			case len(v) > 2 && v[2] != nil:
+				found = auth.Found{Secret: string(v[2]), NoLogin: true}
 			}
 			return nil
 		})
 	})
-	return secret, found, err
+	return found, err
 }
 
 // lookup is a query for secrets on a cluster.
@@ -228,7 +231,7 @@ func (l *lookups) tryOne(t *terms, k lookup, user string) {
 	for l.s.terms.Load() == t {
 		if !l.work(k) {
 			ctx, cancel := context.WithTimeout(l.s.ctx, t.cfg.Auth.Timeout)
-			_, _, _ = l.ask(ctx, t, k, user) // notes what became of it
+			_, _ = l.ask(ctx, t, k, user) // notes what became of it
 			cancel()
 		}
 		select {

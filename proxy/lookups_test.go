@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
+	"github.com/pgweir/pgweir/internal/setup"
 )
 
 // logInAt is the SQLSTATE that a login at an address gets, or "in". No name is too odd for it.
@@ -206,14 +207,14 @@ func scramCluster(t *testing.T) *pgtest.Cluster {
 }
 
 // startAt is a proxy before such a cluster, whose clients come by a method.
-func startAt(t *testing.T, cluster *pgtest.Cluster, method string) *service {
+func startAt(t *testing.T, cluster *pgtest.Cluster, method string, more ...func(*config.Config)) *service {
 	t.Helper()
-	return start(t, func(c *config.Config) {
+	return start(t, append([]func(*config.Config){func(c *config.Config) {
 		c.Servers = []config.Server{{Address: cluster.Primary.Addr(), Weight: 1}}
 		c.Service = config.Service{User: "watcher", Password: "w", Database: "postgres"}
 		c.Auth.Method, c.Auth.FailureDelay, c.Auth.AllowPlainPassword = method, 0, true
 		c.Pool.IdleTimeout = 500 * time.Millisecond
-	})
+	}}, more...)...)
 }
 
 // ended waits until the server has no sessions left but the proxy's own.
@@ -223,4 +224,48 @@ func ended(t *testing.T, cluster *pgtest.Cluster) {
 		n, err := cluster.Primary.Value(t.Context(), "postgres", "select count(*) from pg_stat_activity where backend_type = 'client backend' and usename is distinct from 'watcher' and pid <> pg_backend_pid()")
 		return err == nil && n == "0"
 	})
+}
+
+// TestRolesWithoutLogin: with what setup-sql makes, a role that may not log in gets PostgreSQL's
+// error once it has shown its password, whatever it asks for; with another query none of them is known.
+func TestRolesWithoutLogin(t *testing.T) {
+	for _, kind := range []string{setup.Plain, setup.RDS} {
+		t.Run(kind, func(t *testing.T) {
+			cluster := scramCluster(t)
+			script, err := setup.SQL(kind, setup.Account{User: "account", Database: "postgres"})
+			must(t, err)
+			must(t, cluster.Exec(bounded(t, patience), script+`alter role account password 'w';
+create role app login password 'one'; create role barred password 'one'; create role late password 'one' valid until '2000-01-01'`))
+			if kind == setup.RDS {
+				must(t, cluster.Exec(bounded(t, patience), "select pgweir.set_secret(rolname, rolpassword) from pg_authid where rolname in ('app', 'barred', 'late')"))
+			}
+			for query, told := range map[string]string{setup.Query(kind): "28000", "select name, secret from pgweir.secret($1)": "28P01"} {
+				s := startAt(t, cluster, "scram-sha-256", func(c *config.Config) {
+					c.Service.User = "account"
+					c.Auth.Query = query
+					c.Databases = map[string]config.Database{"postgres": {}, "mapped": {Name: "postgres", ServerUser: "app", ServerPassword: "one"}}
+					c.Console.AdminUsers = []string{"barred"}
+				})
+				for _, c := range []struct{ user, password, want string }{
+					{"app", "one", "in"}, {"barred", "one", told}, {"barred", "two", "28P01"}, {"late", "one", "28P01"}, {"nobody", "one", "28P01"},
+				} {
+					for _, database := range []string{"postgres", "mapped"} {
+						if got := logInAt(t, s.addr, c.user, c.password, database); got != c.want {
+							t.Errorf("%s: %s with %s in %s: %s, want %s", query, c.user, c.password, database, got, c.want)
+						}
+					}
+					theirs := logInAt(t, cluster.Primary.Addr(), c.user, c.password, "postgres")
+					if told == "28000" && theirs != c.want {
+						t.Errorf("PostgreSQL tells %s %s, want %s", c.user, theirs, c.want)
+					}
+				}
+				if got := logInAt(t, s.addr, "barred", "one", "pgweir"); got != told {
+					t.Errorf("%s: the console: %s", query, got)
+				}
+				must(t, cluster.Exec(bounded(t, patience), "alter role barred login"))
+				until(t, "the role may log in", func() bool { return logInAt(t, s.addr, "barred", "one", "postgres") == "in" })
+				must(t, cluster.Exec(bounded(t, patience), "alter role barred nologin"))
+			}
+		})
+	}
 }

@@ -44,7 +44,7 @@ func TestCheckAs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const query = "query: 'SELECT name, secret FROM pgweir.secret($1)'"
+	const query = "query: 'SELECT * FROM pgweir.secret($1)'"
 	plain := ordinaryConfig(t, c, fmt.Sprintf("auth: {%s, user_file: %s}\nusers: {guest: {server_user: reader, server_password: reads}}\n", query, users))
 	byLine := ordinaryConfig(t, c, fmt.Sprintf("auth: {%s, hba_file: %s, ident_file: %s}\ntls: {cert_file: %s, key_file: %s}\nusers: {guest: {server_user: reader, server_password: reads}}\n", query, rules, maps, cert, key))
 	for _, tc := range []struct {

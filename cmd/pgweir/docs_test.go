@@ -137,7 +137,7 @@ func TestAuthQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := pgtest.New(t, pgtest.Options{})
-	if err := c.Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD 'x'; CREATE ROLE late LOGIN PASSWORD 'x' VALID UNTIL '2000-01-01';"+script); err != nil {
+	if err := c.Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD 'x'; CREATE ROLE late LOGIN PASSWORD 'x' VALID UNTIL '2000-01-01'; CREATE ROLE barred PASSWORD 'x';"+script); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -149,13 +149,14 @@ func TestAuthQueries(t *testing.T) {
 		{pgtest.Superuser, config.DefaultAuthQuery, "nobody", false},
 		{"pgweir", string(query[1]), "app", true},
 		{"pgweir", string(query[1]), "late", false},
+		{"pgweir", string(query[1]), "barred", false},
 	} {
 		conn := logIn(t, c.Primary.Addr(), tc.account)
 		result := conn.ExecParams(t.Context(), tc.query, [][]byte{[]byte(tc.user)}, nil, nil, nil).Read()
 		if result.Err != nil {
 			t.Fatalf("%s: %v", tc.query, result.Err)
 		}
-		found := len(result.Rows) == 1 && len(result.Rows[0]) == 2 && strings.HasPrefix(string(result.Rows[0][1]), "SCRAM-SHA-256$")
+		found := len(result.Rows) == 1 && len(result.Rows[0]) >= 2 && strings.HasPrefix(string(result.Rows[0][1]), "SCRAM-SHA-256$")
 		if found != tc.found {
 			t.Errorf("%s for %s: %q", tc.query, tc.user, result.Rows)
 		}

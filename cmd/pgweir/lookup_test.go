@@ -32,7 +32,7 @@ func TestCauseOfFailedLookUp(t *testing.T) {
 
 	eventually(t, "/readyz is 503", func() bool { status, _ := readyz(t, cfg); return status == 503 })
 	_, text := readyz(t, cfg)
-	wantOutput(t, text, "nobody can log in", "permission denied for view pg_shadow", "pgweir setup-sql", "SELECT name, secret FROM pgweir.secret($1)")
+	wantOutput(t, text, "nobody can log in", "permission denied for view pg_shadow", "pgweir setup-sql", "SELECT * FROM pgweir.secret($1)")
 
 	var told []string
 	for _, user := range []string{"app", "nobody"} {
@@ -76,7 +76,7 @@ func TestCauseOfFailedLookUp(t *testing.T) {
 	if err := c.Exec(t.Context(), sql); err != nil {
 		t.Fatalf("%v in\n%s", err, sql)
 	}
-	out, code = pgweir("", "check", "--connect", "--config", ordinaryConfig(t, c, "auth: {query: 'SELECT name, secret FROM pgweir.secret($1)'}\n"))
+	out, code = pgweir("", "check", "--connect", "--config", ordinaryConfig(t, c, "auth: {query: 'SELECT * FROM pgweir.secret($1)'}\n"))
 	if wantOutput(t, out, "servers: ok"); code != 0 {
 		t.Errorf("exit %d", code)
 	}

@@ -20,15 +20,16 @@ GRANT CONNECT ON DATABASE {{ident .}} TO {{ident $.User}};
 {{- end}}
 
 -- The account learns the secret of one user at a time, by a function of the superuser
--- that nobody else may call. What is not there, or has expired, is NULL.
+-- that nobody else may call. What is not there, or has expired, is NULL. The secret of a role
+-- that may not log in is in a column of its own: it lets nobody in, but who knows it is told why.
 CREATE SCHEMA IF NOT EXISTS pgweir;
 ALTER SCHEMA pgweir OWNER TO CURRENT_USER;
 REVOKE ALL ON SCHEMA pgweir FROM PUBLIC;
 DROP FUNCTION IF EXISTS pgweir.secret(text);
-CREATE FUNCTION pgweir.secret(INOUT name text, OUT secret text)
+CREATE FUNCTION pgweir.secret(INOUT name text, OUT secret text, OUT nologin text)
   LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $fn$SELECT s.usename::text, s.passwd FROM pg_catalog.pg_shadow s
-    WHERE s.usename = $1 AND (s.valuntil IS NULL OR s.valuntil > now())$fn$;
+  AS $fn$SELECT a.rolname::text, CASE WHEN a.rolcanlogin THEN a.rolpassword END, CASE WHEN NOT a.rolcanlogin THEN a.rolpassword END
+    FROM pg_catalog.pg_authid a WHERE a.rolname = $1 AND (a.rolvaliduntil IS NULL OR a.rolvaliduntil > now())$fn$;
 REVOKE ALL ON FUNCTION pgweir.secret(text) FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgweir TO {{ident .User}};
 GRANT EXECUTE ON FUNCTION pgweir.secret(text) TO {{ident .User}};

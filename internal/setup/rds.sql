@@ -48,11 +48,13 @@ CREATE FUNCTION pgweir.set_secret(name text, secret text) RETURNS void
 REVOKE ALL ON FUNCTION pgweir.set_secret(text, text) FROM PUBLIC;
 
 -- The account learns the secret of one user at a time. What is not there, or has
--- expired, is NULL.
+-- expired, is NULL. The secret of a role that may not log in is in a column of its own: it lets
+-- nobody in, but who knows it is told why.
 DROP FUNCTION IF EXISTS pgweir.secret(text);
-CREATE FUNCTION pgweir.secret(INOUT name text, OUT secret text)
+CREATE FUNCTION pgweir.secret(INOUT name text, OUT secret text, OUT nologin text)
   LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $fn$SELECT s.name, s.secret FROM pgweir.secrets s JOIN pg_catalog.pg_roles r ON r.rolname = s.name
+  AS $fn$SELECT s.name, CASE WHEN r.rolcanlogin THEN s.secret END, CASE WHEN NOT r.rolcanlogin THEN s.secret END
+    FROM pgweir.secrets s JOIN pg_catalog.pg_roles r ON r.rolname = s.name
     WHERE s.name = $1 AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil > now())$fn$;
 REVOKE ALL ON FUNCTION pgweir.secret(text) FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgweir TO {{ident .User}};

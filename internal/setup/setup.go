@@ -25,7 +25,7 @@ func Query(kind string) string {
 	if kind == CloudSQL {
 		return ""
 	}
-	return "SELECT name, secret FROM pgweir.secret($1)"
+	return "SELECT * FROM pgweir.secret($1)"
 }
 
 //go:embed *.sql
@@ -86,14 +86,14 @@ func Cure(code string, a Account, query string) (advice string, sql []string) {
 	lookUp := Query(Plain)
 	advice = fmt.Sprintf("run what pgweir setup-sql prints in database %s, and set auth.query to %s", a.Database, lookUp)
 	switch {
-	case query == lookUp:
+	case strings.Contains(query, "pgweir.secret("):
 		advice = fmt.Sprintf("run what pgweir setup-sql prints in database %s", a.Database)
 	case code != "42501", strings.Contains(query, "pg_shadow"), strings.Contains(query, "pg_authid"):
 	default: // a function or a table of the operator's own
 		return fmt.Sprintf("grant %s what auth.query uses, or %s", user, advice), nil
 	}
 	switch code {
-	case "42501", "42883", "42P01", "3F000":
+	case "42501", "42703", "42883", "42P01", "3F000":
 		return advice, Statements(Plain, a)
 	}
 	return "auth.query is refused: mend it", nil

@@ -43,9 +43,17 @@ type Exchange interface {
 	TLS() *tls.ConnectionState
 }
 
-// Lookup asks the primary of the database's cluster for the secret of a user;
-// found is false if there is no such user. It may be called concurrently.
-type Lookup func(ctx context.Context, database, user string) (secret string, found bool, err error)
+// Lookup asks the primary of the database's cluster for the secret of a user. It may be
+// called concurrently.
+type Lookup func(ctx context.Context, database, user string) (Found, error)
+
+// Found is what was found; the zero value is that there is no such user, or none with a secret.
+type Found struct {
+	Secret string
+	// NoLogin is that the secret lets nobody in: it is a role's that is not permitted to log in,
+	// which is told to who proves to know it, and to nobody else.
+	NoLogin bool
+}
 
 // cacheSize bounds each cache of a Verifier, in users.
 const cacheSize = 16384
@@ -259,10 +267,19 @@ func (l *login) prove() (Secret, error) {
 			wire.Fatalf("57P03", "could not look up the password of user %q", l.User), err)
 	}
 	s.each(v.met)
+	secret, err := l.compare(s)
+	if err == nil && s.noLogin {
+		return Secret{}, wire.Fatalf("28000", "role \"%s\" is not permitted to log in", l.User)
+	}
+	return secret, err
+}
+
+// compare runs the exchange that a secret takes.
+func (l *login) compare(s stored) (Secret, error) {
 	switch {
 	case l.rule.Method == hba.Password:
 		return l.password(s)
-	case l.rule.Method == hba.MD5 && v.looksLikeMD5(s):
+	case l.rule.Method == hba.MD5 && l.v.looksLikeMD5(s):
 		return l.md5(s)
 	}
 	return l.scram(s)

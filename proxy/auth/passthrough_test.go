@@ -36,9 +36,9 @@ func TestPassThrough(t *testing.T) {
 	if err := c.Exec(testContext(t), realUsers); err != nil {
 		t.Fatal(err)
 	}
-	lookup := func(ctx context.Context, _, user string) (string, bool, error) {
+	lookup := func(ctx context.Context, _, user string) (Found, error) {
 		secret, err := c.Primary.Value(ctx, "postgres", "select passwd from pg_shadow where usename = $1", user)
-		return secret, secret != "", err
+		return Found{Secret: secret}, err
 	}
 	conf, _ := testTLS(t, "allow")
 	for _, l := range []struct {

@@ -73,6 +73,8 @@ type stored struct {
 	keys scram.Keys // with secretSCRAM
 	more []stored   // further secrets that let the user in, while one is rotated
 	why  string     // with secretNone, for the log: what is wrong with the one there is
+
+	noLogin bool // see Found
 }
 
 // parseAll reads the secrets of one user, of which the first logs in to servers. Without

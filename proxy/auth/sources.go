@@ -131,17 +131,16 @@ func (q *queryCache) ask(ctx context.Context, key cacheKey, database, user strin
 		defer cancel()
 	}
 	asked := time.Now()
-	text, found, err := q.lookup(ctx, database, user)
+	found, err := q.lookup(ctx, database, user)
 	if err != nil {
 		return stored{}, err
 	}
-	var s stored
-	ttl := q.ttl
-	if found {
-		if s, err = parseStored(text); err != nil {
-			return stored{}, err
-		}
+	s, err := parseStored(found.Secret)
+	if err != nil {
+		return stored{}, err
 	}
+	s.noLogin = found.NoLogin
+	ttl := q.ttl
 	if s.kind == secretNone {
 		ttl = min(ttl/4, maxNegativeTTL)
 	}

@@ -22,20 +22,20 @@ type table struct {
 	gate  chan struct{} // if set, answers wait for it
 }
 
-func (p *table) lookup(ctx context.Context, database, user string) (string, bool, error) {
+func (p *table) lookup(ctx context.Context, database, user string) (Found, error) {
 	p.mu.Lock()
 	p.asked = append(p.asked, database+"/"+user)
-	secret, ok := p.users[user]
+	secret := p.users[user]
 	err, gate := p.err, p.gate
 	p.mu.Unlock()
 	if gate != nil {
 		select {
 		case <-gate:
 		case <-ctx.Done():
-			return "", false, ctx.Err()
+			return Found{}, ctx.Err()
 		}
 	}
-	return secret, ok, err
+	return Found{Secret: secret}, err
 }
 
 func (p *table) set(user, secret string) {
