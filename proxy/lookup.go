@@ -67,12 +67,12 @@ func (l *lookups) roles(ctx context.Context, database, user string) (names []str
 	return names, err
 }
 
-// ask looks the secret of a user up. A refusal is held to be the account's only if the account
+// ask looks the secret of a user up. A refusal of the query is held to be the account's only if the account
 // cannot look up its own either: clients choose names, and may choose one that the query fails for.
 func (l *lookups) ask(ctx context.Context, under *terms, k lookup, user string) (auth.Found, error) {
 	found, err := l.askServers(ctx, k, user)
 	own, of := accountOf(under.cfg, k.cluster).User, err
-	if user != own && refusesAll(refusalCode(err)) {
+	if user != own && errors.As(err, new(*backend.ServerError)) && refusesAll(refusalCode(err)) {
 		_, of = l.askServers(ctx, k, own)
 	}
 	l.note(k, under, of)
