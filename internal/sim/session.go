@@ -307,8 +307,8 @@ func (s *session) blockLost(step *Step, got, want []frame) bool {
 		s.w.oracle.never(m)
 	}
 	s.pending, s.untold = nil, true
-	if placeholders.MatchString(step.Simple) || strings.Contains(step.Simple, "_advisory_") {
-		s.close() // one server has defined what its statement names, or locked what it says, and the other has not
+	if outlives.MatchString(step.Simple) {
+		s.close() // one server has defined, locked or prepared what its statement says, and the other has not
 	}
 	return true
 }
@@ -353,8 +353,9 @@ func (s *Step) said() string {
 	return said
 }
 
-// placeholders are texts that define a custom setting, which reads empty for ever after and not NULL.
-var placeholders = regexp.MustCompile(`set (local )?app\.|set_config\(|set_tenant\(`)
+// outlives are texts of which something stays when their transaction is undone: that a custom setting is
+// defined, which reads empty for ever after and not NULL, a lock of the session, a prepared statement.
+var outlives = regexp.MustCompile(`set (local )?app\.|set_config\(|set_tenant\(|_advisory_|^prepare |^deallocate `)
 
 // follow runs a step on the server alone.
 func (s *session) follow(step *Step) (want []frame, ok bool) {
