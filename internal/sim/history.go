@@ -33,6 +33,7 @@ type Knobs struct {
 	Slots       int           // of each server; 0 is no bound
 	Delay       time.Duration // of the network, at most
 	Stall       int           // of 1,000 pieces
+	Acquire     time.Duration // pool.acquire_timeout, where sessions have to share connections; 0 is the default
 	SCRAM       bool          // everybody proves who he is, to the proxy and to the servers
 }
 
@@ -114,6 +115,12 @@ const (
 // has reports whether a deed is among the events.
 func (h *History) has(d Deed) bool {
 	return slices.ContainsFunc(h.Events, func(e Event) bool { return e.Do == d })
+}
+
+// shares reports whether sessions may have to wait for connections that others have.
+func (h *History) shares() bool {
+	few := func(k *Knobs) bool { return k != nil && k.PoolSize < len(h.Scripts) }
+	return few(&h.Knobs) || slices.ContainsFunc(h.Events, func(e Event) bool { return few(e.Next) })
 }
 
 // String prints the history as a script.

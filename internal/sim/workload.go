@@ -143,6 +143,7 @@ func drawKnobs(r *rand.Rand) Knobs {
 		Delay:       pick(r, 100*time.Microsecond, time.Millisecond, 5*time.Millisecond),
 		Stall:       pick(r, 0, 0, 5),
 		Slots:       pick(r, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6+r.IntN(8)),
+		Acquire:     pick(r, 0, 0, 20*time.Millisecond, 200*time.Millisecond),
 	}
 }
 

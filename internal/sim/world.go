@@ -190,6 +190,9 @@ func (w *world) config(k *Knobs) config.Config {
 	}
 	c.Log.Connections = false
 	c.Pool.Size = k.PoolSize
+	if k.Acquire > 0 && k.PoolSize < len(w.h.Scripts) {
+		c.Pool.AcquireTimeout = k.Acquire
+	}
 	if k.Statements > 0 {
 		c.Pool.MaxStatements = k.Statements
 	}
@@ -374,7 +377,7 @@ var lostCodes = []string{"08006", "57P01", "57P02", "57P03", "53300"}
 // mayFail reports whether a client must expect an error of its servers' failing.
 func (w *world) mayFail(code string) bool {
 	if w.h.calm() {
-		return code == "53300" && w.h.Knobs.PoolSize < len(w.h.Scripts)
+		return code == "53300" && w.h.shares()
 	}
 	return slices.Contains(lostCodes, code) ||
 		code == "57014" && slices.ContainsFunc(w.h.Events, func(e Event) bool { return e.Do == Cancel })
