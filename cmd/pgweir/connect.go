@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/pool/backend"
@@ -62,6 +65,8 @@ func checkServers(ctx context.Context, out io.Writer, c config.Config, who accou
 		if i := reachable(states); i >= 0 {
 			faults += checkLookUps(ctx, out, c, name, cl.Servers[i])
 			recommend(ctx, out, c, name, cl.Servers[i], cred)
+		} else if len(states) > 0 && cred.User == cl.Service.User {
+			printCure(out, cl, states[0].err, "")
 		}
 	}
 	if faults > 0 {
@@ -179,7 +184,11 @@ func printCluster(out io.Writer, name string, cl config.Cluster, states []server
 		role, lag := "primary", "-"
 		switch {
 		case st.err != nil:
-			_, _ = fmt.Fprintf(w, "  %s\tunreachable\t-\t-\t-\t-\n", cl.Servers[i].Address)
+			said := "unreachable"
+			if errors.As(st.err, new(*pgconn.PgError)) {
+				said = "refused"
+			}
+			_, _ = fmt.Fprintf(w, "  %s\t%s\t-\t-\t-\t-\n", cl.Servers[i].Address, said)
 			continue
 		case st.InRecovery:
 			role = "replica"

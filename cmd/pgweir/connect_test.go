@@ -57,6 +57,13 @@ func TestCheckConnect(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 
+	path = filepath.Join(t.TempDir(), "stranger.yaml")
+	if err := os.WriteFile(path, fmt.Appendf(nil, "servers: [%s]\nservice: {user: stranger}\n", primary), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ = pgweir("", "check", "--connect", "--config", path)
+	wantOutput(t, out, primary+"  refused", `role "stranger" does not exist`, "cure: the servers do not let stranger in", "pgweir setup-sql prints what makes it")
+
 	if err := c.Replicas[0].Promote(t.Context()); err != nil {
 		t.Fatal(err)
 	}

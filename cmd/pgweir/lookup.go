@@ -30,16 +30,21 @@ func checkLookUp(ctx context.Context, out io.Writer, c config.Config, cl config.
 		return 0
 	}
 	_, _ = fmt.Fprintf(out, "  fault: %s: passwords cannot be looked up: %v\n", server.Address, err)
+	printCure(out, cl, err, query)
+	return 1
+}
+
+// printCure says what to do about what a server said to the service account, if it said something.
+func printCure(out io.Writer, cl config.Cluster, err error, query string) {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
-		return 1
+		return
 	}
 	advice, sql := setup.Cure(refused.Code, setup.Account{User: cl.Service.User, Database: cl.Service.Database}, query)
 	_, _ = fmt.Fprintf(out, "  cure: %s\n", advice)
 	for _, line := range sql {
 		_, _ = fmt.Fprintf(out, "    %s\n", line)
 	}
-	return 1
 }
 
 // lookUp looks up the account's own secret: whether it has one does not matter.

@@ -114,7 +114,7 @@ func (p *printer) farewell(o Options, config string) {
 	fmt.Fprintf(p.out, "    psql \"host=%s port=%s user=%s dbname=%s\"\n", host, port, App, Database)
 	fmt.Fprintf(p.out, "        set pgweir.trace = on;      -- tells where each statement runs\n")
 	if o.HTTP != "" {
-		fmt.Fprintf(p.out, "    pgweir insights findings --config %s\n", config)
-		fmt.Fprintf(p.out, "    Prometheus metrics: http://%s/metrics\n", o.HTTP)
+		fmt.Fprintf(p.out, "    %s insights findings --config %s\n", os.Args[0], config)
+		fmt.Fprintf(p.out, "    status page: http://%s/, Prometheus metrics: http://%s/metrics\n", o.HTTP, o.HTTP)
 	}
 }

@@ -79,7 +79,7 @@ func Cure(code string, a Account, query string) (advice string, sql []string) {
 	case "28P01":
 		return fmt.Sprintf("service.password is not the password of %s", user), []string{"ALTER ROLE " + user + " PASSWORD '…';"}
 	case "28000":
-		return fmt.Sprintf("the servers do not let %s in: see pg_hba.conf, and whether it may log in", user), []string{"ALTER ROLE " + user + " LOGIN;"}
+		return fmt.Sprintf("the servers do not let %s in: see pg_hba.conf, whether it is there (pgweir setup-sql prints what makes it), and may log in", user), []string{"ALTER ROLE " + user + " LOGIN;"}
 	case "3D000":
 		return "service.database names a database that is not there", nil
 	}
