@@ -280,7 +280,9 @@ func TestDisableServer(t *testing.T) {
 	require.Equal(t, map[string]bool{first: true, second: true}, served())
 	command(t, conn, "DISABLE SERVER "+first)
 	require.Equal(t, map[string]bool{second: true}, served())
-	require.EqualValues(t, 1, of(show(t, conn, "TOPOLOGY"), "server", first)[0]["disabled"])
+	disabled := of(show(t, conn, "TOPOLOGY"), "server", first)[0]
+	require.EqualValues(t, 1, disabled["disabled"])
+	require.Contains(t, disabled["because"], "ENABLE SERVER")
 	command(t, conn, "DISABLE SERVER "+second)
 	require.Equal(t, map[string]bool{of(rows, "role", "primary")[0]["server"].(string): true}, served())
 	command(t, conn, "ENABLE SERVER "+first)

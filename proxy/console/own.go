@@ -39,8 +39,12 @@ func showTopology(s *Session, t *table) {
 		if v.Staleness >= 0 {
 			stale = v.Staleness.Microseconds()
 		}
+		because := v.Err
+		if because == "" && v.Disabled {
+			because = "it is disabled at the console: ENABLE SERVER gives it reads"
+		}
 		t.add(v.Cluster, v.Address, v.Role, v.Status, bit(v.Disabled), at(v.Since), int64(v.Timeline), orNull(v.LSN),
-			lag, stale, v.Load, int64(v.Open), int64(v.Bound), orNull(v.Err))
+			lag, stale, v.Load, int64(v.Open), int64(v.Bound), orNull(because))
 	}
 }
 
