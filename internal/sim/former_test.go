@@ -243,6 +243,11 @@ func TestFormerFaults(t *testing.T) {
 				{Calls: []Call{{Parse: "listen \"%o\""}}}, {Simple: "unlisten *; set application_name = 'x'"}, {Simple: "select pg_notify('%o', '%m')"},
 			}},
 		}},
+		"a connection that falls silent once it has logged in": {Knobs: Knobs{PoolSize: 1, Consistency: "strong", Declared: true, Delay: 100 * time.Microsecond, Acquire: 20 * time.Millisecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', id, tenant, v from items where owner = '%o' order by id"}}},
+			{Name: "c1", User: "clerk", Steps: []Step{{Simple: "insert into log values ('%m')", Check: appends}}},
+			{Name: "c2", User: "app", Steps: []Step{{Simple: "insert into log values ('%m')", Check: appends}}},
+		}, Faults: []Fault{{From: proxyHost, To: serverName(0), Nth: 6, Byte: 106, Kind: Silence}}},
 		"a connection lost while what ran there is in doubt": {Knobs: Knobs{PoolSize: 2, Consistency: "database", Delay: 5 * time.Millisecond}, Events: []Event{{At: 190 * time.Millisecond, Do: Reset, On: "primary"}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Calls: []Call{{Parse: "create table \"t %o\"(a text)"}, {Parse: "select $1::text, *, $2::text from \"t %o\" order by 2", Args: []string{"%m", "%o"}}}}}},
 		}},

@@ -152,8 +152,11 @@ func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Setti
 }
 
 // learn finds out what the session of a new connection begins with, custom settings of those names
-// included, and what others begin with by now. If that cannot be told, the connection is closed.
+// included, and what others begin with by now. If that cannot be told in the time there is to connect,
+// the connection is closed: it has a place in its pool, and may be waited for.
 func (p *Pools) learn(ctx context.Context, b *backend.Backend, named []string) (*backend.Defaults, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.Database.account.access.Load().timeout)
+	defer cancel()
 	defaults, err := b.AskDefaults(ctx, p.Config.ServerUser)
 	if err == nil {
 		err = b.AskBegan(ctx, slices.Concat(named, defaults.Names().List(), p.Database.defaultNames()))
