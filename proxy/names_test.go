@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -143,4 +144,41 @@ func TestServerNames(t *testing.T) {
 	after, err := pgconn.Connect(ctx, s.dsn("postgres"))
 	must(t, err)
 	must(t, after.Close(ctx))
+}
+
+// Where the primary's name leads to one that it has succeeded, and that runs still, nothing is written there.
+func TestNamesChangePlaces(t *testing.T) {
+	cluster := pgtest.New(t, pgtest.Options{Replicas: 1})
+	ctx := bounded(t, time.Minute)
+	must(t, cluster.Exec(ctx, ledgerTable))
+	must(t, cluster.WaitReplay(ctx))
+	old, next := cluster.Primary, cluster.Replicas[0]
+	dns := resolve(t)
+	toOld, _ := between(t, old)
+	_, port, err := net.SplitHostPort(toOld.links[0].Listen)
+	must(t, err)
+	forward(t, net.JoinHostPort("127.0.0.2", port), next)
+	dns.set("a.test", "127.0.0.1")
+	dns.set("b.test", "127.0.0.2")
+	cfg := failoverConfig(t, cluster, net.JoinHostPort("a.test", port), net.JoinHostPort("b.test", port))
+	cfg.Routing.MonitorInterval = 500 * time.Millisecond
+	s := startConfig(t, cfg)
+	must(t, next.Promote(ctx))
+	until(t, "the other is the primary", func() bool {
+		return s.metric(t, "pgweir_server_up", "server="+cfg.Servers[1].Address, "role=primary") == 1 &&
+			s.metric(t, "pgweir_server_state", "server="+cfg.Servers[0].Address, "state=fenced") == 1
+	})
+	first, second := connectTo(t, s), connectTo(t, s)
+	_, err = first.Exec(ctx, "begin; insert into ledger values (1, 0)", pgx.QueryExecModeSimpleProtocol)
+	must(t, err)
+	dns.set("a.test", "127.0.0.2")
+	dns.set("b.test", "127.0.0.1")
+	_, err = second.Exec(ctx, "insert into ledger values (2, 0)") // over a new connection
+	must(t, err)
+	for server, want := range map[*pgtest.Server]string{old: "0", next: "1"} {
+		n, err := server.Value(ctx, "postgres", "select count(*) from ledger where id = 2")
+		if err != nil || n != want {
+			t.Errorf("%s: %s rows, %v; want %s", server.Addr(), n, err, want)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -81,7 +82,8 @@ func (st *State) mixed() {
 }
 
 // newest returns the highest timeline of the cluster. One that was seen before counts unless
-// every server tells that it is no more: then whoever was on it has been made anew.
+// every server tells that it is no more: then whoever was on it has been made anew. Where two names
+// lead to one server, as while names change places, the server that one of them led to tells nothing.
 func newest(states []State, t *Topology) uint32 {
 	line, all := uint32(0), true
 	for i := range states {
@@ -89,7 +91,8 @@ func newest(states []State, t *Topology) uint32 {
 		if st.Role != RoleUnknown && st.SystemID == t.SystemID {
 			line = max(line, st.Timeline)
 		}
-		all = all && st.Up && st.Status != StatusForeign
+		all = all && st.Up && st.Status != StatusForeign &&
+			!slices.ContainsFunc(states[:i], func(o State) bool { return o.Started != "" && o.Started == st.Started })
 	}
 	if all {
 		return line

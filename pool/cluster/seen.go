@@ -25,10 +25,11 @@ type seen struct {
 const maxSeen = 16
 
 // Saw says that a new connection to s was answered by the server with that start time. If the
-// monitor knows another, it asks anew: the address may lead elsewhere now.
-func (c *Cluster) Saw(s *Server, started string) {
+// monitor knows another, it asks anew, and until then nobody knows what that server is: the address
+// may lead elsewhere now, to a primary that has a successor. Then known is false.
+func (c *Cluster) Saw(s *Server, started string) (known bool) {
 	if started == "" {
-		return
+		return true
 	}
 	many := s.seen.note(started, time.Now())
 	switch st := c.topo.Load().State(s); {
@@ -40,7 +41,9 @@ func (c *Cluster) Saw(s *Server, started string) {
 		})
 	case !many && st.Started != "" && st.Started != started:
 		c.ReportLost(s)
+		return false
 	}
+	return true
 }
 
 // note reports whether several servers answer.

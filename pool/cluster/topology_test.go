@@ -130,6 +130,10 @@ func TestJudgeRemembers(t *testing.T) {
 	if got := judge(said("p1", "!"), first, true); got.Primary != nil || got.Timeline != 2 {
 		t.Errorf("%+v", got)
 	}
+	// Nor does it end where both names lead to the server that was succeeded.
+	if got := judge(said("p1", "p1="), first, true); got.Primary != nil || got.Timeline != 2 {
+		t.Errorf("%+v", got)
+	}
 }
 
 // A primary that was lost and comes back as it was may have a successor that does not

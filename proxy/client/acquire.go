@@ -148,6 +148,10 @@ func (a acquisition) take(l *lease, want pool.Want) (again bool, err error) {
 		if err != nil {
 			return false, a.c.up.Unserved(l.server, err)
 		}
+		if !l.onReplica() && a.c.up.Cluster.Topology().Primary != l.server { // meanwhile
+			giveBack(l.pool, b, want)
+			return true, nil
+		}
 	} else if (a.learned.has(trustNothing) || a.batch.Started.Sub(b.Pooled().Released) > staleAfter || !a.batch.Reads()) && !b.Alive() {
 		l.pool.Discard(b)
 		return true, nil

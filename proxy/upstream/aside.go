@@ -23,6 +23,6 @@ func (p *Pools) Aside(ctx context.Context, s *cluster.Server, application string
 	if err != nil {
 		return nil, err
 	}
-	_, err = p.learn(ctx, b, nil)
+	_, err = p.learn(ctx, s, b, nil)
 	return b, err
 }

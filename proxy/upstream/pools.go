@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -143,7 +144,7 @@ func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Setti
 		if err != nil {
 			return nil, err
 		}
-		defaults, err := p.learn(ctx, b, slices.Collect(maps.Keys(params)))
+		defaults, err := p.learn(ctx, s, b, slices.Collect(maps.Keys(params)))
 		if err != nil || !hide(defaults.Of(p.Config.ServerUser), b.Origin().Libraries) {
 			return b, err
 		}
@@ -153,19 +154,26 @@ func (p *Pools) Begin(ctx context.Context, s *cluster.Server, with setting.Setti
 
 // learn finds out what the session of a new connection begins with, custom settings of those names
 // included, and what others begin with by now. If that cannot be told in the time there is to connect,
-// the connection is closed: it has a place in its pool, and may be waited for.
-func (p *Pools) learn(ctx context.Context, b *backend.Backend, named []string) (*backend.Defaults, error) {
+// the connection is closed: it has a place in its pool, and may be waited for. So it is if another
+// server answers than the monitor knows at that address.
+func (p *Pools) learn(ctx context.Context, s *cluster.Server, b *backend.Backend, named []string) (*backend.Defaults, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.Database.account.access.Load().timeout)
 	defer cancel()
 	defaults, err := b.AskDefaults(ctx, p.Config.ServerUser)
 	if err == nil {
 		err = b.AskBegan(ctx, slices.Concat(named, defaults.Names().List(), p.Database.defaultNames()))
 	}
+	if err == nil && !p.Cluster.Saw(s, b.Origin().Started) {
+		err = fmt.Errorf("server %s: %w", s.Address, errAnother)
+	}
 	if err != nil {
 		b.Close()
 	}
 	return defaults, err
 }
+
+// errAnother is that a server's address leads to another one, or to it since it was started again.
+var errAnother = fmt.Errorf("%w: another server answers there than the one that was asked what it is, or it was started again", pool.ErrGone)
 
 // Usual are the settings that a session began with when they were last asked for.
 func (p *Pools) Usual() setting.Settings {
@@ -227,10 +235,9 @@ func (p *Pools) dial(ctx context.Context, s *cluster.Server) (*backend.Backend, 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.learn(ctx, b, nil); err != nil {
+	if _, err := p.learn(ctx, s, b, nil); err != nil {
 		return nil, err
 	}
-	p.Cluster.Saw(s, b.Origin().Started)
 	return b, nil
 }
 
