@@ -66,6 +66,7 @@ func (s *session) play() {
 func (s *session) begin() bool {
 	params := map[string]string{"user": s.script.User, "database": database}
 	maps.Copy(params, s.script.Options)
+	full := false // at the last try
 	for range 40 {
 		conn, err := s.w.dialProxy(s.script.Name)
 		var k *talk
@@ -79,7 +80,7 @@ func (s *session) begin() bool {
 			break
 		}
 		s.w.note("%s cannot log in: %v", s.script.Name, err)
-		full := strings.Contains(err.Error(), "53300") && s.w.h.shares()
+		full = strings.Contains(err.Error(), "53300") && s.w.h.shares()
 		if errors.Is(err, errHung) || s.w.h.calm() && !full {
 			s.w.fault("%s cannot log in: %v", s.script.Name, err)
 			return false
@@ -90,7 +91,9 @@ func (s *session) begin() bool {
 		time.Sleep(500*time.Millisecond + time.Duration(s.life))
 	}
 	if s.main == nil {
-		s.w.fault("%s could not log in for 20 seconds", s.script.Name)
+		if !full || !slices.ContainsFunc(s.w.h.Faults, func(f Fault) bool { return f.Kind == Silence }) { // a connection of the pool may wait for its server
+			s.w.fault("%s could not log in for 20 seconds", s.script.Name)
+		}
 		return false
 	}
 	var err error
