@@ -398,6 +398,11 @@ func (b *Batch) Describes() bool {
 	return false
 }
 
+// OnlySyncs reports whether nothing is asked for but the end of what was asked before.
+func (b *Batch) OnlySyncs() bool {
+	return !slices.ContainsFunc(b.Messages, func(m Message) bool { return m.Kind != Sync })
+}
+
 // Touches reports whether some message may set a custom setting, the tenant's perhaps.
 func (b *Batch) Touches() bool {
 	for i := range b.Messages {

@@ -131,8 +131,10 @@ func (r recovery) serverGone(err error, frame []byte) error {
 func (r recovery) giveUp(e *wire.Error) error {
 	l := &r.c.lease
 	if l.midBatch() || r.c.state.Tx.Phase == session.Open || r.c.state.Tx.Phase == session.Aborted || r.c.state.Pins != 0 {
-		// The server's transaction must fail with it: ask for what cannot be.
-		r.try.RefuseAt, r.try.Refusal = r.batch.Here+1, e
+		// The server's transaction must fail with it: ask for what cannot be. A Sync is not refused.
+		if !r.batch.OnlySyncs() {
+			r.try.RefuseAt, r.try.Refusal = r.batch.Here+1, e
+		}
 		return r.exchangeRefused()
 	}
 	r.c.discard() // what was to be prepared there is believed to be
