@@ -132,7 +132,7 @@ func (r recovery) giveUp(e *wire.Error) error {
 	l := &r.c.lease
 	if l.midBatch() || r.c.state.Tx.Phase == session.Open || r.c.state.Tx.Phase == session.Aborted || r.c.state.Pins != 0 {
 		// The server's transaction must fail with it: ask for what cannot be. A Sync is not refused.
-		if !r.batch.OnlySyncs() {
+		if !r.batch.OnlySync() {
 			r.try.RefuseAt, r.try.Refusal = r.batch.Here+1, e
 		}
 		return r.exchangeRefused()
