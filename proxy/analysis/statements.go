@@ -16,7 +16,7 @@ import (
 )
 
 func (a *Analysis) newPrepared(shared *prepared.Statement, p *router.Plan, sql *session.SQLPrepared) *session.Prepared {
-	return &session.Prepared{Statement: shared, First: shared, Under: session.NamesKey(a.state().Settings.Now()), Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
+	return &session.Prepared{Statement: shared, First: shared, Under: a.state().Settings.Now(), Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
 }
 
 // plan is the plan of a text for this session.

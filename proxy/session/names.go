@@ -22,8 +22,8 @@ type Names struct {
 // Prepared is a named prepared statement of the session.
 type Prepared struct {
 	*prepared.Statement
-	First    *prepared.Statement // what it was as the client parsed it, when names meant what Under says
-	Under    string
+	First    *prepared.Statement // what it was as the client parsed it, under those settings
+	Under    setting.Settings
 	Plan     *router.Plan
 	Snapshot *catalog.Snapshot // what Plan was made with
 	Told     Told
@@ -82,10 +82,8 @@ func (p *Prepared) ParsedNow(by setting.Settings, held *prepared.Held, known *pr
 	if p == nil || !p.Plan.Uses || p.Told.Types != "" || p.Statement.SQL != "" || held.Holds(p.Statement) {
 		return
 	}
-	if now := NamesKey(by); now == p.Under {
-		p.Statement = p.First
-	} else {
-		p.Statement = known.Statement([]byte(p.Text), []byte(p.Types), p.First.Name+"\x00"+now)
+	if p.Statement = p.First; !sameNames(by, p.Under) {
+		p.Statement = known.Statement([]byte(p.Text), []byte(p.Types), p.First.Name+"\x00"+NamesKey(by))
 	}
 }
 
