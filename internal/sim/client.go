@@ -232,7 +232,9 @@ func (s *Step) encode(marker string) ([]byte, *waits) {
 			}
 		}
 		add("2", &pgproto3.Bind{PreparedStatement: c.Name, Parameters: args})
-		add("Tn", &pgproto3.Describe{ObjectType: 'P'})
+		if !c.Bare {
+			add("Tn", &pgproto3.Describe{ObjectType: 'P'})
+		}
 		add("CsI", &pgproto3.Execute{MaxRows: c.Rows})
 	}
 	var end pgproto3.FrontendMessage = &pgproto3.Sync{}

@@ -80,6 +80,7 @@ type Call struct {
 	Rows  uint32 // at most; 0 is all
 	Close bool   // the statement, in place of running it
 	Only  bool   // Parse and Describe only
+	Bare  bool   // it is not described
 	Again bool   // go on with the unnamed portal, whatever it holds
 }
 
@@ -212,6 +213,9 @@ func (c *Call) String() string {
 	}
 	if c.Rows > 0 {
 		text += fmt.Sprintf(" (%d rows at most)", c.Rows)
+	}
+	if c.Bare {
+		text += " (not described)"
 	}
 	return text
 }

@@ -415,9 +415,13 @@ func (g *generator) useNamed() Call {
 	switch {
 	case g.names == 0 || chance(r, 400):
 		g.names++
-		return Call{Name: name, Parse: pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2", "select $1::text, *, $2::text from \"t %o\" order by 2"), Args: []string{"%m", "%o"}}
+		text := pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2", "select $1::text, *, $2::text from \"t %o\" order by 2")
+		if chance(r, 300) {
+			return Call{Name: name, Parse: text, Only: true}
+		}
+		return Call{Name: name, Parse: text, Args: []string{"%m", "%o"}, Bare: chance(r, 200)}
 	case chance(r, 150):
 		return Call{Name: name, Close: true}
 	}
-	return Call{Name: name, Args: []string{"%m", "%o"}}
+	return Call{Name: name, Args: []string{"%m", "%o"}, Bare: chance(r, 400)}
 }
