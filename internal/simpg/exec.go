@@ -106,7 +106,7 @@ func (se *session) simple(text string) {
 		se.refuseAborted(s)
 		se.checkInterrupts()
 		se.begin()
-		p := &portal{prepared: &prepared{text: text, stmt: s, literal: true}}
+		p := &portal{prepared: &prepared{text: text, stmt: s, literal: true}, own: true}
 		se.observing(text, s, nil)
 		if isQuery(s.node) {
 			se.takeSnapshot()
@@ -115,6 +115,7 @@ func (se *session) simple(text string) {
 		} else {
 			se.analyze(p.prepared)
 		}
+		se.names.portals[""] = p // which stays, as one that failed, if it does
 		if isQuery(s.node) && s.kind == "SelectStmt" {
 			p.plan.permit()
 			se.describeRows(p.columns, nil)
@@ -126,6 +127,7 @@ func (se *session) simple(text string) {
 		if p.failed != nil {
 			panic(p.failed)
 		}
+		delete(se.names.portals, "")
 		if se.tx.executed++; se.tx.block == 'I' && i == len(list)-1 {
 			se.commit()
 		}

@@ -124,8 +124,7 @@ func (se *session) refused(typ byte, e *Error) {
 func (se *session) message(typ byte, body []byte) {
 	switch typ {
 	case 'Q':
-		delete(se.names.statements, "")
-		delete(se.names.portals, "")
+		delete(se.names.statements, "") // the portal goes when it is made anew
 		se.startTimer()
 		text, rest := cut(body)
 		if len(rest) > 0 {

@@ -197,16 +197,20 @@ func (se *session) executeStmt(p *portal, n *pg.ExecuteStmt) string {
 	if st == nil {
 		raise("26000", `prepared statement "%s" does not exist`, n.Name)
 	}
-	if len(n.Params) != len(st.types) {
+	args := n.Params
+	if len(st.types) == 0 {
+		args = nil // nobody looks at them
+	}
+	if len(args) != len(st.types) {
 		e := failure("42601", `wrong number of parameters for prepared statement "%s"`, n.Name)
-		e.Detail = fmt.Sprintf("Expected %d parameters but got %d.", len(st.types), len(n.Params))
+		e.Detail = fmt.Sprintf("Expected %d parameters but got %d.", len(st.types), len(args))
 		panic(e)
 	}
 	se.text = st.text
 	se.revalidate(st)
 	inner := &portal{prepared: st, own: true}
 	a := &analysis{se: se, st: se.see(), params: p.types}
-	for i, x := range n.Params {
+	for i, x := range args {
 		v := a.coerce(a.expr(x, nil), st.types[i])
 		inner.params = append(inner.params, v.eval(&env{se: se, st: a.st, params: p.params}))
 	}
