@@ -13,7 +13,7 @@ import (
 func paths() stage {
 	return stage{setup: `create schema q1; create schema q2;
 		create type q1.mood as enum ('a', 'b'); create type q2.mood as enum ('a', 'c');
-		create table q1.k (id int, b int, m q1.mood, c int); create table q2.k (id numeric, b bigint, m q2.mood, d text);
+		create table q1.k (id int, b int, m q1.mood, c int, e int); create table q2.k (id numeric, b bigint, m q2.mood, d text, e text);
 		insert into q1.k values (1, 1, 'a', 1); insert into q2.k values (2.5, 2, 'c', 'd');`}
 }
 
@@ -39,6 +39,18 @@ func TestParametersByPath(t *testing.T) {
 			"@a\nQ set search_path = q2\n" + bound("1") + "Q set search_path = q1\n" + bound("1") + "@b\n" + bound("1.5") + "Q select id from q2.k"},
 		story{name: "SQL's PREPARE", mode: "once", steps: a + "Q prepare p%n% as update k set b = $1\nQ execute p%n%(2)\n" + b + "Q prepare p%n% as update k set b = $1\nQ execute p%n%(5000000000)\n@a\nQ execute p%n%(3)"},
 	)
+	portal := func(value string) string { return "B \"\" s " + value + "\nD P \"\"\nE \"\"\nS\nwait\n" }
+	const plain, read = "insert into k(id) values ($1)", "select count(*) from k where e <> $1"
+	ids := "Q select id from q1.k order by id\nQ select id from q2.k order by id"
+	paths().tell(t,
+		story{name: "told of parameters", mode: "once", steps: a + prepared(plain) + "Q set search_path = q2\n" + portal("1.5") + portal("2") + ids},
+		story{name: "told of parameters, behind others", mode: "once", steps: a + prepared(plain) + b + prepared(plain) + bound("1.5") + "@a\nQ set search_path = q2\n" + portal("2.5") + portal("3") + ids},
+		story{name: "told twice", mode: "once", steps: a + prepared(plain) + "Q set search_path = q2\nD S s\nS\nwait\n" + portal("1.5")},
+		story{name: "told before a column changed", mode: "once", steps: a + prepared(update) + "@b\nQ alter table q1.k alter b type text\n@a\n" + portal("1") + "@b\nQ alter table q1.k alter b type int using b::int\n@a\n" + portal("2")},
+		story{name: "told of parameters that have become others", mode: "once", steps: b + prepared(read) + "Q set search_path = q1\n" + portal("1") + "Q set search_path = q2\n" + portal("a")},
+		story{name: "bound with parameters that have become others", mode: "once", steps: b + prepared(read) + "Q set search_path = q1\n" + bound("1") + "Q set search_path = q2\n" + bound("a")},
+		story{name: "bound before a column changed", mode: "once", steps: a + prepared("update k set c = $1") + "@b\nQ alter table q1.k alter c type text\n@a\n" + bound("1") + "@b\nQ alter table q1.k alter c type int using b::int\n@a\n" + bound("2")},
+	)
 	const set = "update k set id = $1"
 	few := paths()
 	few.change = []func(*config.Config){func(c *config.Config) { c.Pool.MaxStatements = 4 }}
@@ -47,5 +59,26 @@ func TestParametersByPath(t *testing.T) {
 		others += strings.ReplaceAll("P o% /* pgweir:primary */ select %\nB \"\" o%\nE \"\"\nS\nwait\n", "%", strconv.Itoa(i))
 	}
 	few.tell(t, story{name: "parsed anew under another path", mode: "once", steps: a + "P s " + set + "\n" + bound("1") + "@b\nQ set search_path = q1\nP s " + set + "\n" + bound("1") + others +
-		"@a\nQ set search_path = q2\n" + bound("2") + "@b\n" + bound("1.5") + "Q select count(*) from k"})
+		"@a\nQ set search_path = q2\n" + bound("2") + "@b\n" + bound("1.5") + "Q select count(*) from k"},
+		story{name: "SQL's PREPARE anew under another path", mode: "once", steps: a + "Q prepare p%n% as " + set + "\n@b\nQ set search_path = q1\nQ prepare p%n% as " + set + "\nQ execute p%n%(1)\n" + others +
+			"@a\nQ set search_path = q2\nQ execute p%n%(2)\n@b\nQ execute p%n%('1.5')\nQ execute p%n%(7)\n@a\nQ execute p%n%(3)\nQ select id from q1.k\nQ select id from q2.k"})
+}
+
+// TestOthersKeepTypes: where statements are prepared anew for one session, as one of them has other
+// columns under another path, their parameters stay what they were for another.
+func TestOthersKeepTypes(t *testing.T) {
+	database := newDatabase(t, paths().setup)
+	s := start(t, poolSize(1))
+	a, b := raw(t, s.addr, database), raw(t, s.addr, database)
+	for _, c := range []*rawConn{a, b} {
+		c.query("set search_path = q1")
+		say(c, "P s insert into k(id) values ($1)", "P u select id from k", "S", "wait")
+	}
+	a.query("set search_path = q2")
+	if got := say(a, `B "" u`, `D P ""`, `E ""`, `B "" s 9`, `E ""`, "S", "wait"); !strings.Contains(got, "INSERT") {
+		t.Errorf("under another path:\n%s", got)
+	}
+	if got := say(b, `B "" s 1.5`, `E ""`, "S", "wait"); !strings.Contains(got, "22P02") {
+		t.Errorf("under its own path:\n%s", got)
+	}
 }

@@ -13,6 +13,7 @@ type Held struct {
 	shared  *simplelru.LRU[*Statement, struct{}]
 	evicted []*Statement
 	owed    []*Statement
+	passing []*Statement
 	// Unnamed tells whose unnamed statement is held: a tag its user chose; 0 is nobody's.
 	Unnamed uint64
 }
@@ -60,16 +61,23 @@ func (h *Held) Drop(s *Statement) {
 // Owe notes that s, which is not to be held any more, was not closed on the server.
 func (h *Held) Owe(s *Statement) { h.owed = append(h.owed, s) }
 
+// Pass notes that s, which is held, is to be closed behind the batch that it was prepared for.
+func (h *Held) Pass(s *Statement) { h.passing = append(h.passing, s) }
+
 // TakeOwed returns what is still to be closed, which the caller does.
 func (h *Held) TakeOwed() []*Statement {
 	owed := h.owed
-	h.owed = nil
+	for _, s := range h.passing {
+		h.Drop(s)
+		owed = append(owed, s)
+	}
+	h.owed, h.passing = nil, nil
 	return owed
 }
 
 // Clear notes that nothing is held (DEALLOCATE ALL, DISCARD ALL).
 func (h *Held) Clear() {
-	h.owed = nil
+	h.owed, h.passing = nil, nil
 	h.shared.Purge()
 	h.evicted = h.evicted[:0]
 	h.Unnamed = 0

@@ -45,6 +45,8 @@ type Encoder struct {
 	Held     *prepared.Held        // what the server connection holds
 	Owed     []*prepared.Statement // to be closed there before anything else
 	Registry *prepared.Registry
+	// Definitions is how often the catalog is known to have changed.
+	Definitions uint64
 
 	unnamed uint64 // the tag of the unnamed statement there, as of the message at hand
 	within  bool   // some of the client's messages are written
@@ -445,24 +447,32 @@ func (e *Encoder) addParse(m *Message) {
 
 // ensure prepares a statement on the server if it is not there.
 func (e *Encoder) ensure(p *session.Prepared) {
-	st := p.Statement
-	if e.Held.Holds(st) {
-		if !e.Renew {
-			return
-		}
-		e.unprepare(st)
+	if e.holds(p) {
+		return
 	}
 	if p.SQL != nil && p.SQL.Needs != nil {
 		e.ensure(p.SQL.Needs)
 	}
+	now := e.State.Meaning(e.Definitions)
+	if p.ParsedNow(now, e.Registry); e.holds(p) {
+		return
+	}
+	st := p.Statement
+	e.unprepare(st)
 	e.hold(st)
 	if st.SQL != "" {
 		e.runUnnamed(st.SQL, st, Internal)
+		if !p.MeansSame(now) {
+			e.Held.Pass(st) // no other session is to take it for its own
+		}
 		return
 	}
 	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, []byte(st.Types))
 	e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Shared: st})
 }
+
+// holds reports whether the server has a statement, as it is to be.
+func (e *Encoder) holds(p *session.Prepared) bool { return e.Held.Holds(p.Statement) && !e.Renew }
 
 // give prepares a statement under its client's name. The client's unnamed statement and portal
 // are left alone: what gives may be a portal's Execute.

@@ -62,7 +62,8 @@ func (a *asked) query(text string) *Message {
 
 // prepare makes a named statement that an earlier batch has defined.
 func (a *asked) prepare(name, text string) {
-	a.names[name] = &session.Prepared{Statement: a.Registry.Statement([]byte(text), []byte{0, 0}, ""), Plan: a.plans.Get([]byte(text))}
+	st := a.Registry.Statement([]byte(text), []byte{0, 0}, "")
+	a.names[name] = &session.Prepared{Statement: st, First: st, Plan: a.plans.Get([]byte(text))}
 }
 
 func (a *asked) parseMessage(name, text string) *Message {
@@ -300,14 +301,14 @@ var encodings = []struct {
 		a.Batch.Traits |= Rewritten
 	}},
 	{"a statement that PREPARE makes, in place of another client's", func(a *asked) {
-		made := &session.Prepared{Statement: a.Registry.SQLStatement("PREPARE ", " AS SELECT 1", "")}
+		made := &session.Prepared{Statement: a.Registry.SQLStatement("PREPARE ", " AS SELECT 1", ""), Plan: &router.Plan{}}
 		a.Held.Hold(made.Statement)
 		a.Batch.Traits |= Rewritten
 		m := a.query("PREPARE mine AS SELECT 1")
 		m.Text, m.SQL = made.Statement.SQL, &session.SQLPrepared{Makes: made, Name: "mine"}
 	}},
 	{"one that EXECUTE needs", func(a *asked) {
-		needs := &session.Prepared{Statement: a.Registry.SQLStatement("PREPARE ", " AS SELECT 1", "")}
+		needs := &session.Prepared{Statement: a.Registry.SQLStatement("PREPARE ", " AS SELECT 1", ""), Plan: &router.Plan{}}
 		a.Batch.Traits |= Rewritten
 		m := a.query("EXECUTE mine")
 		m.Text, m.SQL = "EXECUTE "+needs.Name, &session.SQLPrepared{Needs: needs, Name: "mine"}

@@ -37,7 +37,6 @@ func (r rowCheck) mustAsk(m *batch.Message) bool {
 func (r rowCheck) checkRows() {
 	for i := range r.batch.Messages {
 		m, s, b := &r.batch.Messages[i], &r.c.state, r.c.lease.b
-		m.Prepared.ParsedNow(s.Settings.Now(), b.Held(), r.c.svc.Registry)
 		if !r.mustAsk(m) {
 			continue
 		}

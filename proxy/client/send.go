@@ -13,7 +13,7 @@ func (w *work) encode() []byte {
 	t := &w.try
 	e := batch.Encoder{
 		Attempt: &t.Attempt, Batch: &w.batch, Bytes: w.bytes(),
-		State: &w.c.state, Unnamed: &w.c.names.Unnamed, Held: w.c.lease.b.Held(), Registry: w.c.svc.Registry,
+		State: &w.c.state, Unnamed: &w.c.names.Unnamed, Held: w.c.lease.b.Held(), Registry: w.c.svc.Registry, Definitions: t.definitions,
 	}
 	if !w.c.lease.midBatch() { // else the server may skip it
 		e.Owed = e.Held.TakeOwed()

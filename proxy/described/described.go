@@ -7,6 +7,7 @@ package described
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/pgweir/pgweir/internal/prepared"
 	"github.com/pgweir/pgweir/internal/wire"
@@ -41,6 +42,7 @@ func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire
 			ok = ok && err == nil
 		}()
 	}
+	var refused *backend.ServerError
 	rows, types, err := c.ask(ctx, p.Statement)
 	if err == nil && p.Told.Types != "" && types != p.Told.Types {
 		st := c.Registry.Statement([]byte(p.Text), []byte(p.Told.Types), p.Statement.Name)
@@ -48,11 +50,12 @@ func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire
 		switch {
 		case failed == nil:
 			p.Statement, rows = st, told
-		case c.InBlock || !errors.As(failed, new(*backend.ServerError)):
+		case c.InBlock || !errors.As(failed, &refused):
 			err = failed
+		case !gone(refused):
+			return wire.ReadError(refused.Frame), true
 		}
 	}
-	var refused *backend.ServerError
 	switch {
 	case errors.As(err, &refused) && c.InBlock:
 		return wire.ReadError(refused.Frame), true // the transaction has failed with it
@@ -68,6 +71,11 @@ func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire
 	}
 	p.Told.Names = c.Names
 	return nil, true
+}
+
+// gone reports whether an error tells that a type is no more.
+func gone(e *backend.ServerError) bool {
+	return e.Code() == "42704" || e.Code() == "XX000" && strings.HasPrefix(string(wire.ErrorField(e.Frame, 'M')), "cache lookup failed")
 }
 
 // ask prepares a statement for a moment, under another name, to have it described.

@@ -64,10 +64,11 @@ type Meaning struct {
 
 // Meaning is what names mean to the session now, the catalog having changed so often.
 func (s *State) Meaning(definitions uint64) Meaning {
-	if s.SeesOwnObjects() {
-		return Meaning{}
+	m := Meaning{Settings: s.Settings.Now()}
+	if !s.SeesOwnObjects() {
+		m.Definitions = definitions + 1
 	}
-	return Meaning{definitions + 1, s.Settings.Now()}
+	return m
 }
 
 // Same reports whether names are sure to mean the same at both moments.
@@ -75,15 +76,26 @@ func (m Meaning) Same(now Meaning) bool {
 	return m.Definitions != 0 && m.Definitions == now.Definitions && sameNames(m.Settings, now.Settings)
 }
 
-// ParsedNow sees to it that where the statement has to be parsed anew, while names mean something else
-// than when its client parsed it, other sessions do not take it for theirs: the types of parameters
-// that were never named would be those of what the names mean now. A nil p is none.
-func (p *Prepared) ParsedNow(by setting.Settings, held *prepared.Held, known *prepared.Registry) {
-	if p == nil || !p.Plan.Uses || p.Told.Types != "" || p.Statement.SQL != "" || held.Holds(p.Statement) {
-		return
-	}
-	if p.Statement = p.First; !sameNames(by, p.Under) {
-		p.Statement = known.Statement([]byte(p.Text), []byte(p.Types), p.First.Name+"\x00"+NamesKey(by))
+// MeansSame reports whether names in it that decide what a parameter is mean what they meant when its
+// client parsed it.
+func (p *Prepared) MeansSame(now Meaning) bool {
+	return !p.Plan.Uses || sameNames(now.Settings, p.Under)
+}
+
+// ParsedNow sees to it that a statement that is parsed anew, when names may mean something else than they
+// did, has the parameters it had: those that its client was told of, as values are sent by these. Those that
+// nobody was told of become what the names mean now, for this session alone.
+func (p *Prepared) ParsedNow(now Meaning, known *prepared.Registry) {
+	switch {
+	case p.Statement.SQL != "":
+	case p.Told.Types != "":
+		if p.Told.Types != p.Types && !p.Told.Names.Same(now) {
+			p.Statement = known.Statement([]byte(p.Text), []byte(p.Told.Types), p.First.Name)
+		}
+	case p.MeansSame(now):
+		p.Statement = p.First
+	default:
+		p.Statement = known.Statement([]byte(p.Text), []byte(p.Types), p.First.Name+"\x00"+NamesKey(now.Settings))
 	}
 }
 
