@@ -251,6 +251,18 @@ func TestFormerFaults(t *testing.T) {
 		"a connection lost while what ran there is in doubt": {Knobs: Knobs{PoolSize: 2, Consistency: "database", Delay: 5 * time.Millisecond}, Events: []Event{{At: 190 * time.Millisecond, Do: Reset, On: "primary"}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Calls: []Call{{Parse: "create table \"t %o\"(a text)"}, {Parse: "select $1::text, *, $2::text from \"t %o\" order by 2", Args: []string{"%m", "%o"}}}}}},
 		}},
+		"what a statement has defined whose transaction is rolled back on a replica, and goes on elsewhere": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin isolation level repeatable read read only"}, {Simple: whoami}, {Simple: "select '%m', set_config('app.other', 't2', false)"},
+				{Simple: "rollback and chain"}, {Simple: "select '%m', set_tenant('t1')"}, {Simple: whoami}, {Simple: "rollback"}, {Simple: whoami},
+			}},
+		}},
+		"parameters that were told before names meant something else, and the statement was parsed anew": {Knobs: alone, Scripts: []Script{
+			{Name: "c0", User: "app", Options: map[string]string{"search_path": "s2"}, Steps: []Step{
+				{Calls: []Call{{Name: "s0", Parse: "select $1::text, n from sizes where n <> $2 order by n", Only: true}}}, {Simple: "set search_path = public"},
+				{Calls: []Call{{Name: "s0", Args: []string{"%m", "%o"}}}},
+			}},
+		}},
 		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},
 		}},

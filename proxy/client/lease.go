@@ -248,6 +248,11 @@ func (c *Client) leaveReplica() {
 		frames = wire.AppendQuery(nil, "ROLLBACK")
 	}
 	status, err := l.b.RoundTrip(c.ctx, frames)
+	if s := &c.state; err == nil && inBlock && !s.MayDefine.Within(s.Defined) { // which the ROLLBACK did not undo
+		var found backend.Found
+		found, err = l.b.Inspect(c.ctx, backend.Question{Settings: true, Custom: s.MayDefine})
+		s.Defined, s.MayDefine = s.Defined.With(found.Defined), s.Defined // and no others
+	}
 	committed := !inBlock && (c.state.Settings.Changed() || c.state.NeedsReadBack())
 	if err != nil || status != wire.TxIdle || l.residue != session.NoResidue || l.inspect != 0 || c.state.Pins != 0 || committed {
 		c.discard() // what it carries is not certain
