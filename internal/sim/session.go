@@ -29,14 +29,15 @@ type session struct {
 	alone  *talk
 	step   int
 
-	holding   bool      // a cursor WITH HOLD, which may be on a replica
-	readOnly  bool      // its transactions may be
-	called    bool      // functions, whose names the proxy may have had no catalog for
-	untold    bool      // it has yet to be told of settings that a lost transaction had
-	pending   []string  // markers appended in the open transaction
-	requests  int       // cancel requests on their way; these three are protected by world.mu
-	cancels   time.Time // when the last one was delivered
-	delivered time.Time // when the step's own was; zero is not, or there is none
+	holding   bool            // a cursor WITH HOLD, which may be on a replica
+	readOnly  bool            // its transactions may be
+	called    bool            // functions, whose names the proxy may have had no catalog for
+	described map[string]bool // prepared statements whose client was certainly told of their columns and parameters
+	untold    bool            // it has yet to be told of settings that a lost transaction had
+	pending   []string        // markers appended in the open transaction
+	requests  int             // cancel requests on their way; these three are protected by world.mu
+	cancels   time.Time       // when the last one was delivered
+	delivered time.Time       // when the step's own was; zero is not, or there is none
 }
 
 func newSession(w *world, s *Script) *session { return &session{w: w, script: s} }
@@ -101,7 +102,7 @@ func (s *session) begin() bool {
 		s.w.fault("%s cannot log in alone: %v", s.script.Name, err)
 		return false
 	}
-	s.pending, s.called = nil, false
+	s.pending, s.called, s.described = nil, false, map[string]bool{}
 	s.compareReported("at login")
 	return true
 }
@@ -257,12 +258,13 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		s.close()
 		return
 	}
+	anew := a != b && s.parsedAnew(step, got, want)
 	leave := a != b && known(got, want) // what it has prepared may differ from then on
 	if leave {
 		a = b
 	}
 	switch {
-	case ok && leave && refusal(got) == "":
+	case ok && (anew || leave && refusal(got) == ""):
 		s.w.oracle.forget(s.owner())
 	case ok && a == b:
 		if strings.Contains(b, "simpg:") {
@@ -276,6 +278,7 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		if leave || s.forgotten(step) {
 			s.close()
 		}
+		s.describe(step, got)
 		return
 	case ok && failed && s.blockLost(step, got, want):
 		return
@@ -287,6 +290,43 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 	}
 	s.close()
 }
+
+// names are those of the prepared statements that a step runs and did not make itself.
+func (s *session) names(step *Step) (out []string) {
+	for _, c := range step.Calls {
+		if c.Name != "" && c.Parse == "" && !c.Close {
+			out = append(out, c.Name)
+		}
+	}
+	return out
+}
+
+// describe notes of which statements the client knows the columns and parameters.
+func (s *session) describe(step *Step, got []frame) {
+	for _, c := range step.Calls {
+		if c.Name != "" && (c.Parse != "" || c.Close) {
+			delete(s.described, c.Name)
+		}
+		if c.Name != "" && c.Only && refusal(got) == "" {
+			s.described[c.Name] = true
+		}
+	}
+}
+
+// parsedAnew reports whether one server refuses to run a prepared statement as it was parsed,
+// which the proxy may have parsed anew by what names mean now: for who is told of its columns anew,
+// for who was never told of its parameters, and, for who was, as one whose text is refused rather
+// than a value.
+func (s *session) parsedAnew(step *Step, got, want []frame) bool {
+	why := refusal(want)
+	again := strings.Contains(step.said(), "execute") || slices.ContainsFunc(step.Calls, func(c Call) bool { return c.Name != "" && !c.Bare })
+	untold := slices.ContainsFunc(s.names(step), func(name string) bool { return !s.described[name] })
+	return strings.Contains(why, "cached plan must not change result type") && again ||
+		meantOtherwise.MatchString(why) && (untold || len(s.names(step)) > 0 && meantOtherwise.MatchString(refusal(got)))
+}
+
+// meantOtherwise are errors of a statement that was parsed when a name in it meant a column of another type.
+var meantOtherwise = regexp.MustCompile(` (22P02|42883|0A000): `)
 
 // blockLost judges what becomes of a session whose transaction was lost with its server: it
 // has failed, and the session goes on once it is rolled back. It reports whether the step
@@ -427,13 +467,13 @@ func (s *session) tolerable(got []frame) bool {
 // known reports whether answers differ in what is known to: at which of its messages a
 // statement is refused (the service may know a Parse to succeed, or an EXECUTE to fail), and
 // a name that is taken is refused before the text is looked at, as the statement of an EXECUTE
-// that is prepared anew is before its parameters are counted. A statement with other columns
-// than before runs for who is told of them anew, as these clients are. An advisory lock is not
-// taken on a replica. In a failed transaction a portal that is not there may fail as any statement.
+// that is prepared anew is before its parameters are counted. An advisory lock
+// is not taken on a replica. In a failed transaction a portal may be there or not: what the service
+// has run beside the client's statements, or in place of them, may have been one.
 func known(got, want []frame) bool {
 	a, b := refusal(got), refusal(want)
 	if a == "" { // DEALLOCATE ALL takes no snapshot in the proxy
-		return strings.Contains(b, "cached plan must not change result type") || strings.Contains(b, "must be called before any query") && strings.Contains(text(got), "DEALLOCATE ALL")
+		return strings.Contains(b, "must be called before any query") && strings.Contains(text(got), "DEALLOCATE ALL")
 	}
 	if noPortal.MatchString(a) && noPortal.MatchString(b) && (strings.Contains(a+b, " 25P02: ") || got[len(got)-1].body == "E") {
 		return true

@@ -11,7 +11,8 @@ import (
 )
 
 // setup is what both models begin with. What sessions own is in items, which a policy
-// parts by tenant; what all share is in log. The schemas have a table of one name each.
+// parts by tenant; what all share is in log. The schemas have tables of the same names, one
+// of which has a column of another type.
 var setup = `
 create role app login password '` + secret + `';
 create role clerk login password '` + secret + `';
@@ -30,12 +31,16 @@ create table places(name text);
 insert into places values ('public');
 create table s2.places(name text);
 insert into s2.places values ('s2');
+create table sizes(n int);
+insert into sizes values (1), (2);
+create table s2.sizes(n text);
+insert into s2.sizes values ('1'), ('large');
 create function set_tenant(t text) returns text language sql as $$ select set_config('app.tenant', t, false) $$;
 create table orders(id serial, owner text);
 grant create on schema public to app, clerk, auditor;
 grant usage on schema s2 to app, clerk, auditor;
 grant usage on sequence orders_id_seq to app, clerk, auditor;
-grant select, insert, update, delete on items, log, places, s2.places, orders to app, clerk, auditor;
+grant select, insert, update, delete on items, log, places, s2.places, sizes, s2.sizes, orders to app, clerk, auditor;
 `
 
 // feature is a kind of statement a run may have or not.
@@ -299,13 +304,13 @@ func (g *generator) text(among bool) string {
 				fmt.Sprintf("update items set v = '%%m' where owner = '%%o' and id = %d", 1+r.IntN(g.rows)),
 				fmt.Sprintf("delete from items where owner = '%%o' and id = %d and v <> '%%m'", 1+r.IntN(g.rows)))
 		}},
-		w(schemas, "set search_path = s2, public", "set search_path = public", "reset search_path", "set local search_path = s2", "select '%m', name from places", "select '%m', name from places"),
+		w(schemas, "set search_path = s2, public", "set search_path = public", "reset search_path", "set local search_path = s2", "select '%m', name from places", "select '%m', name from places", "select '%m', n from sizes order by 2"),
 		w(roles, "set role auditor", "reset role", "set role none", "set local role auditor"),
 		w(functions, "select '%m', set_tenant('t2')", "select set_tenant('t1')"),
 		w(temporary, "create temp table tt(a text)", "insert into tt values ('%m')", "select '%m', a from tt", "drop table tt", "discard temp"),
 		w(locks, fmt.Sprintf("select pg_advisory_lock(%d)", g.id), fmt.Sprintf("select pg_advisory_unlock(%d)", g.id)),
 		w(cursors, "declare c cursor for select '%m', id from items where owner = '%o'", "fetch 1 from c", "close c", "declare c cursor with hold for select '%m', 1"),
-		w(alone(sqlPrepared), "prepare p as select '%m', current_setting('app.tenant', true)", "prepare p(text) as select $1, id from items where owner = '%o'", "execute p", "execute p('%m')", "deallocate p", "deallocate all"),
+		w(alone(sqlPrepared), pick(r, "prepare p as select '%m', current_setting('app.tenant', true)", "prepare p as select '%m', n from sizes order by 2"), "prepare p(text) as select $1, id from items where owner = '%o'", "execute p", "execute p('%m')", "deallocate p", "deallocate all"),
 		w(reported, "set application_name = 'x%m'", "reset application_name", "set timezone = 'Europe/Berlin'", "set datestyle = 'SQL, DMY'", "set local timezone = 'UTC'", "show timezone"),
 		w(sequences, "insert into orders(owner) values ('%o') returning owner", "select '%m', nextval('orders_id_seq') > 0", "select '%m', count(*) from orders where owner = '%o'"),
 		w(channels, "listen \"%o\"", "notify \"%o\", '%m'", "notify \"%o\", '%m'", "select pg_notify('%o', '%m')", "unlisten *", "unlisten \"%o\""),
@@ -415,7 +420,8 @@ func (g *generator) useNamed() Call {
 	switch {
 	case g.names == 0 || chance(r, 400):
 		g.names++
-		text := pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2", "select $1::text, *, $2::text from \"t %o\" order by 2")
+		text := pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2", "select $1::text, *, $2::text from \"t %o\" order by 2",
+			"select $1::text, n from sizes where n <> $2 order by n", "select $1::text, n, $2::text from sizes order by n")
 		if chance(r, 300) {
 			return Call{Name: name, Parse: text, Only: true}
 		}
