@@ -265,6 +265,16 @@ func TestTold(t *testing.T) {
 		Q begin
 		Q set local search_path = s%n%` + again + `
 		Q rollback` + again},
+		story{name: "under another path, beside what is described", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
+		Q set search_path = s%n%
+		B "" s
+		E ""
+		P "" select 1
+		B "" ""
+		D P ""
+		E ""
+		S`},
 		story{name: "of a temporary table", mode: "once", steps: create + `
 		Q create temp table t%n%(a int, b int)` + describe + `
 		Q drop table pg_temp.t%n%` + again + `

@@ -286,6 +286,16 @@ func (b *Batch) Describes() bool {
 	return false
 }
 
+// DescribesOf reports whether the client is told of the columns of a prepared statement.
+func (b *Batch) DescribesOf(p *session.Prepared) bool {
+	for i := range b.Messages {
+		if m := &b.Messages[i]; m.Kind == Describe && m.Described == p {
+			return true
+		}
+	}
+	return false
+}
+
 // OnlySync reports whether a server is asked for nothing but the end of what was asked before.
 func (b *Batch) OnlySync() bool {
 	return len(b.Messages) == b.Here+1 && b.Messages[b.Here].Kind == Sync

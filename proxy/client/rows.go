@@ -29,7 +29,7 @@ func (r rowCheck) due() bool {
 // connection and was described when names may have meant something else.
 func (r rowCheck) mustAsk(m *batch.Message) bool {
 	return m.Kind == batch.Bind && m.Prepared != nil && !m.Here && m.Refusal == nil && r.mayHaveChanged(m.Prepared) &&
-		!r.batch.Describes() && !r.c.lease.midBatch()
+		!r.batch.DescribesOf(m.Prepared) && !r.c.lease.midBatch()
 }
 
 // checkRows looks whether the rows of such statements are still the same. It refuses what is
