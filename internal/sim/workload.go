@@ -36,6 +36,7 @@ insert into sizes values (1), (2);
 create table s2.sizes(n text);
 insert into s2.sizes values ('1'), ('large');
 create function set_tenant(t text) returns text language sql as $$ select set_config('app.tenant', t, false) $$;
+create function s2.set_tenant(t text) returns text language sql as $$ select set_config('app.other', t, false) $$;
 create table orders(id serial, owner text);
 grant create on schema public to app, clerk, auditor;
 grant usage on schema s2 to app, clerk, auditor;
@@ -307,7 +308,7 @@ func (g *generator) text(among bool) string {
 		w(schemas, "set search_path = s2, public", "set search_path = public", "reset search_path", "set local search_path = s2", "select '%m', name from places", "select '%m', name from places", "select '%m', n from sizes order by 2"),
 		w(roles, "set role auditor", "reset role", "set role none", "set local role auditor"),
 		w(functions, "select '%m', set_tenant('t2')", "select set_tenant('t1')"),
-		w(temporary, "create temp table tt(a text)", "insert into tt values ('%m')", "select '%m', a from tt", "drop table tt", "discard temp"),
+		w(temporary, "create temp table tt(a text)", "insert into tt values ('%m')", "select '%m', a from tt", "drop table tt", "discard temp", "create temp table sizes(n text)", "drop table sizes"),
 		w(locks, fmt.Sprintf("select pg_advisory_lock(%d)", g.id), fmt.Sprintf("select pg_advisory_unlock(%d)", g.id)),
 		w(cursors, "declare c cursor for select '%m', id from items where owner = '%o'", "fetch 1 from c", "close c", "declare c cursor with hold for select '%m', 1"),
 		w(alone(sqlPrepared), pick(r, "prepare p as select '%m', current_setting('app.tenant', true)", "prepare p as select '%m', n from sizes order by 2"), "prepare p(text) as select $1, id from items where owner = '%o'", "execute p", "execute p('%m')", "deallocate p", "deallocate all"),
