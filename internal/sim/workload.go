@@ -316,7 +316,7 @@ func (g *generator) text(among bool) string {
 		w(sequences, "insert into orders(owner) values ('%o') returning owner", "select '%m', nextval('orders_id_seq') > 0", "select '%m', count(*) from orders where owner = '%o'"),
 		w(channels, "listen \"%o\"", "notify \"%o\", '%m'", "notify \"%o\", '%m'", "select pg_notify('%o', '%m')", "unlisten *", "unlisten \"%o\""),
 		w(copies, "copy (select '%m', id from items where owner = '%o' order by id) to stdout"),
-		w(tables, "create table \"t %o\"(a text)", "insert into \"t %o\" values ('%m')", "select '%m', * from \"t %o\" order by 2", "alter table \"t %o\" add column b int", "drop table \"t %o\"", "truncate \"t %o\""),
+		w(tables, "create table \"t %o\"(a text)", "insert into \"t %o\" values ('%m')", "select '%m', * from \"t %o\" order by 2", "alter table \"t %o\" add column b int", "alter table \"t %o\" drop column b", "alter table \"t %o\" alter b type text", "drop table \"t %o\"", "truncate \"t %o\""),
 		w(resets, "reset all", "discard all", "set session authorization default"),
 		w(modes, "set transaction read only", "set transaction isolation level repeatable read", "set default_transaction_read_only = on", "reset default_transaction_read_only", "show transaction_read_only"),
 	}

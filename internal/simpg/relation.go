@@ -265,6 +265,15 @@ func (a *analysis) alterTable(n *pg.AlterTableStmt) string {
 	return "ALTER TABLE"
 }
 
+// existing is where a column is that ALTER TABLE names.
+func (r *relation) existing(name string) int {
+	i := r.column(name)
+	if i < 0 {
+		raise("42703", `column "%s" of relation "%s" does not exist`, name, r.name)
+	}
+	return i
+}
+
 func (a *analysis) alter(key string, c *pg.AlterTableCmd) {
 	change := func(f func(r *relation)) { a.relationChange(key, f) }
 	r := a.st.databases[a.se.database].relations[key]
@@ -272,10 +281,7 @@ func (a *analysis) alter(key string, c *pg.AlterTableCmd) {
 	case pg.AlterTableType_AT_AddColumn:
 		a.alterAdd(r, c, change)
 	case pg.AlterTableType_AT_DropColumn:
-		i := r.column(c.Name)
-		if i < 0 {
-			raise("42703", `column "%s" of relation "%s" does not exist`, c.Name, r.name)
-		}
+		i := r.existing(c.Name)
 		change(func(r *relation) {
 			r.columns = slices.Delete(slices.Clone(r.columns), i, i+1)
 			r.rows = slices.Clone(r.rows)
@@ -284,7 +290,7 @@ func (a *analysis) alter(key string, c *pg.AlterTableCmd) {
 			}
 		})
 	case pg.AlterTableType_AT_AlterColumnType:
-		i := r.column(c.Name)
+		i := r.existing(c.Name)
 		to := a.typeName(c.Def.GetColumnDef().TypeName)
 		change(func(r *relation) {
 			from := r.columns[i].typ
