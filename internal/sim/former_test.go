@@ -263,6 +263,13 @@ func TestFormerFaults(t *testing.T) {
 				{Calls: []Call{{Name: "s0", Args: []string{"%m", "%o"}}}},
 			}},
 		}},
+		"a transaction lost that called what nobody knew, as there was no catalog": {Knobs: Knobs{PoolSize: 1, Consistency: "database", Declared: true, Delay: 5 * time.Millisecond}, Events: []Event{
+			{At: 117 * time.Millisecond, Do: Crash, On: "primary", For: 2225 * time.Millisecond}, {At: 2722 * time.Millisecond, Do: Reset, On: "primary", For: time.Second},
+		}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Wait: 411 * time.Millisecond, Simple: "select set_tenant('t1')"}, {Wait: 493 * time.Millisecond, Simple: "insert into orders(owner) values ('%o') returning owner"}, {Simple: "select '%m', set_tenant('t2')"},
+			}},
+		}},
 		"a login whose time ends while it dials": {Knobs: far, Events: []Event{{Do: Crash, On: "primary", For: 28 * time.Second}}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: []Step{{Simple: "select '%m', 1"}}},
 		}},

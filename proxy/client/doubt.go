@@ -57,9 +57,9 @@ func (c *Client) mayResolve() bool {
 	return l.doubts.Any()
 }
 
-// tied reports whether the session has, or may have, what is lost with its connection.
+// tied reports whether the session has, or may have, what is lost with its connection, even if only a lock.
 func (c *Client) tied() bool {
-	return c.state.Pins != 0 || c.lease.doubts.Left() || c.state.LostWithServer()
+	return c.state.Pins != 0 || c.lease.doubts.Any() || c.state.LostWithServer()
 }
 
 // resolve resolves doubts: those that the catalog can tell of by now, or all.

@@ -55,12 +55,6 @@ func Ignorant(p *router.Plan) bool {
 // Any reports whether there are doubts.
 func (d *Doubts) Any() bool { return len(d.texts) > 0 }
 
-// Left reports whether some statement's transaction is over, so that what it left, if only a
-// lock, is there to stay.
-func (d *Doubts) Left() bool {
-	return slices.ContainsFunc(d.texts, func(t doubted) bool { return t.in != underWay })
-}
-
 // Add notes a statement, and the plan by which what it left was taken in, if it was. again is
 // whether the catalog's word was redefined, removals counts the DDL seen that removes. It
 // returns false if the statement cannot be judged later.
