@@ -32,6 +32,7 @@ type session struct {
 	holding   bool            // a cursor WITH HOLD, which may be on a replica
 	readOnly  bool            // its transactions may be
 	called    bool            // functions, whose names the proxy may have had no catalog for
+	renamed   bool            // names may mean something else to it than they did
 	described map[string]bool // prepared statements whose client was certainly told of their columns and parameters
 	untold    bool            // it has yet to be told of settings that a lost transaction had
 	pending   []string        // markers appended in the open transaction
@@ -102,7 +103,7 @@ func (s *session) begin() bool {
 		s.w.fault("%s cannot log in alone: %v", s.script.Name, err)
 		return false
 	}
-	s.pending, s.called, s.described = nil, false, map[string]bool{}
+	s.pending, s.called, s.renamed, s.described = nil, false, false, map[string]bool{}
 	s.compareReported("at login")
 	return true
 }
@@ -125,6 +126,7 @@ func (s *session) abandon(step *Step) {
 // do plays a step and judges the answer.
 func (s *session) do(step *Step) {
 	s.w.note("%s %d: %s", s.owner(), s.step, step)
+	s.renamed = s.renamed || renames.MatchString(step.said())
 	seen := s.w.oracle.asked(s, step)
 	if step.Cancel > 0 {
 		s.requestCancel(step.Cancel)
@@ -313,20 +315,24 @@ func (s *session) describe(step *Step, got []frame) {
 	}
 }
 
-// parsedAnew reports whether one server refuses to run a prepared statement as it was parsed,
-// which the proxy may have parsed anew by what names mean now: for who is told of its columns anew,
-// for who was never told of its parameters, and, for who was, as one whose text is refused rather
-// than a value.
+// parsedAnew reports whether one server runs or refuses a prepared statement as it was parsed, and
+// the proxy may have parsed it anew by what names mean to the session now: for who is told of its
+// columns anew, for who was never told of its parameters, and, for who was, as one whose text is
+// refused rather than a value.
 func (s *session) parsedAnew(step *Step, got, want []frame) bool {
 	why := refusal(want)
 	again := strings.Contains(step.said(), "execute") || slices.ContainsFunc(step.Calls, func(c Call) bool { return c.Name != "" && !c.Bare })
 	untold := slices.ContainsFunc(s.names(step), func(name string) bool { return !s.described[name] })
-	return strings.Contains(why, "cached plan must not change result type") && again ||
-		meantOtherwise.MatchString(why) && (untold || len(s.names(step)) > 0 && meantOtherwise.MatchString(refusal(got)))
+	otherwise := func(of []frame) bool { return meantOtherwise.MatchString(refusal(of)) }
+	return s.renamed && (strings.Contains(why, "cached plan must not change result type") && again ||
+		untold && (otherwise(want) || otherwise(got)) || len(s.names(step)) > 0 && otherwise(want) && otherwise(got))
 }
 
-// meantOtherwise are errors of a statement that was parsed when a name in it meant a column of another type.
-var meantOtherwise = regexp.MustCompile(` (22P02|42883|0A000): `)
+// renames are texts behind which a name may mean something else.
+var renames = regexp.MustCompile(`search_path|role|authorization|reset all|discard|table`)
+
+// meantOtherwise are errors of a statement, or its values, in which a name means another column than it did.
+var meantOtherwise = regexp.MustCompile(` (22P02|22003|42883|42P01|0A000): `)
 
 // blockLost judges what becomes of a session whose transaction was lost with its server: it
 // has failed, and the session goes on once it is rolled back. It reports whether the step

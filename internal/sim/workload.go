@@ -31,10 +31,10 @@ create table places(name text);
 insert into places values ('public');
 create table s2.places(name text);
 insert into s2.places values ('s2');
-create table sizes(n int);
-insert into sizes values (1), (2);
-create table s2.sizes(n text);
-insert into s2.sizes values ('1'), ('large');
+create table sizes(n int, m int);
+insert into sizes values (1, 1), (2, 2);
+create table s2.sizes(n text, m bigint);
+insert into s2.sizes values ('1', 1), ('large', 2);
 create function set_tenant(t text) returns text language sql as $$ select set_config('app.tenant', t, false) $$;
 create function s2.set_tenant(t text) returns text language sql as $$ select set_config('app.other', t, false) $$;
 create table orders(id serial, owner text);
@@ -98,6 +98,11 @@ func Draw(seed Seed) *History {
 		on = [features]int{sharing: 1, transactions: r.IntN(2)}
 		sessions, steps = 4, 30
 		h.Knobs.Replicas, h.Knobs.Lag = 1+r.IntN(2), pick(r, 0, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)
+	}
+	if paths := seed.stream("paths"); chance(paths, 40) { // one text, by many to whom its names mean something else
+		on = [features]int{named: 6, schemas: 3, transactions: paths.IntN(2), temporary: paths.IntN(2)}
+		sessions, steps = 3, 30
+		h.Knobs.PoolSize, h.Knobs.Statements = pick(paths, 1, 2), pick(paths, 1, 2, 4)
 	}
 	if h.Knobs.Consistency == "eventual" { // what a session reads of its own may be old: only what all share is judged
 		for _, f := range []feature{writes, transactions, sequences, tables} {
@@ -308,7 +313,7 @@ func (g *generator) text(among bool) string {
 		w(schemas, "set search_path = s2, public", "set search_path = public", "reset search_path", "set local search_path = s2", "select '%m', name from places", "select '%m', name from places", "select '%m', n from sizes order by 2"),
 		w(roles, "set role auditor", "reset role", "set role none", "set local role auditor"),
 		w(functions, "select '%m', set_tenant('t2')", "select set_tenant('t1')"),
-		w(temporary, "create temp table tt(a text)", "insert into tt values ('%m')", "select '%m', a from tt", "drop table tt", "discard temp", "create temp table sizes(n text)", "drop table sizes"),
+		w(temporary, "create temp table tt(a text)", "insert into tt values ('%m')", "select '%m', a from tt", "drop table tt", "discard temp", "create temp table sizes(n text, m bigint)", "drop table sizes"),
 		w(locks, fmt.Sprintf("select pg_advisory_lock(%d)", g.id), fmt.Sprintf("select pg_advisory_unlock(%d)", g.id)),
 		w(cursors, "declare c cursor for select '%m', id from items where owner = '%o'", "fetch 1 from c", "close c", "declare c cursor with hold for select '%m', 1"),
 		w(alone(sqlPrepared), pick(r, "prepare p as select '%m', current_setting('app.tenant', true)", "prepare p as select '%m', n from sizes order by 2"), "prepare p(text) as select $1, id from items where owner = '%o'", "execute p", "execute p('%m')", "deallocate p", "deallocate all"),
@@ -418,17 +423,20 @@ func (g *generator) extended(s *Step) {
 func (g *generator) useNamed() Call {
 	r := g.r
 	name := fmt.Sprint("s", r.IntN(3))
+	args := []string{"%m", pick(r, "%o", "%o", "5000000000")} // which is no integer, but a bigint
 	switch {
 	case g.names == 0 || chance(r, 400):
 		g.names++
-		text := pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2", "select $1::text, *, $2::text from \"t %o\" order by 2",
-			"select $1::text, n from sizes where n <> $2 order by n", "select $1::text, n, $2::text from sizes order by n")
+		text := pick(r, "select $1::text, current_setting('app.tenant', true), $2::text", "select id, v from items where v <> $1 and owner = $2", "select $1::text, *, $2::text from \"t %o\" order by 2")
+		if g.on[schemas]+g.on[temporary] > 0 && chance(r, 600) {
+			text = pick(r, "select $1::text, n from sizes where n <> $2 order by n", "select $1::text, n, $2::text from sizes order by n", "select $1::text, count(*) from sizes where m <> $2")
+		}
 		if chance(r, 300) {
 			return Call{Name: name, Parse: text, Only: true}
 		}
-		return Call{Name: name, Parse: text, Args: []string{"%m", "%o"}, Bare: chance(r, 200)}
+		return Call{Name: name, Parse: text, Args: args, Bare: chance(r, 200)}
 	case chance(r, 150):
 		return Call{Name: name, Close: true}
 	}
-	return Call{Name: name, Args: []string{"%m", "%o"}, Bare: chance(r, 400)}
+	return Call{Name: name, Args: args, Bare: chance(r, 400)}
 }
