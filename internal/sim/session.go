@@ -261,7 +261,7 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		return
 	}
 	anew := a != b && s.parsedAnew(step, got, want)
-	leave := a != b && known(got, want) // what it has prepared may differ from then on
+	leave := a != b && known(got, want, len(s.described) > 0) // what it has prepared may differ from then on
 	if leave {
 		a = b
 	}
@@ -473,13 +473,14 @@ func (s *session) tolerable(got []frame) bool {
 // known reports whether answers differ in what is known to: at which of its messages a
 // statement is refused (the service may know a Parse to succeed, or an EXECUTE to fail), and
 // a name that is taken is refused before the text is looked at, as the statement of an EXECUTE
-// that is prepared anew is before its parameters are counted. An advisory lock
-// is not taken on a replica. In a failed transaction a portal may be there or not: what the service
-// has run beside the client's statements, or in place of them, may have been one.
-func known(got, want []frame) bool {
+// that is prepared anew is before its parameters are counted. An advisory lock is not taken on
+// a replica. In a failed transaction a portal may be there or not: what the service has run beside
+// the client's statements, or in place of them, may have been one. parsed is whether the session
+// has had statements parsed that it did not run at once.
+func known(got, want []frame, parsed bool) bool {
 	a, b := refusal(got), refusal(want)
-	if a == "" { // DEALLOCATE ALL takes no snapshot in the proxy
-		return strings.Contains(b, "must be called before any query") && strings.Contains(text(got), "DEALLOCATE ALL")
+	if a == "" { // neither DEALLOCATE ALL nor a Parse takes a snapshot in the proxy
+		return strings.Contains(b, "must be called before any query") && (parsed || strings.Contains(text(got), "DEALLOCATE ALL"))
 	}
 	if noPortal.MatchString(a) && noPortal.MatchString(b) && (strings.Contains(a+b, " 25P02: ") || got[len(got)-1].body == "E") {
 		return true
