@@ -56,8 +56,12 @@ func TestSimulation(t *testing.T) {
 	first, limit := *seedFlag, *timeFlag
 	tell = *sqlFlag
 	image() // in real time
-	percent := debug.SetGCPercent(400)
-	t.Cleanup(func() { debug.SetGCPercent(percent) }) // when the workers have ended, which are parallel
+	// With so much garbage at a time the heap needs a bound of its own: what dies slowly would have it grow.
+	percent, most := debug.SetGCPercent(400), debug.SetMemoryLimit(1<<30)
+	t.Cleanup(func() { // when the workers have ended, which are parallel
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(most)
+	})
 	if first == 0 {
 		first = 1
 		if limit == 0 {
