@@ -32,6 +32,7 @@ type session struct {
 	holding   bool            // a cursor WITH HOLD, which may be on a replica
 	readOnly  bool            // its transactions may be
 	called    bool            // functions, whose names the proxy may have had no catalog for
+	parsed    bool            // statements that it did not run at once
 	renamed   bool            // names may mean something else to it than they did
 	described map[string]bool // prepared statements whose client was certainly told of their columns and parameters
 	untold    bool            // it has yet to be told of settings that a lost transaction had
@@ -103,7 +104,7 @@ func (s *session) begin() bool {
 		s.w.fault("%s cannot log in alone: %v", s.script.Name, err)
 		return false
 	}
-	s.pending, s.called, s.renamed, s.described = nil, false, false, map[string]bool{}
+	s.pending, s.called, s.parsed, s.renamed, s.described = nil, false, false, false, map[string]bool{}
 	s.compareReported("at login")
 	return true
 }
@@ -126,6 +127,7 @@ func (s *session) abandon(step *Step) {
 // do plays a step and judges the answer.
 func (s *session) do(step *Step) {
 	s.w.note("%s %d: %s", s.owner(), s.step, step)
+	s.parsed = s.parsed || slices.ContainsFunc(step.Calls, func(c Call) bool { return c.Only })
 	s.renamed = s.renamed || renames.MatchString(step.said())
 	seen := s.w.oracle.asked(s, step)
 	if step.Cancel > 0 {
@@ -261,7 +263,7 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		return
 	}
 	anew := a != b && s.parsedAnew(step, got, want)
-	leave := a != b && known(got, want, len(s.described) > 0) // what it has prepared may differ from then on
+	leave := a != b && known(got, want, s.parsed) // what it has prepared may differ from then on
 	if leave {
 		a = b
 	}
