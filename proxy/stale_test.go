@@ -275,6 +275,11 @@ func TestTold(t *testing.T) {
 		D P ""
 		E ""
 		S`},
+		story{name: "under another path of the transaction, a list", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
+		Q begin
+		Q set search_path = s%n%, public` + again + `
+		Q rollback` + again},
 		story{name: "of a temporary table", mode: "once", steps: create + `
 		Q create temp table t%n%(a int, b int)` + describe + `
 		Q drop table pg_temp.t%n%` + again + `

@@ -460,11 +460,11 @@ func (e *Encoder) ensure(p *session.Prepared) {
 	st := p.Statement
 	e.unprepare(st)
 	e.hold(st)
+	if !p.MeansSame(now) && (st.SQL != "" || now.Definitions == 0 && p.Told.Types == "") {
+		e.Held.Pass(st) // no other session is to take it for its own
+	}
 	if st.SQL != "" {
 		e.runUnnamed(st.SQL, st, Internal)
-		if !p.MeansSame(now) {
-			e.Held.Pass(st) // no other session is to take it for its own
-		}
 		return
 	}
 	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, []byte(st.Types))

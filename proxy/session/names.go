@@ -57,7 +57,7 @@ type Told struct {
 // Meaning is what the names in a text meant to a session at a moment.
 type Meaning struct {
 	// Definitions is 1 + how often the catalog was known to have changed; 0 is that the session may
-	// have seen objects that others do not.
+	// have seen objects that others do not, or have set what is known to its server alone.
 	Definitions uint64
 	Settings    setting.Settings
 }
@@ -65,7 +65,7 @@ type Meaning struct {
 // Meaning is what names mean to the session now, the catalog having changed so often.
 func (s *State) Meaning(definitions uint64) Meaning {
 	m := Meaning{Settings: s.Settings.Now()}
-	if !s.SeesOwnObjects() {
+	if !s.SeesOwnObjects() && s.InForceKnown() {
 		m.Definitions = definitions + 1
 	}
 	return m
@@ -79,7 +79,7 @@ func (m Meaning) Same(now Meaning) bool {
 // MeansSame reports whether names in it that decide what a parameter is mean what they meant when its
 // client parsed it.
 func (p *Prepared) MeansSame(now Meaning) bool {
-	return !p.Plan.Uses || sameNames(now.Settings, p.Under)
+	return !p.Plan.Uses || now.Definitions != 0 && sameNames(now.Settings, p.Under)
 }
 
 // ParsedNow sees to it that a statement that is parsed anew, when names may mean something else than they
