@@ -38,6 +38,9 @@ func (h *Held) Holds(s *Statement) bool {
 	return ok
 }
 
+// Keeps reports whether s is held, and not only for the batch that it was prepared for.
+func (h *Held) Keeps(s *Statement) bool { return h.Holds(s) && !slices.Contains(h.passing, s) }
+
 // HoldsName reports whether the server has a statement of that name. It looks at all of them.
 func (h *Held) HoldsName(name string) bool {
 	named := func(s *Statement) bool { return s.Name == name }

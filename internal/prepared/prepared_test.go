@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestRegistry(t *testing.T) {
@@ -120,4 +122,20 @@ func TestHeld(t *testing.T) {
 	if out := b.Hold(one); len(out) != 0 {
 		t.Errorf("to make room goes %v", out)
 	}
+}
+
+func TestPassing(t *testing.T) {
+	t.Parallel()
+	var r Registry
+	h := NewHeld(4)
+	kept, passing := r.Statement([]byte("select 1"), nil, ""), r.Statement([]byte("select 2"), nil, "")
+	h.Hold(kept)
+	h.Hold(passing)
+	h.Pass(passing)
+	require.True(t, h.Holds(passing), "the batch it was prepared for may use it")
+	require.False(t, h.Keeps(passing))
+	require.True(t, h.Keeps(kept))
+	require.Equal(t, []*Statement{passing}, h.TakeOwed())
+	require.False(t, h.Holds(passing))
+	require.Empty(t, h.TakeOwed())
 }
