@@ -278,7 +278,8 @@ func TestTold(t *testing.T) {
 		story{name: "under another path of the transaction, a list", mode: "once", steps: create + `
 		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
 		Q begin
-		Q set search_path = s%n%, public` + again + `
+		Q set search_path = s%n%, public
+		Q insert into t%n% values ('y')` + again + `
 		Q rollback` + again},
 		story{name: "of a temporary table", mode: "once", steps: create + `
 		Q create temp table t%n%(a int, b int)` + describe + `
