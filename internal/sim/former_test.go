@@ -257,6 +257,12 @@ func TestFormerFaults(t *testing.T) {
 				{Simple: "rollback and chain"}, {Simple: "select '%m', set_tenant('t1')"}, {Simple: whoami}, {Simple: "rollback"}, {Simple: whoami},
 			}},
 		}},
+		"a portal run once more on a replica, before a write": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Calls: []Call{{Parse: "select set_config($1, $2, $3)", Args: []string{"app.tenant", "t3", "t"}}}},
+				{Calls: []Call{{Again: true, Rows: 1}, {Parse: "select set_tenant('t1')"}}}, {Simple: "insert into log values ('%m')", Check: appends},
+			}},
+		}},
 		"parameters that were told before names meant something else, and the statement was parsed anew": {Knobs: alone, Scripts: []Script{
 			{Name: "c0", User: "app", Options: map[string]string{"search_path": "s2"}, Steps: []Step{
 				{Calls: []Call{{Name: "s0", Parse: "select $1::text, n from sizes where n <> $2 order by n", Only: true}}}, {Simple: "set search_path = public"},

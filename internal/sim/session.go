@@ -29,11 +29,7 @@ type session struct {
 	alone  *talk
 	step   int
 
-	holding   bool            // a cursor WITH HOLD, which may be on a replica
-	readOnly  bool            // its transactions may be
-	called    bool            // functions, whose names the proxy may have had no catalog for
-	parsed    bool            // statements that it did not run at once
-	renamed   bool            // names may mean something else to it than they did
+	began     int             // its first step in this life
 	described map[string]bool // prepared statements whose client was certainly told of their columns and parameters
 	untold    bool            // it has yet to be told of settings that a lost transaction had
 	pending   []string        // markers appended in the open transaction
@@ -104,7 +100,7 @@ func (s *session) begin() bool {
 		s.w.fault("%s cannot log in alone: %v", s.script.Name, err)
 		return false
 	}
-	s.pending, s.called, s.parsed, s.renamed, s.described = nil, false, false, false, map[string]bool{}
+	s.began, s.pending, s.described = s.step, nil, map[string]bool{}
 	s.compareReported("at login")
 	return true
 }
@@ -127,8 +123,6 @@ func (s *session) abandon(step *Step) {
 // do plays a step and judges the answer.
 func (s *session) do(step *Step) {
 	s.w.note("%s %d: %s", s.owner(), s.step, step)
-	s.parsed = s.parsed || slices.ContainsFunc(step.Calls, func(c Call) bool { return c.Only })
-	s.renamed = s.renamed || renames.MatchString(step.said())
 	seen := s.w.oracle.asked(s, step)
 	if step.Cancel > 0 {
 		s.requestCancel(step.Cancel)
@@ -218,7 +212,7 @@ func (s *session) lost(step *Step, got []frame, err error) {
 	switch {
 	case !end:
 		s.w.fault("%s: %v", s.marker(), err)
-	case s.w.h.calm() && !(s.holding && strings.Contains(text(got), "is on a replica and cannot be moved")):
+	case s.w.h.calm() && !(s.ever(holds) && strings.Contains(text(got), "is on a replica and cannot be moved")):
 		s.w.fault("%s: the connection ended: %v, having said %s", s.marker(), err, text(got))
 	}
 	s.abandon(step)
@@ -263,7 +257,7 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 		return
 	}
 	anew := a != b && s.parsedAnew(step, got, want)
-	leave := a != b && known(got, want, s.parsed) // what it has prepared may differ from then on
+	leave := a != b && known(got, want, s.everCalled(func(c Call) bool { return c.Only })) // what it has prepared may differ from then on
 	if leave {
 		a = b
 	}
@@ -326,7 +320,7 @@ func (s *session) parsedAnew(step *Step, got, want []frame) bool {
 	again := strings.Contains(step.said(), "execute") || slices.ContainsFunc(step.Calls, func(c Call) bool { return c.Name != "" && !c.Bare })
 	untold := slices.ContainsFunc(s.names(step), func(name string) bool { return !s.described[name] })
 	otherwise := func(of []frame) bool { return meantOtherwise.MatchString(refusal(of)) }
-	return s.renamed && (strings.Contains(why, "cached plan must not change result type") && again ||
+	return s.ever(renames) && (strings.Contains(why, "cached plan must not change result type") && again ||
 		untold && (otherwise(want) || otherwise(got)) || len(s.names(step)) > 0 && otherwise(want) && otherwise(got))
 }
 
@@ -369,32 +363,44 @@ func (s *session) blockLost(step *Step, got, want []frame) bool {
 // has defined: DISCARD ALL frees the session of its connection, and while servers fail the
 // catalog may never have told what the function does.
 func (s *session) forgotten(step *Step) bool {
-	said := step.said()
-	s.holding = s.holding || strings.Contains(said, "with hold")
-	s.readOnly = s.readOnly || strings.Contains(said, "read only") || strings.Contains(said, "read_only")
-	s.called = s.called || strings.Contains(said, "set_tenant(")
-	return s.called && strings.Contains(said, "discard all") && !s.w.h.calm()
+	return !s.w.h.calm() && strings.Contains(step.said(), "discard all") && s.ever(calls)
 }
 
 // stuck reports whether a replica refused what the primary would not, in a transaction that had
-// to stay there, in a string or pipeline that went on behind its end, or beside a portal that is there.
+// to stay there, in a string or pipeline that went on behind its end, or beside or behind a portal that is there.
 func (s *session) stuck(step *Step, got, want []frame) bool {
-	said := step.said()
-	again := slices.ContainsFunc(step.Calls, func(c Call) bool { return c.Again })
 	return strings.Contains(refusal(got), " 25006: ") && refusal(want) != refusal(got) &&
-		(again || (s.readOnly || strings.Contains(said, "read only")) && ofThePrimary.MatchString(said))
+		(s.everCalled(func(c Call) bool { return c.Again }) || s.ever(readsOnly) && ofThePrimary.MatchString(step.said()))
 }
 
 // shownThere reports whether a replica showed that its transactions are read only, in a string or
 // pipeline that went on behind the end of one that had to stay there.
 func (s *session) shownThere(step *Step, got, want string) bool {
 	said := step.said()
-	return s.readOnly && got != want && strings.Contains(said, "show transaction_read_only") && ofThePrimary.MatchString(said) &&
+	return got != want && strings.Contains(said, "show transaction_read_only") && ofThePrimary.MatchString(said) && s.ever(readsOnly) &&
 		strings.ReplaceAll(got, "row on;", "row off;") == strings.ReplaceAll(want, "row on;", "row off;")
 }
 
 // ofThePrimary are texts that a READ ONLY transaction takes on the primary only.
 var ofThePrimary = regexp.MustCompile(`(commit|rollback)[^|]*[;|]|notify|listen`)
+
+// ever reports whether the session has said something in this life, in the step at hand perhaps.
+func (s *session) ever(what *regexp.Regexp) bool {
+	return slices.ContainsFunc(s.script.Steps[s.began:s.step+1], func(step Step) bool { return what.MatchString(step.said()) })
+}
+
+// everCalled is ever of a call.
+func (s *session) everCalled(is func(c Call) bool) bool {
+	return slices.ContainsFunc(s.script.Steps[s.began:s.step+1], func(step Step) bool { return slices.ContainsFunc(step.Calls, is) })
+}
+
+// What a session may have said: a cursor that may be on a replica, a transaction that may be, a function whose
+// name the proxy may have had no catalog for.
+var (
+	holds     = regexp.MustCompile(`with hold`)
+	readsOnly = regexp.MustCompile(`read only|set default_transaction_read_only`)
+	calls     = regexp.MustCompile(`set_tenant\(`)
+)
 
 // said is all texts of a step.
 func (s *Step) said() string {
