@@ -60,6 +60,8 @@ func TestParametersByPath(t *testing.T) {
 	}
 	few.tell(t, story{name: "parsed anew under another path", mode: "once", steps: a + "P s " + set + "\n" + bound("1") + "@b\nQ set search_path = q1\nP s " + set + "\n" + bound("1") + others +
 		"@a\nQ set search_path = q2\n" + bound("2") + "@b\n" + bound("1.5") + "Q select count(*) from k"},
+		story{name: "parsed anew under another path of the pipeline", mode: "once", steps: a + "P s " + set + "\n" + bound("1") + "@b\nQ set search_path = q1\nP s " + set + "\n" + bound("1") + others +
+			"@a\nP \"\" set search_path = q2\nB \"\" \"\"\nE \"\"\n" + bound("2") + "@b\n" + bound("1.5") + "Q select count(*) from k"},
 		story{name: "SQL's PREPARE anew under another path", mode: "once", steps: a + "Q prepare p%n% as " + set + "\n@b\nQ set search_path = q1\nQ prepare p%n% as " + set + "\nQ execute p%n%(1)\n" + others +
 			"@a\nQ set search_path = q2\nQ execute p%n%(2)\n@b\nQ execute p%n%('1.5')\nQ execute p%n%(7)\n@a\nQ execute p%n%(3)\nQ select id from q1.k\nQ select id from q2.k"})
 }

@@ -281,6 +281,56 @@ func TestTold(t *testing.T) {
 		Q set search_path = s%n%, public
 		Q insert into t%n% values ('y')` + again + `
 		Q rollback` + again},
+		story{name: "under another path of the pipeline", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
+		P "" set search_path = s%n%
+		B "" ""
+		E ""` + again},
+		story{name: "under another path of the pipeline, a list", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
+		P "" set search_path = s%n%, public
+		B "" ""
+		E ""` + again + again},
+		story{name: "under another path of the pipeline's transaction", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
+		P "" begin
+		B "" ""
+		E ""
+		P "" set local search_path = s%n%, public
+		B "" ""
+		E ""` + again + `
+		Q rollback` + again},
+		story{name: "under the path of the pipeline", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x') ;; set search_path = s%n%` + describe + `
+		Q set search_path = public
+		P "" set search_path = s%n%
+		B "" ""
+		E ""` + again},
+		story{name: "under the path of the pipeline, a list", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x') ;; set search_path = s%n%, public` + describe + `
+		Q set search_path = public
+		P "" set search_path = s%n%, public
+		B "" ""
+		E ""` + again + `
+		Q show search_path` + again},
+		story{name: "under another path of the pipeline than before it", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
+		Q set search_path = pg_catalog, s%n%
+		P "" set search_path = s%n%, public
+		B "" ""
+		E ""` + again + `
+		Q show search_path` + again + `
+		Q begin
+		Q set local search_path = pg_catalog
+		P "" set local search_path = s%n%, pg_catalog
+		B "" ""
+		E ""` + again + `
+		Q rollback
+		Q show search_path`},
+		story{name: "before the pipeline alters it", mode: "once", steps: create + describe + `
+		P "" alter table t%n% alter a type text
+		B "" ""
+		E ""` + again + again},
 		story{name: "of a temporary table", mode: "once", steps: create + `
 		Q create temp table t%n%(a int, b int)` + describe + `
 		Q drop table pg_temp.t%n%` + again + `

@@ -296,6 +296,22 @@ func (b *Batch) DescribesOf(p *session.Prepared) bool {
 	return false
 }
 
+// Renames returns the first message that may change what names in texts behind it mean, or how
+// many messages there are.
+func (b *Batch) Renames(s *session.State) int {
+	if b.Traits&(Renames|ChangesCatalog|EndsTx) == 0 {
+		return len(b.Messages)
+	}
+	i := slices.IndexFunc(b.Messages, func(m Message) bool {
+		return !m.Here && m.Kind.Executes() && (m.Plan == nil || sets(m.Plan, session.DecidesNames) ||
+			m.Plan.Flags&(router.FlagDDL|router.FlagTemporary) != 0 || ends(m.Plan) && s.NamesChanged())
+	})
+	if i < 0 {
+		return len(b.Messages)
+	}
+	return i
+}
+
 // OnlySync reports whether a server is asked for nothing but the end of what was asked before.
 func (b *Batch) OnlySync() bool {
 	return len(b.Messages) == b.Here+1 && b.Messages[b.Here].Kind == Sync
@@ -462,14 +478,9 @@ func (b *Batch) Continues() bool { return b.End == EndFlush || b.End == EndPart 
 
 // saysModes reports whether some message may say transaction modes, which a server takes
 // or refuses by whether a query ran before.
-func (b *Batch) saysModes() bool {
-	for i := range b.Messages {
-		if p := b.Messages[i].Plan; p != nil && !b.Messages[i].Here && saysModes(p) {
-			return true
-		}
-	}
-	return false
-}
+func (b *Batch) saysModes() bool { return slices.ContainsFunc(b.Messages, sentModes) }
+
+func sentModes(m Message) bool { return m.Plan != nil && !m.Here && saysModes(m.Plan) }
 
 func saysModes(p *router.Plan) bool {
 	return p.Tx.Verb == router.TxSet || p.Tx.Verb == router.TxBegin || p.Flags.Has(router.FlagTxControl) || slices.ContainsFunc(p.Parts, saysModes)

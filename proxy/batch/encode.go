@@ -2,6 +2,7 @@ package batch
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/prepared"
@@ -49,8 +50,17 @@ type Encoder struct {
 	Definitions uint64
 
 	unnamed uint64 // the tag of the unnamed statement there, as of the message at hand
-	within  bool   // some of the client's messages are written
+	at      place
 }
+
+// place is where an Encoder is in a batch.
+type place uint8
+
+const (
+	ahead   place = iota // of the client's messages
+	within               // them
+	renamed              // and some before may change what names mean
+)
 
 // Encode returns the bytes for the server. They are valid until the client's next read.
 // What need not be changed goes as it came:
@@ -62,9 +72,9 @@ type Encoder struct {
 //	BenchmarkEncode/opening           465 ns/op   64 B/op  3 allocs/op
 func (e *Encoder) Encode() []byte {
 	e.Queue, e.Head, e.Out, e.Tail = e.Queue[:0], 0, e.Out[:0], 0
-	e.unnamed, e.within = e.Held.Unnamed, false
+	e.unnamed, e.at = e.Held.Unnamed, ahead
 	e.before()
-	e.within = true
+	e.at = within
 	b := e.Batch
 	if !b.Traits.Has(Rewritten) && e.RefuseAt == 0 && len(e.Out) == 0 && b.End != EndPart && !e.lacksUnnamed() {
 		for i := range b.Messages {
@@ -72,11 +82,17 @@ func (e *Encoder) Encode() []byte {
 		}
 		return e.Bytes
 	}
-	messages := b.ForServer()
+	messages, renames := b.ForServer(), b.Renames(e.State)-b.Here
 	for i := range messages {
+		if i == renames {
+			e.prepareTold(messages[i:])
+		}
 		if refused := e.add(&messages[i], b.Here+i+1); refused {
 			e.addRest(messages[i+1:])
 			return e.Out
+		}
+		if i == renames {
+			e.at = renamed
 		}
 	}
 	if (b.End == EndFlush || b.End == EndPart) && e.Tail == 0 {
@@ -229,7 +245,7 @@ func (e *Encoder) set(changes []setting.Change, origin Origin) {
 // client's may be in it, or be asked for, or it would be left in the client's block.
 func (e *Encoder) portal() string {
 	b := e.Batch
-	if e.within || b.End == EndPart || b.End == EndFlush || b.Traits.Has(Resumes) || e.State.Tx.Phase.InBlock() && !(e.Opens() && b.bindsUnnamed()) {
+	if e.at != ahead || b.End == EndPart || b.End == EndFlush || b.Traits.Has(Resumes) || e.State.Tx.Phase.InBlock() && !(e.Opens() && b.bindsUnnamed()) {
 		return ownName
 	}
 	return ""
@@ -450,17 +466,25 @@ func (e *Encoder) ensure(p *session.Prepared) {
 	if e.holds(p) {
 		return
 	}
+	now := e.State.Meaning(e.Definitions)
+	if e.at == renamed {
+		now.Definitions = 0
+	}
+	e.prepare(p, now)
+}
+
+// prepare is ensure of a statement that is not there, while names have a meaning.
+func (e *Encoder) prepare(p *session.Prepared, now session.Meaning) {
 	if p.SQL != nil && p.SQL.Needs != nil {
 		e.ensure(p.SQL.Needs)
 	}
-	now := e.State.Meaning(e.Definitions)
 	if p.ParsedNow(now, e.Registry); e.holds(p) {
 		return
 	}
 	st := p.Statement
 	e.unprepare(st)
 	e.hold(st)
-	if !p.MeansSame(now) && (st.SQL != "" || now.Definitions == 0 && p.Told.Types == "") {
+	if !p.MeansSame(now) && (st.SQL != "" || e.at == renamed || now.Definitions == 0 && p.Told.Types == "") {
 		e.Held.Pass(st) // no other session is to take it for its own
 	}
 	if st.SQL != "" {
@@ -469,6 +493,34 @@ func (e *Encoder) ensure(p *session.Prepared) {
 	}
 	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, []byte(st.Types))
 	e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Shared: st})
+}
+
+// prepareTold prepares what a client runs behind a message that may change what names mean, while
+// they can mean what they did when it was told of the columns: the server holds it to that.
+func (e *Encoder) prepareTold(messages []Message) {
+	if e.Renew || e.State.Tx.Phase.Failed() || slices.ContainsFunc(messages, sentModes) {
+		return // Parse takes a snapshot
+	}
+	now := e.State.Meaning(e.Definitions)
+	for i := range messages {
+		p := messages[i].Prepared
+		if messages[i].Kind != Bind || p == nil || p.Told.Rows == 0 || !p.Told.Names.SameButPath(now) || e.holds(p) {
+			continue
+		}
+		if p.Told.Names.Same(now) {
+			e.prepare(p, now)
+			continue
+		}
+		e.setPath(p.Told.Names)
+		e.prepare(p, p.Told.Names)
+		e.setPath(now)
+	}
+}
+
+// setPath has names looked up as they were at a moment.
+func (e *Encoder) setPath(at session.Meaning) {
+	path, set := at.Settings.Value(session.Path)
+	e.set([]setting.Change{{Name: session.Path, Value: path, Reset: !set, Local: true}}, Internal)
 }
 
 // holds reports whether the server has a statement, as it is to be.

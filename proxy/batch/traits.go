@@ -71,7 +71,7 @@ func (b *Batch) Note(p *router.Plan) {
 	if p.Tx.Verb == router.TxBegin {
 		b.Traits |= Begins
 	}
-	if p.Tx.Ends() || p.Tx.Verb == router.TxRollbackTo {
+	if ends(p) {
 		b.Traits |= EndsTx
 	}
 	if p.CommitsWithin() {
@@ -102,6 +102,9 @@ func (b *Batch) Note(p *router.Plan) {
 		b.Plan = p
 	}
 }
+
+// ends reports whether a statement ends a transaction, or a part of it.
+func ends(p *router.Plan) bool { return p.Tx.Ends() || p.Tx.Verb == router.TxRollbackTo }
 
 // sets reports whether a statement sets what decides something, or the session does not follow
 // what it sets.

@@ -16,13 +16,16 @@ func (o outcomes) noteRows(p *session.Prepared, frame []byte) {
 type rowCheck struct{ *work }
 
 // due reports whether there is something to ask.
-func (r rowCheck) due() bool {
-	for i := range r.batch.Messages {
+func (r rowCheck) due() bool { return r.next(0) >= 0 }
+
+// next is the first message from i on of which to ask, -1 if none: before names mean something else than now.
+func (r rowCheck) next(i int) int {
+	for n := r.batch.Renames(&r.c.state); i < n; i++ {
 		if r.mustAsk(&r.batch.Messages[i]) {
-			return true
+			return i
 		}
 	}
-	return false
+	return -1
 }
 
 // mustAsk reports whether a message binds a statement that has to be prepared on this
@@ -35,11 +38,8 @@ func (r rowCheck) mustAsk(m *batch.Message) bool {
 // checkRows looks whether the rows of such statements are still the same. It refuses what is
 // not, as PostgreSQL does.
 func (r rowCheck) checkRows() {
-	for i := range r.batch.Messages {
+	for i := r.next(0); i >= 0; i = r.next(i + 1) {
 		m, s, b := &r.batch.Messages[i], &r.c.state, r.c.lease.b
-		if !r.mustAsk(m) {
-			continue
-		}
 		inBlock := s.Tx.Phase.InBlock() && !r.try.Opens()
 		check := described.Check{Backend: b, Registry: r.c.svc.Registry, InBlock: inBlock, Names: s.Meaning(r.try.definitions)}
 		check.Apart = !inBlock && r.c.up.Isolation(b.Settings()) == router.Serializable

@@ -76,6 +76,11 @@ func (m Meaning) Same(now Meaning) bool {
 	return m.Definitions != 0 && m.Definitions == now.Definitions && sameNames(m.Settings, now.Settings)
 }
 
+// SameButPath reports whether names are sure to mean the same at both moments under the same search_path.
+func (m Meaning) SameButPath(now Meaning) bool {
+	return m.Definitions != 0 && m.Definitions == now.Definitions && same(m.Settings, now.Settings, decideNames[1:])
+}
+
 // MeansSame reports whether names in it that decide what a parameter is mean what they meant when its
 // client parsed it.
 func (p *Prepared) MeansSame(now Meaning) bool {

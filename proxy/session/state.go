@@ -218,8 +218,10 @@ func (s *State) UsualNames() bool { return sameNames(s.usual, s.Settings.Now()) 
 func (s *State) NamesChanged() bool { return !sameNames(s.Settings.Begin(), s.Settings.Now()) }
 
 // sameNames reports whether names mean the same under both settings.
-func sameNames(a, b setting.Settings) bool {
-	return a == b || !slices.ContainsFunc(decideNames[:], func(name string) bool {
+func sameNames(a, b setting.Settings) bool { return same(a, b, decideNames[:]) }
+
+func same(a, b setting.Settings, names []string) bool {
+	return a == b || !slices.ContainsFunc(names, func(name string) bool {
 		v, set := a.Value(name)
 		w, too := b.Value(name)
 		return v != w || set != too
@@ -227,7 +229,10 @@ func sameNames(a, b setting.Settings) bool {
 }
 
 // decideNames are the settings that decide what a name means.
-var decideNames = [...]string{"search_path", setting.Role, setting.Authorization}
+var decideNames = [...]string{Path, setting.Role, setting.Authorization}
+
+// Path is the setting that says in which schemas names are looked up.
+const Path = "search_path"
 
 // NamesKey tells apart by what settings names in a text are looked up. They decide with it of which types
 // parameters are, which servers find out only when they first parse a text.
