@@ -3,6 +3,8 @@ package proxy_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/pgweir/pgweir/config"
 )
 
 // TestRemade: a statement that is parsed anew means what it says now, whatever a server
@@ -281,6 +283,30 @@ func TestTold(t *testing.T) {
 		Q set search_path = s%n%, public
 		Q insert into t%n% values ('y')` + again + `
 		Q rollback` + again},
+		story{name: "under another path of the transaction, a list, on another server", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
+		Q begin
+		Q set search_path = s%n%, public
+		P "" insert into t%n% values ('y')
+		B "" ""
+		E ""` + again + `
+		Q rollback` + again},
+		story{name: "behind what the transaction's pipeline reads", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')
+		P n select * from t%n% where a <> $1
+		S
+		D S n
+		S
+		Q begin
+		Q set search_path = s%n%, public
+		Q insert into t%n% values ('y')
+		P "" select 1
+		B "" ""
+		E ""
+		B "" n 2
+		E ""
+		S
+		Q rollback`},
 		story{name: "under another path of the pipeline", mode: "once", steps: create + `
 		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')` + describe + `
 		P "" set search_path = s%n%
@@ -340,6 +366,17 @@ func TestTold(t *testing.T) {
 		Q create temp table t%n%(a int, b int)` + again + `
 		Q rollback` + again},
 	)
+	stage{change: []func(*config.Config){maxStatements(1)}}.tell(t, story{name: "where no more are kept", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')
+		Q begin
+		Q insert into t%n% values (2)` + describe + `
+		Q commit
+		Q begin
+		Q set search_path = s%n%, public
+		P "" insert into t%n% values ('y')
+		B "" ""
+		E ""` + again + `
+		Q rollback` + again})
 }
 
 // TestToldUnseen: what was told of a statement holds against changes past the proxy, too, which the

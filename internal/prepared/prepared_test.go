@@ -94,34 +94,31 @@ func BenchmarkRegistry(b *testing.B) {
 	}
 }
 
-// A connection holds a bounded number, and says which must go, the least used first.
+// A connection keeps a bounded number beyond a batch, and says which must go, the least used first.
 func TestHeld(t *testing.T) {
-	b := NewHeld(2)
-	r := new(Registry)
+	t.Parallel()
+	h := NewHeld(2)
+	var r Registry
 	get := func(text string) *Statement { return r.Statement([]byte(text), nil, "") }
 	one, two, three := get("1"), get("2"), get("3")
-	if b.Holds(one) || len(b.Hold(one)) != 0 || len(b.Hold(two)) != 0 || !b.Holds(one) {
-		t.Fatal("the first two")
-	}
-	if out := b.Hold(three); len(out) != 1 || out[0] != two {
-		t.Errorf("to make room goes %v", out)
-	}
-	if b.Holds(two) || !b.Holds(one) || !b.Holds(three) {
-		t.Error("held are others")
-	}
-	b.Drop(one)
-	b.Drop(two)
-	if b.Holds(one) || len(b.Hold(two)) != 0 {
-		t.Error("a dropped one takes room")
-	}
-	b.Unnamed = 5
-	b.Clear()
-	if b.Holds(two) || b.Holds(three) || b.Unnamed != 0 {
-		t.Error("Clear leaves something")
-	}
-	if out := b.Hold(one); len(out) != 0 {
-		t.Errorf("to make room goes %v", out)
-	}
+	require.False(t, h.Holds(one))
+	h.Hold(one)
+	h.Hold(two)
+	h.EndBatch()
+	require.Empty(t, h.TakeOwed())
+	require.True(t, h.Holds(one), "which uses it")
+	h.Hold(three)
+	require.True(t, h.Holds(one) && h.Holds(three), "none goes within a batch")
+	h.EndBatch()
+	require.Equal(t, []*Statement{two}, h.TakeOwed(), "the least recently used")
+	require.True(t, !h.Holds(two) && h.Holds(one) && h.Holds(three))
+	h.Drop(one)
+	h.Hold(two)
+	h.EndBatch()
+	require.Empty(t, h.TakeOwed(), "a dropped one takes no room")
+	h.Unnamed = 5
+	h.Clear()
+	require.True(t, !h.Holds(two) && !h.Holds(three) && h.Unnamed == 0)
 }
 
 func TestPassing(t *testing.T) {
@@ -133,8 +130,8 @@ func TestPassing(t *testing.T) {
 	h.Hold(passing)
 	h.Pass(passing)
 	require.True(t, h.Holds(passing), "the batch it was prepared for may use it")
-	require.False(t, h.Keeps(passing))
-	require.True(t, h.Keeps(kept))
+	h.EndBatch()
+	require.True(t, h.Holds(kept))
 	require.Equal(t, []*Statement{passing}, h.TakeOwed())
 	require.False(t, h.Holds(passing))
 	require.Empty(t, h.TakeOwed())

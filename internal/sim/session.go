@@ -273,7 +273,7 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 			s.compareReported("after " + s.marker())
 			s.compareHeard()
 		}
-		if leave || s.forgotten(step) {
+		if leave || s.forgotten(step, got) {
 			s.close()
 		}
 		s.describe(step, got)
@@ -360,10 +360,15 @@ func (s *session) blockLost(step *Step, got, want []frame) bool {
 }
 
 // forgotten reports whether a step may have had the proxy forget a placeholder that a function
-// has defined: DISCARD ALL frees the session of its connection, and while servers fail the
-// catalog may never have told what the function does.
-func (s *session) forgotten(step *Step) bool {
-	return !s.w.h.calm() && strings.Contains(step.said(), "discard all") && s.ever(calls)
+// has defined: DISCARD ALL frees the session of its connection, and so does the end of a READ ONLY
+// transaction that had to stay on a replica. While servers fail the catalog may never have told
+// what the function does.
+func (s *session) forgotten(step *Step, got []frame) bool {
+	if s.w.h.calm() || !s.ever(calls) {
+		return false
+	}
+	said, idle := step.said(), got[len(got)-1].body == "I"
+	return strings.Contains(said, "discard all") || !s.w.h.Knobs.Declared && s.ever(readsOnly) && (idle || strings.Contains(said, "chain"))
 }
 
 // stuck reports whether a replica refused what the primary would not, in a transaction that had

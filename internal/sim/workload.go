@@ -100,7 +100,7 @@ func Draw(seed Seed) *History {
 		h.Knobs.Replicas, h.Knobs.Lag = 1+r.IntN(2), pick(r, 0, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)
 	}
 	if paths := seed.stream("paths"); chance(paths, 40) { // one text, by many to whom its names mean something else
-		on = [features]int{named: 6, schemas: 3, transactions: paths.IntN(2), temporary: paths.IntN(2)}
+		on = [features]int{named: 6, schemas: 3, transactions: paths.IntN(2), temporary: paths.IntN(2), pipelines: paths.IntN(4)}
 		sessions, steps = 3, 30
 		h.Knobs.PoolSize, h.Knobs.Statements = pick(paths, 1, 2), pick(paths, 1, 2, 4)
 	}

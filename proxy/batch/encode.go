@@ -316,7 +316,7 @@ func (e *Encoder) prepareOwn(st *prepared.Statement, origin Origin) {
 	if e.Held.Holds(st) {
 		return
 	}
-	e.hold(st)
+	e.Held.Hold(st)
 	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, nil)
 	e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: origin, Shared: st})
 }
@@ -376,7 +376,7 @@ func (e *Encoder) add(m *Message, number int) (refused bool) {
 		refusal = e.Refusal
 	}
 	if m.SQL != nil && m.SQL.Makes != nil && refusal == nil && !m.Here && (m.Kind == Query || m.Kind == Execute) {
-		e.hold(m.SQL.Makes.Statement) // what comes behind it in the batch may execute it
+		e.Held.Hold(m.SQL.Makes.Statement) // what comes behind it in the batch may execute it
 	}
 	switch {
 	case m.Here:
@@ -456,7 +456,7 @@ func (e *Encoder) addParse(m *Message) {
 		return
 	}
 	e.unprepare(st)
-	e.hold(st)
+	e.Held.Hold(st)
 	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, []byte(st.Types))
 	e.await(m)
 }
@@ -483,7 +483,7 @@ func (e *Encoder) prepare(p *session.Prepared, now session.Meaning) {
 	}
 	st := p.Statement
 	e.unprepare(st)
-	e.hold(st)
+	e.Held.Hold(st)
 	if !p.MeansSame(now) && (st.SQL != "" || e.at == renamed || now.Definitions == 0 && p.Told.Types == "") {
 		e.Held.Pass(st) // no other session is to take it for its own
 	}
@@ -549,13 +549,6 @@ func (e *Encoder) give(g *Given) {
 		e.Queue = append(e.Queue, Awaited{Kind: Execute, Origin: Internal, Given: g})
 		e.own(Close, Internal)
 		e.own(Close, Internal)
-	}
-}
-
-// hold notes a statement as held, closing those that make room for it.
-func (e *Encoder) hold(st *prepared.Statement) {
-	for _, old := range e.Held.Hold(st) {
-		e.close(old)
 	}
 }
 

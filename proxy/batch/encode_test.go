@@ -156,13 +156,14 @@ var encodings = []struct {
 		a.run("mine", "1")
 		a.sync()
 	}},
-	{"one that makes room for another is closed", func(a *asked) {
+	{"what a batch of more than are kept has prepared is closed behind it", func(a *asked) {
 		a.Held = prepared.NewHeld(2)
 		for _, n := range []string{"1", "2", "3"} {
 			a.prepare(n, "SELECT "+n)
+			a.holds(n)
 		}
-		a.holds("1")
-		a.holds("2")
+		a.Held.EndBatch()
+		a.Owed = a.Held.TakeOwed()
 		a.run("3")
 		a.sync()
 	}},

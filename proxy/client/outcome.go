@@ -238,15 +238,13 @@ func (o outcomes) ranNames(m *batch.Message, forgets bool) {
 		held.Clear()
 		o.c.names.ForgetAll()
 		for i := range o.try.Queue[o.try.Head:] { // what is prepared behind it in the batch
-			if a := &o.try.Queue[o.try.Head+i]; a.Kind == batch.Parse && a.Shared != nil && len(held.Hold(a.Shared)) > 0 {
-				o.c.lease.leave(session.Opaque) // which are held beyond what is kept is not certain
+			if a := &o.try.Queue[o.try.Head+i]; a.Kind == batch.Parse && a.Shared != nil {
+				held.Hold(a.Shared)
 			}
 		}
 	}
 	if m.SQL != nil && m.SQL.Makes != nil {
-		if len(held.Hold(m.SQL.Makes.Statement)) > 0 {
-			o.c.lease.leave(session.Opaque) // one makes room that cannot be closed now; the connection is, later
-		}
+		held.Hold(m.SQL.Makes.Statement)
 		o.c.names.Define(m.SQL.Name, m.SQL.Makes)
 	}
 }
@@ -288,8 +286,9 @@ func (o outcomes) seeReady(a *batch.Awaited, frame []byte) (keep bool, err error
 	if a.Kind != batch.Sync && a.Outcome == session.Done {
 		o.ran(a, session.Done)
 	}
-	if a.Kind == batch.Query {
-		o.c.lease.b.Held().Unnamed = 0
+	held := o.c.lease.b.Held()
+	if held.EndBatch(); a.Kind == batch.Query {
+		held.Unnamed = 0
 		o.c.names.Queried()
 	}
 	if !o.c.lease.onReplica() {

@@ -55,7 +55,7 @@ func (r rowCheck) checkRows() {
 
 // mayHaveChanged reports whether what its client was told of a statement may be otherwise by now.
 func (r rowCheck) mayHaveChanged(p *session.Prepared) bool {
-	if p.Told.Rows == 0 || p.Statement.SQL != "" || p.SQL != nil || r.c.state.Tx.Phase.Failed() || !r.try.Renew && r.c.lease.b.Held().Keeps(p.Statement) {
+	if p.Told.Rows == 0 || p.Statement.SQL != "" || p.SQL != nil || r.c.state.Tx.Phase.Failed() || !r.try.Renew && r.c.lease.b.Held().Holds(p.Statement) {
 		return false
 	}
 	return r.try.Renew || !p.Told.Names.Same(r.c.state.Meaning(r.try.definitions))

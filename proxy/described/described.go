@@ -21,7 +21,7 @@ import (
 type Check struct {
 	Backend  *backend.Backend
 	Registry *prepared.Registry
-	// InBlock is that a transaction of the client's is open there, which fails with what is asked.
+	// InBlock is that a transaction of the client's is open there, which is not to fail with what is asked.
 	InBlock bool
 	// Apart is that it is asked in a block of its own, as a standby takes no transaction by the
 	// connection's defaults.
@@ -33,12 +33,12 @@ type Check struct {
 // client was told of; ok is false if the connection is lost. The statement gets the parameter types
 // that its client was told of, as values are sent by these, unless they are gone.
 func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire.Error, ok bool) {
-	if c.Apart {
-		if _, err := c.Backend.RoundTrip(ctx, wire.AppendQuery(nil, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")); err != nil {
+	if begin, end := c.around(); begin != nil {
+		if _, err := c.Backend.RoundTrip(ctx, begin); err != nil {
 			return nil, false
 		}
 		defer func() {
-			_, err := c.Backend.RoundTrip(ctx, wire.AppendQuery(nil, "ROLLBACK"))
+			_, err := c.Backend.RoundTrip(ctx, end)
 			ok = ok && err == nil
 		}()
 	}
@@ -50,15 +50,13 @@ func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire
 		switch {
 		case failed == nil:
 			p.Statement, rows = st, told
-		case c.InBlock || !errors.As(failed, &refused):
+		case !errors.As(failed, &refused):
 			err = failed
 		case !gone(refused):
 			return wire.ReadError(refused.Frame), true
 		}
 	}
 	switch {
-	case errors.As(err, &refused) && c.InBlock:
-		return wire.ReadError(refused.Frame), true // the transaction has failed with it
 	case errors.As(err, &refused):
 		return nil, true // it will be refused again
 	case err != nil:
@@ -73,6 +71,32 @@ func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire
 	return nil, true
 }
 
+// around are what begins and ends a transaction, or a part of one, for what is asked; nil if it needs none.
+func (c *Check) around() (begin, end []byte) {
+	switch {
+	case c.InBlock:
+		return run("SAVEPOINT " + own), run("ROLLBACK TO "+own, "RELEASE "+own)
+	case c.Apart:
+		return run("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"), run("ROLLBACK")
+	}
+	return nil, nil
+}
+
+// own names what is there for a moment, as an identifier. The unnamed statement and portal are the client's.
+const own = `"pgweir: described"`
+
+// run has statements run.
+func run(texts ...string) (frames []byte) {
+	for _, text := range texts {
+		frames = wire.AppendParse(frames, own, text, nil)
+		frames = wire.AppendBind(frames, []byte(own), own, nil)
+		frames = wire.AppendExecute(frames, own)
+		frames = wire.AppendTarget(frames, wire.Close, 'P', own)
+		frames = wire.AppendTarget(frames, wire.Close, 'S', own)
+	}
+	return wire.AppendSync(frames)
+}
+
 // gone reports whether an error tells that a type is no more.
 func gone(e *backend.ServerError) bool {
 	return e.Code() == "42704" || e.Code() == "XX000" && strings.HasPrefix(string(wire.ErrorField(e.Frame, 'M')), "cache lookup failed")
@@ -80,10 +104,9 @@ func gone(e *backend.ServerError) bool {
 
 // ask prepares a statement for a moment, under another name, to have it described.
 func (c *Check) ask(ctx context.Context, st *prepared.Statement) (rows uint64, types string, err error) {
-	const name = "pgweir: described"
-	frames := wire.AppendParse(nil, name, st.Text, []byte(st.Types))
-	frames = wire.AppendTarget(frames, wire.Describe, 'S', name)
-	frames = wire.AppendTarget(frames, wire.Close, 'S', name)
+	frames := wire.AppendParse(nil, own, st.Text, []byte(st.Types))
+	frames = wire.AppendTarget(frames, wire.Describe, 'S', own)
+	frames = wire.AppendTarget(frames, wire.Close, 'S', own)
 	_, err = c.Backend.Ask(ctx, wire.AppendSync(frames), func(frame []byte) {
 		switch frame[0] {
 		case wire.ParameterDescription:

@@ -214,8 +214,10 @@ func Misreads(conforming, encoding string) bool {
 // of the user.
 func (s *State) UsualNames() bool { return sameNames(s.usual, s.Settings.Now()) }
 
-// NamesChanged reports whether names mean something else than when the open transaction began.
-func (s *State) NamesChanged() bool { return !sameNames(s.Settings.Begin(), s.Settings.Now()) }
+// NamesChanged reports whether names may mean something else than when the open transaction began.
+func (s *State) NamesChanged() bool {
+	return !s.InForceKnown() || !sameNames(s.Settings.Begin(), s.Settings.Now())
+}
 
 // sameNames reports whether names mean the same under both settings.
 func sameNames(a, b setting.Settings) bool { return same(a, b, decideNames[:]) }
