@@ -14,7 +14,8 @@ func paths() stage {
 	return stage{setup: `create schema q1; create schema q2;
 		create type q1.mood as enum ('a', 'b'); create type q2.mood as enum ('a', 'c');
 		create table q1.k (id int, b int, m q1.mood, c int, e int); create table q2.k (id numeric, b bigint, m q2.mood, d text, e text);
-		insert into q1.k values (1, 1, 'a', 1); insert into q2.k values (2.5, 2, 'c', 'd');`}
+		insert into q1.k values (1, 1, 'a', 1); insert into q2.k values (2.5, 2, 'c', 'd');
+		create function use(path text) returns void language plpgsql as $$begin perform set_config('search_path', path, false); end$$;`}
 }
 
 // TestParametersByPath: of which types the parameters of a prepared statement are is what the names in
@@ -45,6 +46,9 @@ func TestParametersByPath(t *testing.T) {
 	paths().tell(t,
 		story{name: "told of parameters", mode: "once", steps: a + prepared(plain) + "Q set search_path = q2\n" + portal("1.5") + portal("2") + ids},
 		story{name: "told of parameters, behind others", mode: "once", steps: a + prepared(plain) + b + prepared(plain) + bound("1.5") + "@a\nQ set search_path = q2\n" + portal("2.5") + portal("3") + ids},
+		story{name: "in a pipeline, by a function", mode: "once", steps: a + prepared(insert) + bound("1") + "@b\nP \"\" select public.use('q2')\nB \"\" \"\"\nE \"\"\nP s " + insert + "\n" + bound("1.5") + "@a\nC S s\n" + prepared(insert) + bound("2")},
+		story{name: "in a pipeline, by a function, before", mode: "once", steps: "@b\nP \"\" select public.use('q2')\nB \"\" \"\"\nE \"\"\nP s " + insert + "\n" + bound("1.5") + a + "P s " + insert + "\n" + bound("1.5") + prepared(update) + bound("1")},
+		story{name: "told of the columns anew", mode: "once", steps: b + "P s select count(*) from k where b <> $1\nD S s\nS\nwait\nQ set search_path = q1\n" + portal("5000000000") + "Q begin\nQ insert into k(id) values (3)\n" + portal("5000000000") + "Q rollback"},
 		story{name: "told twice", mode: "once", steps: a + prepared(plain) + "Q set search_path = q2\nD S s\nS\nwait\n" + portal("1.5")},
 		story{name: "told before a column changed", mode: "once", steps: a + prepared(update) + "@b\nQ alter table q1.k alter b type text\n@a\n" + portal("1") + "@b\nQ alter table q1.k alter b type int using b::int\n@a\n" + portal("2")},
 		story{name: "told of parameters that have become others", mode: "once", steps: b + prepared(read) + "Q set search_path = q1\n" + portal("1") + "Q set search_path = q2\n" + portal("a")},
@@ -63,7 +67,9 @@ func TestParametersByPath(t *testing.T) {
 		story{name: "parsed anew under another path of the pipeline", mode: "once", steps: a + "P s " + set + "\n" + bound("1") + "@b\nQ set search_path = q1\nP s " + set + "\n" + bound("1") + others +
 			"@a\nP \"\" set search_path = q2\nB \"\" \"\"\nE \"\"\n" + bound("2") + "@b\n" + bound("1.5") + "Q select count(*) from k"},
 		story{name: "SQL's PREPARE anew under another path", mode: "once", steps: a + "Q prepare p%n% as " + set + "\n@b\nQ set search_path = q1\nQ prepare p%n% as " + set + "\nQ execute p%n%(1)\n" + others +
-			"@a\nQ set search_path = q2\nQ execute p%n%(2)\n@b\nQ execute p%n%('1.5')\nQ execute p%n%(7)\n@a\nQ execute p%n%(3)\nQ select id from q1.k\nQ select id from q2.k"})
+			"@a\nQ set search_path = q2\nQ execute p%n%(2)\n@b\nQ execute p%n%('1.5')\nQ execute p%n%(7)\n@a\nQ execute p%n%(3)\nQ select id from q1.k\nQ select id from q2.k"},
+		story{name: "an EXECUTE anew under another path of the pipeline", mode: "once", steps: a + "Q prepare p%n% as " + set + "\nQ set search_path = q2\nP n execute p%n%(2)\nS\nD S n\nS\nwait\nQ set search_path = q1\n@b\nQ set search_path = q1\nQ prepare p%n% as " + set + "\n" + others +
+			"@a\nP \"\" set search_path = q2\nB \"\" \"\"\nE \"\"\nB \"\" n\nE \"\"\nS\nwait\n@b\nQ execute p%n%('1.5')\nQ execute p%n%(7)"})
 }
 
 // TestOthersKeepTypes: where statements are prepared anew for one session, as one of them has other

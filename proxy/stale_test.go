@@ -353,6 +353,26 @@ func TestTold(t *testing.T) {
 		E ""` + again + `
 		Q rollback
 		Q show search_path`},
+		story{name: "behind what cannot run in a transaction", mode: "once", steps: create + describe + `
+		Q set search_path = pg_catalog, public
+		P "" create index concurrently on public.t%n%(a)
+		B "" ""
+		E ""` + again},
+		story{name: "before modes are said", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a int) ;; insert into s%n%.t%n% values (2)` + describe + `
+		Q begin
+		Q set local search_path = s%n%, public
+		P "" set transaction isolation level repeatable read
+		B "" ""
+		E ""` + again + `
+		Q rollback`},
+		story{name: "before others alter it, behind DDL in the pipeline", mode: "once", steps: create + describe + `
+		@b
+		Q alter table t%n% add b int
+		@a
+		P "" create table u%n%(a int)
+		B "" ""
+		E ""` + again + again},
 		story{name: "before the pipeline alters it", mode: "once", steps: create + describe + `
 		P "" alter table t%n% alter a type text
 		B "" ""

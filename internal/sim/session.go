@@ -212,7 +212,7 @@ func (s *session) lost(step *Step, got []frame, err error) {
 	switch {
 	case !end:
 		s.w.fault("%s: %v", s.marker(), err)
-	case s.w.h.calm() && !(s.ever(holds) && strings.Contains(text(got), "is on a replica and cannot be moved")):
+	case s.w.h.calm() && !((s.ever(holds) || s.ever(readsOnly)) && strings.Contains(text(got), "is on a replica and cannot be moved")):
 		s.w.fault("%s: the connection ended: %v, having said %s", s.marker(), err, text(got))
 	}
 	s.abandon(step)

@@ -16,7 +16,11 @@ import (
 )
 
 func (a *Analysis) newPrepared(shared *prepared.Statement, p *router.Plan, sql *session.SQLPrepared) *session.Prepared {
-	return &session.Prepared{Statement: shared, First: shared, Under: a.state().Settings.Now(), Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
+	under := a.state().Meaning(a.Up.Database.Definitions())
+	if a.hasOwnObjects() || a.namesUnknown() {
+		under.Definitions = 0
+	}
+	return &session.Prepared{Statement: shared, First: shared, Under: under, Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
 }
 
 // plan is the plan of a text for this session.

@@ -299,7 +299,7 @@ func (b *Batch) DescribesOf(p *session.Prepared) bool {
 // Renames returns the first message that may change what names in texts behind it mean, or how
 // many messages there are.
 func (b *Batch) Renames(s *session.State) int {
-	if b.Traits&(Renames|ChangesCatalog|EndsTx) == 0 {
+	if b.Traits&(Renames|ChangesCatalog|EndsTx|Resumes) == 0 {
 		return len(b.Messages)
 	}
 	i := slices.IndexFunc(b.Messages, func(m Message) bool {
@@ -476,11 +476,16 @@ func (b *Batch) Locks() int {
 // Continues reports whether more may follow before the Sync that ends it.
 func (b *Batch) Continues() bool { return b.End == EndFlush || b.End == EndPart }
 
-// saysModes reports whether some message may say transaction modes, which a server takes
+// SaysModes reports whether some message may say transaction modes, which a server takes
 // or refuses by whether a query ran before.
-func (b *Batch) saysModes() bool { return slices.ContainsFunc(b.Messages, sentModes) }
-
-func sentModes(m Message) bool { return m.Plan != nil && !m.Here && saysModes(m.Plan) }
+func (b *Batch) SaysModes() bool {
+	for i := range b.Messages {
+		if p := b.Messages[i].Plan; p != nil && !b.Messages[i].Here && saysModes(p) {
+			return true
+		}
+	}
+	return false
+}
 
 func saysModes(p *router.Plan) bool {
 	return p.Tx.Verb == router.TxSet || p.Tx.Verb == router.TxBegin || p.Flags.Has(router.FlagTxControl) || slices.ContainsFunc(p.Parts, saysModes)
@@ -490,7 +495,7 @@ func saysModes(p *router.Plan) bool {
 // behind it sets modes of the implicit transaction: what the proxy would say there in its
 // place would be a query, and too early.
 func (b *Batch) SendFirst() {
-	if !b.Traits.Has(NeedsServer) || !b.saysModes() {
+	if !b.Traits.Has(NeedsServer) || !b.SaysModes() {
 		return
 	}
 	first := 0

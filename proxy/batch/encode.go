@@ -2,7 +2,6 @@ package batch
 
 import (
 	"encoding/binary"
-	"slices"
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/prepared"
@@ -48,6 +47,8 @@ type Encoder struct {
 	Registry *prepared.Registry
 	// Definitions is how often the catalog is known to have changed.
 	Definitions uint64
+	// Unasked is that the server could not be asked of what it does not hold, in the midst of a batch.
+	Unasked bool
 
 	unnamed uint64 // the tag of the unnamed statement there, as of the message at hand
 	at      place
@@ -84,9 +85,6 @@ func (e *Encoder) Encode() []byte {
 	}
 	messages, renames := b.ForServer(), b.Renames(e.State)-b.Here
 	for i := range messages {
-		if i == renames {
-			e.prepareTold(messages[i:])
-		}
 		if refused := e.add(&messages[i], b.Here+i+1); refused {
 			e.addRest(messages[i+1:])
 			return e.Out
@@ -167,7 +165,7 @@ func (e *Encoder) open() {
 		e.assertBy(e.Asserts.comparing(e.Carries))
 	}
 	e.replay(Opening)
-	if e.State.Tx.Did.Has(session.DidRead) && (e.Batch.saysModes() || !e.Batch.TakesSnapshot()) {
+	if e.State.Tx.Did.Has(session.DidRead) && (e.Batch.SaysModes() || !e.Batch.TakesSnapshot()) {
 		e.run("SELECT 1", Opening) // it has run a query, of which no server is to know less, now or behind this batch
 	}
 }
@@ -466,17 +464,12 @@ func (e *Encoder) ensure(p *session.Prepared) {
 	if e.holds(p) {
 		return
 	}
+	if p.SQL != nil && p.SQL.Needs != nil {
+		e.ensure(p.SQL.Needs)
+	}
 	now := e.State.Meaning(e.Definitions)
 	if e.at == renamed {
 		now.Definitions = 0
-	}
-	e.prepare(p, now)
-}
-
-// prepare is ensure of a statement that is not there, while names have a meaning.
-func (e *Encoder) prepare(p *session.Prepared, now session.Meaning) {
-	if p.SQL != nil && p.SQL.Needs != nil {
-		e.ensure(p.SQL.Needs)
 	}
 	if p.ParsedNow(now, e.Registry); e.holds(p) {
 		return
@@ -484,7 +477,7 @@ func (e *Encoder) prepare(p *session.Prepared, now session.Meaning) {
 	st := p.Statement
 	e.unprepare(st)
 	e.Held.Hold(st)
-	if !p.MeansSame(now) && (st.SQL != "" || e.at == renamed || now.Definitions == 0 && p.Told.Types == "") {
+	if !p.MeansSame(now) && (st.SQL != "" || now.Definitions == 0 && (e.at == renamed || e.Unasked || p.Told.Types == "")) {
 		e.Held.Pass(st) // no other session is to take it for its own
 	}
 	if st.SQL != "" {
@@ -493,34 +486,6 @@ func (e *Encoder) prepare(p *session.Prepared, now session.Meaning) {
 	}
 	e.Out = wire.AppendParse(e.Out, st.Name, st.Text, []byte(st.Types))
 	e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Internal, Shared: st})
-}
-
-// prepareTold prepares what a client runs behind a message that may change what names mean, while
-// they can mean what they did when it was told of the columns: the server holds it to that.
-func (e *Encoder) prepareTold(messages []Message) {
-	if e.Renew || e.State.Tx.Phase.Failed() || slices.ContainsFunc(messages, sentModes) {
-		return // Parse takes a snapshot
-	}
-	now := e.State.Meaning(e.Definitions)
-	for i := range messages {
-		p := messages[i].Prepared
-		if messages[i].Kind != Bind || p == nil || p.Told.Rows == 0 || !p.Told.Names.SameButPath(now) || e.holds(p) {
-			continue
-		}
-		if p.Told.Names.Same(now) {
-			e.prepare(p, now)
-			continue
-		}
-		e.setPath(p.Told.Names)
-		e.prepare(p, p.Told.Names)
-		e.setPath(now)
-	}
-}
-
-// setPath has names looked up as they were at a moment.
-func (e *Encoder) setPath(at session.Meaning) {
-	path, set := at.Settings.Value(session.Path)
-	e.set([]setting.Change{{Name: session.Path, Value: path, Reset: !set, Local: true}}, Internal)
 }
 
 // holds reports whether the server has a statement, as it is to be.

@@ -77,6 +77,11 @@ type Message struct {
 	Refusal *wire.Error // the proxy's own error, in place of a server's
 }
 
+// BindsThere reports whether a server is to bind a named prepared statement.
+func (m *Message) BindsThere() bool {
+	return m.Kind == Bind && m.Prepared != nil && !m.Here && m.Refusal == nil
+}
+
 // Given is a prepared statement and the client's name of it.
 type Given struct {
 	Name      string

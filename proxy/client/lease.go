@@ -185,6 +185,7 @@ func (c *Client) attach(l lease) (another bool) {
 func (c *Client) detach() lease {
 	c.interrupt.Release()
 	l := c.lease
+	l.b.Held().EndBatch() // of which the session may not have seen the end
 	l.server.End()
 	c.lease = lease{}
 	c.told.pending = false

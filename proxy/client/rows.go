@@ -18,32 +18,39 @@ type rowCheck struct{ *work }
 // due reports whether there is something to ask.
 func (r rowCheck) due() bool { return r.next(0) >= 0 }
 
-// next is the first message from i on of which to ask, -1 if none: before names mean something else than now.
+// next is the first message from i on that binds a statement of which to ask, -1 if none.
 func (r rowCheck) next(i int) int {
-	for n := r.batch.Renames(&r.c.state); i < n; i++ {
-		if r.mustAsk(&r.batch.Messages[i]) {
+	s, b := &r.c.state, &r.batch
+	if !b.UsesPrepared() || s.Tx.Phase.Failed() || r.c.lease.midBatch() || r.tooEarly() {
+		return -1
+	}
+	check := r.check()
+	for renames := b.Renames(s); i < len(b.Messages); i++ {
+		if m := &b.Messages[i]; m.BindsThere() && check.Due(m.Prepared, i > renames) && (i > renames || !b.DescribesOf(m.Prepared)) {
 			return i
 		}
 	}
 	return -1
 }
 
-// mustAsk reports whether a message binds a statement that has to be prepared on this
-// connection and was described when names may have meant something else.
-func (r rowCheck) mustAsk(m *batch.Message) bool {
-	return m.Kind == batch.Bind && m.Prepared != nil && !m.Here && m.Refusal == nil && r.mayHaveChanged(m.Prepared) &&
-		!r.batch.DescribesOf(m.Prepared) && !r.c.lease.midBatch()
+// tooEarly reports whether what is asked would take the snapshot of the client's transaction before its time.
+func (r rowCheck) tooEarly() bool {
+	return r.c.state.Tx.Phase.InBlock() && !r.try.Opens() && !r.c.state.Tx.Did.Has(session.DidRead) && !r.batch.TakesSnapshot() &&
+		(r.batch.SaysModes() || r.c.modes().Isolation != router.ReadCommitted)
+}
+
+func (r rowCheck) check() described.Check {
+	s, t := &r.c.state, &r.try
+	return described.Check{Backend: r.c.lease.b, Registry: r.c.svc.Registry, InBlock: s.Tx.Phase.InBlock() && !t.Opens(), Names: s.Meaning(t.definitions), Renew: t.Renew}
 }
 
 // checkRows looks whether the rows of such statements are still the same. It refuses what is
 // not, as PostgreSQL does.
 func (r rowCheck) checkRows() {
 	for i := r.next(0); i >= 0; i = r.next(i + 1) {
-		m, s, b := &r.batch.Messages[i], &r.c.state, r.c.lease.b
-		inBlock := s.Tx.Phase.InBlock() && !r.try.Opens()
-		check := described.Check{Backend: b, Registry: r.c.svc.Registry, InBlock: inBlock, Names: s.Meaning(r.try.definitions)}
-		check.Apart = !inBlock && r.c.up.Isolation(b.Settings()) == router.Serializable
-		refusal, ok := check.Compare(r.c.ctx, m.Prepared)
+		check := r.check()
+		check.Apart = !check.InBlock && r.c.up.Isolation(check.Backend.Settings()) == router.Serializable
+		refusal, ok := check.See(r.c.ctx, r.batch.Messages[i].Prepared, i > r.batch.Renames(&r.c.state))
 		if refusal != nil {
 			r.try.RefuseAt, r.try.Refusal = i+1, refusal
 		}
@@ -51,12 +58,4 @@ func (r rowCheck) checkRows() {
 			return // if lost, the batch will find out
 		}
 	}
-}
-
-// mayHaveChanged reports whether what its client was told of a statement may be otherwise by now.
-func (r rowCheck) mayHaveChanged(p *session.Prepared) bool {
-	if p.Told.Rows == 0 || p.Statement.SQL != "" || p.SQL != nil || r.c.state.Tx.Phase.Failed() || !r.try.Renew && r.c.lease.b.Held().Holds(p.Statement) {
-		return false
-	}
-	return r.try.Renew || !p.Told.Names.Same(r.c.state.Meaning(r.try.definitions))
 }

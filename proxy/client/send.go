@@ -14,8 +14,9 @@ func (w *work) encode() []byte {
 	e := batch.Encoder{
 		Attempt: &t.Attempt, Batch: &w.batch, Bytes: w.bytes(),
 		State: &w.c.state, Unnamed: &w.c.names.Unnamed, Held: w.c.lease.b.Held(), Registry: w.c.svc.Registry, Definitions: t.definitions,
+		Unasked: w.c.lease.midBatch(),
 	}
-	if !w.c.lease.midBatch() { // else the server may skip it
+	if !e.Unasked { // else the server may skip it
 		e.Owed = e.Held.TakeOwed()
 	}
 	w.carry(t)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pgweir/pgweir/internal/prepared"
+	"github.com/pgweir/pgweir/internal/setting"
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/proxy/batch"
@@ -27,21 +28,48 @@ type Check struct {
 	// connection's defaults.
 	Apart bool
 	Names session.Meaning // now
+	// Renew is that nothing that the server holds is as it is to be.
+	Renew bool
+}
+
+// Due reports whether a statement must be seen to before it runs on a server: one that is not held there,
+// and was described when names may have meant something else, or that runs behind what may change that.
+func (c *Check) Due(p *session.Prepared, renamed bool) bool {
+	switch told := &p.Told.Names; {
+	case p.Told.Rows == 0 || p.Statement.SQL != "" || p.SQL != nil || !c.Renew && c.Backend.Held().Holds(p.Statement):
+		return false
+	case renamed:
+		return !c.Renew && (told.SameButPath(c.Names) || told.SameSettings(c.Names))
+	default:
+		return c.Renew || !told.Same(c.Names)
+	}
+}
+
+// See compares a statement that is due, and prepares it if names may mean something else before it runs: the
+// server holds it to what it was then. What it returns is as of Compare.
+func (c *Check) See(ctx context.Context, p *session.Prepared, renamed bool) (refusal *wire.Error, ok bool) {
+	if !renamed || !p.Told.Names.SameButPath(c.Names) {
+		if refusal, ok = c.Compare(ctx, p); refusal != nil || !ok || !renamed {
+			return refusal, ok
+		}
+	}
+	if p.Told.Names.SameButPath(c.Names) {
+		return c.prepare(ctx, p)
+	}
+	return nil, true
 }
 
 // Compare returns the error that a statement deserves if the server has other rows for it than its
 // client was told of; ok is false if the connection is lost. The statement gets the parameter types
 // that its client was told of, as values are sent by these, unless they are gone.
 func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire.Error, ok bool) {
-	if begin, end := c.around(); begin != nil {
-		if _, err := c.Backend.RoundTrip(ctx, begin); err != nil {
-			return nil, false
-		}
-		defer func() {
-			_, err := c.Backend.RoundTrip(ctx, end)
-			ok = ok && err == nil
-		}()
+	if !c.InBlock && !c.Apart {
+		return c.compare(ctx, p)
 	}
+	return c.apart(ctx, func() (*wire.Error, bool) { return c.compare(ctx, p) })
+}
+
+func (c *Check) compare(ctx context.Context, p *session.Prepared) (refusal *wire.Error, ok bool) {
 	var refused *backend.ServerError
 	rows, types, err := c.ask(ctx, p.Statement)
 	if err == nil && p.Told.Types != "" && types != p.Told.Types {
@@ -71,22 +99,49 @@ func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire
 	return nil, true
 }
 
-// around are what begins and ends a transaction, or a part of one, for what is asked; nil if it needs none.
-func (c *Check) around() (begin, end []byte) {
-	switch {
-	case c.InBlock:
-		return run("SAVEPOINT " + own), run("ROLLBACK TO "+own, "RELEASE "+own)
-	case c.Apart:
-		return run("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"), run("ROLLBACK")
+// prepare has the server hold a statement as its client was told of it. What that locks is free behind it.
+func (c *Check) prepare(ctx context.Context, p *session.Prepared) (refusal *wire.Error, ok bool) {
+	held := c.Backend.Held()
+	if p.ParsedNow(p.Told.Names, c.Registry); held.Holds(p.Statement) {
+		return nil, true
 	}
-	return nil, nil
+	path, set := p.Told.Names.Settings.Value(session.Path)
+	change := setting.Change{Name: session.Path, Value: path, Reset: !set, Local: true}
+	return c.apart(ctx, func() (*wire.Error, bool) {
+		frames := appendRun(nil, change.SQL())
+		frames = wire.AppendParse(frames, p.Name, p.Text, []byte(p.Types))
+		_, err := c.Backend.RoundTrip(ctx, wire.AppendSync(frames))
+		if err == nil {
+			held.Hold(p.Statement)
+		}
+		var refused *backend.ServerError
+		return nil, err == nil || errors.As(err, &refused) // it is prepared where it runs
+	})
+}
+
+// apart asks in a transaction of its own, or a part of the client's, of which nothing stays but what is prepared.
+func (c *Check) apart(ctx context.Context, ask func() (*wire.Error, bool)) (refusal *wire.Error, ok bool) {
+	begin, end := []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"}, []string{"ROLLBACK"}
+	if c.InBlock {
+		begin, end = []string{"SAVEPOINT " + own}, []string{"ROLLBACK TO " + own, "RELEASE " + own}
+	}
+	var refused *backend.ServerError
+	switch _, err := c.Backend.RoundTrip(ctx, wire.AppendSync(appendRun(nil, begin...))); {
+	case errors.As(err, &refused):
+		return wire.ReadError(refused.Frame), true // the client's transaction has failed with it
+	case err != nil:
+		return nil, false
+	}
+	refusal, ok = ask()
+	_, err := c.Backend.RoundTrip(ctx, wire.AppendSync(appendRun(nil, end...)))
+	return refusal, ok && err == nil
 }
 
 // own names what is there for a moment, as an identifier. The unnamed statement and portal are the client's.
 const own = `"pgweir: described"`
 
-// run has statements run.
-func run(texts ...string) (frames []byte) {
+// appendRun has statements run.
+func appendRun(frames []byte, texts ...string) []byte {
 	for _, text := range texts {
 		frames = wire.AppendParse(frames, own, text, nil)
 		frames = wire.AppendBind(frames, []byte(own), own, nil)
@@ -94,7 +149,7 @@ func run(texts ...string) (frames []byte) {
 		frames = wire.AppendTarget(frames, wire.Close, 'P', own)
 		frames = wire.AppendTarget(frames, wire.Close, 'S', own)
 	}
-	return wire.AppendSync(frames)
+	return frames
 }
 
 // gone reports whether an error tells that a type is no more.

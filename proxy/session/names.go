@@ -22,8 +22,8 @@ type Names struct {
 // Prepared is a named prepared statement of the session.
 type Prepared struct {
 	*prepared.Statement
-	First    *prepared.Statement // what it was as the client parsed it, under those settings
-	Under    setting.Settings
+	First    *prepared.Statement // what it was as the client parsed it
+	Under    Meaning             // of names then
 	Plan     *router.Plan
 	Snapshot *catalog.Snapshot // what Plan was made with
 	Told     Told
@@ -78,13 +78,16 @@ func (m Meaning) Same(now Meaning) bool {
 
 // SameButPath reports whether names are sure to mean the same at both moments under the same search_path.
 func (m Meaning) SameButPath(now Meaning) bool {
-	return m.Definitions != 0 && m.Definitions == now.Definitions && same(m.Settings, now.Settings, decideNames[1:])
+	return m.Definitions != 0 && m.Definitions == now.Definitions && same(m.Settings, now.Settings, whose)
 }
+
+// SameSettings reports whether names are looked up by the same settings at both moments.
+func (m Meaning) SameSettings(now Meaning) bool { return sameNames(m.Settings, now.Settings) }
 
 // MeansSame reports whether names in it that decide what a parameter is mean what they meant when its
 // client parsed it.
 func (p *Prepared) MeansSame(now Meaning) bool {
-	return !p.Plan.Uses || now.Definitions != 0 && sameNames(now.Settings, p.Under)
+	return !p.Plan.Uses || now.Definitions != 0 && sameNames(now.Settings, p.Under.Settings)
 }
 
 // ParsedNow sees to it that a statement that is parsed anew, when names may mean something else than they
@@ -94,7 +97,7 @@ func (p *Prepared) ParsedNow(now Meaning, known *prepared.Registry) {
 	switch {
 	case p.Statement.SQL != "":
 	case p.Told.Types != "":
-		if p.Told.Types != p.Types && !p.Told.Names.Same(now) {
+		if p.Told.Types != p.Types && p.Plan.Uses && !p.Under.Same(now) {
 			p.Statement = known.Statement([]byte(p.Text), []byte(p.Told.Types), p.First.Name)
 		}
 	case p.MeansSame(now):

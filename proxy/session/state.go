@@ -233,6 +233,9 @@ func same(a, b setting.Settings, names []string) bool {
 // decideNames are the settings that decide what a name means.
 var decideNames = [...]string{Path, setting.Role, setting.Authorization}
 
+// whose are those of them that say whose session it is.
+var whose = decideNames[1:]
+
 // Path is the setting that says in which schemas names are looked up.
 const Path = "search_path"
 
