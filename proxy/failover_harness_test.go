@@ -20,7 +20,7 @@ import (
 func failoverConfig(t testing.TB, cluster *pgtest.Cluster, addresses ...string) config.Config {
 	t.Helper()
 	cfg := config.Default()
-	cfg.Listen, cfg.HTTP = config.Addresses{freeAddress(t)}, ""
+	cfg.Listen, cfg.HTTP = config.Addresses{pgtest.FreeAddress(t)}, ""
 	if len(addresses) == 0 {
 		for _, s := range cluster.Servers() {
 			addresses = append(addresses, s.Addr())

@@ -3,8 +3,6 @@ package proxy_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -109,7 +107,7 @@ func baseConfig(t testing.TB) config.Config {
 	t.Helper()
 	cluster := shared(t)
 	cfg := config.Default()
-	cfg.Listen = config.Addresses{freeAddress(t)}
+	cfg.Listen = config.Addresses{pgtest.FreeAddress(t)}
 	cfg.HTTP = ""
 	for _, s := range cluster.Servers() {
 		cfg.Servers = append(cfg.Servers, config.Server{Address: s.Addr(), Weight: 1})
@@ -173,21 +171,7 @@ func launchLogging(t testing.TB, cfg config.Config, log *zap.Logger) *service {
 	return s
 }
 
-// freeAddress is a loopback address nobody listens on. Its port is below those the
-// kernel gives to outgoing connections, so that none of them takes it meanwhile.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(5000)))
-		if err == nil {
-			address := l.Addr().String()
-			_ = l.Close()
-			return address
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
+func freeAddress(t testing.TB) string { t.Helper(); return pgtest.FreeAddress(t) }
 
 // testLog writes what the proxy logs to standard error if PGWEIR_TEST_LOG is set.
 func testLog(t testing.TB) *zap.Logger {

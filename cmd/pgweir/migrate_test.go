@@ -90,7 +90,7 @@ func TestMigrate(t *testing.T) {
 	}
 	c := pgtest.New(t, pgtest.Options{HBA: passwords})
 	dir, ini := migrated(t, c)
-	_, port, _ := net.SplitHostPort(freeAddress(t))
+	_, port, _ := net.SplitHostPort(pgtest.FreeAddress(t))
 	n, _ := strconv.Atoi(port)
 	write(t, ini, fmt.Sprintf(pgbouncerINI, c.Primary.Port, n, dir))
 	write(t, filepath.Join(dir, "users.txt"), "\"app\" \"secret\"\n\"bouncer\" \"asks\"\n")
@@ -108,7 +108,7 @@ func TestMigrate(t *testing.T) {
 		t.Fatal(text)
 	}
 	ours := filepath.Join(dir, "pgweir.yaml")
-	write(t, ours, text+"http: "+freeAddress(t)+"\n")
+	write(t, ours, text+"http: "+pgtest.FreeAddress(t)+"\n")
 	out, code := pgweir("", "check", "--connect", "--config", ours)
 	if wantOutput(t, out, "servers: ok"); code != 0 {
 		t.Errorf("exit %d", code)

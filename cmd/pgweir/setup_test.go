@@ -45,21 +45,11 @@ func ordinaryConfig(t *testing.T, c *pgtest.Cluster, lines string) string {
 	}
 	path := filepath.Join(t.TempDir(), "pgweir.yaml")
 	text := fmt.Sprintf("listen: %s\nhttp: %s\nservers: [%s]\nservice: {user: pgweir, password: its own}\n%s",
-		freeAddress(t), freeAddress(t), strings.Join(servers, ", "), lines)
+		pgtest.FreeAddress(t), pgtest.FreeAddress(t), strings.Join(servers, ", "), lines)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // proxyOf runs the service of a configuration for the length of a test.

@@ -130,16 +130,11 @@ func (g *generations) run(cmd *exec.Cmd, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// freeAddresses are addresses of this machine where nobody listens, below the ports that the kernel gives to
-// outgoing connections.
+// freeAddresses are addresses of this machine where nobody listens.
 func freeAddresses(t *testing.T, n int) (out []string) {
 	t.Helper()
-	for len(out) < n {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(5000)))
-		if err == nil {
-			defer l.Close()
-			out = append(out, l.Addr().String())
-		}
+	for range n {
+		out = append(out, pgtest.FreeAddress(t))
 	}
 	return out
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"testing"
 )
 
 // defaults are the settings of every server, for quick starts and small memory.
@@ -94,17 +96,33 @@ func hbaText(lines []string) []byte {
 	return []byte(strings.Join(append(own, lines...), "\n") + "\n")
 }
 
-// freePort finds a port nothing listens on, below the range from which the kernel
-// takes ports for outgoing connections: a server that is stopped and started again
-// must find its port free.
+// given are the ports that this process was given.
+var given sync.Map
+
+// freePort finds a port nothing listens on, below the range from which the kernel takes ports for
+// outgoing connections: a server that is stopped and started again must find its port free. None
+// is given twice: who asked for it may not listen yet.
 func freePort() (int, error) {
 	for range 100 {
-		port := 15000 + rand.IntN(16000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		port := 10000 + rand.IntN(21000)
+		l, err := net.Listen("tcp", loopback(port))
 		if err != nil {
 			continue
 		}
-		return port, l.Close()
+		if _, taken := given.LoadOrStore(port, true); !taken {
+			return port, l.Close()
+		}
+		_ = l.Close()
 	}
-	return 0, errors.New("no free port between 15000 and 31000 on 127.0.0.1")
+	return 0, errors.New("no free port between 10000 and 31000 on 127.0.0.1")
+}
+
+// FreeAddress is a loopback address that nobody listens on, and nobody else in this process is given.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loopback(port)
 }

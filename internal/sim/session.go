@@ -428,10 +428,8 @@ func (s *session) follow(step *Step) (want []frame, ok bool) {
 
 // compareReported compares the settings the client was told of.
 func (s *session) compareReported(when string) {
-	if s.untold { // the next answer of a server tells it, which this one may not be
-		maps.Copy(s.main.reported, s.alone.reported)
-		s.untold = false
-		return
+	if s.untold = s.untold && !maps.Equal(s.main.reported, s.alone.reported); s.untold {
+		return // the next answer of a server tells it, which this one may not be
 	}
 	for name, want := range s.alone.reported {
 		if got := s.main.reported[name]; got != want {

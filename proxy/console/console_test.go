@@ -464,7 +464,7 @@ func TestDebiansExporter(t *testing.T) {
 	require.NoError(t, err, "\"make deps\" installs it")
 	s := start(t)
 	command(t, s.client(t), "select 1")
-	_, port, _ := strings.Cut(free(t), ":")
+	_, port, _ := strings.Cut(pgtest.FreeAddress(t), ":")
 	cmd := exec.Command(path, "--host", "127.0.0.1", "--port", port, "--pgbouncer-user", "watcher", "--pgbouncer-host", s.host, "--pgbouncer-port", s.port)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -47,7 +46,7 @@ func start(t *testing.T, change ...func(*config.Config)) *service {
 	t.Helper()
 	cluster := pgtest.Shared(t)
 	cfg := config.Default()
-	cfg.Listen, cfg.HTTP = config.Addresses{free(t)}, free(t)
+	cfg.Listen, cfg.HTTP = config.Addresses{pgtest.FreeAddress(t)}, pgtest.FreeAddress(t)
 	for _, s := range cluster.Servers() {
 		cfg.Servers = append(cfg.Servers, config.Server{Address: s.Addr(), Weight: 1})
 	}
@@ -80,19 +79,6 @@ func start(t *testing.T, change ...func(*config.Config)) *service {
 	t.Cleanup(func() { cancel(); <-s.ended })
 	until(t, "all servers are up", func() bool { return s.metric(t, "pgweir_server_up") == float64(len(cluster.Servers())) })
 	return s
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(5000)))
-		if err == nil {
-			defer func() { _ = l.Close() }()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 func until(t *testing.T, what string, done func() bool) {
