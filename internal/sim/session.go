@@ -212,7 +212,7 @@ func (s *session) lost(step *Step, got []frame, err error) {
 	switch {
 	case !end:
 		s.w.fault("%s: %v", s.marker(), err)
-	case s.w.h.calm() && !((s.ever(holds) || s.ever(readsOnly)) && strings.Contains(text(got), "is on a replica and cannot be moved")):
+	case s.w.h.calm() && !((s.ever(holds) || s.ever(readsOnly) || s.everCalled(again)) && strings.Contains(text(got), "is on a replica and cannot be moved")):
 		s.w.fault("%s: the connection ended: %v, having said %s", s.marker(), err, text(got))
 	}
 	s.abandon(step)
@@ -375,7 +375,7 @@ func (s *session) forgotten(step *Step, got []frame) bool {
 // to stay there, in a string or pipeline that went on behind its end, or beside or behind a portal that is there.
 func (s *session) stuck(step *Step, got, want []frame) bool {
 	return strings.Contains(refusal(got), " 25006: ") && refusal(want) != refusal(got) &&
-		(s.everCalled(func(c Call) bool { return c.Again }) || s.ever(readsOnly) && ofThePrimary.MatchString(step.said()))
+		(s.everCalled(again) || s.ever(readsOnly) && ofThePrimary.MatchString(step.said()))
 }
 
 // shownThere reports whether a replica showed that its transactions are read only, in a string or
@@ -398,6 +398,9 @@ func (s *session) ever(what *regexp.Regexp) bool {
 func (s *session) everCalled(is func(c Call) bool) bool {
 	return slices.ContainsFunc(s.script.Steps[s.began:s.step+1], func(step Step) bool { return slices.ContainsFunc(step.Calls, is) })
 }
+
+// again reports whether a call runs a portal that an earlier message left.
+func again(c Call) bool { return c.Again }
 
 // What a session may have said: a cursor that may be on a replica, a transaction that may be, a function whose
 // name the proxy may have had no catalog for.
