@@ -386,7 +386,18 @@ func TestTold(t *testing.T) {
 		Q create temp table t%n%(a int, b int)` + again + `
 		Q rollback` + again},
 	)
-	stage{change: []func(*config.Config){maxStatements(1)}}.tell(t, story{name: "where no more are kept", mode: "once", steps: create + `
+	stage{change: []func(*config.Config){maxStatements(1)}}.tell(t, story{name: "that has just made room for another", mode: "once", steps: create + `
+		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')
+		Q begin
+		Q insert into t%n% values (2)` + describe + `
+		P other insert into t%n% values (3)
+		B "" other
+		E ""
+		S
+		P "" set search_path = s%n%, public
+		B "" ""
+		E ""` + again + `
+		Q rollback` + again}, story{name: "where no more are kept", mode: "once", steps: create + `
 		Q create schema s%n% ;; create table s%n%.t%n%(a text) ;; insert into s%n%.t%n% values ('x')
 		Q begin
 		Q insert into t%n% values (2)` + describe + `

@@ -45,30 +45,26 @@ func (c *Check) Due(p *session.Prepared, renamed bool) bool {
 	}
 }
 
-// See compares a statement that is due, and prepares it if names may mean something else before it runs: the
-// server holds it to what it was then. What it returns is as of Compare.
+// See compares a statement that is due with what its client was told of it, and prepares it if names may mean
+// something else before it runs: the server holds it to what it was then. It returns the error that it deserves
+// if the server has other rows for it; ok is false if the connection is lost.
 func (c *Check) See(ctx context.Context, p *session.Prepared, renamed bool) (refusal *wire.Error, ok bool) {
-	if !renamed || !p.Told.Names.SameButPath(c.Names) {
-		if refusal, ok = c.Compare(ctx, p); refusal != nil || !ok || !renamed {
-			return refusal, ok
+	if ok = true; !renamed || !p.Told.Names.SameButPath(c.Names) {
+		ask := func() (*wire.Error, bool) { return c.compare(ctx, p) }
+		if c.InBlock || c.Apart {
+			refusal, ok = c.apart(ctx, ask)
+		} else {
+			refusal, ok = ask()
 		}
 	}
-	if p.Told.Names.SameButPath(c.Names) {
+	if refusal == nil && ok && renamed && p.Told.Names.SameButPath(c.Names) {
 		return c.prepare(ctx, p)
 	}
-	return nil, true
+	return refusal, ok
 }
 
-// Compare returns the error that a statement deserves if the server has other rows for it than its
-// client was told of; ok is false if the connection is lost. The statement gets the parameter types
-// that its client was told of, as values are sent by these, unless they are gone.
-func (c *Check) Compare(ctx context.Context, p *session.Prepared) (refusal *wire.Error, ok bool) {
-	if !c.InBlock && !c.Apart {
-		return c.compare(ctx, p)
-	}
-	return c.apart(ctx, func() (*wire.Error, bool) { return c.compare(ctx, p) })
-}
-
+// compare gives a statement the parameter types that its client was told of, as values are sent by these,
+// unless they are gone.
 func (c *Check) compare(ctx context.Context, p *session.Prepared) (refusal *wire.Error, ok bool) {
 	var refused *backend.ServerError
 	rows, types, err := c.ask(ctx, p.Statement)
@@ -108,8 +104,11 @@ func (c *Check) prepare(ctx context.Context, p *session.Prepared) (refusal *wire
 	path, set := p.Told.Names.Settings.Value(session.Path)
 	change := setting.Change{Name: session.Path, Value: path, Reset: !set, Local: true}
 	return c.apart(ctx, func() (*wire.Error, bool) {
-		frames := appendRun(nil, change.SQL())
-		frames = wire.AppendParse(frames, p.Name, p.Text, []byte(p.Types))
+		var frames []byte
+		for _, st := range held.TakeOwed() { // it may be among them
+			frames = wire.AppendTarget(frames, wire.Close, 'S', st.Name)
+		}
+		frames = wire.AppendParse(appendRun(frames, change.SQL()), p.Name, p.Text, []byte(p.Types))
 		_, err := c.Backend.RoundTrip(ctx, wire.AppendSync(frames))
 		if err == nil {
 			held.Hold(p.Statement)
