@@ -265,7 +265,10 @@ func (w *world) rest() {
 		time.Sleep(keepAlive)
 	}
 	busy := w.busy()
-	if len(busy) > 0 { // perhaps idle connections are being verified
+	for range 4 { // perhaps idle connections are being verified, of servers that are silent for five seconds
+		if len(busy) == 0 {
+			return
+		}
 		time.Sleep(1700 * time.Millisecond)
 		again := w.busy()
 		busy = slices.DeleteFunc(busy, func(what string) bool { return !slices.Contains(again, what) })
