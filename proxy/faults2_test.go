@@ -127,6 +127,10 @@ func TestResetOfStartupSettings(t *testing.T) {
 	}
 	all = append(all, story{name: "bound NULL", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select set_config('app.current_org_id', $1, false)\nB \"\" \"\" null\nE \"\"\nS" + look},
 		story{name: "behind a Flush", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" set local app.current_org_id to default\nB \"\" \"\"\nE \"\"\nH\nP \"\" select current_setting('app.current_org_id', true)\nB \"\" \"\"\nE \"\"\nS" + look},
+		story{name: "RESET behind a write and a Flush", mode: "outside", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" insert into w values (1)\nB \"\" \"\"\nE \"\"\nH\nP \"\" reset app.current_org_id\nB \"\" \"\"\nE \"\"\nS" + look},
+		story{name: "RESET behind a read and a Flush", mode: "outside", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select 1\nB \"\" \"\"\nE \"\"\nH\nP \"\" reset app.current_org_id\nB \"\" \"\"\nE \"\"\nS" + look},
+		story{name: "RESET ALL behind a write and a Flush", mode: "outside", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" insert into w values (1)\nB \"\" \"\"\nE \"\"\nH\nP \"\" reset all\nB \"\" \"\"\nE \"\"\nS" + look},
+		story{name: "RESET ALL behind a read and a Flush", mode: "outside", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select 1\nB \"\" \"\"\nE \"\"\nH\nP \"\" reset all\nB \"\" \"\"\nE \"\"\nS" + look},
 		story{name: "bound name and NULL", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select set_config($1, $2, false)\nB \"\" \"\" app.current_org_id null\nE \"\"\nS" + look},
 		story{name: "prepared RESET", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P r reset app.current_org_id\nS\nQ set app.current_org_id = 3\nB \"\" r\nE \"\"\nS" + look})
 	stage{every: true, setup: items + "create schema s2; grant all on schema s2 to public; create function f_resets() returns void language plpgsql as $$ begin reset all; end $$;\n" +

@@ -99,6 +99,12 @@ func TestListenIsAsOnOneServer(t *testing.T) {
 		story{name: "unlisten one", mode: "outside", steps: "Q listen a\nQ listen b\nQ unlisten a\nQ select pg_listening_channels()\nQ notify a\nQ notify b"},
 		story{name: "unlisten one in a block", steps: "Q listen a\nQ listen b\nQ begin\nQ insert into w values (1)\nQ unlisten a\nQ select * from pg_listening_channels() order by 1\nQ commit\nQ select pg_listening_channels()"},
 		story{name: "unlisten one in a block that a string began", steps: "Q listen a\nQ begin; select 1\nQ unlisten a; select 2\nQ notify a\nQ commit\nQ select pg_listening_channels()"},
+		story{name: "unlisten one behind a Flush", mode: "outside", steps: "Q listen a\nQ listen b\nP \"\" insert into w values (1)\nB \"\" \"\"\nE \"\"\nH\nP \"\" unlisten a\nB \"\" \"\"\nE \"\"\nS\n" +
+			"Q notify a\nQ notify b\nQ select pg_listening_channels()"},
+		story{name: "unlisten behind what is too long to be gathered", mode: "outside", steps: "Q listen a\nP \"\" insert into w values (length($1))\nB \"\" \"\" " + strings.Repeat("x", 300<<10) + "\nE \"\"\nP \"\" unlisten *\nB \"\" \"\"\nE \"\"\nP \"\" notify a\nB \"\" \"\"\nE \"\"\nS\n" +
+			"Q notify a\nQ select pg_listening_channels()"},
+		story{name: "unlisten without a Sync", mode: "outside", steps: "Q listen a\nP \"\" insert into w values (1)\nB \"\" \"\"\nE \"\"\nQ unlisten a\nQ notify a\nQ select pg_listening_channels()"},
+		story{name: "asked behind a Flush", mode: "outside", steps: "Q listen a\nP \"\" insert into w values (1)\nB \"\" \"\"\nE \"\"\nH\nP \"\" select pg_listening_channels()\nB \"\" \"\"\nE \"\"\nS"},
 		story{name: "unlisten, rolled back", steps: "Q listen a\nQ begin\nQ unlisten *\nQ rollback\nQ select pg_listening_channels()"},
 		story{name: "discard all", mode: "outside", steps: "Q listen a\nQ discard all\nQ notify a\nQ select pg_listening_channels()"},
 		story{name: "twice", mode: "outside", steps: "Q listen a\nQ listen a\nQ notify a, 'once'\nQ select pg_listening_channels()"},

@@ -97,10 +97,10 @@ func (a acquisition) takeChannels() error {
 }
 
 // needsChannels reports whether a batch may ask what the session listens to, or change
-// that.
+// that, or what runs behind it on the same connection may.
 func (a acquisition) needsChannels() bool {
 	return a.c.ear.Listens() && !a.c.lease.onReplica() &&
-		(a.c.state.Tx.Phase.InBlock() || a.batch.Plan == nil || a.batch.Traits.Has(batch.MindsChannels) || a.try.decision.Reason == router.ReasonFunction)
+		(a.c.state.Tx.Phase.InBlock() || a.batch.Continues() || a.batch.Plan == nil || a.batch.Traits.Has(batch.MindsChannels) || a.try.decision.Reason == router.ReasonFunction)
 }
 
 // hearBehind gives the client, before the ReadyForQuery of a transaction that the proxy ended
