@@ -125,28 +125,30 @@ func (k *talk) send(out []byte) error {
 	return nil // what the server said before it broke is there to be read
 }
 
-// exchange sends a step and reads its answer. After a Flush and the answers to that comes a
-// Sync. An error is of the connection.
+// exchange sends a step and reads its answer. What stands behind a Flush is sent once the
+// answers to what stands before it are there. An error is of the connection.
 func (k *talk) exchange(s *Step, marker string) (out []frame, err error) {
-	bytes, w := s.encode(marker)
-	if err := k.send(bytes); err != nil {
-		return nil, err
+	failed := false
+	for _, part := range s.encode(marker) {
+		if err := k.send(part.bytes); err != nil {
+			return out, err
+		}
+		if part.flush && failed {
+			continue // nothing is answered up to the Sync
+		}
+		part.copy = s.copyData(marker)
+		answer, err := k.answer(part)
+		out, failed = append(out, answer...), failed || part.failed
+		if err != nil {
+			return out, err
+		}
 	}
-	w.copy = s.copyData(marker)
-	if out, err = k.answer(w); err != nil || !s.Flush {
-		return out, err
-	}
-	bytes, _ = (&pgproto3.Sync{}).Encode(nil)
-	if err := k.send(bytes); err != nil {
-		return out, err
-	}
-	rest, err := k.answer(&waits{})
-	return append(out, rest...), err
+	return out, nil
 }
 
 // answer reads until as many messages ended an exchange as the step has, and returns what
 // belongs to the answer. An error is of the connection.
-func (k *talk) answer(w *waits) (out []frame, err error) {
+func (k *talk) answer(w *part) (out []frame, err error) {
 	for !w.over() {
 		f, err := k.next()
 		if err != nil {
@@ -165,9 +167,10 @@ func (k *talk) answer(w *waits) (out []frame, err error) {
 	return out, nil
 }
 
-// waits is what a client waits for: a ReadyForQuery or, after a Flush, the outcome of
-// each message.
-type waits struct {
+// part is what a client sends at once, and what it waits for: a ReadyForQuery or, where it
+// ends with a Flush, the outcome of each message.
+type part struct {
+	bytes  []byte
 	copy   []byte // what is sent when the server asks for it
 	flush  bool
 	sets   []string // of types, one of which ends the outcome of a message
@@ -175,7 +178,7 @@ type waits struct {
 	failed bool
 }
 
-func (w *waits) take(f frame) {
+func (w *part) take(f frame) {
 	if f.typ == 'Z' {
 		w.ready = true
 	}
@@ -187,62 +190,70 @@ func (w *waits) take(f frame) {
 	}
 }
 
-func (w *waits) over() bool {
+func (w *part) over() bool {
 	if w.flush {
 		return w.failed || len(w.sets) == 0
 	}
 	return w.ready
 }
 
-// encode returns the messages of a step and what a client waits for after them.
-func (s *Step) encode(marker string) ([]byte, *waits) {
+// encode returns the messages of a step, part by part.
+func (s *Step) encode(marker string) (parts []*part) {
 	if s.Calls == nil {
 		out, _ := (&pgproto3.Query{String: mark(s.Simple, marker)}).Encode(nil)
-		return out, &waits{}
+		return []*part{{bytes: out}}
 	}
-	w := &waits{flush: s.Flush}
-	var out []byte
+	w := &part{}
 	add := func(set string, m pgproto3.FrontendMessage) {
-		out, _ = m.Encode(out)
+		w.bytes, _ = m.Encode(w.bytes)
 		w.sets = append(w.sets, set)
+	}
+	end := func(m pgproto3.FrontendMessage) {
+		w.bytes, _ = m.Encode(w.bytes)
+		parts, w = append(parts, w), &part{}
 	}
 	for i := range s.Calls {
 		c := &s.Calls[i]
-		if c.Close {
-			add("3", &pgproto3.Close{ObjectType: 'S', Name: c.Name})
-			continue
+		c.encode(marker, add)
+		if c.Flush {
+			w.flush = true
+			end(&pgproto3.Flush{})
 		}
-		if c.Again {
-			add("CsI", &pgproto3.Execute{MaxRows: c.Rows})
-			continue
-		}
-		if c.Parse != "" {
-			add("1", &pgproto3.Parse{Name: c.Name, Query: mark(c.Parse, marker)})
-		}
-		if c.Only {
-			add("Tn", &pgproto3.Describe{ObjectType: 'S', Name: c.Name})
-			continue
-		}
-		var args [][]byte
-		for _, a := range c.Args {
-			if a == null {
-				args = append(args, nil)
-			} else {
-				args = append(args, []byte(mark(a, marker)))
-			}
-		}
-		add("2", &pgproto3.Bind{PreparedStatement: c.Name, Parameters: args})
-		if !c.Bare {
-			add("Tn", &pgproto3.Describe{ObjectType: 'P'})
-		}
+	}
+	end(&pgproto3.Sync{})
+	return parts
+}
+
+// encode adds the messages of a call, each with the types of which one ends its outcome.
+func (c *Call) encode(marker string, add func(set string, m pgproto3.FrontendMessage)) {
+	switch {
+	case c.Close:
+		add("3", &pgproto3.Close{ObjectType: 'S', Name: c.Name})
+		return
+	case c.Again:
 		add("CsI", &pgproto3.Execute{MaxRows: c.Rows})
+		return
 	}
-	var end pgproto3.FrontendMessage = &pgproto3.Sync{}
-	if s.Flush {
-		end = &pgproto3.Flush{}
+	if c.Parse != "" {
+		add("1", &pgproto3.Parse{Name: c.Name, Query: mark(c.Parse, marker)})
 	}
-	out, _ = end.Encode(out)
-	return out, w
+	if c.Only {
+		add("Tn", &pgproto3.Describe{ObjectType: 'S', Name: c.Name})
+		return
+	}
+	var args [][]byte
+	for _, a := range c.Args {
+		if a == null {
+			args = append(args, nil)
+		} else {
+			args = append(args, []byte(mark(a, marker)))
+		}
+	}
+	add("2", &pgproto3.Bind{PreparedStatement: c.Name, Parameters: args})
+	if !c.Bare {
+		add("Tn", &pgproto3.Describe{ObjectType: 'P'})
+	}
+	add("CsI", &pgproto3.Execute{MaxRows: c.Rows})
 }
 
 // copyData are the messages that a server is given that asks for data.

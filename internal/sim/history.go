@@ -53,7 +53,6 @@ type Step struct {
 	Simple string        // one simple query
 	Calls  []Call        // or messages of the extended protocol, with a Sync behind the last
 	Copy   string        // what a simple query that asks for it is given (COPY FROM STDIN)
-	Flush  bool          // with a Flush in place of the Sync
 	Redial bool          // or: leave, and come back as a new session
 	Vanish bool          // or: go without a word in the middle of the next step
 	Cancel time.Duration // a cancel request goes out so long after it; 0 is none
@@ -82,6 +81,7 @@ type Call struct {
 	Only  bool   // Parse and Describe only
 	Bare  bool   // it is not described
 	Again bool   // go on with the unnamed portal, whatever it holds
+	Flush bool   // a Flush follows, and what is behind it is sent once the answers are there
 }
 
 // Event happens to servers at a time after the beginning.
@@ -178,13 +178,13 @@ func (s *Step) String() string {
 		fmt.Fprintf(&b, " <- %q", s.Copy)
 	}
 	for i := range s.Calls {
-		if i > 0 {
-			b.WriteString(" · ")
+		b.WriteString(s.Calls[i].String() + " · ")
+		if s.Calls[i].Flush {
+			b.WriteString("Flush · ")
 		}
-		b.WriteString(s.Calls[i].String())
 	}
 	if s.Calls != nil {
-		b.WriteString(map[bool]string{false: " · Sync", true: " · Flush"}[s.Flush])
+		b.WriteString("Sync")
 	}
 	if s.Cancel > 0 {
 		fmt.Fprintf(&b, " -- canceled after %v", s.Cancel)

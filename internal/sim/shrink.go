@@ -103,6 +103,13 @@ func simplify(h *History) (out []*History) {
 						s.Calls = slices.Delete(slices.Clone(s.Calls), c, c+1)
 					}))
 				}
+				if h.Scripts[i].Steps[j].Calls[c].Flush {
+					out = append(out, h.with(func(h *History) {
+						s := &h.Scripts[i].Steps[j]
+						s.Calls = slices.Clone(s.Calls)
+						s.Calls[c].Flush = false
+					}))
+				}
 			}
 		}
 	}

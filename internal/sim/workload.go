@@ -426,7 +426,9 @@ func (g *generator) extended(s *Step) {
 			s.Calls = append(s.Calls, Call{Parse: text})
 		}
 	}
-	s.Flush = g.on[flushes] > 0 && chance(r, 200)
+	for i := range s.Calls {
+		s.Calls[i].Flush = g.on[flushes] > 0 && chance(r, 200)
+	}
 }
 
 // useNamed prepares, uses or closes a named statement.
