@@ -148,3 +148,17 @@ func TestPreparedOutOfSight(t *testing.T) {
 		story{name: "unknown, parsed only", mode: "once", steps: "P \"\" execute nothing\nS\nwait\nP \"\" execute nothing\nB \"\" \"\"\nE \"\"\nS\nwait\nP s execute nothing\nS\nwait\nD S s\nS\nwait"},
 	)
 }
+
+// TestQueriedBehindFlush: what a pipeline read on a replica before a Flush counts where it goes on.
+func TestQueriedBehindFlush(t *testing.T) {
+	t.Parallel()
+	var all []story
+	for _, behind := range []string{"begin isolation level repeatable read", "begin isolation level serializable read only", "set transaction isolation level serializable",
+		"discard all", "vacuum items", "insert into w values (1)", "begin", "create table made%n% ()"} {
+		for first, read := range map[string]string{"a read": "select count(*) from items", "a setting": "select set_config('app.a', 'x', true)"} {
+			all = append(all, story{name: behind + " behind " + first, mode: "once", steps: "P \"\" " + read + "\nB \"\" \"\"\nE \"\"\nH\nwait C\n" +
+				"P \"\" " + behind + "\nB \"\" \"\"\nE \"\"\nS\nwait\nQ insert into w values (2)\nQ rollback\nQ select count(*) from w"})
+		}
+	}
+	stage{setup: items, every: true}.tell(t, all...)
+}

@@ -114,12 +114,17 @@ func (e *Encoder) before() {
 		e.takeOver()
 	}
 	if e.Replays == ReplaysImplicit {
-		e.replay(Internal)
+		if e.replay(Internal); e.State.Tx.Did.Has(session.DidRead) {
+			e.run(queried, Internal) // of which some statements that follow are refused
+		}
 	}
 	if !e.Takes.Ahead() {
 		e.drop(Internal)
 	}
 }
+
+// queried stands for the queries that a transaction ran elsewhere.
+const queried = "SELECT 1"
 
 // drop has the server forget what other sessions left in it that does not tie them to it.
 func (e *Encoder) drop(origin Origin) {
@@ -166,7 +171,7 @@ func (e *Encoder) open() {
 	}
 	e.replay(Opening)
 	if e.State.Tx.Did.Has(session.DidRead) && (e.Batch.SaysModes() || !e.Batch.TakesSnapshot()) {
-		e.run("SELECT 1", Opening) // it has run a query, of which no server is to know less, now or behind this batch
+		e.run(queried, Opening) // it has run a query, of which no server is to know less, now or behind this batch
 	}
 }
 

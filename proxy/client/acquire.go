@@ -88,8 +88,8 @@ func (a acquisition) moveToPrimary() error {
 func (a acquisition) takeFromPool() error {
 	t, s := &a.try, &a.c.state
 	inBlock := s.Tx.Phase.InBlock()
-	if !inBlock && len(s.Settings.Log()) > 0 {
-		// What was set so far in this implicit transaction is a part of it.
+	if !inBlock && (len(s.Settings.Log()) > 0 || s.Tx.Did.Has(session.DidRead)) {
+		// What was done so far in this implicit transaction is a part of it.
 		t.Replays = batch.ReplaysImplicit
 	}
 	want := pool.Want{Settings: s.Settings.Now(), Defined: s.Defined.With(a.batch.SetsFirst())}
