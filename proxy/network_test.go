@@ -11,9 +11,12 @@ import (
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
 
+	"github.com/pgweir/pgweir/config"
 	"github.com/pgweir/pgweir/internal/pgtest"
 )
 
@@ -74,6 +77,37 @@ func toxic(kind, attributes string, streams ...string) fault {
 func cut(l *link) func() {
 	l.Stop()
 	return func() { must(l.t, l.Start()) }
+}
+
+// A replica that is lost between the failure of a pipeline and its Sync takes nothing with it: what was
+// set before the failure stays undone, and the block failed.
+func TestFailedPipelineLosesItsReplica(t *testing.T) {
+	t.Parallel()
+	database := newDatabase(t, "")
+	for _, block := range []bool{false, true} {
+		l := forward(t, freeAddress(t), shared(t).Replicas[0])
+		s := start(t, func(c *config.Config) { c.Servers = []config.Server{c.Servers[0], {Address: l.Listen, Weight: 1}} })
+		r := raw(t, s.addr, database)
+		r.query("set app.a = '3'")
+		status := "Z I"
+		if block {
+			r.query("begin")
+			status = "Z E"
+		}
+		extended := func(text string) {
+			r.send(&pgproto3.Parse{Query: text}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Flush{})
+		}
+		extended("select set_config('app.a', '2', false)")
+		r.wait("C")
+		extended("fetch 1 from nothing")
+		r.wait("E")
+		undo := cut(l)
+		r.send(&pgproto3.Sync{})
+		require.Equal(t, []string{status}, r.wait("Z"))
+		r.query("rollback")
+		require.Contains(t, r.query("select current_setting('app.a')"), `D "3"`)
+		undo()
+	}
 }
 
 // Whatever the network does between the proxy and the servers, no client hangs, no

@@ -190,6 +190,28 @@ func (c *Cluster) Recheck(ctx context.Context, s *Server) State {
 	}
 }
 
+// Departs reports whether a server that ended a session is shutting down, or has become
+// something else, rather than having been told to end that session. It waits for a probe.
+func (c *Cluster) Departs(ctx context.Context, s *Server) bool {
+	before := c.Topology().State(s)
+	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
+	defer cancel()
+	now := c.Recheck(ctx, s)
+	return !now.Status.Usable() || now.Started != before.Started || now.Role != before.Role
+}
+
+// Demoted reports whether a server that refuses to write is the primary no more. It waits for a probe.
+func (c *Cluster) Demoted(ctx context.Context, s *Server) bool {
+	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
+	defer cancel()
+	now := c.Recheck(ctx, s)
+	return !now.Status.Usable() || now.Role == RoleReplica
+}
+
+// recheckTimeout bounds how long the answer of a server is held back to learn what
+// becomes of it.
+const recheckTimeout = 2 * time.Second
+
 // WaitPrimary returns the primary, waiting until there is one or ctx ends (ErrNoPrimary).
 func (c *Cluster) WaitPrimary(ctx context.Context) (*Server, error) {
 	var primary *Server

@@ -96,7 +96,12 @@ func (r recovery) serverGone(err error, frame []byte) error {
 	r.c.svc.Metrics.ServerLost()
 	r.c.up.Cluster.ReportLost(s)
 	if repetition(r).sendableAgain(err, frame) {
-		r.c.discard()
+		failed := r.c.lease.stands == midBatchFailed
+		if r.c.discard(); failed { // all there was left to do is to undo it
+			r.c.state.Refused()
+			r.c.stands = skipping
+			return r.skipRest()
+		}
 		if frame != nil {
 			return &retry{reason: metrics.RetryShutdown, lessons: trustNothing}
 		}
@@ -120,11 +125,10 @@ func (r recovery) serverGone(err error, frame []byte) error {
 	}
 	r.try.sure()
 	r.fail(e, r.batch.End == batch.EndQuery && !r.batch.Traits.Has(batch.HasSync))
-	if r.batch.Traits.Has(batch.HasSync) && r.try.flow != copyingPastSync {
-		r.c.stands = inStep
-		r.reply = wire.AppendReady(r.reply, r.c.state.Tx.Phase.Status())
+	if r.try.flow == copyingPastSync {
+		return r.flushLast()
 	}
-	return r.flushLast()
+	return r.skipRest()
 }
 
 // giveUp answers a batch that was not sent with an error, its connection being ready.

@@ -26,13 +26,17 @@ func (w *work) fail(e *wire.Error, ready bool) {
 // refuseBatch answers all that is left of a batch with an error, no server having a
 // part in it.
 func (w *work) refuseBatch(e *wire.Error) error {
-	b := &w.batch
-	w.fail(e, b.End == batch.EndQuery && !b.Traits.Has(batch.Refused))
-	if b.Traits.Has(batch.HasSync) {
-		w.c.stands = inStep
-		w.reply = wire.AppendReady(w.reply, w.c.state.Tx.Phase.Status())
+	w.fail(e, w.batch.End == batch.EndQuery && !w.batch.Traits.Has(batch.Refused))
+	return recovery{w}.skipRest()
+}
+
+// skipRest answers no more of a batch that has failed than its Sync.
+func (r recovery) skipRest() error {
+	if r.batch.Traits.Has(batch.HasSync) {
+		r.c.stands = inStep
+		r.reply = wire.AppendReady(r.reply, r.c.state.Tx.Phase.Status())
 	}
-	return w.flushLast()
+	return r.flushLast()
 }
 
 // refuseByError answers the batch with what kept a server from taking it.

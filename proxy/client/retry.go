@@ -1,12 +1,9 @@
 package client
 
 import (
-	"context"
 	"errors"
-	"time"
 
 	"github.com/pgweir/pgweir/internal/wire"
-	"github.com/pgweir/pgweir/pool/cluster"
 	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/metrics"
 	"github.com/pgweir/pgweir/proxy/upstream"
@@ -48,7 +45,7 @@ func (r repetition) worthRetry(a *batch.Awaited, frame []byte) *retry {
 		}
 		return &retry{reason: metrics.RetryPlan, lessons: prepareAnew}
 	}
-	if code == "25006" && !r.c.lease.onReplica() && t.flow == heldBack && r.untouched() && r.demoted(r.c.lease.server) {
+	if code == "25006" && !r.c.lease.onReplica() && t.flow == heldBack && r.untouched() && r.c.up.Cluster.Demoted(r.c.ctx, r.c.lease.server) {
 		return &retry{reason: metrics.RetryShutdown}
 	}
 	if !r.c.lease.onReplica() || r.c.state.Tx.Phase.Failed() || r.c.state.Tx.Phase.InBlock() && r.c.mustStay() || r.batch.Traits.Has(batch.Resumes) {
@@ -128,27 +125,5 @@ func (r repetition) sendableAgain(err error, frame []byte) bool {
 		return read
 	}
 	undone := string(wire.ErrorField(frame, 'C')) == "57P01" && r.untouched() && r.batch.Undoable()
-	return (read || undone) && r.departs(r.c.lease.server)
+	return (read || undone) && r.c.up.Cluster.Departs(r.c.ctx, r.c.lease.server)
 }
-
-// departs reports whether a server that ended a session is shutting down, or has become
-// something else, rather than having been told to end that session.
-func (r repetition) departs(s *cluster.Server) bool {
-	before := r.c.up.Cluster.Topology().State(s)
-	ctx, cancel := context.WithTimeout(r.c.ctx, recheckTimeout)
-	defer cancel()
-	now := r.c.up.Cluster.Recheck(ctx, s)
-	return !now.Status.Usable() || now.Started != before.Started || now.Role != before.Role
-}
-
-// demoted reports whether a server that refuses to write is the primary no more.
-func (r repetition) demoted(s *cluster.Server) bool {
-	ctx, cancel := context.WithTimeout(r.c.ctx, recheckTimeout)
-	defer cancel()
-	now := r.c.up.Cluster.Recheck(ctx, s)
-	return !now.Status.Usable() || now.Role == cluster.RoleReplica
-}
-
-// recheckTimeout bounds how long the answer of a server is held back to learn what
-// becomes of it.
-const recheckTimeout = 2 * time.Second
