@@ -65,7 +65,7 @@ const (
 	ReplaysNothing Replay = iota
 	// ReplaysBlock: it opens the transaction block, with what the block has done so far.
 	ReplaysBlock
-	// ReplaysImplicit: what the implicit transaction has set is set again; that it ran a query is known.
+	// ReplaysImplicit: what the implicit transaction has set is set again, its modes and that it ran a query.
 	ReplaysImplicit
 )
 

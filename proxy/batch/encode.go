@@ -107,16 +107,21 @@ func (e *Encoder) before() {
 	if e.Takes.Ahead() {
 		e.ahead()
 	}
+	implicit := e.Replays == ReplaysImplicit
+	if modes := e.State.Tx.Modes.Set(); implicit && modes != "" {
+		e.runUnnamed(modes, nil, Internal)
+	}
 	switch {
 	case e.Opens():
 		e.open()
 	case e.Takes == TakesWithin:
 		e.takeOver()
 	}
-	if e.Replays == ReplaysImplicit {
-		if e.replay(Internal); e.State.Tx.Did.Has(session.DidRead) {
-			e.run(queried, Internal) // of which some statements that follow are refused
-		}
+	if implicit {
+		e.replay(Internal)
+	}
+	if implicit && e.State.Tx.Did.Has(session.DidRead) {
+		e.run(queried, Internal) // behind which some statements are refused
 	}
 	if !e.Takes.Ahead() {
 		e.drop(Internal)

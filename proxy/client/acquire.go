@@ -88,7 +88,7 @@ func (a acquisition) moveToPrimary() error {
 func (a acquisition) takeFromPool() error {
 	t, s := &a.try, &a.c.state
 	inBlock := s.Tx.Phase.InBlock()
-	if !inBlock && (len(s.Settings.Log()) > 0 || s.Tx.Did.Has(session.DidRead)) {
+	if !inBlock && (len(s.Settings.Log()) > 0 || s.Tx.Did.Has(session.DidRead) || s.Tx.Modes != (router.Modes{})) {
 		// What was done so far in this implicit transaction is a part of it.
 		t.Replays = batch.ReplaysImplicit
 	}
