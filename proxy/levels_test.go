@@ -575,13 +575,13 @@ func TestLevelsBesideACursor(t *testing.T) {
 	}
 }
 
-// TestSnapshotIsFresh: where a statement without tables takes the snapshot of those behind it, it has to
-// be as fresh as they need.
+// TestSnapshotIsFresh: where a statement without tables takes the snapshot of those behind it, or ties
+// them to its server, it has to be as fresh as they need.
 func TestSnapshotIsFresh(t *testing.T) {
 	l := newLagging(t, registers, nil)
 	s := l.proxy(t)
 	settling := s.watch(t)
-	const look = "select v::text from r where id = 1"
+	const look, own = "select v::text from r where id = 1", "set pgweir.consistency = session"
 	for i, script := range [][]string{
 		{"begin isolation level repeatable read read only", "select current_setting('timezone')", look, "commit"},
 		{"begin isolation level repeatable read read only; select current_setting('timezone')", look, "commit"},
@@ -589,6 +589,10 @@ func TestSnapshotIsFresh(t *testing.T) {
 		{"set default_transaction_isolation = 'repeatable read'", "select 1; " + look},
 		{"begin read only", "set transaction isolation level repeatable read", "select 1", look, "commit"},
 		{"begin isolation level repeatable read read only", "declare c cursor for select 1", look, "commit"},
+		{own, "begin read only", "declare c cursor for select 1", look, "commit"},
+		{own, "begin read only", "select 1", "declare c cursor for " + look, "fetch c", "commit"},
+		{own, "begin read only; select 1; declare c cursor for " + look, "fetch c", "commit"},
+		{own, "set default_transaction_read_only = on", "begin", "select 1", "declare c cursor for select 1", look, "commit"},
 	} {
 		l.settle(t, settling)
 		r, want := raw(t, s.addr, "postgres"), strconv.Itoa(100+i)

@@ -160,5 +160,13 @@ func TestQueriedBehindFlush(t *testing.T) {
 				"P \"\" " + behind + "\nB \"\" \"\"\nE \"\"\nS\nwait\nQ insert into w values (2)\nQ rollback\nQ select count(*) from w"})
 		}
 	}
+	for _, behind := range []string{"insert into w values (1)", "show transaction_read_only", "show transaction_isolation", "begin"} {
+		for _, modes := range []string{"read only", "isolation level repeatable read, read only"} {
+			all = append(all, story{name: behind + " behind " + modes, mode: "once", steps: "Q set app.a = '1'\nP \"\" set transaction " + modes + "\nB \"\" \"\"\nE \"\"\nP \"\" select count(*) from items\nB \"\" \"\"\nE \"\"\nH\nwait C\n" +
+				"P \"\" " + behind + "\nB \"\" \"\"\nE \"\"\nS\nwait\nQ insert into w values (2)\nQ rollback\nQ select count(*) from w"})
+		}
+	}
+	all = append(all, story{name: "what is too long to be gathered", mode: "once", steps: "P \"\" select count(*) from items\nB \"\" \"\"\nE \"\"\nH\nwait C\n" +
+		"P \"\" select length($1)\nB \"\" \"\" " + strings.Repeat("x", 300<<10) + "\nE \"\"\nP \"\" insert into w values (nextval('sq'))\nB \"\" \"\"\nE \"\"\nS\nwait\nQ select count(*) from w"})
 	stage{setup: items, every: true}.tell(t, all...)
 }

@@ -42,6 +42,14 @@ func TestFormerFaults(t *testing.T) {
 				{Wait: 6 * time.Millisecond, Calls: []Call{{Name: "s1", Args: []string{"%m", "%o"}}}},
 			}},
 		}, Faults: []Fault{{From: proxyHost, To: serverName(0), Nth: 4, Byte: 219, Back: true, Kind: Silence}}},
+		"a portal that is run again, and a read beside it, on a replica that is behind": {Knobs: Knobs{Replicas: 1, PoolSize: 8, Consistency: "session", Wait: 100 * time.Millisecond, Lag: time.Second, Delay: 100 * time.Microsecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "select set_config('app.tenant', 't1', false)"},
+				{Simple: "insert into items values ('%o', 2, current_setting('app.tenant', true), '%m')"},
+				{Calls: []Call{{Parse: "select set_config($1, $2, $3)", Args: []string{"app.tenant", "t1", "f"}, Flush: true}, {Again: true, Rows: 1},
+					{Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}}}},
+			}},
+		}},
 		"the primary comes back before its successor has ever answered": {Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "tenant", Wait: 10 * time.Millisecond, Delay: 5 * time.Millisecond}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: append([]Step{{Wait: 1900 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}},
 				slices.Repeat([]Step{{Wait: 20 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}}, 12)...)},

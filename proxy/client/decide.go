@@ -30,7 +30,7 @@ func (w *work) decide() router.Decision {
 	if !v.OnReplica && w.c.svc.OnlyPrimary {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRoute}
 	}
-	if v.OnReplica && !w.mustStay() && !v.Cursor && !(needs{w}).stillFresh() {
+	if v.OnReplica && (w.batch.Plan != nil || w.batch.Traits.Has(batch.OpensCursor)) && !w.c.mustStay() && !(needs{w}).stillFresh() {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}
@@ -74,7 +74,7 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 		// What another text means then, or a value that the other encoding lacks, may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}
-	if b.Traits.Has(batch.Large) && (!v.OnReplica || !l.midBatch() && !w.mustStay()) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
+	if b.Traits.Has(batch.Large) && (!v.OnReplica || !w.mustStay()) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge} // it cannot be sent again, nor its portal move
 	}
 	if v.Cursor && v.Modes.Isolation != router.RepeatableRead && !w.mustStay() && ((needs{w}).levelOf(w.plan()) > router.Session || w.c.state.Tx.Varies()) {

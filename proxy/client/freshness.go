@@ -8,6 +8,7 @@ import (
 	"github.com/pgweir/pgweir/internal/lsn"
 	"github.com/pgweir/pgweir/pool/backend"
 	"github.com/pgweir/pgweir/pool/cluster"
+	"github.com/pgweir/pgweir/proxy/batch"
 	"github.com/pgweir/pgweir/proxy/freshness"
 	"github.com/pgweir/pgweir/proxy/tracing"
 	"github.com/pgweir/pgweir/router"
@@ -23,7 +24,8 @@ type needs struct{ *work }
 func (n needs) need() (required cluster.Moment, level router.Consistency) {
 	required = cluster.AnyTime
 	least := n.c.preferences().MinLSN
-	keeps := n.batch.Repeats() || n.c.modes().Isolation == router.RepeatableRead // what comes behind reads by the same snapshot
+	// What comes behind reads by the same snapshot, or on the same server.
+	keeps := n.batch.Repeats() || n.batch.Traits.Has(batch.OpensCursor) || n.c.modes().Isolation == router.RepeatableRead
 	for i := range n.batch.Messages {
 		m := &n.batch.Messages[i]
 		if !m.Kind.Executes() || m.Here || m.Plan == nil {
