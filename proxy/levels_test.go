@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgweir/pgweir/config"
@@ -605,6 +606,14 @@ func TestSnapshotIsFresh(t *testing.T) {
 		require.Contains(t, strings.Join(got, "\n"), `D "`+want+`"`, "%q", script)
 		l.resume(t)
 	}
+	l.settle(t, settling)
+	r := raw(t, s.addr, "postgres")
+	l.pause(t)
+	r.query("update r set v = 1000 where id = 1")
+	r.send(&pgproto3.Parse{Query: look}, &pgproto3.Bind{}, &pgproto3.Flush{})
+	r.wait("2")
+	r.send(&pgproto3.Execute{}, &pgproto3.Sync{})
+	require.Contains(t, r.wait("Z"), `D "1000"`, "Bind, and Execute behind a Flush")
 }
 
 // TestMaxStaleness: replay stands still; up to max_staleness eventual reads may miss a

@@ -149,7 +149,8 @@ func TestPreparedOutOfSight(t *testing.T) {
 	)
 }
 
-// TestQueriedBehindFlush: what a pipeline read on a replica before a Flush counts where it goes on.
+// TestQueriedBehindFlush: what a pipeline read on a replica before a Flush counts where it goes on, and
+// what it bound there it may run, and go on.
 func TestQueriedBehindFlush(t *testing.T) {
 	t.Parallel()
 	var all []story
@@ -168,5 +169,10 @@ func TestQueriedBehindFlush(t *testing.T) {
 	}
 	all = append(all, story{name: "what is too long to be gathered", mode: "once", steps: "P \"\" select count(*) from items\nB \"\" \"\"\nE \"\"\nH\nwait C\n" +
 		"P \"\" select length($1)\nB \"\" \"\" " + strings.Repeat("x", 300<<10) + "\nE \"\"\nP \"\" insert into w values (nextval('sq'))\nB \"\" \"\"\nE \"\"\nS\nwait\nQ select count(*) from w"})
+	for _, texts := range [][2]string{{"select count(*) from items", "insert into w values (1)"}, {"select set_config('app.a', 'x', false)", "create table made%n% ()"}, {"select 1", "show transaction_read_only"},
+		{"reset app.a", "set transaction isolation level repeatable read"}, {"insert into w values (1)", "select count(*) from w"}, {"begin", "insert into w values (3)"}} {
+		all = append(all, story{name: texts[0] + " run behind a Flush, before " + texts[1], mode: "once", steps: "Q set app.a = '1'\nP \"\" " + texts[0] + "\nB \"\" \"\"\nH\nwait 2\nE \"\"\n" +
+			"P \"\" " + texts[1] + "\nB \"\" \"\"\nE \"\"\nS\nwait\nQ rollback\nQ select current_setting('app.a', true), count(*) from w"})
+	}
 	stage{setup: items, every: true}.tell(t, all...)
 }

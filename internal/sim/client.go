@@ -212,12 +212,14 @@ func (s *Step) encode(marker string) (parts []*part) {
 		w.bytes, _ = m.Encode(w.bytes)
 		parts, w = append(parts, w), &part{}
 	}
+	flush := func() {
+		w.flush = true
+		end(&pgproto3.Flush{})
+	}
 	for i := range s.Calls {
 		c := &s.Calls[i]
-		c.encode(marker, add)
-		if c.Flush {
-			w.flush = true
-			end(&pgproto3.Flush{})
+		if c.encode(marker, add, flush); c.Flush {
+			flush()
 		}
 	}
 	end(&pgproto3.Sync{})
@@ -225,7 +227,7 @@ func (s *Step) encode(marker string) (parts []*part) {
 }
 
 // encode adds the messages of a call, each with the types of which one ends its outcome.
-func (c *Call) encode(marker string, add func(set string, m pgproto3.FrontendMessage)) {
+func (c *Call) encode(marker string, add func(set string, m pgproto3.FrontendMessage), flush func()) {
 	switch {
 	case c.Close:
 		add("3", &pgproto3.Close{ObjectType: 'S', Name: c.Name})
@@ -252,6 +254,9 @@ func (c *Call) encode(marker string, add func(set string, m pgproto3.FrontendMes
 	add("2", &pgproto3.Bind{PreparedStatement: c.Name, Parameters: args})
 	if !c.Bare {
 		add("Tn", &pgproto3.Describe{ObjectType: 'P'})
+	}
+	if c.Apart {
+		flush()
 	}
 	add("CsI", &pgproto3.Execute{MaxRows: c.Rows})
 }

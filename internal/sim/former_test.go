@@ -50,6 +50,13 @@ func TestFormerFaults(t *testing.T) {
 					{Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}}}},
 			}},
 		}},
+		"a Bind that takes the snapshot, on a replica that is behind, and its Execute behind a Flush": {Knobs: Knobs{Replicas: 1, PoolSize: 8, Consistency: "session", Wait: 10 * time.Millisecond, Lag: time.Second, Delay: 100 * time.Microsecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "select set_config('app.tenant', 't1', false)"},
+				{Simple: "insert into items values ('%o', 2, current_setting('app.tenant', true), '%m')"}, {Simple: "select '%m', 1"},
+				{Wait: 100 * time.Millisecond, Calls: []Call{{Parse: "select $1::text, id, v from items where owner = $2 order by id", Args: []string{"%m", "%o"}, Apart: true}}},
+			}},
+		}},
 		"the primary comes back before its successor has ever answered": {Knobs: Knobs{Replicas: 1, PoolSize: 2, Consistency: "tenant", Wait: 10 * time.Millisecond, Delay: 5 * time.Millisecond}, Scripts: []Script{
 			{Name: "c0", User: "app", Steps: append([]Step{{Wait: 1900 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}},
 				slices.Repeat([]Step{{Wait: 20 * time.Millisecond, Simple: "insert into log values ('%m')", Check: appends}}, 12)...)},

@@ -82,6 +82,7 @@ type Call struct {
 	Bare  bool   // it is not described
 	Again bool   // go on with the unnamed portal, whatever it holds
 	Flush bool   // a Flush follows, and what is behind it is sent once the answers are there
+	Apart bool   // the Execute is behind a Flush, too
 }
 
 // Event happens to servers at a time after the beginning.
@@ -210,6 +211,9 @@ func (c *Call) String() string {
 	}
 	if len(c.Args) > 0 {
 		text += fmt.Sprintf(" %q", c.Args)
+	}
+	if c.Apart {
+		text += " (run behind a Flush)"
 	}
 	if c.Rows > 0 {
 		text += fmt.Sprintf(" (%d rows at most)", c.Rows)

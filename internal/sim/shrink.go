@@ -103,12 +103,14 @@ func simplify(h *History) (out []*History) {
 						s.Calls = slices.Delete(slices.Clone(s.Calls), c, c+1)
 					}))
 				}
-				if h.Scripts[i].Steps[j].Calls[c].Flush {
-					out = append(out, h.with(func(h *History) {
-						s := &h.Scripts[i].Steps[j]
-						s.Calls = slices.Clone(s.Calls)
-						s.Calls[c].Flush = false
-					}))
+				for _, flush := range []func(c *Call) *bool{func(c *Call) *bool { return &c.Flush }, func(c *Call) *bool { return &c.Apart }} {
+					if *flush(&h.Scripts[i].Steps[j].Calls[c]) {
+						out = append(out, h.with(func(h *History) {
+							s := &h.Scripts[i].Steps[j]
+							s.Calls = slices.Clone(s.Calls)
+							*flush(&s.Calls[c]) = false
+						}))
+					}
 				}
 			}
 		}

@@ -428,6 +428,7 @@ func (g *generator) extended(s *Step) {
 	}
 	for i := range s.Calls {
 		s.Calls[i].Flush = g.on[flushes] > 0 && chance(r, 200)
+		s.Calls[i].Apart = g.on[flushes] > 0 && chance(r, 100)
 	}
 }
 

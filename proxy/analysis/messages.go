@@ -185,7 +185,7 @@ func (a *Analysis) executable(p *router.Plan) bool {
 		s := a.state()
 		st := a.names.Statement([]byte(p.SQL.Name))
 		named := p.SQL.Verb == router.PreparedDeallocateAll || st != nil && st.Naming != session.BothNames
-		if s.Tx.Phase.InBlock() && !s.Tx.Did.Has(session.DidQuery) {
+		if (s.Tx.Phase.InBlock() || a.b.Traits.Has(batch.Begins)) && !s.Tx.Did.Has(session.DidQuery) {
 			return false // a server takes a snapshot for it, behind which modes are refused
 		}
 		return !s.Tx.Phase.Failed() && (named || s.Pins&mayPrepare == 0) // only its server may know the name

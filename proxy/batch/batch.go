@@ -303,7 +303,7 @@ func (b *Batch) Renames(s *session.State) int {
 		return len(b.Messages)
 	}
 	i := slices.IndexFunc(b.Messages, func(m Message) bool {
-		return !m.Here && m.Kind.Executes() && (m.Plan == nil || sets(m.Plan, session.DecidesNames) ||
+		return !m.Here && m.Kind.Executes() && (m.Plan == nil || m.renames() ||
 			m.Plan.Flags&(router.FlagDDL|router.FlagTemporary) != 0 || ends(m.Plan) && s.NamesChanged())
 	})
 	if i < 0 {
@@ -476,6 +476,23 @@ func (b *Batch) Locks() int {
 // Continues reports whether more may follow before the Sync that ends it.
 func (b *Batch) Continues() bool { return b.End == EndFlush || b.End == EndPart }
 
+// OpensPortal reports whether the batch opens what ties its transaction to a server: a cursor, or a
+// portal that is to run, or to go on, in a later one.
+func (b *Batch) OpensPortal() bool {
+	if b.Traits.Has(OpensCursor) || !b.Continues() {
+		return b.Traits.Has(OpensCursor)
+	}
+	for i := range slices.Backward(b.Messages) {
+		switch m := &b.Messages[i]; {
+		case m.Kind.Executes():
+			return false
+		case m.Kind == Bind && !m.Here:
+			return true
+		}
+	}
+	return false
+}
+
 // SaysModes reports whether some message may say transaction modes, which a server takes
 // or refuses by whether a query ran before.
 func (b *Batch) SaysModes() bool {
@@ -500,8 +517,8 @@ func (b *Batch) SendFirst() {
 	}
 	first := 0
 	for ; first < len(b.Messages) && b.Messages[first].Here; first++ {
-		if m := &b.Messages[first]; m.Kind.Executes() && !m.Plan.SetOnly {
-			return
+		if m := &b.Messages[first]; m.Kind.Executes() && (!m.Plan.SetOnly || m.Kind == Execute && b.BindOf(m) == nil) {
+			return // or no server has its portal
 		}
 	}
 	for i := range b.Messages[:first] {

@@ -459,7 +459,9 @@ func (e *Encoder) addParse(m *Message) {
 		e.Queue = append(e.Queue, Awaited{Kind: Parse, Message: m})
 		return
 	}
-	if e.Held.Holds(st) && !e.Renew {
+	// In a part of a batch, its Describe could not be sent again if it has become something else.
+	changed := e.Unasked && (e.at == renamed || e.State.NamesChanged())
+	if e.Held.Holds(st) && !e.Renew && !changed {
 		e.Queue = append(e.Queue, Awaited{Kind: Parse, Origin: Here, Message: m})
 		return
 	}

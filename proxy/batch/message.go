@@ -6,6 +6,8 @@
 package batch
 
 import (
+	"slices"
+
 	"github.com/pgweir/pgweir/internal/wire"
 	"github.com/pgweir/pgweir/proxy/session"
 	"github.com/pgweir/pgweir/router"
@@ -91,6 +93,14 @@ type Given struct {
 // Sets returns the changes of settings that the message makes, with its parameters in
 // place. followed is false if they could not be put in place.
 func (m *Message) Sets() (sets []router.Set, followed bool) { return BoundSets(m.Plan, m.Params) }
+
+// renames reports whether the message sets what decides what names mean, as far as is known.
+func (m *Message) renames() bool {
+	if changes, followed := m.Sets(); followed && len(changes) > 0 {
+		return slices.ContainsFunc(changes, func(set router.Set) bool { return session.DecidesNames(set.Name) })
+	}
+	return sets(m.Plan, session.DecidesNames)
+}
 
 // Parts are the plans of the statements of a string; nil if it is one, or taken as one.
 func (m *Message) Parts() []*router.Plan {

@@ -30,7 +30,7 @@ func (w *work) decide() router.Decision {
 	if !v.OnReplica && w.c.svc.OnlyPrimary {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonRoute}
 	}
-	if v.OnReplica && (w.batch.Plan != nil || w.batch.Traits.Has(batch.OpensCursor)) && !w.c.mustStay() && !(needs{w}).stillFresh() {
+	if v.OnReplica && (w.batch.Plan != nil || w.batch.OpensPortal()) && !w.c.mustStay() && !(needs{w}).stillFresh() {
 		// Its transaction has only read, and sees what is committed meanwhile.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonFreshness}
 	}
@@ -47,8 +47,8 @@ func (w *work) view() router.View {
 	v := router.View{
 		Route:  w.c.preferences().Route,
 		Pins:   s.Pins,
-		InTx:   running || b.Traits.Has(batch.Begins) || b.Traits.Has(batch.OpensCursor) && b.Continues(),
-		Cursor: b.Traits.Has(batch.OpensCursor),
+		InTx:   running || b.Traits.Has(batch.Begins) || b.Continues() && b.OpensPortal(),
+		Cursor: b.OpensPortal(),
 		Read:   s.Tx.Phase.InBlock() && s.Tx.Did.Has(session.DidRead),
 		Fixed:  w.mustStay(),
 	}

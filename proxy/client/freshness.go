@@ -25,19 +25,23 @@ func (n needs) need() (required cluster.Moment, level router.Consistency) {
 	required = cluster.AnyTime
 	least := n.c.preferences().MinLSN
 	// What comes behind reads by the same snapshot, or on the same server.
-	keeps := n.batch.Repeats() || n.batch.Traits.Has(batch.OpensCursor) || n.c.modes().Isolation == router.RepeatableRead
+	keeps := n.batch.Repeats() || n.batch.OpensPortal() || n.c.modes().Isolation == router.RepeatableRead
 	for i := range n.batch.Messages {
 		m := &n.batch.Messages[i]
-		if !m.Kind.Executes() || m.Here || m.Plan == nil {
+		p := m.Plan
+		if m.Kind == batch.Bind && keeps { // which takes the snapshot of an Execute to come
+			p = m.Portal.Plan
+		}
+		if p == nil || m.Here {
 			continue
 		}
-		tables := m.Plan.Reads
-		if keeps || m.Plan.Version != n.c.up.Database.Plans.Version() {
+		tables := p.Reads
+		if keeps || p.Version != n.c.up.Database.Plans.Version() {
 			tables = catalog.Footprint{} // any
 		}
-		l := n.levelOf(m.Plan)
+		l := n.levelOf(p)
 		required, level = max(required, n.required(l, tables)), max(level, l)
-		least = max(least, m.Plan.MinLSN)
+		least = max(least, p.MinLSN)
 	}
 	if level == router.ConsistencyNone {
 		level = n.levelOf(anyPlan)
