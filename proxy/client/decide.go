@@ -47,8 +47,8 @@ func (w *work) view() router.View {
 	v := router.View{
 		Route:  w.c.preferences().Route,
 		Pins:   s.Pins,
-		InTx:   running || b.Traits.Has(batch.Begins) || b.Continues() && b.OpensPortal(),
-		Cursor: b.OpensPortal(),
+		InTx:   running || b.Traits.Has(batch.Begins) || b.Traits.Has(batch.OpensCursor) && b.Continues(),
+		Cursor: b.Traits.Has(batch.OpensCursor),
 		Read:   s.Tx.Phase.InBlock() && s.Tx.Did.Has(session.DidRead),
 		Fixed:  w.mustStay(),
 	}
@@ -74,8 +74,13 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 		// What another text means then, or a value that the other encoding lacks, may tie the session to its server.
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonSetting}
 	}
-	if b.Traits.Has(batch.Large) && (!v.OnReplica || !w.mustStay()) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
-		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge} // it cannot be sent again, nor its portal move
+	if (!v.OnReplica || !w.mustStay()) && v.Route != router.RouteReplica && d.Reason != router.ReasonHint {
+		switch { // what cannot be sent again, and a portal that cannot move
+		case b.Traits.Has(batch.Large):
+			return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonLarge}
+		case b.OpensPortal() && !v.Cursor:
+			return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonCursor}
+		}
 	}
 	if v.Cursor && v.Modes.Isolation != router.RepeatableRead && !w.mustStay() && ((needs{w}).levelOf(w.plan()) > router.Session || w.c.state.Tx.Varies()) {
 		return router.Decision{Target: router.TargetPrimary, Reason: router.ReasonCursor} // what it reads behind it could not be fresher, or not be followed by a write
