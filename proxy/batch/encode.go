@@ -108,8 +108,8 @@ func (e *Encoder) before() {
 		e.ahead()
 	}
 	implicit := e.Replays == ReplaysImplicit
-	if modes := e.State.Tx.Modes.Set(); implicit && modes != "" {
-		e.runUnnamed(modes, nil, Internal)
+	if implicit && e.State.Tx.Modes != (router.Modes{}) {
+		e.runUnnamed(e.State.Tx.Modes.Set(), nil, Internal)
 	}
 	switch {
 	case e.Opens():
