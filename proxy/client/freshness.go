@@ -25,11 +25,12 @@ func (n needs) need() (required cluster.Moment, level router.Consistency) {
 	required = cluster.AnyTime
 	least := n.c.preferences().MinLSN
 	// What comes behind reads by the same snapshot, or on the same server.
-	keeps := n.batch.Repeats() || n.batch.OpensPortal() || n.c.modes().Isolation == router.RepeatableRead
+	opens := n.batch.OpensPortal()
+	keeps := opens || n.batch.Repeats() || n.c.modes().Isolation == router.RepeatableRead
 	for i := range n.batch.Messages {
 		m := &n.batch.Messages[i]
 		p := m.Plan
-		if m.Kind == batch.Bind && keeps { // which takes the snapshot of an Execute to come
+		if m.Kind == batch.Bind && opens { // which takes the snapshot of an Execute to come
 			p = m.Portal.Plan
 		}
 		if p == nil || m.Here {
