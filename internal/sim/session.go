@@ -366,14 +366,21 @@ func (s *session) blockLost(step *Step, got, want []frame) bool {
 
 // forgotten reports whether a step may have had the proxy forget a placeholder that a function
 // has defined: DISCARD frees the session of its connection, and so does the end of a READ ONLY
-// transaction that had to stay on a replica. While servers fail the catalog may never have told
-// what the function does.
+// transaction that had to stay on a replica, or, of a name that nothing else has said, that of one
+// that failed. While servers fail the catalog may never have told what the function does.
 func (s *session) forgotten(step *Step, got []frame) bool {
 	if s.w.h.calm() || !s.ever(calls) {
 		return false
 	}
 	said, idle := step.said(), got[len(got)-1].body == "I"
-	return strings.Contains(said, "discard") || !s.w.h.Knobs.Declared && s.ever(readsOnly) && (idle || strings.Contains(said, "chain"))
+	switch {
+	case strings.Contains(said, "discard"):
+		return true
+	case s.w.h.Knobs.Declared:
+		return (refusal(got) != "" || strings.Contains(said, "rollback")) && (s.ever(inS2) || s.script.Options["search_path"] == "s2")
+	default:
+		return s.ever(readsOnly) && (idle || strings.Contains(said, "chain"))
+	}
 }
 
 // stuck reports whether a replica refused what the primary would not, in a transaction that had
@@ -417,6 +424,7 @@ var (
 	holds     = regexp.MustCompile(`with hold`)
 	readsOnly = regexp.MustCompile(`read only|set default_transaction_read_only`)
 	calls     = regexp.MustCompile(`set_tenant\(`)
+	inS2      = regexp.MustCompile(`search_path = s2`) // its set_tenant sets what no configuration declares
 )
 
 // said is all texts of a step.
