@@ -174,5 +174,13 @@ func TestQueriedBehindFlush(t *testing.T) {
 		all = append(all, story{name: texts[0] + " run behind a Flush, before " + texts[1], mode: "once", steps: "Q set app.a = '1'\nP \"\" " + texts[0] + "\nB \"\" \"\"\nH\nwait 2\nE \"\"\n" +
 			"P \"\" " + texts[1] + "\nB \"\" \"\"\nE \"\"\nS\nwait\nQ rollback\nQ select current_setting('app.a', true), count(*) from w"})
 	}
+	for _, read := range []string{"select nosuch from items", "select count(*) from items"} {
+		for _, end := range []string{"commit", "rollback to a", "rollback and chain"} {
+			for parted, steps := range map[string]string{"parsed": "H\nwait 1\nB \"\" \"\"\nE \"\"", "bound": "B \"\" \"\"\nH\nwait 2\nE \"\"", "run": "B \"\" \"\"\nE \"\"\nH\nwait C"} {
+				all = append(all, story{name: end + " " + parted + " before a Flush, behind " + read, mode: "once", steps: "Q begin\nQ savepoint a\nQ " + read + "\nP \"\" " + end + "\n" + steps +
+					"\nP \"\" insert into w values (1)\nB \"\" \"\"\nE \"\"\nS\nwait\nQ rollback\nQ select count(*) from w"})
+			}
+		}
+	}
 	stage{setup: items, every: true}.tell(t, all...)
 }

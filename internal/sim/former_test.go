@@ -278,6 +278,12 @@ func TestFormerFaults(t *testing.T) {
 				{Calls: []Call{{Again: true, Rows: 1}, {Parse: "select set_tenant('t1')"}}}, {Simple: "insert into log values ('%m')", Check: appends},
 			}},
 		}},
+		"an aborted transaction whose end is bound before a Flush, and run behind it": {Knobs: replicated, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin"}, {Simple: "select nosuch"},
+				{Calls: []Call{{Parse: "commit", Apart: true}, {Parse: "insert into log values ('%m')"}}, Check: appends},
+			}},
+		}},
 		"parameters that were told before names meant something else, and the statement was parsed anew": {Knobs: alone, Scripts: []Script{
 			{Name: "c0", User: "app", Options: map[string]string{"search_path": "s2"}, Steps: []Step{
 				{Calls: []Call{{Name: "s0", Parse: "select $1::text, n from sizes where n <> $2 order by n", Only: true}}}, {Simple: "set search_path = public"},

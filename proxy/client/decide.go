@@ -100,7 +100,8 @@ func (w *work) asKnown(d router.Decision, v router.View) router.Decision {
 // exists on that replica only, which a batch that returns to a savepoint first may need.
 func (w *work) decideAborted() router.Decision {
 	d := router.Decision{Target: w.c.lease.target(), Reason: router.ReasonTransaction}
-	if w.c.lease.onReplica() && !w.c.lease.midBatch() && w.batch.GoesOn() && mayLeave(w) {
+	goesOn := w.batch.GoesOn() || w.batch.Continues() && w.batch.OpensPortal()
+	if w.c.lease.onReplica() && w.c.lease.stands != midBatchFailed && goesOn && mayLeave(w) {
 		d.Target = router.TargetPrimary
 	}
 	return d
