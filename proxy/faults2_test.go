@@ -113,6 +113,8 @@ func TestResetOfStartupSettings(t *testing.T) {
 		"begin ;; set local app.current_org_id = '8' ;; reset app.current_org_id ;; select current_setting('app.current_org_id', true) ;; rollback",
 		"reset session authorization ;; select current_setting('search_path')", "select set_config('app.current_org_id', NULL, false), set_config('search_path', NULL, false)",
 		"insert into w values (1) ;; reset app.current_org_id ;; insert into w values (coalesce(current_setting('app.current_org_id', true), '0')::int)",
+		"set app.current_org_id = '7'\nset local app.current_org_id = '2' ;; reset all", "set app.current_org_id = '7'\nset local app.current_org_id = '2' ;; select 1 ;; reset all",
+		"set app.current_org_id = '7'\nset local app.current_org_id = '2'\nreset all", "set app.current_org_id = '7'\nset local app.current_org_id to default\nreset all", "set search_path = public\nselect set_config('search_path', 's2', true)\nreset all",
 		"set app.current_org_id to default ;; select 1", "set timezone = 'Asia/Tokyo' ;; reset timezone ;; show timezone",
 	} {
 		v := story{name: steps, startup: []string{"options", "-c app.current_org_id=2 -c search_path=s2", "TimeZone", "Asia/Riyadh"}}
@@ -131,10 +133,12 @@ func TestResetOfStartupSettings(t *testing.T) {
 		story{name: "RESET behind a read and a Flush", mode: "outside", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select 1\nB \"\" \"\"\nE \"\"\nH\nP \"\" reset app.current_org_id\nB \"\" \"\"\nE \"\"\nS" + look},
 		story{name: "RESET ALL behind a write and a Flush", mode: "outside", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" insert into w values (1)\nB \"\" \"\"\nE \"\"\nH\nP \"\" reset all\nB \"\" \"\"\nE \"\"\nS" + look},
 		story{name: "RESET ALL behind a read and a Flush", mode: "outside", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select 1\nB \"\" \"\"\nE \"\"\nH\nP \"\" reset all\nB \"\" \"\"\nE \"\"\nS" + look},
+		story{name: "DISCARD ALL before a Parse", mode: "outside", startup: []string{"options", "-c search_path=s2"}, steps: "P \"\" discard all\nB \"\" \"\"\nE \"\"\nP p select * from there\nD S p\nS\nB \"\" p\nE \"\"\nS"},
+		story{name: "RESET before a Parse", mode: "outside", startup: []string{"options", "-c search_path=s2"}, steps: "Q set search_path = public\nP \"\" reset search_path\nB \"\" \"\"\nE \"\"\nP p select * from there\nD S p\nS\nB \"\" p\nE \"\"\nS"},
 		story{name: "bound name and NULL", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P \"\" select set_config($1, $2, false)\nB \"\" \"\" app.current_org_id null\nE \"\"\nS" + look},
 		story{name: "prepared RESET", startup: []string{"options", "-c app.current_org_id=2"}, steps: "P r reset app.current_org_id\nS\nQ set app.current_org_id = 3\nB \"\" r\nE \"\"\nS" + look})
 	stage{every: true, setup: items + "create schema s2; grant all on schema s2 to public; create function f_resets() returns void language plpgsql as $$ begin reset all; end $$;\n" +
-		"create table s2.items (like items); insert into s2.items values (1, 'y'); create table s2.w (a int); " +
+		"create table s2.there (a serial); create table s2.items (like items); insert into s2.items values (1, 'y'); create table s2.w (a int); " +
 		"create function s2.f_set(n text, v text, l boolean) returns text language plpgsql as $$ begin return set_config(n, v, l); end $$;\n" +
 		"create function s2.f_resets() returns void language plpgsql as $$ begin reset all; end $$;"}.tell(t, all...)
 }

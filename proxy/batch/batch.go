@@ -445,15 +445,20 @@ func (b *Batch) Removes() bool {
 // Sync a block, which a simple query behind it does not end: 18 does, 15 does not.
 func LeavesBlock(version string) bool { return version >= "16" }
 
-// Several reports whether a server runs more than one statement of the batch.
+// Several reports whether a server does more than run one statement of the batch: it runs
+// another, or reads, binds or describes one behind it.
 func (b *Batch) Several() bool {
-	n := 0
+	ran := false
 	for i := range b.Messages {
-		if m := &b.Messages[i]; m.Kind.Executes() && !m.Here {
-			n++
+		switch m := &b.Messages[i]; {
+		case m.Here || m.Kind == Sync || m.Kind == Close:
+		case ran:
+			return true
+		default:
+			ran = m.Kind.Executes()
 		}
 	}
-	return n > 1
+	return false
 }
 
 // ErrNoLock is the error of an advisory lock on a replica, which would exclude nobody elsewhere.

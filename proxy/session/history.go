@@ -219,15 +219,27 @@ func (h *History) SetModes(m router.Modes) {
 // Text adds a SET to the log whose value is not known here.
 func (h *History) Text(text string) { h.log = append(h.log, Step{Kind: StepText, Text: text}) }
 
-// ResetAll carries out RESET ALL: what is in force by its default, be it by SET LOCAL,
-// counts as not set, and role and session authorization are left alone.
+// ResetAll carries out RESET ALL: what SET LOCAL has returned to its default counts as not
+// set, and role and session authorization are left alone.
 // https://www.postgresql.org/docs/current/sql-reset.html
 func (h *History) ResetAll() {
-	for _, c := range h.now.Diff(h.reset) {
+	hidden := slices.DeleteFunc(h.kept.Diff(h.reset), func(c setting.Change) bool { return !h.setNow(c.Name) })
+	for _, c := range append(hidden, h.now.Diff(h.reset)...) {
 		if c.Name != setting.Role && c.Name != setting.Authorization {
 			h.Set(router.Set{Name: c.Name, Reset: true})
 		}
 	}
+}
+
+// setNow reports whether the open transaction has set a setting last to a value, which may be
+// that of its default.
+func (h *History) setNow(name string) bool {
+	for i := len(h.log) - 1; i >= 0; i-- {
+		if s := &h.log[i]; s.Kind == StepSet && s.Set.Name == name {
+			return !s.Set.Reset
+		}
+	}
+	return false
 }
 
 // Discard carries out DISCARD ALL, which ends in what the session began with.

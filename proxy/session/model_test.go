@@ -22,6 +22,7 @@ var defaultModes = modes{"read committed", "off", "off"}
 type point struct {
 	name      string
 	now, kept values
+	said      values
 	modes     modes
 }
 
@@ -31,6 +32,7 @@ type model struct {
 	committed values // what ROLLBACK returns to
 	now       values // in force
 	kept      values // in force after COMMIT
+	said      values // of what is in force: what the transaction set to a value, not to its default
 	block     byte   // 'I', 'T' or 'E', as ReadyForQuery tells
 	modes     modes
 	first     modes // what the transaction had before anything was said
@@ -45,7 +47,7 @@ func newModel(startup, now values) *model {
 	for name, value := range now {
 		now[name] = canonical(name, value)
 	}
-	return &model{startup: startup, committed: now, now: maps.Clone(now), kept: maps.Clone(now), block: 'I', modes: defaultModes, first: defaultModes}
+	return &model{startup: startup, committed: now, now: maps.Clone(now), kept: maps.Clone(now), said: values{}, block: 'I', modes: defaultModes, first: defaultModes}
 }
 
 // kind is what an op does.
@@ -147,6 +149,9 @@ func (m *model) set(o op) (code string) {
 	if set(m.now); !o.local {
 		set(m.kept)
 	}
+	if m.said[o.name] = o.value; o.reset {
+		delete(m.said, o.name)
+	}
 	return ""
 }
 
@@ -158,11 +163,12 @@ func canonical(name, value string) string {
 	return value
 }
 
-// resetAll returns what was set to what the session began with. What has its default by
-// SET LOCAL counts as not set: COMMIT brings back what it hides.
+// resetAll returns what was set to what the session began with. What was returned to that by
+// SET LOCAL … TO DEFAULT counts as not set: COMMIT brings back what it hides.
 func (m *model) resetAll() {
 	for name := range maps.Clone(m.now) {
-		if from, ok := m.startup[name]; name != "role" && m.now[name] != from {
+		from, ok := m.startup[name]
+		if _, said := m.said[name]; name != "role" && (said || m.now[name] != from) {
 			delete(m.now, name)
 			delete(m.kept, name)
 			if ok {
@@ -218,7 +224,7 @@ func (m *model) end(commit bool) {
 	if commit {
 		m.committed = m.kept
 	}
-	m.now, m.kept = maps.Clone(m.committed), maps.Clone(m.committed)
+	m.now, m.kept, m.said = maps.Clone(m.committed), maps.Clone(m.committed), values{}
 	m.block, m.modes, m.first, m.queried, m.points = 'I', defaultModes, defaultModes, false, nil
 }
 
@@ -227,7 +233,7 @@ func (m *model) savepoint(o op) (tag, code string) {
 		return "", "25P01"
 	}
 	if o.kind == opSavepoint {
-		m.points = append(m.points, point{o.name, maps.Clone(m.now), maps.Clone(m.kept), m.modes})
+		m.points = append(m.points, point{o.name, maps.Clone(m.now), maps.Clone(m.kept), maps.Clone(m.said), m.modes})
 		return "SAVEPOINT", ""
 	}
 	i := len(m.points) - 1
@@ -245,7 +251,7 @@ func (m *model) savepoint(o op) (tag, code string) {
 	}
 	m.points = slices.Clone(m.points[:i+1])
 	m.block, m.modes = 'T', p.modes
-	m.now, m.kept = maps.Clone(p.now), maps.Clone(p.kept)
+	m.now, m.kept, m.said = maps.Clone(p.now), maps.Clone(p.kept), maps.Clone(p.said)
 	return "ROLLBACK", ""
 }
 

@@ -347,7 +347,8 @@ func (s *sim) ended(commit bool) {
 // setAgain sets startup settings again that RESET returned to the server's defaults.
 func (s *sim) setAgain(status byte) {
 	st := &s.state
-	if status == 'E' || !s.restore && (st.Pins == 0 || status != 'I') {
+	needed := s.restore || status == 'T' && len(s.ideal.startup) > 0 || status == 'I' && st.Pins != 0
+	if status == 'E' || !needed {
 		return
 	}
 	s.restore = false
