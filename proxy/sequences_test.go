@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -225,4 +226,20 @@ func TestSequencesBehindCode(t *testing.T) {
 		story{name: "asked by DO", mode: "once", steps: other + "Q do $$ begin raise notice '%', lastval(); end $$"},
 		story{name: "asked behind modes", mode: "once", steps: other + "Q begin\nQ set transaction isolation level serializable; select currval('sq')\nQ rollback"},
 	)
+}
+
+// TestResetBesideSequences: that what a sequence gave may be asked for does not keep a session on a
+// connection whose defaults are not its own, where RESET needs one that began with them.
+func TestResetBesideSequences(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, "create table t (id serial, v text)")
+	s := oneEach(t)
+	r := raw(t, s.addr, db, "options", "-c app.org=7")
+	r.query("select count(*) from t")
+	for range 3 {
+		r.query("insert into t(v) values ('a')")
+		if got := r.query("reset app.org; insert into t(v) values ('b'); select current_setting('app.org', true)"); !slices.Contains(got, `D "7"`) {
+			t.Errorf("%v", got)
+		}
+	}
 }

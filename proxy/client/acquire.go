@@ -55,7 +55,7 @@ func (a acquisition) acquire() error {
 	if a.c.state.Tx.Phase == session.Open || a.c.state.Tx.Phase == session.Aborted {
 		return nil
 	}
-	if l.doubts.Any() && a.mayReset() { // a connection kept for a moment only may not be the one for it
+	if (a.c.state.Pins == 0 || l.doubts.Any()) && a.mayReset() { // a connection kept for a moment only may not be the one for it
 		if err := a.c.resolveAndPart(); err != nil {
 			return err
 		}
