@@ -190,6 +190,9 @@ func (a *Analysis) executable(p *router.Plan) bool {
 		}
 		return !s.Tx.Phase.Failed() && (named || s.Pins&mayPrepare == 0) // only its server may know the name
 	}
+	if p.Flags.Has(router.FlagStays) && a.b.RanHere() {
+		return false // a server refuses it behind another statement
+	}
 	held, awaits, known := a.Lease != NotHeld, a.awaits(), a.Up.Database.Customs.Known
 	if len(p.Parts) == 0 || p.SetOnly {
 		return a.state().Executable(p, held, awaits, known)

@@ -421,6 +421,17 @@ func (b *Batch) Runs() bool {
 	return false
 }
 
+// RanHere reports whether an implicit transaction has begun by what the proxy executes itself, so
+// that a server would refuse behind it what cannot be part of one.
+func (b *Batch) RanHere() bool {
+	for i := range slices.Backward(b.Messages) {
+		if m := &b.Messages[i]; m.Here && m.Kind.Executes() {
+			return m.Plan.Tx.Verb == router.TxNone && !m.Plan.Flags.Has(router.FlagStays) // which end it
+		}
+	}
+	return false
+}
+
 // AsksForSequences reports whether the batch reads what a sequence gave to its session.
 func (b *Batch) AsksForSequences() bool {
 	for i := range b.Messages {
@@ -514,10 +525,10 @@ func saysModes(p *router.Plan) bool {
 }
 
 // SendFirst has the server run what the proxy would have executed itself, if a message
-// behind it sets modes of the implicit transaction: what the proxy would say there in its
-// place would be a query, and too early.
+// behind it sets modes of the implicit transaction (what the proxy would say there in its
+// place would be a query, and too early), or is refused behind another.
 func (b *Batch) SendFirst() {
-	if !b.Traits.Has(NeedsServer) || !b.SaysModes() {
+	if !b.Traits.Has(NeedsServer) || !b.SaysModes() && !b.Traits.Has(CommitsWithin) {
 		return
 	}
 	first := 0

@@ -120,7 +120,8 @@ func (e *Encoder) before() {
 	if implicit {
 		e.replay(Internal)
 	}
-	if implicit && e.State.Tx.Did.Has(session.DidRead) {
+	refuses := e.Batch.Traits.Has(CommitsWithin) && e.State.Tx.Phase == session.Idle && e.Batch.RanHere()
+	if implicit && e.State.Tx.Did.Has(session.DidRead) || refuses {
 		e.run(queried, Internal) // behind which some statements are refused
 	}
 	if !e.Takes.Ahead() {
@@ -128,7 +129,7 @@ func (e *Encoder) before() {
 	}
 }
 
-// queried stands for the queries that a transaction ran elsewhere.
+// queried stands for the queries that a transaction ran elsewhere, and for what the proxy executed.
 const queried = "SELECT 1"
 
 // drop has the server forget what other sessions left in it that does not tie them to it.
