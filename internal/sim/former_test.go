@@ -284,6 +284,11 @@ func TestFormerFaults(t *testing.T) {
 				{Calls: []Call{{Parse: "commit", Apart: true}, {Parse: "insert into log values ('%m')"}}, Check: appends},
 			}},
 		}},
+		"a declared setting that a function has set in a transaction that has to stay on its replica, while there was no catalog": {Knobs: Knobs{Replicas: 1, PoolSize: 8, Consistency: "database", Wait: 100 * time.Millisecond, Declared: true, Async: true, Delay: 5 * time.Millisecond}, Scripts: []Script{
+			{Name: "c0", User: "app", Steps: []Step{
+				{Simple: "begin isolation level repeatable read read only"}, {Simple: whoami}, {Simple: "select '%m', set_tenant('t1')"}, {Simple: "commit"}, {Simple: whoami},
+			}},
+		}, Faults: []Fault{{From: proxyHost, To: serverName(0), Nth: 1, Kind: Refused}}},
 		"parameters that were told before names meant something else, and the statement was parsed anew": {Knobs: alone, Scripts: []Script{
 			{Name: "c0", User: "app", Options: map[string]string{"search_path": "s2"}, Steps: []Step{
 				{Calls: []Call{{Name: "s0", Parse: "select $1::text, n from sizes where n <> $2 order by n", Only: true}}}, {Simple: "set search_path = public"},

@@ -170,14 +170,14 @@ func (o outcomes) ranPart(a *batch.Awaited) (again bool) {
 }
 
 // believed is p, the plan of what ran of a message, without what it says only because
-// names in it are not known, if that is judged later.
+// names in it are not known, if that is judged later: not of what a replica ran.
 func (o outcomes) believed(m *batch.Message, p *router.Plan) *router.Plan {
 	doubtful, redefined := o.doubtful(p)
 	switch {
 	case !doubtful:
 	case !o.doubt(m, p, redefined):
 		o.c.ranUnseen()
-	case p.Flags.Has(router.FlagIgnorant):
+	case p.Flags.Has(router.FlagIgnorant) && !o.c.lease.onReplica():
 		return p.Doubted()
 	}
 	return p
