@@ -212,7 +212,7 @@ func (s *session) lost(step *Step, got []frame, err error) {
 	switch {
 	case !end:
 		s.w.fault("%s: %v", s.marker(), err)
-	case s.w.h.calm() && !((s.ever(holds) || s.ever(readsOnly) || s.everCalled(again)) && strings.Contains(text(got), "is on a replica and cannot be moved")):
+	case s.w.h.calm() && !((s.ever(holds) || s.ever(readsOnly) || s.everCalled(again)) && (strings.Contains(text(got), "is on a replica and cannot be moved") || errors.Is(err, syscall.ECONNRESET))):
 		s.w.fault("%s: the connection ended: %v, having said %s", s.marker(), err, text(got))
 	}
 	s.abandon(step)
@@ -251,8 +251,8 @@ func (s *session) judge(step *Step, got []frame, seen *seen) {
 	}
 	want, ok := s.follow(step)
 	a, b := comparable(step, got), comparable(step, want)
-	if ok && (s.stuck(step, got, want) || s.shownThere(step, a, b)) {
-		s.w.oracle.forget(s.owner()) // what is behind a refusal was not done
+	if ok && (s.stuck(step, got, want) || s.shownThere(step, a, b) || s.resetsThere(step)) {
+		s.w.oracle.forget(s.owner()) // what is behind a refusal, or a RESET to another default, was not done
 		s.close()
 		return
 	}
@@ -373,13 +373,15 @@ func (s *session) forgotten(step *Step, got []frame) bool {
 		return false
 	}
 	said, idle := step.said(), got[len(got)-1].body == "I"
+	failed := refusal(got) != "" || strings.Contains(said, "rollback")
+	stayed := s.ever(readsOnly) && (idle || strings.Contains(said, "chain"))
 	switch {
 	case strings.Contains(said, "discard"):
 		return true
 	case s.w.h.Knobs.Declared:
-		return (refusal(got) != "" || strings.Contains(said, "rollback")) && (s.ever(inS2) || s.script.Options["search_path"] == "s2")
+		return (failed || stayed) && (s.ever(inS2) || s.script.Options["search_path"] == "s2")
 	default:
-		return s.ever(readsOnly) && (idle || strings.Contains(said, "chain"))
+		return stayed
 	}
 }
 
@@ -387,8 +389,8 @@ func (s *session) forgotten(step *Step, got []frame) bool {
 // to stay there, in a string or pipeline that went on behind its end, or beside or behind a portal that is there.
 func (s *session) stuck(step *Step, got, want []frame) bool {
 	why := refusal(got)
-	if step.inParts() && strings.Contains(why, "DISCARD ALL cannot be executed within a pipeline") {
-		return true // what the proxy had to run first is a part of it
+	if step.inParts() && strings.Contains(why+refusal(want), "DISCARD ALL cannot be executed within a pipeline") {
+		return true // what the proxy had to run first is a part of it, and what it answered before is not
 	}
 	return strings.Contains(why, " 25006: ") && refusal(want) != why &&
 		(s.everCalled(again) || s.ever(readsOnly) && ofThePrimary.MatchString(step.said()))
@@ -400,6 +402,14 @@ func (s *session) shownThere(step *Step, got, want string) bool {
 	said := step.said()
 	return got != want && strings.Contains(said, "show transaction_read_only") && (ofThePrimary.MatchString(said) && s.ever(readsOnly) || s.everCalled(again)) &&
 		strings.ReplaceAll(got, "row on;", "row off;") == strings.ReplaceAll(want, "row on;", "row off;")
+}
+
+// resetsThere reports whether a step of a session with a default of its own may return to that of the
+// connection that it holds, and go on: RESET among others, where no connection begun by it can take its place.
+func (s *session) resetsThere(step *Step) bool {
+	before := s.script.Steps[s.began:s.step]
+	return s.script.Options != nil && returns.MatchString(step.said()) &&
+		(step.inParts() || slices.ContainsFunc(before, func(step Step) bool { return holdsOn.MatchString(step.said()) }))
 }
 
 // ofThePrimary are texts that a READ ONLY transaction takes on the primary only.
@@ -424,7 +434,9 @@ var (
 	holds     = regexp.MustCompile(`with hold`)
 	readsOnly = regexp.MustCompile(`read only|set default_transaction_read_only`)
 	calls     = regexp.MustCompile(`set_tenant\(`)
-	inS2      = regexp.MustCompile(`search_path = s2`) // its set_tenant sets what no configuration declares
+	holdsOn   = regexp.MustCompile(`begin|start transaction|and chain|_advisory_|temp |declare|listen|set_tenant\(`) // a connection
+	returns   = regexp.MustCompile(`(reset|discard all).*[;|].*\S|commit.*reset`)                                    // and says more, or only its server knows what else was set
+	inS2      = regexp.MustCompile(`search_path = s2`)                                                               // its set_tenant sets what no configuration declares
 )
 
 // said is all texts of a step.

@@ -124,8 +124,6 @@ func Draw(seed Seed) *History {
 		s := Script{Name: fmt.Sprintf("c%d", i), User: pick(r, "app", "app", "app", "clerk")}
 		if chance(r, 200) {
 			s.Options = map[string]string{pick(r, "app.tenant", "application_name", "search_path"): pick(r, "t1", "s2")}
-			// RESET among others returns to the server's defaults at first: see docs/settings.md.
-			g.on[strings_], g.on[pipelines] = 0, 0
 		}
 		for range steps {
 			s.Steps = append(s.Steps, g.step())
@@ -419,11 +417,7 @@ func (g *generator) extended(s *Step) {
 		case chance(r, 300):
 			s.Calls = append(s.Calls, Call{Parse: "select set_config($1, $2, $3)", Args: []string{"app.tenant", fmt.Sprintf("t%d", 1+r.IntN(3)), pick(r, "f", "t")}})
 		default:
-			text := g.text(true)
-			if text == "discard all" && len(s.Calls) > 0 {
-				text = "deallocate all" // behind others, which the proxy may have answered itself, no server refuses it
-			}
-			s.Calls = append(s.Calls, Call{Parse: text})
+			s.Calls = append(s.Calls, Call{Parse: g.text(true)})
 		}
 	}
 	for i := range s.Calls {
