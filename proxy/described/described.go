@@ -57,7 +57,7 @@ func (c *Check) See(ctx context.Context, p *session.Prepared, renamed bool) (ref
 			refusal, ok = ask()
 		}
 	}
-	if refusal == nil && ok && renamed && p.Told.Names.SameButPath(c.Names) {
+	if refusal == nil && ok && renamed && (p.Told.Names == c.Names || p.Told.Names.SameButPath(c.Names)) {
 		return c.prepare(ctx, p)
 	}
 	return refusal, ok
@@ -112,6 +112,9 @@ func (c *Check) prepare(ctx context.Context, p *session.Prepared) (refusal *wire
 		_, err := c.Backend.RoundTrip(ctx, wire.AppendSync(frames))
 		if err == nil {
 			held.Hold(p.Statement)
+		}
+		if c.Names.Definitions == 0 {
+			held.Pass(p.Statement) // to another session it may be something else
 		}
 		var refused *backend.ServerError
 		return nil, err == nil || errors.As(err, &refused) // it is prepared where it runs
