@@ -114,18 +114,21 @@ func (t *Topology) elect() {
 	}
 }
 
-// doubt takes back the election of a primary that was lost, and may have been succeeded by
-// one that does not answer.
+// doubt takes back the election of a primary that was lost, under this name or another, and may
+// have been succeeded by one that does not answer.
 func (t *Topology) doubt(before *Topology) {
 	if t.Primary == nil || before.Primary != nil {
 		return
 	}
-	was := before.State(t.Primary)
-	back := !was.Up && was.Role == RolePrimary && was.Timeline == t.Timeline // known already when nothing was of the cluster
+	lost, back := MomentOf(before.State(t.Primary).Since), false
+	for i := range before.States {
+		if was := &before.States[i]; !was.Up && was.Role == RolePrimary && was.Timeline == t.Timeline { // known already when nothing was of the cluster
+			lost, back = max(lost, MomentOf(was.Since)), true
+		}
+	}
 	if t.Timeline > before.Timeline && !back {
 		return
 	}
-	lost := MomentOf(was.Since)
 	for i := range t.States {
 		if o := &t.States[i]; (o.awaited() || o.Probed < lost) && o.Server != t.Primary {
 			st := find(t.States, t.Primary)

@@ -192,6 +192,24 @@ func TestJudgeDoubts(t *testing.T) {
 	if got := judge(again(early, "p1", "r1~"), early, true); got.Primary != nil {
 		t.Errorf("it was known: %+v", got)
 	}
+	early = judge(said("p1-", "!", "r1"), &Topology{}, false)
+	if got := judge(again(early, "p1-", "?", "p1"), early, true); got.Primary != nil {
+		t.Errorf("it was known by another name: %+v", got)
+	}
+	lost = judge(said("p1-", "r1", "r1"), judge(said("p1", "r1", "r1"), &Topology{}, true), true)
+	lost.States[0].Since = time.Now()
+	asked = again(lost, "p1-", "r1", "p1")
+	for i := range asked {
+		asked[i].Probed = MomentOf(lost.States[0].Since)
+	}
+	if got := judge(asked, lost, true); got.Primary == nil {
+		t.Errorf("all were asked: %+v", got)
+	}
+	asked = again(lost, "p1-", "r1", "p1")
+	asked[0].Probed, asked[1].Probed = MomentOf(lost.States[0].Since), MomentOf(lost.States[0].Since)-1
+	if got := judge(asked, lost, true); got.Primary != nil {
+		t.Errorf("nobody has asked since it was lost under another name: %+v", got)
+	}
 }
 
 // Before all servers had time to answer nothing is used.
