@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -295,4 +296,25 @@ func TestNamesAreFoldedAsTheServerDoes(t *testing.T) {
 		story{name: "RESET", steps: "Q set app.tenant_id = '1'\nQ set app.key = '2'\nQ reset \"app.tenant_\u0130d\"\nQ set local \"app.\u212Aey\" = '3'" + look},
 		story{name: "of the proxy", steps: "Q set \"pgwe\u0130r.route\" = 'nowhere'\nQ show \"pgwe\u0130r.route\"" + look},
 	)
+}
+
+// TestResetAllBesideDefault: a connection on which RESET ALL returned to the database's default, which SET LOCAL
+// had said before, is not taken for one of the tenant that SET LOCAL had hidden.
+func TestResetAllBesideDefault(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, "create table t (i int)")
+	run(t, "postgres", "alter database "+db+" set app.org = '2'")
+	s := oneEach(t)
+	a, b := raw(t, s.addr, db), raw(t, s.addr, db)
+	for _, sql := range []string{"set app.org = '7'", "begin", "insert into t values (1)", "set local app.org = '2'", "reset all", "commit"} {
+		a.query(sql)
+	}
+	b.query("set app.org = '7'")
+	const look = "insert into t values (2) returning current_setting('app.org')"
+	if got := b.query(look); !slices.Contains(got, `D "7"`) {
+		t.Errorf("another session, which has set 7: %v", got)
+	}
+	if got := a.query(look); !slices.Contains(got, `D "2"`) {
+		t.Errorf("the session itself: %v", got)
+	}
 }

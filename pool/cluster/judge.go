@@ -121,8 +121,8 @@ func (t *Topology) doubt(before *Topology) {
 		return
 	}
 	lost, back := MomentOf(before.State(t.Primary).Since), false
-	for i := range before.States {
-		if was := &before.States[i]; !was.Up && was.Role == RolePrimary && was.Timeline == t.Timeline { // known already when nothing was of the cluster
+	for i := range before.States { // which tell of a primary that was lost before anything was known of the cluster, too
+		if was := &before.States[i]; !was.Up && was.Role == RolePrimary && was.Timeline == t.Timeline {
 			lost, back = max(lost, MomentOf(was.Since)), true
 		}
 	}
