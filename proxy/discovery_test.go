@@ -72,7 +72,7 @@ func TestServersFound(t *testing.T) {
 	must(t, cluster.Exec(ctx, ledgerTable))
 	_, port, err := net.SplitHostPort(freeAddress(t))
 	must(t, err)
-	registries := map[string]serverRegistry{"dns": byName(t), "kubernetes": bySlices(t)} // before the links, which dial by the resolver
+	registries := map[string]serverRegistry{"dns": byName(t), "kubernetes": bySlices(t)}
 	var addresses []string
 	for i, s := range cluster.Servers() {
 		addresses = append(addresses, net.JoinHostPort(fmt.Sprintf("127.0.0.%d", 11+i), port))
