@@ -413,7 +413,7 @@ func (s *session) resetsThere(step *Step) bool {
 }
 
 // ofThePrimary are texts that a READ ONLY transaction takes on the primary only.
-var ofThePrimary = regexp.MustCompile(`(commit|rollback)[^|]*[;|]|notify|listen`)
+var ofThePrimary = regexp.MustCompile(`(commit|rollback)[^|]*[;|]|notify|listen|copy [^(]* from`)
 
 // ever reports whether the session has said something in this life, in the step at hand perhaps.
 func (s *session) ever(what *regexp.Regexp) bool {

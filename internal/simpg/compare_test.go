@@ -115,7 +115,8 @@ func (g *comparer) state() string {
 		"listen news", "unlisten *", "notify news, 'hello'", "select pg_notify('news', 'again')", "select * from pg_listening_channels()", "select pg_listening_channels()", "select currval('log_id_seq')", "select lastval()", "select nextval('log_id_seq') is not null",
 		"prepare p (int) as select id, v from items where id = $1", "execute p(2)", "deallocate p", "prepare w as insert into log (what) values ('by p') returning id", "execute w", "deallocate all", "select name, from_sql from pg_prepared_statements order by name",
 		"alter table plain add c int default 3", "alter table plain drop c", "create or replace function f_count() returns bigint language sql stable as $$ select count(*) + 100 from items $$", "create index on plain (a)", "create table made (x int)", "drop table made",
-		"copy plain to stdout", "copy (select id, v from items order by id) to stdout", "explain (costs off) select 1", "do $$ begin perform set_config('app.tenant', 'b', false); end $$", "do $$ begin raise notice 'said %', 1; end $$", "lock table plain in share mode")
+		"copy plain to stdout", "copy (select id, v from items order by id) to stdout", "explain (costs off) select 1", "do $$ begin perform set_config('app.tenant', 'b', false); end $$", "do $$ begin raise notice 'said %', 1; end $$", "lock table plain in share mode", "lock table nowhere in access share mode",
+		"copy plain from stdin", "copy plain (a) from stdin", "copy t from stdin", "copy items from stdin", "copy nowhere from stdin", "copy nowhere to stdout", "copy plain (z) from stdin", "copy items (id, z) to stdout")
 }
 
 func (g *comparer) wrong() string {
@@ -179,8 +180,12 @@ func (w *wire) say(ms []pgproto3.FrontendMessage) (lines []string) {
 
 // messages send a statement in one of the protocol's ways.
 func (g *comparer) messages(sql string) []pgproto3.FrontendMessage {
+	var data []pgproto3.FrontendMessage
+	if strings.HasSuffix(sql, "from stdin") {
+		data = append(data, &pgproto3.CopyData{Data: []byte(g.of(g.fresh()+"\n", g.fresh()+"\tfive\n"+g.fresh()+"\t\\N\n", "x\ty\n", g.fresh()+"\ta\tz\t1\n"))}, g.end())
+	}
 	if g.IntN(2) == 0 {
-		return []pgproto3.FrontendMessage{&pgproto3.Query{String: sql}}
+		return append([]pgproto3.FrontendMessage{&pgproto3.Query{String: sql}}, data...)
 	}
 	ms := []pgproto3.FrontendMessage{&pgproto3.Parse{Query: sql}}
 	if g.IntN(3) == 0 {
@@ -190,10 +195,19 @@ func (g *comparer) messages(sql string) []pgproto3.FrontendMessage {
 	if g.IntN(2) == 0 {
 		ms = append(ms, &pgproto3.Describe{ObjectType: 'P'})
 	}
-	if g.IntN(4) == 0 {
+	if g.IntN(4) == 0 && data == nil {
 		ms = append(ms, &pgproto3.Execute{MaxRows: 1})
 	}
-	return append(ms, &pgproto3.Execute{}, &pgproto3.Sync{})
+	ms = append(ms, &pgproto3.Execute{})
+	return append(append(ms, data...), &pgproto3.Sync{})
+}
+
+// end ends what is copied.
+func (g *comparer) end() pgproto3.FrontendMessage {
+	if g.IntN(4) == 0 {
+		return &pgproto3.CopyFail{Message: "enough"}
+	}
+	return &pgproto3.CopyDone{}
 }
 
 // stage is a database on both sides for one history.

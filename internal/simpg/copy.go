@@ -20,8 +20,13 @@ func (se *session) copyStmt(n *pg.CopyStmt, p *portal) string {
 		}
 	}
 	se.takeSnapshot()
-	if v := n.Relation; v != nil && se.find(v.Schemaname, v.Relname) == nil && catalogTables[v.Relname].rows == nil {
-		(&analysis{}).gone(v)
+	if v := n.Relation; v != nil {
+		switch r := se.find(v.Schemaname, v.Relname); {
+		case r != nil:
+			r.copied(stringsOf(n.Attlist))
+		case catalogTables[v.Relname].rows == nil:
+			(&analysis{}).gone(v)
+		}
 	}
 	a := &analysis{se: se, st: se.see(), params: p.types}
 	if n.IsFrom {
@@ -71,18 +76,24 @@ func (se *session) copyOut(a *analysis, n *pg.CopyStmt, p *portal) string {
 // is refused, but for Flush and Sync, which are passed over.
 func (se *session) copyIn(a *analysis, n *pg.CopyStmt) string {
 	t := a.target(n.Relation, "INSERT", 'a')
-	a.writes = []string{"COPY FROM"}
-	e := &env{se: se, st: a.st}
+	a.writes = nil // what it does is looked at later than what others do
+	a.permit()
+	if a.visible(t.r, 'a', t.cols); a.refused != nil {
+		panic(a.refused)
+	}
 	if !a.exempt(t.r) {
-		for _, check := range a.rights {
-			check()
-		}
 		refused := failure("0A000", "COPY FROM not supported with row-level security")
 		refused.Hint = "Use INSERT statements instead."
 		panic(refused)
 	}
-	a.permit()
-	columns := t.copyColumns(stringsOf(n.Attlist))
+	if !t.temporary() {
+		se.refuseReadOnly("COPY FROM")
+	}
+	e := &env{se: se, st: a.st}
+	columns := t.columns(nil)
+	if len(n.Attlist) > 0 {
+		columns = t.r.copied(stringsOf(n.Attlist))
+	}
 	defaults := t.defaults()
 	se.io.send(&pgproto3.CopyInResponse{ColumnFormatCodes: make([]uint16, len(columns))})
 	se.io.urgent = true
@@ -125,16 +136,14 @@ func (se *session) copyIn(a *analysis, n *pg.CopyStmt) string {
 	}
 }
 
-func (t *target) copyColumns(names []string) (columns []int) {
+// copied are the places of columns that COPY names.
+func (r *relation) copied(names []string) (columns []int) {
 	for _, n := range names {
-		i := t.r.column(n)
+		i := r.column(n)
 		if i < 0 {
-			raise("42703", `column "%s" of relation "%s" does not exist`, n, t.r.name)
+			raise("42703", `column "%s" of relation "%s" does not exist`, n, r.name)
 		}
 		columns = append(columns, i)
-	}
-	if len(names) == 0 {
-		return t.columns(nil)
 	}
 	return columns
 }

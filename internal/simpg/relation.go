@@ -36,6 +36,7 @@ func (a *analysis) createIndex(r *relation, n *pg.IndexStmt) {
 // schemaFor is the schema that a new relation goes to; it makes the temporary one.
 func (a *analysis) schemaFor(v *pg.RangeVar, word string) string {
 	se := a.se
+	se.refuseReadOnly(word)
 	temp := v.Relpersistence == "t" || v.Schemaname == "pg_temp"
 	schema := v.Schemaname
 	if !temp && schema == "" {
@@ -46,7 +47,6 @@ func (a *analysis) schemaFor(v *pg.RangeVar, word string) string {
 		schema = s
 		temp = s == se.tempSchema()
 	}
-	se.refuseReadOnly(word)
 	if temp {
 		schema = se.tempSchema()
 		if db := se.database; !a.st.databases[db].schemas[schema] {

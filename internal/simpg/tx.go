@@ -243,16 +243,16 @@ func (se *session) say(s said) {
 		t.modes.isolation = v
 	}
 	if v := s.readOnly; v != "" {
-		if v == "off" && t.modes.readOnly {
+		standby := se.server.recovering() // whose transactions are all read only
+		if v == "off" && (t.modes.readOnly || standby) {
 			switch {
-			case sub && t.points[len(t.points)-1].modes.readOnly:
+			case sub && (t.points[len(t.points)-1].modes.readOnly || standby):
 				raise("25001", "cannot set transaction read-write mode inside a read-only transaction")
 			case t.queried:
 				raise("25001", "transaction read-write mode must be set before any query")
+			case standby:
+				raise("0A000", "cannot set transaction read-write mode during recovery")
 			}
-		}
-		if v == "off" && se.server.recovering() {
-			raise("0A000", "cannot set transaction read-write mode during recovery")
 		}
 		t.modes.readOnly = v == "on"
 	}

@@ -75,7 +75,6 @@ func (se *session) utility(p *portal) string {
 	case *pg.Node_UnlistenStmt:
 		return se.unlisten(n.UnlistenStmt.Conditionname)
 	case *pg.Node_NotifyStmt:
-		se.refuseRecovery("NOTIFY")
 		se.notifies(n.NotifyStmt.Conditionname, n.NotifyStmt.Payload)
 		return "NOTIFY"
 	case *pg.Node_CopyStmt:
@@ -118,7 +117,7 @@ func utilitySnapshot(n *pg.Node) bool {
 	return true
 }
 
-// refuseUtility refuses what may not run in a read-only transaction, or not in a block.
+// refuseUtility refuses what may not run on a standby, or not in a block.
 func (se *session) refuseUtility(s *stmt) {
 	t := se.tx
 	alone := func(what string) {
@@ -131,10 +130,25 @@ func (se *session) refuseUtility(s *stmt) {
 		t.immediate = true
 	}
 	switch n := s.node.Node.(type) {
-	case *pg.Node_VacuumStmt:
-		if n.VacuumStmt.IsVacuumcmd {
-			alone("VACUUM")
+	case *pg.Node_CopyStmt:
+		if n.CopyStmt.IsFrom {
+			se.refuseRecovery("COPY")
 		}
+	case *pg.Node_ListenStmt:
+		se.refuseRecovery("LISTEN")
+	case *pg.Node_NotifyStmt:
+		se.refuseRecovery("NOTIFY")
+	case *pg.Node_LockStmt:
+		if lockMode(n.LockStmt.Mode) > lockWrite {
+			se.refuseRecovery("LOCK TABLE")
+		}
+	case *pg.Node_VacuumStmt:
+		if !n.VacuumStmt.IsVacuumcmd {
+			se.refuseRecovery("ANALYZE")
+			break
+		}
+		se.refuseRecovery("VACUUM")
+		alone("VACUUM")
 	case *pg.Node_DiscardStmt:
 		if n.DiscardStmt.Target == pg.DiscardMode_DISCARD_ALL {
 			alone("DISCARD ALL")
@@ -256,9 +270,6 @@ func (se *session) explain(p *portal, n *pg.ExplainStmt) string {
 }
 
 func (se *session) lockTables(n *pg.LockStmt) string {
-	if lockMode(n.Mode) > lockWrite {
-		se.refuseRecovery("LOCK TABLE")
-	}
 	se.needBlock("LOCK TABLE")
 	for _, r := range n.Relations {
 		v := r.GetRangeVar()
