@@ -94,7 +94,12 @@ func (r *Registry) find(key string, build func(key, name string) *Statement) *St
 	}
 	r.known[key] = weak.Make(s)
 	r.most = max(r.most, len(r.known))
-	runtime.AddCleanup(s, r.gone, key)
+	registry := weak.Make(r) // kept by its own statements, which it keeps, it would never be collected
+	runtime.AddCleanup(s, func(key string) {
+		if r := registry.Value(); r != nil {
+			r.gone(key)
+		}
+	}, key)
 	return s
 }
 

@@ -67,6 +67,26 @@ func TestRegistryForgets(t *testing.T) {
 	runtime.KeepAlive(kept)
 }
 
+// A registry that nobody has any more is collected, with the statements that it keeps for good.
+func TestRegistryIsCollected(t *testing.T) {
+	collected := make(chan struct{})
+	func() {
+		r := new(Registry)
+		r.Own("begin")
+		runtime.AddCleanup(r, func(c chan struct{}) { close(c) }, collected)
+	}()
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.GC() {
+		select {
+		case <-collected:
+			return
+		case <-time.After(time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it is kept")
+		}
+	}
+}
+
 func TestRegistryIsConcurrent(t *testing.T) {
 	r := new(Registry)
 	var found sync.Map
