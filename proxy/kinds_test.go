@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -111,6 +112,18 @@ func TestWhereItHadToStay(t *testing.T) {
 				"\nQ select current_setting('app.a', true), current_setting('work_mem'), count(*) from def\nQ insert into def (s, v) values (4, 'x')\n@b\nQ select current_setting('app.a', true)\n" +
 				"@a\nQ select current_setting('app.a', true), current_setting('work_mem')"})
 		}
+	}
+	for name, sql := range map[string]string{
+		"insert, opaque": "insert into def (s, v) values (3, op('select 1'))", "DDL": "create table other%n% as select op('select 1')",
+		"locking": "select op('select 1') from def for update", "unknown": "select * from nowhere%n%",
+		"copy in": "copy def from stdin", "unknown, copy in": "copy nowhere%n% from stdin",
+	} {
+		begin := "begin isolation level repeatable read read only"
+		if strings.Contains(sql, "copy") {
+			begin = "begin read only" // a standby's error is another
+		}
+		all = append(all, story{name: name + ", chain", mode: "outside", steps: "Q " + begin + "\nQ select count(*) from def\nQ " + sql +
+			"\nQ commit and chain\nQ insert into def (s, v) values (4, 'x')\nQ show transaction_read_only\nQ rollback"})
 	}
 	all = append(all,
 		story{name: "a snapshot and more", mode: "outside", steps: "Q begin isolation level repeatable read read only\nQ select count(*) from def where s = 9\n! insert into def (s, v) values (9, 'x')\n" +

@@ -63,8 +63,8 @@ func decideOnReplica(p *Plan, v View) Decision {
 		return stay
 	case p.Target == TargetReplica:
 		return Decision{TargetReplica, p.Reason}
-	case v.Modes.Access == ReadOnly && p.Class == ClassWrite && p.Reason != ReasonUtility && !v.Leaves:
-		return stay // the same refusal there as on the primary, which LISTEN and NOTIFY do not get
+	case v.Modes.Access == ReadOnly && p.Class == ClassWrite && p.Reason != ReasonUtility && !p.Flags.Has(FlagCopyIn) && !v.Leaves:
+		return stay // the same refusal there as on the primary, which LISTEN, NOTIFY and COPY FROM do not get
 	case v.Fixed && !v.AtOnce:
 		return stay
 	}
