@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -296,6 +297,35 @@ func TestSerializableByDefault(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, s.metric(t, "pgweir_statements_total", "target=replica"), 20.0)
+}
+
+// TestRefusedBehindALock: what a replica ran before it refused the rest of a statement may have left something there.
+func TestRefusedBehindALock(t *testing.T) {
+	t.Parallel()
+	s := start(t, eventual)
+	db := newDatabase(t, "create sequence sq; create table def (s int); create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$")
+	mode := pgx.QueryExecModeSimpleProtocol
+	locks := func() (n int) {
+		for _, r := range shared(t).Replicas {
+			v, err := r.Value(t.Context(), db, "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())")
+			must(t, err)
+			i, err := strconv.Atoi(v)
+			must(t, err)
+			n += i
+		}
+		return n
+	}
+	for _, sql := range []string{"select op('select pg_advisory_lock_shared(1)'), nextval('sq')", "select op('select pg_advisory_lock_shared(2)'), op('select nextval(''sq'')')"} {
+		conn := s.connect(t, db)
+		exec(t, conn, "begin isolation level repeatable read read only", mode)
+		exec(t, conn, "select count(*) from def", mode)
+		_, err := conn.Exec(t.Context(), sql, mode)
+		require.Equal(t, "25006", wantCode(err), sql)
+		exec(t, conn, "rollback", mode)
+		require.Equal(t, 1, locks())
+		must(t, conn.Close(t.Context()))
+		until(t, "no lock is left behind "+sql, func() bool { return locks() == 0 })
+	}
 }
 
 // TestLockOnAReplica: an advisory lock is never taken where nobody else looks for it.

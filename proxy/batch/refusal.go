@@ -22,8 +22,12 @@ func NotUnderstood(p *router.Plan, onReplica bool, frame []byte) bool {
 	if p.Statements == 1 && code == "25P02" {
 		return true // nothing runs in a failed transaction
 	}
-	if onReplica && p.Statements == 1 && p.Class == router.ClassWrite && code == "25006" && wire.ErrorField(frame, 'W') == nil {
-		return true // refused as it began, for there is nothing that it may write on a hot standby
+	if onReplica && p.Statements == 1 && code == "25006" && wire.ErrorField(frame, 'W') == nil {
+		switch p.Reason {
+		case router.ReasonWrite, router.ReasonDDL, router.ReasonRowLock, router.ReasonSelectInto:
+			return true // refused as it began, for there is nothing that it may write on a hot standby
+		default: // it may have run as far as what was refused
+		}
 	}
 	if p.Statements > 1 || p.Pins&^router.PinOpaque != 0 ||
 		wire.ErrorField(frame, 'P') == nil || wire.ErrorField(frame, 'W') != nil {
