@@ -20,15 +20,10 @@ func (se *session) copyStmt(n *pg.CopyStmt, p *portal) string {
 		}
 	}
 	se.takeSnapshot()
-	if v := n.Relation; v != nil {
-		switch r := se.find(v.Schemaname, v.Relname); {
-		case r != nil:
-			r.copied(stringsOf(n.Attlist))
-		case catalogTables[v.Relname].rows == nil:
-			(&analysis{}).gone(v)
-		}
-	}
 	a := &analysis{se: se, st: se.see(), params: p.types}
+	if v := n.Relation; v != nil && catalogTables[v.Relname].rows == nil {
+		a.existing(v).copied(stringsOf(n.Attlist))
+	}
 	if n.IsFrom {
 		return se.copyIn(a, n)
 	}
@@ -78,23 +73,19 @@ func (se *session) copyIn(a *analysis, n *pg.CopyStmt) string {
 	t := a.target(n.Relation, "INSERT", 'a')
 	a.writes = nil // what it does is looked at later than what others do
 	a.permit()
-	if a.visible(t.r, 'a', t.cols); a.refused != nil {
-		panic(a.refused)
+	if a.visible(t.r, 'a', t.cols); a.refused == nil && !a.exempt(t.r) {
+		a.refused = failure("0A000", "COPY FROM not supported with row-level security")
+		a.refused.Hint = "Use INSERT statements instead."
 	}
-	if !a.exempt(t.r) {
-		refused := failure("0A000", "COPY FROM not supported with row-level security")
-		refused.Hint = "Use INSERT statements instead."
-		panic(refused)
-	}
+	a.refuse()
 	if !t.temporary() {
 		se.refuseReadOnly("COPY FROM")
 	}
-	e := &env{se: se, st: a.st}
 	columns := t.columns(nil)
 	if len(n.Attlist) > 0 {
 		columns = t.r.copied(stringsOf(n.Attlist))
 	}
-	defaults := t.defaults()
+	e, defaults := &env{se: se, st: a.st}, t.defaults()
 	se.io.send(&pgproto3.CopyInResponse{ColumnFormatCodes: make([]uint16, len(columns))})
 	se.io.urgent = true
 	line, rest := 0, ""

@@ -10,6 +10,7 @@ import (
 type notification struct{ database, channel, payload string }
 
 func (se *session) listen(channel string) string {
+	se.refuseRecovery("LISTEN")
 	se.tx.listens = append(se.tx.listens, func() { se.heard[channel] = true })
 	return "LISTEN"
 }

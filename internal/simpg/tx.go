@@ -243,8 +243,7 @@ func (se *session) say(s said) {
 		t.modes.isolation = v
 	}
 	if v := s.readOnly; v != "" {
-		standby := se.server.recovering() // whose transactions are all read only
-		if v == "off" && (t.modes.readOnly || standby) {
+		if standby := se.server.recovering(); v == "off" && (t.modes.readOnly || standby) { // all are read only there
 			switch {
 			case sub && (t.points[len(t.points)-1].modes.readOnly || standby):
 				raise("25001", "cannot set transaction read-write mode inside a read-only transaction")

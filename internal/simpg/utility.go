@@ -75,6 +75,7 @@ func (se *session) utility(p *portal) string {
 	case *pg.Node_UnlistenStmt:
 		return se.unlisten(n.UnlistenStmt.Conditionname)
 	case *pg.Node_NotifyStmt:
+		se.refuseRecovery("NOTIFY")
 		se.notifies(n.NotifyStmt.Conditionname, n.NotifyStmt.Payload)
 		return "NOTIFY"
 	case *pg.Node_CopyStmt:
@@ -133,14 +134,6 @@ func (se *session) refuseUtility(s *stmt) {
 	case *pg.Node_CopyStmt:
 		if n.CopyStmt.IsFrom {
 			se.refuseRecovery("COPY")
-		}
-	case *pg.Node_ListenStmt:
-		se.refuseRecovery("LISTEN")
-	case *pg.Node_NotifyStmt:
-		se.refuseRecovery("NOTIFY")
-	case *pg.Node_LockStmt:
-		if lockMode(n.LockStmt.Mode) > lockWrite {
-			se.refuseRecovery("LOCK TABLE")
 		}
 	case *pg.Node_VacuumStmt:
 		if !n.VacuumStmt.IsVacuumcmd {
@@ -270,6 +263,9 @@ func (se *session) explain(p *portal, n *pg.ExplainStmt) string {
 }
 
 func (se *session) lockTables(n *pg.LockStmt) string {
+	if lockMode(n.Mode) > lockWrite {
+		se.refuseRecovery("LOCK TABLE")
+	}
 	se.needBlock("LOCK TABLE")
 	for _, r := range n.Relations {
 		v := r.GetRangeVar()
