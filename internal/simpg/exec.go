@@ -106,7 +106,7 @@ func (se *session) simple(text string) {
 		se.refuseAborted(s)
 		se.checkInterrupts()
 		se.begin()
-		p := &portal{prepared: &prepared{text: text, stmt: s, literal: true}, own: true}
+		p := &portal{prepared: &prepared{text: text, stmt: s, literal: true}, own: true, started: true}
 		se.observing(text, s, nil)
 		if isQuery(s.node) {
 			se.takeSnapshot()
