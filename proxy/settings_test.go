@@ -208,6 +208,22 @@ func TestDeclaredSettingIsUndone(t *testing.T) {
 	}
 }
 
+// A custom setting whose statement a failed pipeline never came to reads NULL behind the end of its
+// block, although another session has set one of that name on the connection.
+func TestSettingNeverReached(t *testing.T) {
+	s := start(t, poolSize(1))
+	database := newDatabase(t, "")
+	other, c := raw(t, s.addr, database), raw(t, s.addr, database)
+	other.query("begin; select pg_backend_pid()")
+	other.query("/* pgweir:primary */ select set_config('app.a', '1', false)")
+	other.query("rollback")
+	c.query("start transaction")
+	say(c, "P s select * from nowhere", `P "" /* pgweir:primary */ select set_config('app.a', '2', false)`, `B "" ""`, `E ""`, "S", "wait")
+	if got := say(c, `P "" rollback`, `B "" ""`, `E ""`, `P "" select current_setting('app.a', true)`, `B "" ""`, `E ""`, "S", "wait"); !strings.Contains(got, "D NULL") {
+		t.Error(got)
+	}
+}
+
 // SET LOCAL behind the RESET that made a connection another session's leaves the default with
 // the source "session": nothing that anybody left there.
 func TestDefaultOfSourceSession(t *testing.T) {

@@ -327,11 +327,14 @@ func (b *Batch) Touches() bool {
 	return b.Traits.Has(ChangesSettings)
 }
 
-// SetsFirst returns the custom settings a batch sets before it could read them.
+// SetsFirst returns the custom settings a batch sets before it could read them, or fail.
 func (b *Batch) SetsFirst() (names []string) {
 	for i := range b.Messages {
 		m := &b.Messages[i]
 		if !m.Kind.Executes() {
+			if m.Kind == Parse && m.Defines != nil && len(m.Defines.Sets) == 0 {
+				break // what is behind it in its transaction may read them
+			}
 			continue
 		}
 		if m.Plan != nil && len(m.Plan.Parts) > 0 {
