@@ -68,6 +68,8 @@ func TestParametersByPath(t *testing.T) {
 			"@a\nP \"\" set search_path = q2\nB \"\" \"\"\nE \"\"\n" + bound("2") + "@b\n" + bound("1.5") + "Q select count(*) from k"},
 		story{name: "parsed anew where its table is dropped in the pipeline", mode: "once", steps: "Q set search_path = q1\nQ create temp table k(id text)\nP r select id from k\nD S r\nS\nwait\n" + others +
 			"Q create table made%n%()\nP \"\" drop table k\nB \"\" \"\"\nE \"\"\nB \"\" r\nE \"\"\nS\nwait"},
+		story{name: "parsed where only its server knew the path", mode: "once", steps: a + "P \"\" set search_path = q2, public\nB \"\" \"\"\nE \"\"\n" + prepared(read) + "Q set search_path = q1\n" + others +
+			"P \"\" set local search_path = q2\nB \"\" \"\"\nE \"\"\nB \"\" s a\nE \"\"\nS\nwait"},
 		story{name: "SQL's PREPARE anew under another path", mode: "once", steps: a + "Q prepare p%n% as " + set + "\n@b\nQ set search_path = q1\nQ prepare p%n% as " + set + "\nQ execute p%n%(1)\n" + others +
 			"@a\nQ set search_path = q2\nQ execute p%n%(2)\n@b\nQ execute p%n%('1.5')\nQ execute p%n%(7)\n@a\nQ execute p%n%(3)\nQ select id from q1.k\nQ select id from q2.k"},
 		story{name: "an EXECUTE anew under another path of the pipeline", mode: "once", steps: a + "Q prepare p%n% as " + set + "\nQ set search_path = q2\nP n execute p%n%(2)\nS\nD S n\nS\nwait\nQ set search_path = q1\n@b\nQ set search_path = q1\nQ prepare p%n% as " + set + "\n" + others +

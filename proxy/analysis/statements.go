@@ -17,8 +17,11 @@ import (
 
 func (a *Analysis) newPrepared(shared *prepared.Statement, p *router.Plan, sql *session.SQLPrepared) *session.Prepared {
 	under := a.state().Meaning(a.Up.Database.Definitions())
-	if a.hasOwnObjects() || a.namesUnknown() {
+	if a.hasOwnObjects() {
 		under.Definitions = 0
+	}
+	if a.namesUnknown() {
+		under.Definitions, under.Known = 0, session.UnknownText
 	}
 	return &session.Prepared{Statement: shared, First: shared, Under: under, Plan: p, Snapshot: a.Up.Database.Plans.Snapshot(), SQL: sql}
 }

@@ -101,14 +101,16 @@ func (c *Check) prepare(ctx context.Context, p *session.Prepared) (refusal *wire
 	if p.ParsedNow(p.Told.Names, c.Registry); held.Holds(p.Statement) {
 		return nil, true
 	}
-	path, set := p.Told.Names.Settings.Value(session.Path)
-	change := setting.Change{Name: session.Path, Value: path, Reset: !set, Local: true}
 	return c.apart(ctx, func() (*wire.Error, bool) {
 		var frames []byte
 		for _, st := range held.TakeOwed() { // it may be among them
 			frames = wire.AppendTarget(frames, wire.Close, 'S', st.Name)
 		}
-		frames = wire.AppendParse(appendRun(frames, change.SQL()), p.Name, p.Text, []byte(p.Types))
+		if p.Told.Names != c.Names {
+			path, set := p.Told.Names.Settings.Value(session.Path)
+			frames = appendRun(frames, setting.Change{Name: session.Path, Value: path, Reset: !set, Local: true}.SQL())
+		}
+		frames = wire.AppendParse(frames, p.Name, p.Text, []byte(p.Types))
 		_, err := c.Backend.RoundTrip(ctx, wire.AppendSync(frames))
 		if err == nil {
 			held.Hold(p.Statement)

@@ -60,11 +60,12 @@ type Meaning struct {
 	// have seen objects that others do not, or have set what is known to its server alone.
 	Definitions uint64
 	Settings    setting.Settings
+	Known       Knowledge // of Settings, which otherwise are not those in force
 }
 
 // Meaning is what names mean to the session now, the catalog having changed so often.
 func (s *State) Meaning(definitions uint64) Meaning {
-	m := Meaning{Settings: s.Settings.Now()}
+	m := Meaning{Settings: s.Settings.Now(), Known: s.Known}
 	if !s.SeesOwnObjects() && s.InForceKnown() {
 		m.Definitions = definitions + 1
 	}
@@ -81,13 +82,15 @@ func (m Meaning) SameButPath(now Meaning) bool {
 	return m.Definitions != 0 && m.Definitions == now.Definitions && same(m.Settings, now.Settings, whose)
 }
 
-// SameSettings reports whether names are looked up by the same settings at both moments.
-func (m Meaning) SameSettings(now Meaning) bool { return sameNames(m.Settings, now.Settings) }
+// SameSettings reports whether names are sure to be looked up by the same settings at both moments.
+func (m Meaning) SameSettings(now Meaning) bool {
+	return m.Known == Known && now.Known == Known && sameNames(m.Settings, now.Settings)
+}
 
 // MeansSame reports whether names in it that decide what a parameter is mean what they meant when its
 // client parsed it.
 func (p *Prepared) MeansSame(now Meaning) bool {
-	return !p.Plan.Uses || now.Definitions != 0 && sameNames(now.Settings, p.Under.Settings)
+	return !p.Plan.Uses || now.Definitions != 0 && p.Under.SameSettings(now)
 }
 
 // ParsedNow sees to it that a statement that is parsed anew, when names may mean something else than they
