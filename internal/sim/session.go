@@ -381,7 +381,7 @@ func (s *session) forgotten(step *Step, got []frame) bool {
 	case s.w.h.Knobs.Declared:
 		return (failed || stayed) && (s.ever(inS2) || s.script.Options["search_path"] == "s2")
 	default:
-		return stayed
+		return failed || stayed
 	}
 }
 
