@@ -299,12 +299,13 @@ func TestSerializableByDefault(t *testing.T) {
 	require.GreaterOrEqual(t, s.metric(t, "pgweir_statements_total", "target=replica"), 20.0)
 }
 
-// TestRefusedBehindALock: what a replica ran before it refused the rest of a statement may have left something there.
+// TestRefusedBehindALock: what a replica ran before it refused the rest of a statement, its planner, or for the
+// parameters of an EXECUTE, may have left something there.
 func TestRefusedBehindALock(t *testing.T) {
 	t.Parallel()
 	s := start(t, eventual)
-	db := newDatabase(t, "create sequence sq; create table def (s int); create function op(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$")
-	mode := pgx.QueryExecModeSimpleProtocol
+	body := "(q text) returns text language plpgsql as $$ begin execute q; return 'x'; end $$"
+	db := newDatabase(t, "create sequence sq; create table def (s int, v text); insert into def values (1, 'x'); create function op"+body+" volatile; create function st"+body+" stable")
 	locks := func() (n int) {
 		for _, r := range shared(t).Replicas {
 			v, err := r.Value(t.Context(), db, "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())")
@@ -315,15 +316,18 @@ func TestRefusedBehindALock(t *testing.T) {
 		}
 		return n
 	}
-	for _, sql := range []string{"select op('select pg_advisory_lock_shared(1)'), nextval('sq')", "select op('select pg_advisory_lock_shared(2)'), op('select nextval(''sq'')')"} {
-		conn := s.connect(t, db)
-		exec(t, conn, "begin isolation level repeatable read read only", mode)
-		exec(t, conn, "select count(*) from def", mode)
-		_, err := conn.Exec(t.Context(), sql, mode)
-		require.Equal(t, "25006", wantCode(err), sql)
-		exec(t, conn, "rollback", mode)
-		require.Equal(t, 1, locks())
-		must(t, conn.Close(t.Context()))
+	for _, sql := range []string{
+		"select op('select pg_advisory_lock_shared(1)'), nextval('sq')", "select op('select pg_advisory_lock_shared(2)'), op('select nextval(''sq'')')",
+		"execute p(op('select pg_advisory_lock_shared(3)'))", "explain analyze execute p(op('select pg_advisory_lock_shared(4)'))",
+		"delete from def where v = st('select pg_advisory_lock_shared(5)')", "select * from def where v = st('select pg_advisory_lock_shared(6)') for update",
+	} {
+		c := raw(t, s.addr, db)
+		for _, before := range []string{"prepare p (text) as insert into def values (2, $1)", "begin isolation level repeatable read read only", "select count(*) from def"} {
+			c.query(before)
+		}
+		require.Contains(t, strings.Join(c.query(sql), "\n"), "25006", sql)
+		c.query("rollback")
+		c.close()
 		until(t, "no lock is left behind "+sql, func() bool { return locks() == 0 })
 	}
 }

@@ -14,20 +14,13 @@ import (
 // NotUnderstood reports whether a server refused a statement before running any of
 // it: what is unknown to the proxy need not be feared then. An error of the parser
 // points into the text; one from within a function has a context.
-func NotUnderstood(p *router.Plan, onReplica bool, frame []byte) bool {
+func NotUnderstood(p *router.Plan, frame []byte) bool {
 	code := string(wire.ErrorField(frame, 'C'))
 	if p == nil {
 		return code == "34000" // there is no such portal
 	}
 	if p.Statements == 1 && code == "25P02" {
 		return true // nothing runs in a failed transaction
-	}
-	if onReplica && p.Statements == 1 && code == "25006" && wire.ErrorField(frame, 'W') == nil {
-		switch p.Reason {
-		case router.ReasonWrite, router.ReasonDDL, router.ReasonRowLock, router.ReasonSelectInto:
-			return true // refused as it began, for there is nothing that it may write on a hot standby
-		default: // it may have run as far as what was refused
-		}
 	}
 	if p.Statements > 1 || p.Pins&^router.PinOpaque != 0 ||
 		wire.ErrorField(frame, 'P') == nil || wire.ErrorField(frame, 'W') != nil {
@@ -38,6 +31,20 @@ func NotUnderstood(p *router.Plan, onReplica bool, frame []byte) bool {
 		return strings.HasPrefix(code, "42")
 	default:
 		return false
+	}
+}
+
+// RefusedWrite reports whether a hot standby refused a statement as it began to execute it, for there is
+// nothing that it may write. What the planner or the parameters of an EXECUTE call has run by then.
+func RefusedWrite(p *router.Plan, frame []byte) bool {
+	if p == nil || p.Statements != 1 || string(wire.ErrorField(frame, 'C')) != "25006" || wire.ErrorField(frame, 'W') != nil {
+		return false
+	}
+	switch p.Reason {
+	case router.ReasonWrite, router.ReasonDDL, router.ReasonRowLock, router.ReasonSelectInto:
+		return true
+	default:
+		return false // it may have run as far as what was refused
 	}
 }
 

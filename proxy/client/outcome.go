@@ -183,8 +183,7 @@ func (o outcomes) believed(m *batch.Message, p *router.Plan) *router.Plan {
 	return p
 }
 
-// executed gives the session's state, and what is known of the server connection, the
-// outcome of one statement.
+// executed gives the session's state, and what is known of the server connection, the outcome of one statement.
 func (o outcomes) executed(st *session.Executed, out session.Outcome) session.Effects {
 	s, p := &o.c.state, st.Plan
 	if s.Refuses(p, out) {
@@ -362,8 +361,13 @@ func (o outcomes) failed(a *batch.Awaited, frame []byte) error {
 	}
 	if a.Message != nil && a.Kind.Executes() {
 		out := session.Failed
-		if batch.NotUnderstood(a.Message.Plan, o.c.lease.onReplica(), frame) {
+		switch p := a.Message.Plan; {
+		case batch.NotUnderstood(p, frame):
 			out = session.NotRun
+		case o.c.lease.onReplica() && batch.RefusedWrite(p, frame):
+			if out = session.NotRun; p.Pins != 0 {
+				o.c.lease.leave(session.Opaque) // with what it called, a lock perhaps
+			}
 		}
 		o.ran(a, out)
 	} else {
